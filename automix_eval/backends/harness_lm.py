@@ -1,0 +1,444 @@
+"""A tier that is any model of the harness, through the harness's own class of it.
+
+The harness's classes report each finished request to a cache hook. Ours hands the result over at
+once, so that the call store loses nothing when a run is killed in the middle of a batch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import logging
+import math
+import os
+import socket
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from automix_eval.types import (
+    AutoMixError,
+    GenerateRequest,
+    Generation,
+    Prompt,
+    ScoreRequest,
+    Scores,
+)
+
+if TYPE_CHECKING:
+    from lm_eval.api.model import LM
+
+log = logging.getLogger(__name__)
+
+# what does not change a model's answers, or must never reach a file
+_NOT_IDENTITY = {
+    "auth_token",
+    "batch_size",
+    "ca_cert_path",
+    "device",
+    "header",
+    "max_batch_size",
+    "max_retries",
+    "num_concurrent",
+    "offload_folder",
+    "timeout",
+    "token",
+    "verify_certificate",
+}
+
+
+class HarnessBackend:
+    """Any model the harness knows, by its name there.
+
+    Args:
+        lm: Name of the model in the harness, as after ``--model``.
+        tier: Name of the tier, for messages.
+        chat: Whether chat prompts go through the model's template; False joins the turns as
+            plain text, for a base model in a chain whose other models are chat models.
+        extra: Arguments that the model's class passes on without naming them.
+        **lm_args: Arguments of the model's class, as after ``--model_args``.
+    """
+
+    def __init__(
+        self,
+        lm: str,
+        *,
+        tier: str = "slm",
+        chat: bool = True,
+        extra: Mapping[str, Any] | None = None,
+        **lm_args: Any,
+    ) -> None:
+        self.lm_name = lm
+        self.tier = tier
+        self.chat = chat
+        self._extra = dict(extra or {})
+        self._args = {k: v for k, v in lm_args.items() if v is not None}
+        self._lm: LM | None = None
+        self._class = self._find_class()
+        self._check_arguments()
+
+    # ----------------------------------------------------------------- what it is
+
+    @property
+    def label(self) -> str:
+        """The model's own name, for tables."""
+        for key in ("pretrained", "model", "model_name_or_path", "base_url"):
+            if value := self._args.get(key):
+                return str(value).rstrip("/").rsplit("/", 1)[-1]
+        return self.lm_name
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Harness name and all arguments that can change an answer."""
+        args = {k: v for k, v in {**self._args, **self._extra}.items() if k not in _NOT_IDENTITY}
+        if "base_url" in args:
+            args["base_url"] = _without_credentials(str(args["base_url"]))
+        return {"lm": self.lm_name, "args": json.loads(json.dumps(args, default=str))}
+
+    @property
+    def max_length(self) -> int | None:
+        """The window; None without a tokenizer, since a prompt cannot be measured then."""
+        lm = self.lm
+        if getattr(lm, "tokenizer", None) is None:
+            return None
+        value = getattr(lm, "max_length", None)
+        return int(value) if value else None
+
+    @property
+    def lm(self) -> LM:
+        """The harness's model, loaded on first use."""
+        if self._lm is None:
+            self.load()
+        assert self._lm is not None
+        return self._lm
+
+    def set_defaults(self, arguments: Mapping[str, Any]) -> None:
+        """Take the command line's batch size and device where the tier sets none of its own."""
+        known = set(_parameters(self._class))
+        for key, value in arguments.items():
+            if value is not None and key in known:
+                self._args.setdefault(key, value)
+
+    def load(self) -> None:
+        """Load the model.
+
+        Raises:
+            AutoMixError: It cannot be loaded or its port refuses; names the tier's settings.
+        """
+        if self._lm is not None:
+            return
+        self._probe_endpoint()
+        try:
+            self._lm = self._make()
+        except AutoMixError:
+            raise
+        except (OSError, ValueError, RuntimeError, ImportError, TypeError, KeyError) as err:
+            shown = ", ".join(f"{self.tier}.{k}={_shown(k, v)}" for k, v in self._args.items())
+            raise AutoMixError(
+                f"{self.tier} ({self.lm_name}) cannot be loaded: {type(err).__name__}: {err}\n"
+                f"Its settings: {shown or '(none)'}. Check the model's name or path, its "
+                "dependencies and the memory it needs"
+            ) from err
+
+    # ----------------------------------------------------------------- prompts
+
+    def count_tokens(self, text: str) -> int | None:
+        """Tokens of a rendered prompt, None without a tokenizer."""
+        lm: Any = self.lm
+        if getattr(lm, "tokenizer", None) is None:
+            return None
+        return len(lm.tok_encode(text))
+
+    def render(self, prompt: Prompt) -> str:
+        """Text of a completion prompt; a chat prompt through the model's own template."""
+        if not prompt.is_chat:
+            return prompt.text
+        turns = [{"role": m.role, "content": m.content} for m in prompt.messages]
+        if not self.chat:
+            return "\n\n".join(turn["content"] for turn in turns)
+        try:
+            rendered = self.lm.apply_chat_template(
+                turns, add_generation_prompt=not prompt.continue_final
+            )
+        except (NotImplementedError, ValueError) as err:
+            raise AutoMixError(
+                f"{self.tier} ({self.label}) has no chat template: leave out "
+                f"--apply_chat_template, or set {self.tier}.chat=false to give this tier the "
+                "turns as plain text"
+            ) from err
+        text = getattr(rendered, "prompt", rendered)
+        return text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
+
+    # ----------------------------------------------------------------- calls
+
+    def generate(
+        self,
+        requests: Sequence[GenerateRequest],
+        on_result: Callable[[int, Generation], None],
+        token_probs: bool = False,
+    ) -> None:
+        """Generate through the harness's ``generate_until``.
+
+        ``token_probs`` cannot be served here: results carry none and a verifier that needs them
+        says so.
+        """
+        groups: dict[str, list[int]] = defaultdict(list)
+        for i, request in enumerate(requests):
+            arguments = dict(request.generation)
+            if request.seed is not None:
+                arguments["seed"] = request.seed
+            groups[json.dumps(arguments, sort_keys=True)].append(i)
+        for arguments_json, indices in groups.items():
+            arguments = json.loads(arguments_json)
+            prompts = [self._wire(requests[i].prompt) for i in indices]
+            hook = _Hook(
+                [(p, arguments_json) for p in prompts],
+                lambda j, raw, seconds, indices=indices, prompts=prompts: on_result(  # type: ignore[misc]
+                    indices[j], self._generation(prompts[j], raw, seconds)
+                ),
+            )
+            self._request("generate_until", [(p, dict(arguments)) for p in prompts], hook)
+
+    def loglikelihood(
+        self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
+    ) -> None:
+        """Score one continuation a request through the harness's ``loglikelihood``."""
+        pairs = [(r.prompt, r.continuations[0]) for r in requests]
+
+        def deliver(j: int, raw: Any, seconds: float) -> None:
+            logprob, greedy = float(raw[0]), bool(raw[1])
+            if not math.isfinite(logprob):
+                raise AutoMixError(
+                    f"{self.tier} ({self.label}) gave the log-probability {logprob} to "
+                    f"{pairs[j][1]!r}: its numbers overflow; try {self.tier}.dtype=float32"
+                )
+            tokens = self.count_tokens(pairs[j][0])
+            on_result(j, Scores((logprob,), (greedy,), tokens, seconds))
+
+        self._request("loglikelihood", pairs, _Hook([(a, b) for a, b in pairs], deliver))
+
+    def score(
+        self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
+    ) -> None:
+        """Score several continuations a prompt, one ``loglikelihood`` request each."""
+        self._check_scoring()
+        flat = [
+            ScoreRequest(r.prompt, (continuation,)) for r in requests for continuation in r.continuations
+        ]
+        owner = [i for i, r in enumerate(requests) for _ in r.continuations]
+        parts: dict[int, dict[int, Scores]] = defaultdict(dict)
+        first = {i: owner.index(i) for i in range(len(requests))}
+
+        def collect(j: int, scores: Scores) -> None:
+            i = owner[j]
+            parts[i][j - first[i]] = scores
+            if len(parts[i]) == len(requests[i].continuations):
+                done = [parts[i][k] for k in range(len(parts[i]))]
+                tokens = [s.prompt_tokens for s in done]
+                on_result(
+                    i,
+                    Scores(
+                        tuple(s.logprobs[0] for s in done),
+                        tuple(s.greedy[0] for s in done),
+                        None if None in tokens else sum(t for t in tokens if t is not None),
+                        math.fsum(s.seconds or 0.0 for s in done),
+                    ),
+                )
+
+        self.loglikelihood(flat, collect)
+
+    # ----------------------------------------------------------------- for subclasses
+
+    def _make(self) -> LM:
+        return self._lm_class()(**self._args, **self._extra)
+
+    def _lm_class(self) -> type[LM]:
+        return self._class
+
+    def _generation(self, prompt: Any, raw: str, seconds: float) -> Generation:
+        text = "" if raw == _null_placeholder() else str(raw)
+        return Generation(
+            text,
+            self.count_tokens(_plain(prompt)),
+            self.count_tokens(text) if text else (0 if self._has_tokenizer() else None),
+            seconds,
+        )
+
+    def _wire(self, prompt: str) -> Any:
+        """A rendered prompt as this class's ``generate_until`` wants it."""
+        return prompt
+
+    def _has_tokenizer(self) -> bool:
+        return getattr(self.lm, "tokenizer", None) is not None
+
+    def _check_scoring(self) -> None:
+        """Raise AutoMixError where the model cannot score a given continuation."""
+
+    def _request(self, method: str, arguments: Sequence[tuple[Any, Any]], hook: _Hook) -> None:
+        from lm_eval.api.instance import Instance
+
+        lm = self.lm
+        instances: list[Any] = [
+            Instance("generate_until", {}, pair, i, ("automix", i, 1))  # type: ignore[arg-type]
+            for i, pair in enumerate(arguments)
+        ]
+        lm.cache_hook = hook  # type: ignore[assignment]
+        call = getattr(lm, method)
+        quiet = (
+            {"disable_tqdm": True} if "disable_tqdm" in inspect.signature(call).parameters else {}
+        )
+        try:
+            results = call(instances, **quiet)
+        except AutoMixError:
+            raise
+        except _transport_errors() as err:
+            raise AutoMixError(
+                f"{self.tier} ({self.label}) failed during {method}: {type(err).__name__}: {err}\n"
+                "Finished calls are kept: mend the endpoint and run the same command to resume"
+            ) from err
+        hook.rest(results)
+
+    # ----------------------------------------------------------------- checks
+
+    def _find_class(self) -> type[LM]:
+        import lm_eval.models  # noqa: F401  registers the harness's models
+        from lm_eval.api.registry import get_model, model_registry
+
+        names = sorted(model_registry)
+        if self.lm_name not in names:
+            near = difflib.get_close_matches(self.lm_name, names, 3)
+            raise AutoMixError(
+                f"{self.tier}: the harness has no model {self.lm_name!r}; "
+                f"nearest: {', '.join(near) or ', '.join(names)}"
+            )
+        if self.lm_name == "automix":
+            raise AutoMixError(f"{self.tier}: a cascade cannot be a tier of itself")
+        found: type[LM] = get_model(self.lm_name)
+        return found
+
+    def _check_arguments(self) -> None:
+        known = set(_parameters(self._class))
+        if not known:
+            return
+        for key in self._args:
+            if key not in known:
+                near = difflib.get_close_matches(key, sorted(known), 3)
+                raise AutoMixError(
+                    f"{self.tier}.{key} is not an argument of the harness's {self.lm_name!r}"
+                    + (f"; nearest: {', '.join(f'{self.tier}.{n}' for n in near)}" if near else "")
+                    + f". Arguments it passes on unnamed go into {self.tier}.extra (JSON or YAML)"
+                )
+
+    def _probe_endpoint(self) -> None:
+        url = self._args.get("base_url")
+        if not url:
+            return
+        parts = urlsplit(str(url))
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        if not parts.hostname:
+            raise AutoMixError(
+                f"{self.tier}.base_url={_without_credentials(str(url))} is not a URL such as "
+                "http://127.0.0.1:8000/v1/completions"
+            )
+        try:
+            socket.create_connection((parts.hostname, port), timeout=10).close()
+        except OSError as err:
+            raise AutoMixError(
+                f"{self.tier}: nothing answers at {parts.hostname}:{port} ({err}). Start the "
+                f"server, or correct {self.tier}.base_url={_without_credentials(str(url))}"
+            ) from err
+
+
+class _Hook:
+    """Stands in for the harness's cache hook: results arrive as soon as they exist.
+
+    The harness may finish requests in any order; equal requests are exchangeable, so each result
+    goes to the first of them still waiting. A batch's seconds go to its first result.
+    """
+
+    dbdict = None
+
+    def __init__(
+        self, keys: Sequence[tuple[Any, Any]], deliver: Callable[[int, Any, float], None]
+    ) -> None:
+        self._waiting: dict[tuple[str, str], deque[int]] = defaultdict(deque)
+        for i, (prompt, argument) in enumerate(keys):
+            self._waiting[_plain(prompt), argument].append(i)
+        self._deliver = deliver
+        self._left = set(range(len(keys)))
+        self._clock = time.perf_counter()
+
+    def add_partial(self, attr: str, req: Sequence[Any], res: Any) -> None:
+        """Called by the harness's model for each finished request."""
+        argument = req[1]
+        if attr == "generate_until":
+            argument = json.dumps(argument, sort_keys=True)
+        queue = self._waiting.get((_plain(req[0]), argument))
+        if queue:
+            self._give(queue.popleft(), res)
+
+    def rest(self, results: Sequence[Any]) -> None:
+        """Deliver what a model without a cache hook only returned."""
+        for i in sorted(self._left):
+            self._give(i, results[i])
+
+    def _give(self, index: int, result: Any) -> None:
+        now = time.perf_counter()
+        self._left.discard(index)
+        self._deliver(index, result, now - self._clock)
+        self._clock = time.perf_counter()
+
+
+def _plain(prompt: Any) -> str:
+    return str(getattr(prompt, "prompt", prompt))
+
+
+def _parameters(cls: type) -> Iterator[str]:
+    """Named constructor arguments along the classes that pass ``**kwargs`` on."""
+    for base in cls.__mro__:
+        if "__init__" not in vars(base) or base is object:
+            continue
+        parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
+        for parameter in parameters:
+            if parameter.name != "self" and parameter.kind in (
+                parameter.POSITIONAL_OR_KEYWORD,
+                parameter.KEYWORD_ONLY,
+            ):
+                yield parameter.name
+        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
+            return
+
+
+def _transport_errors() -> tuple[type[BaseException], ...]:
+    import aiohttp
+    import requests
+    import tenacity
+
+    return (
+        requests.RequestException,
+        aiohttp.ClientError,
+        tenacity.RetryError,
+        TimeoutError,
+        ConnectionError,
+    )
+
+
+def _null_placeholder() -> str:
+    from lm_eval.models import api_models
+
+    return str(getattr(api_models, "LMEVAL_MODEL_NONE_ANSWER_PLACEHOLDER", os.devnull))
+
+
+def _without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host, query="").geturl()
+
+
+def _shown(key: str, value: Any) -> str:
+    if key in ("auth_token", "token", "header"):
+        return "***"
+    return _without_credentials(str(value)) if key == "base_url" else str(value)

@@ -1,0 +1,278 @@
+"""Model calls of one tier: taken from the store, or run, metered and stored one by one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from automix_eval import prompts
+from automix_eval.store import CallStore, call_key
+from automix_eval.types import (
+    Answer,
+    Backend,
+    Call,
+    GenerateRequest,
+    Generation,
+    Message,
+    Phase,
+    Prompt,
+    Question,
+    Role,
+    ScoreRequest,
+    Scores,
+)
+
+R = TypeVar("R", Generation, Scores)
+Splitter = Callable[[Question], prompts.Parts]
+
+_DEFAULT_MAX_GEN_TOKS = 256
+
+
+@dataclass(slots=True)
+class CallCounts:
+    """How many calls were made and how many came from the store, by phase, task and role."""
+
+    made: Counter[tuple[Phase, str, Role]] = field(default_factory=Counter)
+    stored: Counter[tuple[Phase, str, Role]] = field(default_factory=Counter)
+
+
+class Tier:
+    """One model of the chain: answers questions, and lends its calls to the verifier.
+
+    Args:
+        index: 0 for the SLM, N - 1 for the LLM.
+        name: "slm", "llm" or "tier<i>", as in the configuration.
+        backend: The model.
+        store: Where finished calls are kept.
+        seed: Seed of sampled calls.
+        chat: Whether verification prompts go through the chat template.
+        progress: Whether to show bars.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        name: str,
+        backend: Backend,
+        store: CallStore,
+        *,
+        seed: int = 0,
+        chat: bool = False,
+        progress: bool = True,
+    ) -> None:
+        self.tier = index
+        self.name = name
+        self.backend = backend
+        self.seed = seed
+        self.chat = chat
+        self.counts = CallCounts()
+        self._store = store
+        self._progress = progress
+        self._context: tuple[Phase, str, Role] = ("evaluation", "", "answer")
+
+    @property
+    def max_length(self) -> int | None:
+        """The window in tokens."""
+        return self.backend.max_length
+
+    def count_tokens(self, text: str) -> int | None:
+        """Tokens of a rendered text."""
+        return self.backend.count_tokens(text)
+
+    def render(self, prompt: str) -> str:
+        """A verification prompt: one user turn if the run applies chat templates."""
+        if not self.chat:
+            return prompt
+        return self.backend.render(Prompt(messages=(Message("user", prompt),)))
+
+    def working_on(self, phase: Phase, task: str, role: Role) -> None:
+        """Say what the next calls are for; it labels counts and progress bars."""
+        self._context = (phase, task, role)
+
+    # ----------------------------------------------------------------- answers
+
+    def answer(
+        self, questions: Sequence[Question], split: Splitter, token_probs: bool = False
+    ) -> list[Answer]:
+        """Answer each question, greedily or as its generation arguments say.
+
+        Args:
+            questions: All of one task and kind.
+            split: The parts of a question's completion prompt, for prompts that do not fit.
+            token_probs: Whether the verifier reads the answer's token probabilities.
+        """
+        if not questions:
+            return []
+        if questions[0].choices:
+            return self._choose(questions)
+        fitted = [self._fit(q, split) for q in questions]
+        results = self.generate(
+            [
+                GenerateRequest(
+                    self.backend.render(f.prompt),
+                    q.generation,
+                    seed=self.seed + q.repeat if _samples(q.generation) else None,
+                )
+                for q, f in zip(questions, fitted, strict=True)
+            ],
+            token_probs=token_probs,
+        )
+        return [
+            Answer(
+                self.tier,
+                generation.text,
+                (call,),
+                token_logprobs=generation.token_logprobs,
+                token_margins=generation.token_margins,
+                dropped_demonstrations=f.dropped_demonstrations,
+                cut_context_tokens=f.cut_context_tokens,
+            )
+            for (generation, call), f in zip(results, fitted, strict=True)
+        ]
+
+    def _choose(self, questions: Sequence[Question]) -> list[Answer]:
+        """Score the choices of every question, as the harness scores them for this model."""
+        requests = [
+            ScoreRequest(self.backend.render(prompt), (continuation,))
+            for q in questions
+            for prompt, continuation in q.choices
+        ]
+        results = iter(self._run(requests, "loglikelihood", self.backend.loglikelihood))
+        answers = []
+        for q in questions:
+            scored = [next(results) for _ in q.choices]
+            logprobs = tuple((s.logprobs[0], bool(s.greedy and s.greedy[0])) for s, _ in scored)
+            best = max(range(len(logprobs)), key=lambda i: logprobs[i][0])
+            answers.append(
+                Answer(
+                    self.tier,
+                    q.choices[best][1].strip(),
+                    tuple(call for _, call in scored),
+                    choice_logprobs=logprobs,
+                )
+            )
+        return answers
+
+    def _fit(self, question: Question, split: Splitter) -> prompts.FittedPrompt:
+        window = self.max_length
+        reserve = int(question.generation.get("max_gen_toks", _DEFAULT_MAX_GEN_TOKS))
+        budget = None if window is None else window - reserve
+        if question.prompt.is_chat:
+            return prompts.fit_chat(
+                question.prompt,
+                question.context,
+                budget,
+                lambda p: self.count_tokens(self.backend.render(p)),
+            )
+        size = self.count_tokens(question.prompt.text)
+        if budget is None or size is None or size <= budget:
+            return prompts.FittedPrompt(question.prompt)
+        fitted = prompts.fit(split(question), budget, self.count_tokens)
+        return prompts.FittedPrompt(
+            Prompt(fitted.text), fitted.dropped_demonstrations, fitted.cut_context_tokens
+        )
+
+    # ----------------------------------------------------------------- calls
+
+    def generate(
+        self, requests: Sequence[GenerateRequest], token_probs: bool = False
+    ) -> list[tuple[Generation, Call]]:
+        """Generations, in order, each with its metered call."""
+        kind = "generate+probs" if token_probs else "generate"
+
+        def run(todo: Sequence[GenerateRequest], done: Callable[[int, Generation], None]) -> None:
+            self.backend.generate(todo, done, token_probs=token_probs)
+
+        return self._run(requests, kind, run)
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[tuple[Scores, Call]]:
+        """Log-probabilities of continuations, in order, each with its metered call."""
+        return self._run(requests, "score", self.backend.score)
+
+    def _run(
+        self,
+        requests: Sequence[Any],
+        kind: str,
+        run: Callable[[Sequence[Any], Callable[[int, R], None]], None],
+    ) -> list[tuple[R, Call]]:
+        phase, task, role = self._context
+        identity = self.backend.identity
+        keys = [
+            call_key({"model": identity, "kind": kind, "role": role, **_plain(r)})
+            for r in requests
+        ]
+        results: dict[str, R] = {}
+        todo: dict[str, Any] = {}
+        for key, request in zip(keys, requests, strict=True):
+            if key in results or key in todo:
+                continue
+            value = self._store.get(key)
+            if value is None:
+                todo[key] = request
+            else:
+                results[key] = _restore(value)
+        stored = len(keys) - sum(1 for k in keys if k in todo)
+        self.counts.stored[self._context] += stored
+        if todo:
+            order = list(todo)
+            with tqdm(
+                total=len(order),
+                desc=f"{task}: {_STAGE[role]} ({self.name}{', calibration' * (phase == 'calibration')})",
+                postfix={"from store": stored} if stored else None,
+                disable=not self._progress,
+            ) as bar:
+
+                def done(position: int, result: R) -> None:
+                    key = order[position]
+                    self._store.put(key, asdict(result))
+                    results[key] = result
+                    self.counts.made[self._context] += 1
+                    bar.update()
+
+                run([todo[k] for k in order], done)
+        missing = [k for k in keys if k not in results]
+        if missing:
+            raise RuntimeError(f"{self.name}'s backend returned no result for {len(missing)} calls")
+        return [(results[k], self._call(results[k])) for k in keys]
+
+    def _call(self, result: Generation | Scores) -> Call:
+        return Call(
+            self.tier,
+            self._context[2],
+            result.prompt_tokens,
+            result.generated_tokens if isinstance(result, Generation) else 0,
+            result.seconds,
+        )
+
+
+_STAGE: dict[Role, str] = {"answer": "answering", "verify": "verifying"}
+
+
+def _samples(generation: Mapping[str, Any]) -> bool:
+    return bool(generation.get("do_sample")) or float(generation.get("temperature") or 0.0) > 0.0
+
+
+def _plain(request: GenerateRequest | ScoreRequest) -> dict[str, Any]:
+    return asdict(request)
+
+
+def _restore(value: Mapping[str, Any]) -> Any:
+    if "text" in value:
+        return Generation(
+            value["text"],
+            value["prompt_tokens"],
+            value["generated_tokens"],
+            value["seconds"],
+            tuple(value["token_logprobs"]),
+            tuple(value["token_margins"]),
+        )
+    return Scores(
+        tuple(value["logprobs"]),
+        tuple(value["greedy"]),
+        value["prompt_tokens"],
+        value["seconds"],
+    )

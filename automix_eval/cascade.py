@@ -1,0 +1,148 @@
+"""The cascade, in a straight line.
+
+questions -> answers -> verifications -> decisions -> answers of the next tier, only for those
+escalated -> one list of tier records per question. Each stage maps a list to a list of the same
+length; a stage that nobody needs is skipped. Source: AutoMix, arXiv 2310.12963.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from automix_eval.calls import Splitter, Tier
+from automix_eval.types import (
+    Answer,
+    Decision,
+    MetaVerifier,
+    Observation,
+    Question,
+    TierRecord,
+    Verification,
+    Verifier,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The parts of a cascade.
+
+    Attributes:
+        tiers: Models, cheapest first.
+        verifier: Judges the answers of all tiers but the last.
+        split: The parts of a completion prompt, for prompts that do not fit a window.
+        announce: Receives one line a stage, for the log.
+    """
+
+    tiers: Sequence[Tier]
+    verifier: Verifier
+    split: Splitter
+    announce: Callable[[str], None] = lambda line: None
+
+
+def route(
+    questions: Sequence[Question], chain: Chain, meta_verifier: MetaVerifier, full: bool = False
+) -> list[list[TierRecord]]:
+    """Answer questions with as few calls of large models as the meta-verifier allows.
+
+    Args:
+        questions: Questions of one task.
+        chain: Tiers and verifier.
+        meta_verifier: The fitted router.
+        full: Ask every tier every question as well (``record=full``); the routing is the same,
+            and the tier records that it would not have made are marked ``on_path=False``.
+
+    Returns:
+        For each question the records of the tiers asked, in ascending order.
+    """
+    last = len(chain.tiers) - 1
+    at = [meta_verifier.start % len(chain.tiers)] * len(questions)
+    records: list[dict[int, TierRecord]] = [{} for _ in questions]
+    for tier in range(len(chain.tiers)):
+        here = [i for i, reached in enumerate(at) if reached == tier]
+        if not here:
+            continue
+        if tier > 0:
+            chain.announce(
+                f"{questions[0].task}: {chain.tiers[tier].name} answers {len(here)} of "
+                f"{len(questions)} questions; {len(questions) - len(here)} calls saved"
+            )
+        asked = [questions[i] for i in here]
+        verify = tier < last and meta_verifier.needs_verification
+        answers, verifications = _ask(asked, chain, tier, verify)
+        for i, answer, verification in zip(here, answers, verifications, strict=True):
+            records[i][tier] = TierRecord(tier, answer, verification=verification)
+        if tier == last:
+            break
+        observations = [
+            Observation(tier, len(chain.tiers), _confidences(records[i], tier), questions[i], a)
+            for i, a in zip(here, answers, strict=True)
+        ]
+        for i, decision in zip(here, meta_verifier.decide(observations), strict=True):
+            records[i][tier] = replace(records[i][tier], decision=decision)
+            at[i] = decision.to
+    if full:
+        _fill(questions, chain, records, verify=meta_verifier.needs_verification)
+    return [[by_tier[t] for t in sorted(by_tier)] for by_tier in records]
+
+
+def ask_all(
+    questions: Sequence[Question], chain: Chain, verify: bool = True
+) -> list[list[TierRecord]]:
+    """Ask every tier every question and verify all but the last: what a router is fitted on."""
+    records: list[dict[int, TierRecord]] = [{} for _ in questions]
+    _fill(questions, chain, records, verify)
+    return [[by_tier[t] for t in sorted(by_tier)] for by_tier in records]
+
+
+def final_tier(tiers: Sequence[TierRecord]) -> int:
+    """The tier whose answer counts: where the path of decisions ends."""
+    path = [t for t in tiers if t.on_path]
+    return path[-1].tier
+
+
+def _fill(
+    questions: Sequence[Question],
+    chain: Chain,
+    records: list[dict[int, TierRecord]],
+    verify: bool,
+) -> None:
+    last = len(chain.tiers) - 1
+    for tier in range(len(chain.tiers)):
+        missing = [i for i, by_tier in enumerate(records) if tier not in by_tier]
+        if not missing:
+            continue
+        answers, verifications = _ask(
+            [questions[i] for i in missing], chain, tier, verify and tier < last
+        )
+        for i, answer, verification in zip(missing, answers, verifications, strict=True):
+            records[i][tier] = TierRecord(
+                tier, answer, verification=verification, on_path=False
+            )
+
+
+def _ask(
+    questions: Sequence[Question], chain: Chain, tier: int, verify: bool
+) -> tuple[list[Answer], Sequence[Verification | None]]:
+    model = chain.tiers[tier]
+    phase, task = questions[0].phase, questions[0].task
+    model.working_on(phase, task, "answer")
+    answers = model.answer(
+        questions, chain.split, token_probs=verify and chain.verifier.needs_token_probs
+    )
+    if not verify:
+        return answers, [None] * len(questions)
+    model.working_on(phase, task, "verify")
+    return answers, chain.verifier.verify(questions, answers, model)
+
+
+def _confidences(by_tier: dict[int, TierRecord], reached: int) -> tuple[float | None, ...]:
+    values: list[float | None] = []
+    for tier in range(reached + 1):
+        record = by_tier.get(tier)
+        verification = record.verification if record else None
+        values.append(verification.confidence if verification else None)
+    return tuple(values)
+
+
+__all__ = ["Chain", "Decision", "ask_all", "final_tier", "route"]

@@ -1,0 +1,253 @@
+"""Configuration: composed by Hydra from hydra_conf/, overridden by ``--model_args``.
+
+The only module that imports Hydra. The folder is the registry: a verifier, meta-verifier, cost
+model or tier is the ``_target_`` of a YAML file there, and ``_target_`` is taken from nowhere
+else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from automix_eval.paths import hydra_conf_dir
+from automix_eval.types import AutoMixError, Backend, CostModel, MetaVerifier, Verifier
+
+GROUPS = ("slm", "llm", "verifier", "meta_verifier", "cost", "calibration")
+TIERS = ("slm", "llm")
+_NOT_PARAMETERS = ("policy", "transfer")
+_SECRET = re.compile(r"token$|secret|password|api_?key|authorization|^header$", re.IGNORECASE)
+
+
+class ConfigError(AutoMixError):
+    """An option or key that does not exist, or a value that cannot be used."""
+
+
+def options(group: str) -> list[str]:
+    """Names of a group's options: its YAML files."""
+    return sorted(p.stem for p in (hydra_conf_dir() / group).glob("*.yaml"))
+
+
+def build(arguments: Mapping[str, Any]) -> DictConfig:
+    """Compose the configuration.
+
+    Args:
+        arguments: As parsed from ``--model_args``: ``group=option``, dotted keys, nested mappings;
+            ``config`` names a YAML file of the same shape, which the other arguments override.
+
+    Raises:
+        ConfigError: Unknown keys or options (with the nearest names), or unusable values.
+    """
+    given = dict(arguments)
+    pairs = dict(_flatten(_read(given.pop("config")))) if given.get("config") else {}
+    given.pop("config", None)
+    pairs |= dict(_flatten(given))
+    choices = {k: _option(k, v) for k, v in pairs.items() if k in GROUPS}
+    values = {k: v for k, v in pairs.items() if k not in GROUPS}
+    try:
+        with initialize_config_dir(str(hydra_conf_dir().resolve()), version_base="1.3"):
+            config = compose("config", [f"{g}={o}" for g, o in choices.items()])
+        for key, value in values.items():
+            _set(config, key, value)
+        OmegaConf.resolve(config)
+    except OmegaConfBaseException as err:
+        raise ConfigError(f"the configuration cannot be composed: {err}") from err
+    for group in GROUPS:
+        _name(config, group, choices)
+    for key in sorted(_missing(config)):
+        raise ConfigError(f"{key} is not set: add {key}=... to --model_args")
+    if config.record not in ("routed", "full"):
+        raise ConfigError(f"record={config.record!r} is unknown: routed or full")
+    _integers(config)
+    return config
+
+
+def make_backend(config: DictConfig, tier: str) -> Backend:
+    """The backend of a tier."""
+    return cast(Backend, _instantiate(config, tier))
+
+
+def make_verifier(config: DictConfig) -> Verifier:
+    """The verifier."""
+    return cast(Verifier, _instantiate(config, "verifier"))
+
+
+def make_meta_verifier(config: DictConfig) -> MetaVerifier:
+    """The meta-verifier, not fitted."""
+    return cast(MetaVerifier, _instantiate(config, "meta_verifier"))
+
+
+def make_cost(config: DictConfig) -> CostModel:
+    """The cost model."""
+    return cast(CostModel, _instantiate(config, "cost"))
+
+
+def name_of(config: DictConfig, group: str) -> str:
+    """The option chosen in a group."""
+    return str(OmegaConf.select(config, f"chosen.{group}"))
+
+
+def parameters(config: DictConfig, group: str) -> dict[str, Any]:
+    """A group's values as plain data, without what is no hyper-parameter."""
+    values = OmegaConf.to_container(config[group], resolve=True)
+    assert isinstance(values, dict)
+    return {
+        str(k): v for k, v in values.items() if k != "_target_" and k not in _NOT_PARAMETERS
+    }
+
+
+def shown(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain data for the record, secrets blanked."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    cleaned = _redact(plain)
+    assert isinstance(cleaned, dict)
+    chosen = cleaned.pop("chosen")
+    for group, option in chosen.items():
+        cleaned[group] = {"name": option, **cleaned[group]}
+    return cleaned
+
+
+def _instantiate(config: DictConfig, group: str) -> Any:
+    values = {k: v for k, v in config[group].items() if k not in _NOT_PARAMETERS}
+    try:
+        return instantiate(values, _convert_="all")
+    except InstantiationException as err:
+        cause = err.__cause__
+        if isinstance(cause, AutoMixError):
+            raise cause from None
+        raise ConfigError(f"{group}={name_of(config, group)} cannot be made: {err}") from err
+
+
+# --------------------------------------------------------------------------- reading overrides
+
+
+def _read(path: Any) -> Mapping[str, Any]:
+    file = Path(str(path)).expanduser()
+    try:
+        value = OmegaConf.to_container(OmegaConf.load(file))
+    except (OSError, OmegaConfBaseException, yaml.YAMLError) as err:
+        raise ConfigError(f"config={path} cannot be read as YAML: {err}") from err
+    if not isinstance(value, dict):
+        raise ConfigError(f"config={path} must be a mapping such as 'slm: hf'")
+    return cast(Mapping[str, Any], value)
+
+
+def _flatten(arguments: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for raw, value in arguments.items():
+        key = prefix + str(raw).lstrip("+")
+        if key == "defaults" and isinstance(value, list):
+            for entry in value:
+                if not isinstance(entry, dict) or len(entry) != 1:
+                    raise ConfigError(f"defaults takes entries such as 'slm: hf', got {entry!r}")
+                yield from _flatten(entry)
+            continue
+        if any(part.startswith("_") for part in key.split(".")):
+            raise ConfigError(f"{key} may not be set: what code runs is not configured from outside")
+        nested = isinstance(value, Mapping) and not key.endswith(".extra")
+        if nested:
+            inner = {str(k): v for k, v in value.items()}
+            if key in GROUPS and "option" in inner:
+                yield key, inner.pop("option")
+            yield from _flatten(inner, key + ".")
+        else:
+            yield key, value
+
+
+def _option(group: str, value: Any) -> str:
+    name = str(value).replace("-", "_")
+    known = options(group)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 3, cutoff=0.5)
+        raise ConfigError(
+            f"{group}={value} is unknown"
+            + (f"; did you mean {' or '.join(near)}?" if near else "")
+            + f" Options of {group}: {', '.join(known)}"
+        )
+    return name
+
+
+def _set(config: DictConfig, key: str, value: Any) -> None:
+    group, _, rest = key.partition(".")
+    parent = OmegaConf.select(config, key.rpartition(".")[0]) if rest else config
+    if group in TIERS and rest and "." not in rest:
+        if rest == "pretrained" and config[group].get("embedded"):
+            raise ConfigError(
+                f"{group} is the embedded model {config[group].embedded}: to use another, say "
+                f"{group}=hf,{key}={value}"
+            )
+        # arguments of the harness's class are checked by the backend, against its signature
+        OmegaConf.update(config, key, value, force_add=True)
+        return
+    name = key.rpartition(".")[2]
+    if not isinstance(parent, DictConfig) or name not in parent:
+        known = _keys(config)
+        near = difflib.get_close_matches(key, known, 3, cutoff=0.5)
+        raise ConfigError(
+            f"{key} is no key of the configuration"
+            + (f"; did you mean {' or '.join(near)}?" if near else "")
+            + f" Groups: {', '.join(GROUPS)}. Keys of {group}: "
+            + (", ".join(k for k in known if k.startswith(group + ".")) or "(no such group)")
+        )
+    OmegaConf.update(config, key, value)
+
+
+def _keys(config: DictConfig, prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for name in config:
+        if str(name).startswith("_"):
+            continue
+        key = f"{prefix}{name}"
+        keys.append(key)
+        if not OmegaConf.is_missing(config, str(name)) and isinstance(config[name], DictConfig):
+            keys += _keys(config[name], key + ".")
+    return keys
+
+
+def _missing(config: DictConfig) -> set[str]:
+    return set(OmegaConf.missing_keys(config))
+
+
+def _name(config: DictConfig, group: str, choices: Mapping[str, str]) -> None:
+    chosen = choices.get(group)
+    if chosen is None:
+        defaults = OmegaConf.load(hydra_conf_dir() / "config.yaml").defaults
+        chosen = next(str(d[group]) for d in defaults if isinstance(d, DictConfig) and group in d)
+    OmegaConf.update(config, f"chosen.{group}", chosen, force_add=True)
+
+
+def _integers(config: DictConfig) -> None:
+    for key, least in (
+        ("seed", 0),
+        ("calibration.num_docs", 1),
+        ("calibration.min_docs", 1),
+        ("calibration.seed", 0),
+    ):
+        value = OmegaConf.select(config, key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ConfigError(f"{key}={value!r} must be an integer of at least {least}")
+    for key in ("progress", "meta_verifier.transfer"):
+        if not isinstance(OmegaConf.select(config, key), bool):
+            raise ConfigError(f"{key}={OmegaConf.select(config, key)!r} must be true or false")
+
+
+def _redact(value: Any, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {k: _redact(v, str(k)) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_redact(v, key) for v in value]
+    if value is not None and _SECRET.search(key):
+        return "***"
+    if key == "base_url" and isinstance(value, str):
+        return re.sub(r"//[^/@]*@", "//", value).partition("?")[0]
+    return value

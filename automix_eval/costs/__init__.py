@@ -1,0 +1,1 @@
+"""Cost models: they price recorded calls. One file a cost model."""

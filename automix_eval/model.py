@@ -1,0 +1,447 @@
+"""AutoMixLM: a cascade of the harness's models as one model of the harness."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lm_eval.api.model import LM
+
+from automix_eval import __version__, cascade, config, harness, policy, records
+from automix_eval.calls import Tier
+from automix_eval.harness import HarnessRun, RoutedAnswer, TaskView
+from automix_eval.paths import cache_dir
+from automix_eval.store import CallStore
+from automix_eval.types import (
+    AutoMixError,
+    MetaVerifier,
+    Phase,
+    Question,
+    Record,
+    TierRecord,
+)
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import CacheHook
+
+log = logging.getLogger(__name__)
+
+
+class AutoMixLM(LM):
+    """Tier 1 answers and verifies, the meta-verifier decides, only escalated questions go on.
+
+    Source: AutoMix, arXiv 2310.12963.
+
+    Args:
+        batch_size: Of every tier that does not set its own.
+        max_batch_size: Likewise.
+        device: Likewise.
+        **model_args: Overrides of hydra_conf/, see :func:`automix_eval.config.build`.
+
+    Raises:
+        AutoMixError: A setting is wrong or a tier cannot be loaded; names cause and remedy.
+    """
+
+    def __init__(
+        self,
+        batch_size: int | str | None = None,
+        max_batch_size: int | None = None,
+        device: str | None = None,
+        **model_args: Any,
+    ) -> None:
+        super().__init__()
+        _refuse_several_processes()
+        harness.refuse_limit_zero()
+        self.config = config.build(model_args)
+        self._device = device
+        self.run_id = time.strftime("%Y%m%dT%H%M%S") + "-" + secrets.token_hex(3)
+        self.verifier = config.make_verifier(self.config)
+        self.cost = config.make_cost(self.config)
+        self.cost.check(len(config.TIERS))
+        self._meta_verifier = config.make_meta_verifier(self.config)
+        self._given_policy = self._read_policy()
+        path = self.config.store.path
+        self.store = CallStore(Path(path) if path else cache_dir() / "calls.sqlite")
+        defaults = {"batch_size": batch_size, "max_batch_size": max_batch_size, "device": device}
+        self.tiers: list[Tier] = []
+        for index, name in enumerate(config.TIERS):
+            backend = config.make_backend(self.config, name)
+            backend.set_defaults(defaults)
+            self.tiers.append(
+                Tier(
+                    index,
+                    name,
+                    backend,
+                    self.store,
+                    seed=int(self.config.seed),
+                    progress=bool(self.config.progress),
+                )
+            )
+        for tier in self._surely_used():
+            log.info("loading %s: %s", tier.name, tier.backend.label)
+            tier.backend.load()
+        self._views: dict[str, TaskView] = {}
+        self._routers: dict[str, MetaVerifier] = {}
+        self._policies: dict[str, dict[str, Any]] = {}
+        self._records: list[Record] = []
+        self._warnings: list[str] = []
+        self._tasks: dict[str, dict[str, Any]] = {}
+        self._folder: Path | None = None
+
+    # ----------------------------------------------------------------- the harness's contract
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """Route every question; each answer is a string that carries its routing."""
+        return self._answer_all(requests, harness.current_run(requests))
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """Route multiple-choice questions; a question's choices all come from one tier."""
+        return self._answer_all(requests, harness.current_run(requests))
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        """Refused: a perplexity has no answer that could be verified or routed."""
+        raise AutoMixError(
+            "loglikelihood_rolling tasks measure the perplexity of a text: there is no answer to "
+            "verify or to route. Run them with --model hf; the cascade runs generate_until and "
+            "multiple_choice tasks"
+        )
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """Keep the turns: each tier applies the template of its own model to them."""
+        for tier in self.tiers:
+            tier.chat = True
+        return harness.encode_chat(chat_history, continue_final=not add_generation_prompt)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """The tiers' models, for the harness's request cache."""
+        return "automix__" + "__".join(_safe(t.backend.label) for t in self.tiers)
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        """The templates are the tiers' own."""
+        return "each tier's own" if chat_template else ""
+
+    def set_cache_hook(self, cache_hook: CacheHook) -> None:
+        """Refuse ``--use_cache``: its key leaves out the models, the policy and the task."""
+        if cache_hook.dbdict is not None:
+            raise AutoMixError(
+                "--use_cache would return answers of other models and policies, since its key is "
+                "the prompt alone. Leave it out: the cascade keeps every call in its own store "
+                f"({self.store.path}) and a killed run resumes from it"
+            )
+        super().set_cache_hook(cache_hook)
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What the harness merges into ``results["config"]``."""
+        return {
+            "automix": {
+                "run_id": self.run_id,
+                "automix_eval_version": __version__,
+                "records": self._file("records", "jsonl").name,
+                "calls": self._call_counts(),
+                "warnings": self._warnings,
+            }
+        }
+
+    # ----------------------------------------------------------------- the run
+
+    def _answer_all(self, requests: list[Instance], run: HarnessRun) -> list[Any]:
+        self._folder = self._records_folder(run)
+        results: list[Any] = [None] * len(requests)
+        for name, positions in harness.group_by_task(requests).items():
+            view = self._view(name, run)
+            mine = [requests[p] for p in positions]
+            questions, groups = view.questions(mine)
+            chain = cascade.Chain(self.tiers, self.verifier, view.split, log.info)
+            router = self._router(view, chain)
+            full = self.config.record == "full"
+            done = cascade.route(questions, chain, router, full)
+            rows = [
+                self._record(view, q, tiers) for q, tiers in zip(questions, done, strict=True)
+            ]
+            self._records += rows
+            self._tasks[name] = {
+                "metric": view.metric,
+                "sample": view.is_sample,
+                "num_questions": len(rows),
+            }
+            self._write(view, rows)
+            for question, row, group in zip(questions, rows, groups, strict=True):
+                final = row.tier(row.final)
+                assert final is not None
+                if question.choices:
+                    for position, scored in zip(group, final.answer.choice_logprobs, strict=True):
+                        results[positions[position]] = scored
+                else:
+                    results[positions[group[0]]] = RoutedAnswer(
+                        final.answer.text, self._routing(row)
+                    )
+        return results
+
+    def _view(self, name: str, run: HarnessRun) -> TaskView:
+        if name not in self._views:
+            self._views[name] = TaskView(name, run.tasks[name], run, self.config.calibration.metric)
+        return self._views[name]
+
+    def _router(self, view: TaskView, chain: cascade.Chain) -> MetaVerifier:
+        """The meta-verifier of a task: as it is, from a policy file, or fitted on train."""
+        if view.name in self._routers:
+            return self._routers[view.name]
+        router = config.make_meta_verifier(self.config)
+        if router.needs_fit:
+            router = (
+                self._restored(view, router)
+                if self._given_policy is not None
+                else self._fitted(view, router, chain)
+            )
+        self._routers[view.name] = router
+        return router
+
+    def _restored(self, view: TaskView, router: MetaVerifier) -> MetaVerifier:
+        assert self._given_policy is not None
+        differences = policy.mismatches(
+            self._given_policy, config.name_of(self.config, "meta_verifier"), self._valid_for(view)
+        )
+        if differences:
+            text = (
+                f"the policy {self.config.meta_verifier.policy} was fitted for something else: "
+                + "; ".join(differences)
+            )
+            if not self.config.meta_verifier.transfer:
+                raise AutoMixError(
+                    text + ". Fit one here by leaving meta_verifier.policy out, or accept the "
+                    "difference with meta_verifier.transfer=true"
+                )
+            self._warn(text)
+        router.set_learned(self._given_policy["learned"])
+        self._policies[view.name] = self._given_policy
+        return router
+
+    def _fitted(
+        self, view: TaskView, router: MetaVerifier, chain: cascade.Chain
+    ) -> MetaVerifier:
+        settings = self.config.calibration
+        questions = view.calibration_questions(
+            settings.num_docs, settings.min_docs, settings.seed
+        )
+        if len(questions) < settings.num_docs:
+            self._warn(
+                f"calibration.num_docs={settings.num_docs} but {view.name}'s train split has "
+                f"{view.train_size()} questions: fitted on all {len(questions)}"
+            )
+        log.info("%s: fitting on %d train questions", view.name, len(questions))
+        done = cascade.ask_all(questions, chain, verify=router.needs_verification)
+        rows = [self._record(view, q, tiers) for q, tiers in zip(questions, done, strict=True)]
+        self._records += rows
+        self._write(view, rows)  # a fit that fails must not lose what it was to be fitted on
+        router = router.fit(rows, self.cost)
+        fitted = policy.make(
+            config.name_of(self.config, "meta_verifier"),
+            config.parameters(self.config, "meta_verifier"),
+            router.get_learned(),
+            {
+                **self._valid_for(view),
+                "split": "train",
+                "num_questions": len(rows),
+                "doc_ids": [r.doc_id for r in rows],
+                "metric": view.metric,
+                "cost": {
+                    "name": config.name_of(self.config, "cost"),
+                    **config.parameters(self.config, "cost"),
+                },
+                "num_fewshot": view.task.config.num_fewshot,
+                "chat_template": view.run.apply_chat_template,
+            },
+        )
+        path = self._file(f"policy_{_safe(view.name)}", "json")
+        policy.save(path, fitted)
+        log.info("%s: policy written to %s", view.name, path)
+        self._policies[view.name] = fitted
+        return router
+
+    # ----------------------------------------------------------------- records
+
+    def _record(
+        self, view: TaskView, question: Question, tiers: Sequence[TierRecord]
+    ) -> Record:
+        scored = []
+        for tier in tiers:
+            score, metrics = view.score(question, tier.answer)
+            scored.append(replace(tier, score=score, metrics=metrics))
+        on_path = [t for t in scored if t.on_path]
+        prompt = view.prompt_of(question)
+        return Record(
+            task=question.task,
+            doc_id=question.doc_id,
+            repeat=question.repeat,
+            phase=question.phase,
+            final=(on_path or scored)[-1].tier,
+            tiers=tuple(scored),
+            prompt_hash=hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest(),
+            document=str(view.doc(question).get("document_id", "")),
+            question=question.question,
+            references=view.references(question),
+        )
+
+    def _routing(self, row: Record) -> dict[str, Any]:
+        path = [t for t in row.tiers if t.on_path]
+        first = path[0]
+        costs = [self.cost.answer_cost(t.answer) for t in path]
+        costs += [self.cost.verification_cost(t.verification) for t in path if t.verification]
+        return {
+            "decision": f"tier {row.final} ({self.tiers[row.final].name})",
+            "confidence": first.verification.confidence if first.verification else None,
+            "cost": sum(costs),
+            "escalation": float(len(path) > 1),
+        }
+
+    def _write(self, view: TaskView, rows: Sequence[Record]) -> None:
+        """Rewrite records and manifest after each task, so that a crash keeps what is done."""
+        self._note(view, rows)
+        records.write_records(self._file("records", "jsonl"), self._records)
+        records.write_json(self._file("run", "json"), self._manifest())
+
+    def _note(self, view: TaskView, rows: Sequence[Record]) -> None:
+        phase = rows[0].phase
+        for tier in self.tiers:
+            mine = [t for r in rows for t in r.tiers if t.tier == tier.tier]
+            parts = [t.answer for t in mine] + [t.verification for t in mine if t.verification]
+            cut = sum(1 for p in parts if p.cut_context_tokens)
+            dropped = sum(1 for p in parts if p.dropped_demonstrations)
+            if cut or dropped:
+                self._warn(
+                    f"{view.name} ({phase}), {tier.name}: of {len(parts)} prompts {dropped} lost "
+                    f"demonstrations and {cut} the middle of their context, to fit the window of "
+                    f"{tier.max_length} tokens"
+                )
+            verified = [t.verification for t in mine if t.verification]
+            undefined = [v.outcome for v in verified if v.confidence is None]
+            if verified and len(undefined) == len(verified):
+                self._warn(
+                    f"{view.name} ({phase}), {tier.name}: no verification gave a confidence "
+                    f"({', '.join(sorted(set(undefined)))}): the routing rests on "
+                    "meta_verifier.undefined alone; try verifier=p_true or verifier=margin"
+                )
+
+    def _manifest(self) -> dict[str, Any]:
+        shown = config.shown(self.config)
+        return {
+            "format": records.FORMAT,
+            "version": records.VERSION,
+            "run_id": self.run_id,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "automix_eval_version": __version__,
+            "model_label": self.config.model,
+            "config": shown,
+            "record": self.config.record,
+            "tiers": [
+                {"index": t.tier, "name": t.name, "label": t.backend.label} for t in self.tiers
+            ],
+            "verifier": dict(self.verifier.identity),
+            "tasks": self._tasks,
+            "calls": self._call_counts(),
+            "warnings": self._warnings,
+            "policies": {
+                task: self._file(f"policy_{_safe(task)}", "json").name
+                if self._given_policy is None
+                else str(self.config.meta_verifier.policy)
+                for task in self._policies
+            },
+            "records": self._file("records", "jsonl").name,
+        }
+
+    def _call_counts(self) -> list[dict[str, Any]]:
+        rows = []
+        for tier in self.tiers:
+            keys: set[tuple[Phase, str, Any]] = {*tier.counts.made, *tier.counts.stored}
+            rows += [
+                {
+                    "task": task,
+                    "phase": phase,
+                    "tier": tier.tier,
+                    "role": role,
+                    "made": tier.counts.made[phase, task, role],
+                    "stored": tier.counts.stored[phase, task, role],
+                }
+                for phase, task, role in sorted(keys)
+            ]
+        return rows
+
+    # ----------------------------------------------------------------- inside
+
+    def _surely_used(self) -> list[Tier]:
+        """Tiers to load at once, so that a model that fails to load fails before any call."""
+        router = self._meta_verifier
+        if self.config.record == "full" or router.needs_verification or router.needs_fit:
+            return self.tiers
+        return [self.tiers[router.start]]
+
+    def _read_policy(self) -> dict[str, Any] | None:
+        path = self.config.meta_verifier.policy
+        if not path:
+            return None
+        if not self._meta_verifier.needs_fit:
+            raise AutoMixError(
+                f"meta_verifier={config.name_of(self.config, 'meta_verifier')} learns nothing: "
+                "leave meta_verifier.policy out"
+            )
+        return policy.load(Path(str(path)).expanduser())
+
+    def _valid_for(self, view: TaskView) -> dict[str, Any]:
+        identities: list[Mapping[str, Any]] = [t.backend.identity for t in self.tiers]
+        return {
+            "task": view.name,
+            "tiers": [
+                {"label": t.backend.label, "sha256": _sha(i)}
+                for t, i in zip(self.tiers, identities, strict=True)
+            ],
+            "verifier": dict(self.verifier.identity),
+        }
+
+    def _records_folder(self, run: HarnessRun) -> Path:
+        chosen = self.config.records_dir
+        if chosen:
+            return Path(str(chosen)).expanduser()
+        if run.output_folder is not None:
+            return run.output_folder
+        folder = cache_dir() / "runs" / self.run_id
+        log.info("no --output_path: records and policies go to %s", folder)
+        return folder
+
+    def _file(self, stem: str, suffix: str) -> Path:
+        folder = self._folder or cache_dir() / "runs" / self.run_id
+        return folder / f"automix_{stem}_{self.run_id}.{suffix}"
+
+    def _warn(self, text: str) -> None:
+        log.warning("%s", text)
+        if text not in self._warnings:
+            self._warnings.append(text)
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip(".")[:100] or "task"
+
+
+def _sha(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _refuse_several_processes() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise AutoMixError(
+            "the cascade runs in one process so far: start it without accelerate launch or "
+            "torchrun. Several GPUs serve one model with slm.parallelize=true, "
+            "llm=vllm,llm.tensor_parallel_size=N or a server (llm=local_completions)"
+        )

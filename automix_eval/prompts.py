@@ -1,0 +1,165 @@
+"""Making prompts fit a window without losing what matters.
+
+A prompt that is too long loses whole demonstrations first (the earliest first), then the middle
+of its context; never the instruction, the question or the answer. Both losses are counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from automix_eval.types import AutoMixError, Message, Prompt
+
+CUT = "\n[...]\n"
+
+
+class PromptTooLongError(AutoMixError):
+    """Even without demonstrations and context the prompt exceeds the window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A prompt by its parts.
+
+    Attributes:
+        head: System text and task description.
+        demonstrations: Few-shot examples, each with its own delimiter.
+        body: The block of the question itself; contains ``context``.
+        context: The part of ``body`` that may be shortened; may be empty.
+    """
+
+    head: str
+    demonstrations: tuple[str, ...]
+    body: str
+    context: str
+
+    def text(self) -> str:
+        """The whole prompt."""
+        return self.head + "".join(self.demonstrations) + self.body
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A prompt that fits, and what that cost."""
+
+    text: str
+    dropped_demonstrations: int = 0
+    cut_context_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FittedPrompt:
+    """As :class:`Fitted`, for a prompt that may be a chat."""
+
+    prompt: Prompt
+    dropped_demonstrations: int = 0
+    cut_context_tokens: int = 0
+
+
+def fit(parts: Parts, budget: int | None, count: Callable[[str], int | None]) -> Fitted:
+    """Shorten a prompt to at most ``budget`` tokens.
+
+    Args:
+        parts: The prompt.
+        budget: Tokens the prompt may have; None where the window is unknown.
+        count: Tokens of a text in its final, rendered form; None without a tokenizer.
+
+    Raises:
+        PromptTooLongError: Instruction and question alone exceed the budget.
+    """
+    text = parts.text()
+    size = count(text)
+    if budget is None or size is None or size <= budget:
+        return Fitted(text)
+    kept = parts
+    for dropped in range(1, len(parts.demonstrations) + 1):
+        kept = replace(parts, demonstrations=parts.demonstrations[dropped:])
+        size = count(kept.text())
+        if size is not None and size <= budget:
+            return Fitted(kept.text(), dropped)
+    assert size is not None  # the tokenizer counted the whole prompt, so it counts its parts
+    text, after = _cut_middle(kept, budget, count)
+    return Fitted(text, len(parts.demonstrations), size - after)
+
+
+def fit_chat(
+    prompt: Prompt, context: str, budget: int | None, count: Callable[[Prompt], int | None]
+) -> FittedPrompt:
+    """As :func:`fit` for a chat: demonstrations are the turns before the last user turn."""
+    size = count(prompt)
+    if budget is None or size is None or size <= budget:
+        return FittedPrompt(prompt)
+    system = tuple(m for m in prompt.messages if m.role == "system")
+    turns = [m for m in prompt.messages if m.role != "system"]
+    last = max(i for i, m in enumerate(turns) if m.role == "user")
+    shots, tail = turns[:last], turns[last:]
+    dropped = 0
+    kept = prompt
+    while shots:
+        # a demonstration is a user turn with the turns that answer it
+        shots = shots[1:]
+        while shots and shots[0].role != "user":
+            shots = shots[1:]
+        dropped += 1
+        kept = replace(prompt, messages=(*system, *shots, *tail))
+        size = count(kept)
+        if size is not None and size <= budget:
+            return FittedPrompt(kept, dropped)
+    assert size is not None
+
+    def with_body(body: str) -> Prompt:
+        return replace(
+            prompt, messages=(*system, Message(tail[0].role, body), *tail[1:])
+        )
+
+    parts = Parts("", (), tail[0].content, context)
+    text, after = _cut_middle(parts, budget, lambda body: count(with_body(body)))
+    return FittedPrompt(with_body(text), dropped, size - after)
+
+
+def _cut_middle(
+    parts: Parts, budget: int, count: Callable[[str], int | None]
+) -> tuple[str, int]:
+    """The prompt with the longest context that fits, and its tokens."""
+    # a task without a known context is all body: its ends hold the instruction and the question
+    context = parts.context if parts.context and parts.context in parts.body else parts.body
+    start = parts.body.rfind(context)
+    before, after = parts.head + parts.body[:start], parts.body[start + len(context) :]
+
+    def build(characters: int) -> str:
+        half = characters // 2
+        tail = context[len(context) - (characters - half) :] if characters > half else ""
+        return before + context[:half].rstrip() + CUT + tail.lstrip() + after
+
+    low, high = 0, len(context)
+    best = ""
+    tokens = 0
+    while low <= high:
+        middle = (low + high) // 2
+        candidate = build(middle)
+        size = count(candidate)
+        if size is not None and size <= budget:
+            best, tokens, low = candidate, size, middle + 1
+        else:
+            high = middle - 1
+    if not best or (context is parts.body and len(context) < 2):
+        raise PromptTooLongError(
+            f"a prompt does not fit {budget} tokens even without demonstrations and context: "
+            "raise the tier's max_length, lower max_gen_toks (--gen_kwargs max_gen_toks=...) or "
+            "use a model with a larger window"
+        )
+    return best, tokens
+
+
+def split_at(text: str, blocks: Sequence[str]) -> tuple[str, ...] | None:
+    """Split ``text`` into consecutive blocks out of ``blocks``; None if it is not made of them."""
+    found: list[str] = []
+    position = 0
+    while position < len(text):
+        match = next((b for b in blocks if b and text.startswith(b, position)), None)
+        if match is None:
+            return None
+        found.append(match)
+        position += len(match)
+    return tuple(found)

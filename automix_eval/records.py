@@ -1,0 +1,233 @@
+"""Records: one row a question and repeat, and the manifest of the run they belong to.
+
+Files of a run, all in the folder of the harness's own output:
+
+* ``automix_run_<run_id>.json``: the manifest (configuration, tiers, policies, counts of calls);
+* ``automix_records_<run_id>.jsonl``: the records, calibration and evaluation;
+* ``automix_policy_<task>_<run_id>.json``: the policy fitted for a task.
+
+They are written to a temporary file and renamed, so a reader never meets half a file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_args
+
+from automix_eval.types import (
+    Answer,
+    AutoMixError,
+    Call,
+    Decision,
+    Outcome,
+    Phase,
+    Record,
+    Role,
+    TierRecord,
+    Verification,
+)
+
+FORMAT = "automix-eval run"
+VERSION = 1
+MANIFEST_GLOB = "automix_run_*.json"
+
+
+class RecordError(AutoMixError):
+    """A record or manifest that cannot be read; names file, line and field."""
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    """The record as JSON values; :func:`from_json` is its inverse."""
+    return asdict(record)
+
+
+def from_json(row: Mapping[str, Any]) -> Record:
+    """Rebuild a record, checking every field.
+
+    Raises:
+        RecordError: A field is missing or has the wrong type or value.
+    """
+    try:
+        return Record(
+            task=_str(row, "task"),
+            doc_id=_int(row, "doc_id"),
+            repeat=_int(row, "repeat"),
+            phase=_choice(row, "phase", get_args(Phase)),
+            final=_int(row, "final"),
+            tiers=tuple(_tier(t) for t in _list(row, "tiers")),
+            prompt_hash=_str(row, "prompt_hash"),
+            document=_str(row, "document"),
+            question=_str(row, "question"),
+            references=tuple(str(r) for r in _list(row, "references")),
+        )
+    except (KeyError, TypeError, ValueError) as err:
+        raise RecordError(f"not a record of automix-eval: {err!r}") from err
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON lines atomically."""
+    _write(path, "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in rows))
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write one JSON file atomically."""
+    _write(path, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write records atomically."""
+    write_jsonl(path, (to_json(r) for r in records))
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """Read records one by one.
+
+    Raises:
+        RecordError: The file is missing or a line is damaged; names the line.
+    """
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    yield from_json(json.loads(line))
+                except (json.JSONDecodeError, RecordError) as err:
+                    raise RecordError(f"{path}, line {number}: {err}") from err
+    except OSError as err:
+        raise RecordError(f"cannot read the records {path}: {err}") from err
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read and check a run's manifest.
+
+    Raises:
+        RecordError: Not a manifest, or of a newer version.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as err:
+        raise RecordError(f"cannot read the manifest {path}: {err}") from err
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise RecordError(f"{path} is not a manifest of an automix-eval run")
+    if value.get("version") != VERSION:
+        raise RecordError(
+            f"{path} has version {value.get('version')!r}, this release reads {VERSION}: "
+            "upgrade automix-eval"
+        )
+    return value
+
+
+def records_path(manifest_path: Path, manifest: Mapping[str, Any]) -> Path:
+    """The records file a manifest names; only a plain file name beside it is accepted."""
+    name = manifest.get("records")
+    if not isinstance(name, str) or Path(name).name != name:
+        raise RecordError(f"{manifest_path} names no records file beside it: {name!r}")
+    return manifest_path.with_name(name)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# --------------------------------------------------------------------------- field checks
+
+
+def _tier(row: Any) -> TierRecord:
+    verification, decision = row["verification"], row["decision"]
+    return TierRecord(
+        tier=_int(row, "tier"),
+        answer=_answer(row["answer"]),
+        score=_number(row, "score"),
+        metrics={str(k): float(v) for k, v in row["metrics"].items()},
+        verification=None if verification is None else _verification(verification),
+        decision=None
+        if decision is None
+        else Decision(_int(decision, "tier"), _int(decision, "to"), _str(decision, "reason")),
+        on_path=bool(row["on_path"]),
+    )
+
+
+def _answer(row: Any) -> Answer:
+    return Answer(
+        tier=_int(row, "tier"),
+        text=_str(row, "text"),
+        calls=tuple(_call(c) for c in _list(row, "calls")),
+        choice_logprobs=tuple((float(p), bool(g)) for p, g in _list(row, "choice_logprobs")),
+        token_logprobs=tuple(float(p) for p in _list(row, "token_logprobs")),
+        token_margins=tuple(float(p) for p in _list(row, "token_margins")),
+        dropped_demonstrations=_int(row, "dropped_demonstrations"),
+        cut_context_tokens=_int(row, "cut_context_tokens"),
+    )
+
+
+def _verification(row: Any) -> Verification:
+    return Verification(
+        tier=_int(row, "tier"),
+        confidence=_number(row, "confidence"),
+        outcome=_choice(row, "outcome", get_args(Outcome)),
+        calls=tuple(_call(c) for c in _list(row, "calls")),
+        samples=tuple(str(s) for s in _list(row, "samples")),
+        num_unparsable=_int(row, "num_unparsable"),
+        dropped_demonstrations=_int(row, "dropped_demonstrations"),
+        cut_context_tokens=_int(row, "cut_context_tokens"),
+    )
+
+
+def _call(row: Any) -> Call:
+    return Call(
+        tier=_int(row, "tier"),
+        role=_choice(row, "role", get_args(Role)),
+        prompt_tokens=None if row["prompt_tokens"] is None else _int(row, "prompt_tokens"),
+        generated_tokens=None if row["generated_tokens"] is None else _int(row, "generated_tokens"),
+        seconds=_number(row, "seconds"),
+    )
+
+
+def _int(row: Any, key: str) -> int:
+    value = row[key]
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{key} is {value!r}, expected an integer")
+    return value
+
+
+def _str(row: Any, key: str) -> str:
+    value = row[key]
+    if not isinstance(value, str):
+        raise TypeError(f"{key} is {value!r}, expected a text")
+    return value
+
+
+def _list(row: Any, key: str) -> list[Any]:
+    value = row[key]
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"{key} is {value!r}, expected a list")
+    return list(value)
+
+
+def _number(row: Any, key: str) -> float | None:
+    value = row[key]
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise TypeError(f"{key} is {value!r}, expected a finite number or null")
+    return float(value)
+
+
+def _choice(row: Any, key: str, allowed: tuple[Any, ...]) -> Any:
+    value = row[key]
+    if value not in allowed:
+        raise ValueError(f"{key} is {value!r}, expected one of {', '.join(map(str, allowed))}")
+    return value

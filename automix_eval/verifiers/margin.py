@@ -1,0 +1,95 @@
+"""Confidence from the SLM's own token probabilities: no further call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from automix_eval.types import Answer, Ask, AutoMixError, Question, Verification
+
+
+def _mean_probability(logprobs: Sequence[float], _margins: Sequence[float]) -> float:
+    return math.exp(math.fsum(logprobs) / len(logprobs))
+
+
+def _min_probability(logprobs: Sequence[float], _margins: Sequence[float]) -> float:
+    return math.exp(min(logprobs))
+
+
+def _first_margin(_logprobs: Sequence[float], margins: Sequence[float]) -> float:
+    return margins[0]
+
+
+def _mean_margin(_logprobs: Sequence[float], margins: Sequence[float]) -> float:
+    return math.fsum(margins) / len(margins)
+
+
+_STATISTICS: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
+    "mean_probability": _mean_probability,
+    "min_probability": _min_probability,
+    "first_margin": _first_margin,
+    "mean_margin": _mean_margin,
+}
+
+
+class Margin:
+    """A statistic of the token probabilities of the answer.
+
+    For a multiple-choice answer the probabilities are the softmax of the choices'
+    log-probabilities: the ``*_probability`` statistics give that of the choice taken, the
+    ``*_margin`` statistics its lead over the second best.
+    Sources: the first-token margin of arXiv 2405.02134; the mean token log-probability and token
+    quantiles of arXiv 2404.10136.
+
+    Args:
+        statistic: ``mean_probability`` (geometric mean of the tokens' probabilities),
+            ``min_probability``, ``first_margin`` (best minus second-best token, first token) or
+            ``mean_margin``.
+    """
+
+    needs_token_probs = True
+
+    def __init__(self, statistic: str = "mean_probability") -> None:
+        if statistic not in _STATISTICS:
+            raise AutoMixError(
+                f"verifier.statistic={statistic!r} is unknown: choose one of "
+                f"{', '.join(_STATISTICS)}"
+            )
+        self.statistic = statistic
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Name and hyper-parameters."""
+        return {"name": "margin", "statistic": self.statistic}
+
+    def verify(
+        self, questions: Sequence[Question], answers: Sequence[Answer], ask: Ask
+    ) -> list[Verification]:
+        """Read the probabilities that came with each answer."""
+        return [
+            self._confidence(answer, ask.tier)
+            for _, answer in zip(questions, answers, strict=True)
+        ]
+
+    def _confidence(self, answer: Answer, tier: int) -> Verification:
+        if answer.choice_logprobs:
+            return Verification(tier, self._of_choices([p for p, _ in answer.choice_logprobs]))
+        if not answer.text.strip():
+            return Verification(tier, None, outcome="empty_answer")
+        if not answer.token_logprobs:
+            raise AutoMixError(
+                f"verifier=margin needs the token probabilities of the answers and tier {tier}'s "
+                "backend gives none: use verifier=few_shot, or a tier with slm=hf"
+            )
+        value = _STATISTICS[self.statistic](answer.token_logprobs, answer.token_margins)
+        return Verification(tier, min(max(value, 0.0), 1.0))
+
+    def _of_choices(self, logprobs: Sequence[float]) -> float:
+        top = max(logprobs)
+        weights = sorted((math.exp(p - top) for p in logprobs), reverse=True)
+        total = math.fsum(weights)
+        best = weights[0] / total
+        if self.statistic.endswith("probability"):
+            return best
+        return best - (weights[1] / total if len(weights) > 1 else 0.0)

@@ -1,0 +1,54 @@
+"""Verification by one forward pass: the probability of Correct against Incorrect."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from automix_eval.types import Answer, Ask, Question, ScoreRequest, Verification
+from automix_eval.verifiers import prompt as verification_prompt
+
+_CONTINUATIONS = (" Correct", " Incorrect")
+
+
+class PTrue:
+    """v = P(" Correct") / (P(" Correct") + P(" Incorrect")) after the decision phrase.
+
+    Whole continuations are scored, since " Incorrect" is several tokens for some tokenizers.
+    Source: the P(True) of Kadavath et al. 2022 (arXiv 2207.05221) on AutoMix's prompt.
+    """
+
+    needs_token_probs = False
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Name and hyper-parameters."""
+        return {"name": "p_true"}
+
+    def verify(
+        self, questions: Sequence[Question], answers: Sequence[Answer], ask: Ask
+    ) -> list[Verification]:
+        """Score both decisions for each answer that can be verified."""
+        outcomes = [
+            verification_prompt.unverifiable(q, a) for q, a in zip(questions, answers, strict=True)
+        ]
+        todo = [i for i, outcome in enumerate(outcomes) if outcome is None]
+        prompts = [
+            verification_prompt.build(questions[i], answers[i], ask, reserve=8, decide_now=True)
+            for i in todo
+        ]
+        scored = ask.score([ScoreRequest(p.text, _CONTINUATIONS) for p in prompts])
+        verifications = [
+            Verification(ask.tier, None, outcome=outcome or "unparsable") for outcome in outcomes
+        ]
+        for i, fitted, (scores, call) in zip(todo, prompts, scored, strict=True):
+            correct, incorrect = scores.logprobs
+            verifications[i] = Verification(
+                ask.tier,
+                1.0 / (1.0 + math.exp(min(incorrect - correct, 700.0))),
+                calls=(call,),
+                dropped_demonstrations=fitted.dropped_demonstrations,
+                cut_context_tokens=fitted.cut_context_tokens,
+            )
+        return verifications
