@@ -1,0 +1,79 @@
+"""How the tasks score an answer, and how a composite model's routing enters the results.
+
+The composite model answers with a ``str`` that has an attribute ``routing``, a mapping with the
+keys ``decision`` (str), ``confidence`` (float or None), ``cost`` (float or None: unpriced) and
+``escalation`` (0.0 or 1.0). Any other model answers with a plain ``str``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
+
+from automix_eval.metrics.f1 import exact_match, token_f1
+
+__all__ = ["count_decisions", "free_form", "mean_of_defined", "with_routing"]
+
+
+def free_form(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    """Score a free-form answer: ``process_results`` of CoQA, Qasper and NarrativeQA.
+
+    Args:
+        doc: A uniform document.
+        results: The answer, as the harness's filters left it.
+
+    Returns:
+        ``f1`` and ``exact_match`` in [0, 1], the maximum over the references, and the routing.
+    """
+    answer, references = results[0], doc["answers"]
+    metrics = {
+        "f1": token_f1(answer, references),
+        "exact_match": exact_match(answer, references),
+    }
+    return with_routing(metrics, answer)
+
+
+def with_routing(metrics: Mapping[str, float], answer: str) -> dict[str, Any]:
+    """Add a composite model's routing to the metrics of its answer.
+
+    The keys added land in each logged sample and are aggregated by the task's ``metric_list``:
+    ``escalation_rate`` and ``cost`` by their mean, ``confidence`` by :func:`mean_of_defined`,
+    ``decision`` by :func:`count_decisions`. An unpriced answer has no ``cost``; a plain answer has
+    none of the four.
+
+    Returns:
+        A new dictionary.
+    """
+    routing: Mapping[str, Any] | None = getattr(answer, "routing", None)
+    if routing is None:
+        return dict(metrics)
+    fields: dict[str, Any] = {
+        **metrics,
+        "escalation_rate": float(routing["escalation"]),
+        "decision": str(routing["decision"]),
+        "confidence": routing["confidence"] if _is_defined(routing["confidence"]) else None,
+    }
+    if routing["cost"] is not None:
+        fields["cost"] = float(routing["cost"])
+    return fields
+
+
+def mean_of_defined(values: Sequence[float | None]) -> float | None:
+    """Mean of the values that are neither None nor NaN; None if there are none.
+
+    Not NaN then, since the harness writes results as JSON.
+    """
+    defined = [value for value in values if _is_defined(value)]
+    return math.fsum(defined) / len(defined) if defined else None
+
+
+def count_decisions(decisions: Sequence[str]) -> str:
+    """Counts as the results table shows them, frequent ones first: "keep 30, escalate 10"."""
+    counts = sorted(Counter(decisions).items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {count}" for name, count in counts)
+
+
+def _is_defined(value: float | None) -> TypeGuard[float]:
+    return value is not None and not math.isnan(value)

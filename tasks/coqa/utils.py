@@ -1,0 +1,44 @@
+"""CoQA (Reddy et al. 2019, arXiv 1808.07042): one document a question, without the dialogue."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from automix_eval.taskdata import Doc, Row, RowError, digest, load_rows, make_doc, pick, texts
+from automix_eval.taskscore import free_form as process_results
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+__all__ = ["flatten", "load", "process_results"]
+
+_log = logging.getLogger("automix_eval.tasks.coqa")
+
+
+def load(source: str | None = None, **_: Any) -> DatasetDict:
+    """Load the task; further arguments come from the harness and are ignored."""
+    return load_rows("coqa", source, flatten)
+
+
+def flatten(row: Row) -> list[Doc]:
+    """One document a question of the story; references: the answer and the additional ones."""
+    story = pick(row, "story", str)
+    questions = texts(row, "questions.input_text")
+    answers = texts(row, "answers.input_text")
+    if len(questions) != len(answers):
+        raise RowError(f"{len(questions)} questions but {len(answers)} answers")
+    groups = (row.get("additional_answers") or {}).values()
+    # Training stories hold one blank additional answer instead of one a question.
+    others = [given for g in groups if len(given := texts(g, "input_text")) == len(questions)]
+    story_id = str(row.get("id") or digest(story))
+    docs = []
+    for turn, (question, *references) in enumerate(
+        zip(questions, answers, *others, strict=True), start=1
+    ):
+        name = f"{story_id}-{turn}"
+        if not any(reference.strip() for reference in references):
+            _log.warning("coqa: question %s is left out, it has no answer to score against", name)
+            continue
+        docs.append(make_doc(story_id, story, question, references, id=name))
+    return docs
