@@ -202,8 +202,7 @@ class Tier:
         phase, task, role = self._context
         identity = self.backend.identity
         keys = [
-            call_key({"model": identity, "kind": kind, "role": role, **_plain(r)})
-            for r in requests
+            call_key({"model": identity, "kind": kind, "role": role, **_plain(r)}) for r in requests
         ]
         results: dict[str, R] = {}
         todo: dict[str, Any] = {}
@@ -219,9 +218,10 @@ class Tier:
         self.counts.stored[self._context] += stored
         if todo:
             order = list(todo)
+            during = ", calibration" if phase == "calibration" else ""
             with tqdm(
                 total=len(order),
-                desc=f"{task}: {_STAGE[role]} ({self.name}{', calibration' * (phase == 'calibration')})",
+                desc=f"{task}: {_STAGE[role]} ({self.name}{during})",
                 postfix={"from store": stored} if stored else None,
                 disable=not self._progress,
             ) as bar:

@@ -7,13 +7,13 @@ length; a stage that nobody needs is skipped. Source: AutoMix, arXiv 2310.12963.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from automix_eval.calls import Splitter, Tier
 from automix_eval.types import (
     Answer,
-    Decision,
     MetaVerifier,
     Observation,
     Question,
@@ -37,7 +37,7 @@ class Chain:
     tiers: Sequence[Tier]
     verifier: Verifier
     split: Splitter
-    announce: Callable[[str], None] = lambda line: None
+    announce: Callable[[str], None] = field(default=logging.getLogger(__name__).info)
 
 
 def route(
@@ -95,12 +95,6 @@ def ask_all(
     return [[by_tier[t] for t in sorted(by_tier)] for by_tier in records]
 
 
-def final_tier(tiers: Sequence[TierRecord]) -> int:
-    """The tier whose answer counts: where the path of decisions ends."""
-    path = [t for t in tiers if t.on_path]
-    return path[-1].tier
-
-
 def _fill(
     questions: Sequence[Question],
     chain: Chain,
@@ -116,9 +110,7 @@ def _fill(
             [questions[i] for i in missing], chain, tier, verify and tier < last
         )
         for i, answer, verification in zip(missing, answers, verifications, strict=True):
-            records[i][tier] = TierRecord(
-                tier, answer, verification=verification, on_path=False
-            )
+            records[i][tier] = TierRecord(tier, answer, verification=verification, on_path=False)
 
 
 def _ask(
@@ -143,6 +135,3 @@ def _confidences(by_tier: dict[int, TierRecord], reached: int) -> tuple[float | 
         verification = record.verification if record else None
         values.append(verification.confidence if verification else None)
     return tuple(values)
-
-
-__all__ = ["Chain", "Decision", "ask_all", "final_tier", "route"]

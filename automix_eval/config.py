@@ -101,9 +101,7 @@ def parameters(config: DictConfig, group: str) -> dict[str, Any]:
     """A group's values as plain data, without what is no hyper-parameter."""
     values = OmegaConf.to_container(config[group], resolve=True)
     assert isinstance(values, dict)
-    return {
-        str(k): v for k, v in values.items() if k != "_target_" and k not in _NOT_PARAMETERS
-    }
+    return {str(k): v for k, v in values.items() if k != "_target_" and k not in _NOT_PARAMETERS}
 
 
 def shown(config: DictConfig) -> dict[str, Any]:
@@ -153,7 +151,7 @@ def _flatten(arguments: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
                 yield from _flatten(entry)
             continue
         if any(part.startswith("_") for part in key.split(".")):
-            raise ConfigError(f"{key} may not be set: what code runs is not configured from outside")
+            raise ConfigError(f"{key} may not be set: what code runs is not configured here")
         nested = isinstance(value, Mapping) and not key.endswith(".extra")
         if nested:
             inner = {str(k): v for k, v in value.items()}
@@ -204,12 +202,12 @@ def _set(config: DictConfig, key: str, value: Any) -> None:
 
 def _keys(config: DictConfig, prefix: str = "") -> list[str]:
     keys: list[str] = []
-    for name in config:
-        if str(name).startswith("_"):
+    for name in map(str, config):
+        if name.startswith("_"):
             continue
         key = f"{prefix}{name}"
         keys.append(key)
-        if not OmegaConf.is_missing(config, str(name)) and isinstance(config[name], DictConfig):
+        if not OmegaConf.is_missing(config, name) and isinstance(config[name], DictConfig):
             keys += _keys(config[name], key + ".")
     return keys
 

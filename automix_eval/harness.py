@@ -17,6 +17,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from automix_eval.prompts import Parts, split_at
@@ -191,23 +192,20 @@ class TaskView:
         if not text.endswith(body):
             return Parts("", (), text, question.context)
         before = text[: len(text) - len(body)]
-        shots: tuple[str, ...] | None = ()
+        shots: tuple[str, ...] = ()
         head = before
         if self.task.config.num_fewshot:
             # the head is what stands before the first demonstration
             blocks = self._known_demonstrations()
             starts = [p for b in blocks if (p := before.find(b)) >= 0]
             first = min(starts, default=len(before))
-            head, shots = before[:first], split_at(before[first:], blocks)
-            if shots is None:
-                head, shots = before, ()
+            if (found := split_at(before[first:], blocks)) is not None:
+                head, shots = before[:first], found
         return Parts(head, shots, body, question.context)
 
     # ----------------------------------------------------------------- scores
 
-    def score(
-        self, question: Question, answer: Answer
-    ) -> tuple[float | None, dict[str, float]]:
+    def score(self, question: Question, answer: Answer) -> tuple[float | None, dict[str, float]]:
         """The main metric and all numeric metrics of an answer, by the task's own code.
 
         Raises:
@@ -417,11 +415,11 @@ def _same_document(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 
 
 def _locals_of(function: str, module: str) -> dict[str, Any] | None:
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_name == function and frame.f_globals.get("__name__") == module:
             return dict(frame.f_locals)
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class AutoMixLM(LM):
+class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
     """Tier 1 answers and verifies, the meta-verifier decides, only escalated questions go on.
 
     Source: AutoMix, arXiv 2310.12963.
@@ -108,7 +108,7 @@ class AutoMixLM(LM):
         """Route multiple-choice questions; a question's choices all come from one tier."""
         return self._answer_all(requests, harness.current_run(requests))
 
-    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:  # noqa: ARG002
         """Refused: a perplexity has no answer that could be verified or routed."""
         raise AutoMixError(
             "loglikelihood_rolling tasks measure the perplexity of a text: there is no answer to "
@@ -168,9 +168,7 @@ class AutoMixLM(LM):
             router = self._router(view, chain)
             full = self.config.record == "full"
             done = cascade.route(questions, chain, router, full)
-            rows = [
-                self._record(view, q, tiers) for q, tiers in zip(questions, done, strict=True)
-            ]
+            rows = [self._record(view, q, tiers) for q, tiers in zip(questions, done, strict=True)]
             self._records += rows
             self._tasks[name] = {
                 "metric": view.metric,
@@ -229,13 +227,9 @@ class AutoMixLM(LM):
         self._policies[view.name] = self._given_policy
         return router
 
-    def _fitted(
-        self, view: TaskView, router: MetaVerifier, chain: cascade.Chain
-    ) -> MetaVerifier:
+    def _fitted(self, view: TaskView, router: MetaVerifier, chain: cascade.Chain) -> MetaVerifier:
         settings = self.config.calibration
-        questions = view.calibration_questions(
-            settings.num_docs, settings.min_docs, settings.seed
-        )
+        questions = view.calibration_questions(settings.num_docs, settings.min_docs, settings.seed)
         if len(questions) < settings.num_docs:
             self._warn(
                 f"calibration.num_docs={settings.num_docs} but {view.name}'s train split has "
@@ -273,9 +267,7 @@ class AutoMixLM(LM):
 
     # ----------------------------------------------------------------- records
 
-    def _record(
-        self, view: TaskView, question: Question, tiers: Sequence[TierRecord]
-    ) -> Record:
+    def _record(self, view: TaskView, question: Question, tiers: Sequence[TierRecord]) -> Record:
         scored = []
         for tier in tiers:
             score, metrics = view.score(question, tier.answer)

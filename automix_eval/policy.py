@@ -58,7 +58,9 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(policy, dict) or policy.get("format") != FORMAT:
         raise PolicyError(f"meta_verifier.policy={path} is not a policy of automix-eval")
     if policy.get("version") != VERSION:
-        raise PolicyError(f"{path} has version {policy.get('version')!r}; this release reads {VERSION}")
+        raise PolicyError(
+            f"{path} has version {policy.get('version')!r}; this release reads {VERSION}"
+        )
     if policy.get("sha256") != _digest({k: v for k, v in policy.items() if k != "sha256"}):
         raise PolicyError(
             f"{path} was changed after it was written (its hash does not match): fit it again by "

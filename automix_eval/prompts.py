@@ -109,18 +109,14 @@ def fit_chat(
     assert size is not None
 
     def with_body(body: str) -> Prompt:
-        return replace(
-            prompt, messages=(*system, Message(tail[0].role, body), *tail[1:])
-        )
+        return replace(prompt, messages=(*system, Message(tail[0].role, body), *tail[1:]))
 
     parts = Parts("", (), tail[0].content, context)
     text, after = _cut_middle(parts, budget, lambda body: count(with_body(body)))
     return FittedPrompt(with_body(text), dropped, size - after)
 
 
-def _cut_middle(
-    parts: Parts, budget: int, count: Callable[[str], int | None]
-) -> tuple[str, int]:
+def _cut_middle(parts: Parts, budget: int, count: Callable[[str], int | None]) -> tuple[str, int]:
     """The prompt with the longest context that fits, and its tokens."""
     # a task without a known context is all body: its ends hold the instruction and the question
     context = parts.context if parts.context and parts.context in parts.body else parts.body

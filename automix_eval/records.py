@@ -65,7 +65,7 @@ def from_json(row: Mapping[str, Any]) -> Record:
             question=_str(row, "question"),
             references=tuple(str(r) for r in _list(row, "references")),
         )
-    except (KeyError, TypeError, ValueError) as err:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as err:
         raise RecordError(f"not a record of automix-eval: {err!r}") from err
 
 
@@ -97,7 +97,7 @@ def read_records(path: Path) -> Iterator[Record]:
                     yield from_json(json.loads(line))
                 except (json.JSONDecodeError, RecordError) as err:
                     raise RecordError(f"{path}, line {number}: {err}") from err
-    except OSError as err:
+    except (OSError, UnicodeDecodeError) as err:
         raise RecordError(f"cannot read the records {path}: {err}") from err
 
 
@@ -109,7 +109,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as err:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as err:
         raise RecordError(f"cannot read the manifest {path}: {err}") from err
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise RecordError(f"{path} is not a manifest of an automix-eval run")

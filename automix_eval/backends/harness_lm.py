@@ -178,7 +178,7 @@ class HarnessBackend:
         self,
         requests: Sequence[GenerateRequest],
         on_result: Callable[[int, Generation], None],
-        token_probs: bool = False,
+        token_probs: bool = False,  # noqa: ARG002
     ) -> None:
         """Generate through the harness's ``generate_until``.
 
@@ -225,9 +225,7 @@ class HarnessBackend:
     ) -> None:
         """Score several continuations a prompt, one ``loglikelihood`` request each."""
         self._check_scoring()
-        flat = [
-            ScoreRequest(r.prompt, (continuation,)) for r in requests for continuation in r.continuations
-        ]
+        flat = [ScoreRequest(r.prompt, (c,)) for r in requests for c in r.continuations]
         owner = [i for i, r in enumerate(requests) for _ in r.continuations]
         parts: dict[int, dict[int, Scores]] = defaultdict(dict)
         first = {i: owner.index(i) for i in range(len(requests))}
@@ -282,10 +280,10 @@ class HarnessBackend:
 
         lm = self.lm
         instances: list[Any] = [
-            Instance("generate_until", {}, pair, i, ("automix", i, 1))  # type: ignore[arg-type]
+            Instance("generate_until", {}, pair, i, ("automix", i, 1))
             for i, pair in enumerate(arguments)
         ]
-        lm.cache_hook = hook  # type: ignore[assignment]
+        lm.cache_hook = hook
         call = getattr(lm, method)
         quiet = (
             {"disable_tqdm": True} if "disable_tqdm" in inspect.signature(call).parameters else {}

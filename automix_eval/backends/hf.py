@@ -8,6 +8,7 @@ answer's tokens, sampling that is reproducible call by call, and scoring that re
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
 import time
@@ -87,8 +88,6 @@ class HFBackend(HarnessBackend):
         token_probs: bool = False,
     ) -> None:
         """Generate in the harness's batches; samples are drawn by seed, not by batch."""
-        import json
-
         lm = self._metered()
         groups: dict[str, list[int]] = defaultdict(list)
         for i, request in enumerate(requests):
@@ -148,9 +147,7 @@ class HFBackend(HarnessBackend):
             logprobs = _score_batch(lm, [encoded[i] for i in batch])
             seconds = (time.perf_counter() - begun) / len(batch)
             for i, row in zip(batch, logprobs, strict=True):
-                on_result(
-                    i, Scores(tuple(row), prompt_tokens=len(encoded[i][0]), seconds=seconds)
-                )
+                on_result(i, Scores(tuple(row), prompt_tokens=len(encoded[i][0]), seconds=seconds))
 
     def _metered(self) -> MeteredHFLM:
         lm = self.lm
@@ -256,14 +253,14 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
         return length, length + stopped
 
 
-class _TokenProbabilities(LogitsProcessor):  # type: ignore[misc]
+class _TokenProbabilities(LogitsProcessor):
     """Notes the probability of the best token and its lead, step by step (greedy decoding)."""
 
     def __init__(self) -> None:
         self._best: list[torch.Tensor] = []
         self._lead: list[torch.Tensor] = []
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    def __call__(self, _ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         values = scores.float()
         top = torch.topk(values, 2, dim=-1).values - values.logsumexp(dim=-1, keepdim=True)
         self._best.append(top[:, 0])
@@ -278,7 +275,7 @@ class _TokenProbabilities(LogitsProcessor):  # type: ignore[misc]
         )
 
 
-class _SeededSampling(LogitsProcessor):  # type: ignore[misc]
+class _SeededSampling(LogitsProcessor):
     """Sampling by the Gumbel-max trick, each row with a generator of its own.
 
     argmax(logits / T + Gumbel noise) is a sample of softmax(logits / T); with one seeded
@@ -289,7 +286,7 @@ class _SeededSampling(LogitsProcessor):  # type: ignore[misc]
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self._temperature = temperature
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    def __call__(self, _ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         noise = torch.stack(
             [
                 torch.empty(scores.shape[-1]).exponential_(generator=g).log_()

@@ -68,8 +68,7 @@ class Margin:
     ) -> list[Verification]:
         """Read the probabilities that came with each answer."""
         return [
-            self._confidence(answer, ask.tier)
-            for _, answer in zip(questions, answers, strict=True)
+            self._confidence(answer, ask.tier) for _, answer in zip(questions, answers, strict=True)
         ]
 
     def _confidence(self, answer: Answer, tier: int) -> Verification:

@@ -109,6 +109,4 @@ def build(
         None if window is None else window - reserve,
         lambda text: ask.count_tokens(ask.render(text)),
     )
-    return Fitted(
-        ask.render(fitted.text), fitted.dropped_demonstrations, fitted.cut_context_tokens
-    )
+    return Fitted(ask.render(fitted.text), fitted.dropped_demonstrations, fitted.cut_context_tokens)

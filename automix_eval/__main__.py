@@ -1,0 +1,8 @@
+"""``python -m automix_eval`` is ``automix-eval``."""
+
+import sys
+
+from automix_eval.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

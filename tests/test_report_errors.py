@@ -1,0 +1,141 @@
+"""Damaged and wrong inputs: one line that names the place, never a traceback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_builder import build_run, finals, harness
+
+from automix_eval import __version__
+from automix_eval.cli import main
+
+Capture = pytest.CaptureFixture[str]
+
+
+def failure(capsys: Capture, *arguments: object) -> str:
+    """The one line it prints when it fails."""
+    assert main(["report", *map(str, arguments)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("automix-eval: error: ")
+    return err
+
+
+def test_folder_without_runs(tmp_path: Path, capsys: Capture) -> None:
+    """An empty folder's error says what was looked for; a missing one's that it is missing."""
+    assert "automix_run_*.json" in failure(capsys, tmp_path)
+    assert "does not exist" in failure(capsys, tmp_path / "nowhere")
+
+
+def edit(field: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    """A change of one field of a record, given by its dotted path."""
+
+    def change(row: Any) -> None:
+        *path, last = field.split(".")
+        for part in path:
+            row = row[int(part) if part.isdigit() else part]
+        row[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (edit("final", 1.5), "final is 1.5"),
+        (edit("final", 7), "final is tier 7"),
+        (edit("task", "other"), "not in the manifest"),
+        (edit("doc_id", 0), "was read in line 1"),
+        (edit("tiers.0.tier", 9), "not ascending numbers"),
+        (edit("tiers.0.metrics", [1]), "not a record"),
+        (edit("tiers.0.score", 10**400), "not a record"),
+        (edit("tiers.0.score", 1e300), "a score is beyond"),
+        (edit("tiers.0.verification.confidence", 1.5), "outside [0, 1]"),
+        (edit("tiers.0.answer.calls.0.tier", 5), "a call names a tier"),
+        (edit("tiers.0.answer.calls.0.prompt_tokens", -5), "negative number of tokens"),
+    ],
+)
+def test_damaged_records_name_file_and_line(
+    tmp_path: Path, capsys: Capture, change: Callable[[Any], None], words: str
+) -> None:
+    """A record with one wrong field is an error that names file, line and what is wrong."""
+    build_run(tmp_path)
+    path = tmp_path / "automix_records_r1.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    change(rows[2])
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    error = failure(capsys, tmp_path)
+    assert words in error
+    assert "automix_records_r1.jsonl, line 3" in error
+
+
+@pytest.mark.parametrize("damage", [b'{"task": ', b"\xff\xfe\n", b"[1]\n", b"3\n", b"\n"])
+def test_damaged_lines_name_file_and_line(tmp_path: Path, capsys: Capture, damage: bytes) -> None:
+    """Half a line, another encoding and other JSON are errors that name file and line."""
+    build_run(tmp_path, samples=finals())
+    for name in ("samples_coqa_t-r1.jsonl", "automix_records_r1.jsonl"):
+        path = tmp_path / name
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join([*lines[:2], damage]))
+        assert f"{name}, line 3" in failure(capsys, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"tiers": []}, "numbered 0, 1"),
+        ({"tiers": [{"index": 0}]}, "'name' is missing"),
+        ({"tasks": {"coqa": 3}}, "expected an object"),
+        ({"calls": [{"task": "coqa"}]}, "'phase' is missing"),
+        ({"warnings": "x"}, "expected a list"),
+        ({"config": {}}, "'cost' is missing"),
+        ({"config": {"cost": {"name": "x"}}}, "paper, tokens"),
+        ({"config": {"cost": {"name": "paper", "tiers": [1]}}}, "1 prices for 2 tiers"),
+        ({"records": "../secret.jsonl"}, "names no records file beside it"),
+        ({"version": 99}, "upgrade"),
+    ],
+)
+def test_damaged_manifests_name_the_file(
+    tmp_path: Path, capsys: Capture, fields: dict[str, Any], words: str
+) -> None:
+    """A manifest that is not one is an error that names it and the field."""
+    path = build_run(tmp_path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    error = failure(capsys, tmp_path)
+    assert words in error
+    assert "automix_run_r1.json" in error
+
+
+def test_unreadable_results_are_left_out_by_name(tmp_path: Path, capsys: Capture) -> None:
+    """A results file that is none is left out with a warning, the report goes on."""
+    build_run(tmp_path)
+    harness(tmp_path / "plain", {})
+    (tmp_path / "results_x.json").write_text("{")
+    assert main(["report", str(tmp_path)]) == 0
+    assert "left out" in capsys.readouterr().out
+
+
+def test_out_that_cannot_be_written(tmp_path: Path, capsys: Capture) -> None:
+    """An unwritable --out is one line, not a traceback."""
+    build_run(tmp_path)
+    assert "cannot write" in failure(capsys, tmp_path, "--out", tmp_path / "no" / "file")
+
+
+def test_version(capsys: Capture) -> None:
+    """--version prints the package's version."""
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"automix-eval {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["report"], ["report", ".", "--seed", "-1"], ["plot"]])
+def test_wrong_arguments(capsys: Capture, arguments: list[str]) -> None:
+    """Wrong arguments end with 2 and the usage."""
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert "usage: automix-eval" in capsys.readouterr().err

@@ -1,0 +1,103 @@
+"""Laws of the durable call store."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from automix_eval.store import CallStore, call_key
+from automix_eval.types import AutoMixError
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=50)
+@given(st.dictionaries(st.text(max_size=5), JSON, max_size=4))
+def test_what_is_put_is_got(value: dict[str, object]) -> None:
+    """Any JSON value survives."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder, CallStore(Path(folder) / "s.sqlite") as store:
+        assert store.get("k") is None
+        store.put("k", value)
+        assert store.get("k") == value
+
+
+def test_keys_tell_every_part_apart_and_ignore_order() -> None:
+    """A key depends on all of its parts and not on the order they are named in."""
+    base = {"model": {"a": 1}, "prompt": "p", "seed": 0}
+    assert call_key(base) == call_key(dict(reversed(base.items())))
+    for change in ({"model": {"a": 2}}, {"prompt": "q"}, {"seed": 1}, {"seed": None}):
+        assert call_key(base | change) != call_key(base)
+
+
+def test_a_killed_writer_loses_nothing_it_put(tmp_path: Path) -> None:
+    """What was put before SIGKILL is there for the next process."""
+    path = tmp_path / "s.sqlite"
+    code = (
+        "import os, signal, sys; from pathlib import Path; from automix_eval.store import CallStore;"
+        "s = CallStore(Path(sys.argv[1])); [s.put(str(i), {'i': i}) for i in range(20)];"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    with CallStore(path) as store:
+        assert [store.get(str(i)) for i in range(20)] == [{"i": i} for i in range(20)]
+
+
+def test_two_processes_share_one_store(tmp_path: Path) -> None:
+    """Concurrent writers neither fail nor lose rows."""
+    path = tmp_path / "s.sqlite"
+    code = (
+        "import sys; from pathlib import Path; from automix_eval.store import CallStore;"
+        "s = CallStore(Path(sys.argv[1]));"
+        "[s.put(f'{sys.argv[2]}-{i}', {'i': i}) for i in range(100)]"
+    )
+    workers = [
+        subprocess.Popen([sys.executable, "-c", code, str(path), name]) for name in ("a", "b")
+    ]
+    assert [w.wait() for w in workers] == [0, 0]
+    with CallStore(path) as store:
+        assert len(store) == 200
+
+
+def test_a_file_that_is_no_data_base_is_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Damage is said, kept for inspection, and does not stop the run."""
+    path = tmp_path / "s.sqlite"
+    path.write_bytes(b"this is not a data base" * 100)
+    with CallStore(path) as store:
+        store.put("k", {"v": 1})
+        assert store.get("k") == {"v": 1}
+    assert "set aside" in caplog.text
+    assert len(list(tmp_path.glob("s.sqlite.damaged-*"))) == 1
+
+
+def test_a_damaged_entry_is_repeated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An entry that is no JSON counts as missing, with a warning."""
+    path = tmp_path / "s.sqlite"
+    with CallStore(path) as store:
+        store.put("k", {"v": 1})
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE calls SET value = '{'")
+    with CallStore(path) as store:
+        assert store.get("k") is None
+    assert "damaged" in caplog.text
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
+    """The error names store.path."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AutoMixError, match=r"store\.path"):
+        CallStore(tmp_path / "file" / "s.sqlite")

@@ -1,0 +1,55 @@
+"""Tiny random models and a tokenizer trained on the spot: real code paths without weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import ByteLevelBPETokenizer
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+_TEXT = [
+    "The ferry leaves at seven. Question: where? Answer: the pier Correct Incorrect",
+    "Decide whether the answer is right, using nothing but the context and the question.",
+]
+
+
+def save_tiny(folder: Path, family: str) -> Path:
+    """A random model of a family ("llama" or "gemma3") with its tokenizer, in a folder."""
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(_TEXT * 4, vocab_size=320, special_tokens=["<eos>", "<pad>"])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer, eos_token="<eos>", pad_token="<pad>"
+    )
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(7)
+    shape = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": None,
+    }
+    model: torch.nn.Module
+    if family == "llama":
+        model = LlamaForCausalLM(LlamaConfig(**shape))
+    else:
+        model = Gemma3ForCausalLM(
+            Gemma3TextConfig(**shape, head_dim=8, sliding_window=16, query_pre_attn_scalar=8)
+        )
+    for parameter in model.parameters():
+        # sharper than the usual initialisation, so that probabilities differ
+        parameter.data.mul_(4.0)
+    model.save_pretrained(folder)  # type: ignore[operator]
+    return folder
