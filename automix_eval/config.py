@@ -15,6 +15,8 @@ from typing import Any, cast
 
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.singleton import Singleton
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -55,8 +57,7 @@ def build(arguments: Mapping[str, Any]) -> DictConfig:
     choices = {k: _option(k, v) for k, v in pairs.items() if k in GROUPS}
     values = {k: v for k, v in pairs.items() if k not in GROUPS}
     try:
-        with initialize_config_dir(str(hydra_conf_dir().resolve()), version_base="1.3"):
-            config = compose("config", [f"{g}={o}" for g, o in choices.items()])
+        config = _compose([f"{g}={o}" for g, o in choices.items()])
         for key, value in values.items():
             _set(config, key, value)
         OmegaConf.resolve(config)
@@ -114,6 +115,17 @@ def shown(config: DictConfig) -> dict[str, Any]:
     for group, option in chosen.items():
         cleaned[group] = {"name": option, **cleaned[group]}
     return cleaned
+
+
+def _compose(overrides: list[str]) -> DictConfig:
+    """Compose, leaving alone a Hydra application that is running around us."""
+    outer = Singleton.get_state()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(hydra_conf_dir().resolve()), version_base="1.3"):
+            return compose("config", overrides)
+    finally:
+        Singleton.set_state(outer)
 
 
 def _instantiate(config: DictConfig, group: str) -> Any:

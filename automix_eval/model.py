@@ -170,11 +170,6 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             done = cascade.route(questions, chain, router, full)
             rows = [self._record(view, q, tiers) for q, tiers in zip(questions, done, strict=True)]
             self._records += rows
-            self._tasks[name] = {
-                "metric": view.metric,
-                "sample": view.is_sample,
-                "num_questions": len(rows),
-            }
             self._write(view, rows)
             for question, row, group in zip(questions, rows, groups, strict=True):
                 final = row.tier(row.final)
@@ -302,6 +297,11 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
     def _write(self, view: TaskView, rows: Sequence[Record]) -> None:
         """Rewrite records and manifest after each task, so that a crash keeps what is done."""
         self._note(view, rows)
+        self._tasks[view.name] = {
+            "metric": view.metric,
+            "sample": view.is_sample,
+            "num_questions": sum(r.phase == "evaluation" for r in rows),
+        }
         records.write_records(self._file("records", "jsonl"), self._records)
         records.write_json(self._file("run", "json"), self._manifest())
 

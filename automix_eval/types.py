@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol
 
 Role = Literal["answer", "verify"]
 Phase = Literal["calibration", "evaluation"]
@@ -158,7 +158,6 @@ class Scores:
     seconds: float | None = None
 
 
-@runtime_checkable
 class Backend(Protocol):
     """A tier's model, loaded on first use."""
 

@@ -39,7 +39,8 @@ class APIBackend(HarnessBackend):
         super().__init__(lm, tier=tier, chat=chat, extra=extra, **lm_args)
 
     def _lm_class(self) -> type[LM]:
-        return type(f"Metered{self._class.__name__}", (_UsageMixin, self._class), {})
+        found = super()._lm_class()
+        return type(f"Metered{found.__name__}", (_UsageMixin, found), {})
 
     def _check_scoring(self) -> None:
         if "chat" in self.lm_name:

@@ -77,7 +77,7 @@ class HarnessBackend:
         self._extra = dict(extra or {})
         self._args = {k: v for k, v in lm_args.items() if v is not None}
         self._lm: LM | None = None
-        self._class = self._find_class()
+        self._check_name()
         self._check_arguments()
 
     # ----------------------------------------------------------------- what it is
@@ -117,7 +117,7 @@ class HarnessBackend:
 
     def set_defaults(self, arguments: Mapping[str, Any]) -> None:
         """Take the command line's batch size and device where the tier sets none of its own."""
-        known = set(_parameters(self._class))
+        known = self._known_arguments() or set()
         for key, value in arguments.items():
             if value is not None and key in known:
                 self._args.setdefault(key, value)
@@ -254,7 +254,10 @@ class HarnessBackend:
         return self._lm_class()(**self._args, **self._extra)
 
     def _lm_class(self) -> type[LM]:
-        return self._class
+        from lm_eval.api.registry import get_model
+
+        found: type[LM] = get_model(self.lm_name)
+        return found
 
     def _generation(self, prompt: Any, raw: str, seconds: float) -> Generation:
         text = "" if raw == _null_placeholder() else str(raw)
@@ -301,9 +304,9 @@ class HarnessBackend:
 
     # ----------------------------------------------------------------- checks
 
-    def _find_class(self) -> type[LM]:
+    def _check_name(self) -> None:
         import lm_eval.models  # noqa: F401  registers the harness's models
-        from lm_eval.api.registry import get_model, model_registry
+        from lm_eval.api.registry import model_registry
 
         names = sorted(model_registry)
         if self.lm_name not in names:
@@ -314,12 +317,18 @@ class HarnessBackend:
             )
         if self.lm_name == "automix":
             raise AutoMixError(f"{self.tier}: a cascade cannot be a tier of itself")
-        found: type[LM] = get_model(self.lm_name)
-        return found
+
+    def _known_arguments(self) -> set[str] | None:
+        """Arguments of the model's class; None while its package is not installed."""
+        try:
+            return set(_parameters(self._lm_class()))
+        except ImportError as err:
+            log.info("%s: %s; its arguments are checked when it is loaded", self.tier, err)
+            return None
 
     def _check_arguments(self) -> None:
-        known = set(_parameters(self._class))
-        if not known:
+        known = self._known_arguments()
+        if known is None:
             return
         for key in self._args:
             if key not in known:

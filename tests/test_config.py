@@ -1,0 +1,151 @@
+"""The configuration: every YAML composes, and mistakes are named with their remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from automix_eval import config
+from automix_eval.backends.harness_lm import HarnessBackend
+from automix_eval.config import ConfigError
+from automix_eval.paths import hydra_conf_dir
+from automix_eval.types import AutoMixError
+
+NEEDED = {
+    "hf": {"pretrained": "some/model"},
+    "vllm": {"pretrained": "some/model"},
+    "local_completions": {"base_url": "http://127.0.0.1:9/v1/completions", "model": "m"},
+    "local_chat_completions": {"base_url": "http://127.0.0.1:9/v1/chat/completions", "model": "m"},
+    "harness": {"lm": "dummy"},
+}
+OPTIONS = [(group, option) for group in config.GROUPS for option in config.options(group)]
+
+
+def arguments(group: str, option: str) -> dict[str, Any]:
+    """What an option needs to be complete."""
+    needed = NEEDED.get(option, {}) if group in config.TIERS else {}
+    return {group: option, **{f"{group}.{k}": v for k, v in needed.items()}}
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_instantiates(group: str, option: str) -> None:
+    """Each YAML file is a working part of the whole configuration."""
+    made = config.build(arguments(group, option))
+    assert config.name_of(made, group) == option
+    if group == "calibration":
+        assert made.calibration.num_docs > 0
+    elif group in config.TIERS:
+        backend = config.make_backend(made, group)
+        assert isinstance(backend, HarnessBackend)
+        assert backend.tier == group
+    elif (group, option) == ("cost", "tokens"):
+        with pytest.raises(AutoMixError, match=r"cost\.prices"):
+            config.make_cost(made).check(2)
+    else:
+        maker = {
+            "verifier": config.make_verifier,
+            "meta_verifier": config.make_meta_verifier,
+            "cost": config.make_cost,
+        }[group]
+        assert maker(made) is not None
+
+
+def test_tiers_offer_the_same_models() -> None:
+    """Every tier option serves as SLM and as LLM."""
+    shared = sorted(p.stem for p in (hydra_conf_dir() / "tier").glob("*.yaml"))
+    assert config.options("slm") == config.options("llm") == shared
+
+
+def test_every_yaml_says_what_it_is() -> None:
+    """A reader of the folder finds a comment on top of each option."""
+    for group in ("tier", "verifier", "meta_verifier", "cost", "calibration"):
+        for path in (hydra_conf_dir() / group).glob("*.yaml"):
+            assert path.read_text().startswith("# "), path
+
+
+def test_defaults_are_the_embedded_pair() -> None:
+    """Without arguments the cascade is complete."""
+    made = config.build({})
+    assert made.slm.embedded
+    assert made.llm.embedded
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"verifer": "margin"}, "verifier"),
+        ({"verifier": "few_shots"}, "few_shot"),
+        ({"verifier": "few_shot", "verifier.num_sample": 4}, "verifier.num_samples"),
+        ({"meta_verifier": "pomdps"}, "pomdp"),
+        ({"calibration.num_doc": 3}, "calibration.num_docs"),
+        ({"slm": "huggingface"}, "hf"),
+        ({"recrod": "full"}, "record"),
+        ({"slm": {"option": "hf", "pretrainde": "x", "pretrained": "y"}}, "slm.pretrained"),
+        ({"slm.pretrained": "gpt2"}, "slm=hf"),
+        ({"slm": "harness", "slm.lm": "vlm"}, "vllm"),
+        ({"slm": "hf"}, "slm.pretrained"),
+        ({"record": "all"}, "routed or full"),
+        ({"calibration.num_docs": 0}, "calibration.num_docs"),
+        ({"calibration.num_docs": "many"}, "calibration.num_docs"),
+        ({"verifier": "few_shot", "verifier.num_samples": 0}, "verifier.num_samples"),
+        ({"slm._target_": "os.system"}, "may not be set"),
+        ({"verifier": {"_target_": "os.system"}}, "may not be set"),
+        ({"config": "/nowhere.yaml"}, "/nowhere.yaml"),
+    ],
+)
+def test_a_mistake_is_refused_with_the_nearest_name(given: dict[str, Any], named: str) -> None:
+    """No unknown key or option is taken silently."""
+    with pytest.raises(AutoMixError) as caught:
+        made = config.build(given)
+        config.make_verifier(made)
+        for tier in config.TIERS:
+            config.make_backend(made, tier)
+    assert named in str(caught.value)
+
+
+def test_flat_nested_and_file_forms_agree(tmp_path: Path) -> None:
+    """Dotted keys, nested JSON and a YAML file say the same."""
+    flat = {"slm": "hf", "slm.pretrained": "a/b", "verifier": "few_shot", "verifier.num_samples": 3}
+    nested = {
+        "slm": {"option": "hf", "pretrained": "a/b"},
+        "verifier": {"option": "few_shot", "num_samples": 3},
+    }
+    file = tmp_path / "my.yaml"
+    file.write_text(yaml.safe_dump({"defaults": [{"slm": "hf"}], "slm.pretrained": "a/b"} | {
+        "verifier": {"option": "few_shot", "num_samples": 9}
+    }))
+    from_file = {"config": str(file), "verifier.num_samples": 3}
+    made = [config.shown(config.build(a)) for a in (flat, nested, from_file)]
+    assert made[0] == made[1] == made[2]
+
+
+def test_dashes_in_option_names_are_forgiven() -> None:
+    """The harness writes local-completions, the folder local_completions."""
+    given = arguments("llm", "local_completions") | {"llm": "local-completions"}
+    assert config.name_of(config.build(given), "llm") == "local_completions"
+
+
+def test_secrets_never_reach_the_shown_configuration() -> None:
+    """Tokens, headers and credentials in a URL are blanked."""
+    made = config.build(
+        arguments("llm", "local_completions")
+        | {
+            "llm.base_url": "http://user:hunter2@127.0.0.1:9/v1/completions?api_key=hunter2",
+            "llm.auth_token": "hunter2",
+        }
+    )
+    assert "hunter2" not in str(config.shown(made))
+    assert "hunter2" not in str(config.make_backend(made, "llm").identity)
+
+
+def test_building_inside_a_hydra_application_leaves_it_alone() -> None:
+    """Composing ours does not disturb a Hydra that is already initialised."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    with initialize_config_dir(str(hydra_conf_dir()), version_base="1.3"):
+        config.build({})
+        assert GlobalHydra.instance().is_initialized()

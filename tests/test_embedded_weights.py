@@ -1,0 +1,55 @@
+"""The embedded pair's real weights, in the ordinary cache, as the demo uses them."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+
+import pytest
+
+from automix_eval.backends import embedded
+from automix_eval.backends.embedded import ensure_gguf, ensure_model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", embedded.MODELS)
+def test_the_real_weights(name: str) -> None:
+    """The conversion computes what the GGUF file computes, with its tokenizer and its template."""
+    for package in ("gguf", embedded._SOURCES[name].package):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    import torch
+    from gguf import GGUFReader
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder, gguf = ensure_model(name), ensure_gguf(name)
+    began = time.perf_counter()
+    assert ensure_model(name) == folder
+    assert time.perf_counter() - began < 0.05
+
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    models = [
+        AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16),
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16),
+    ]
+    tokenizers = [AutoTokenizer.from_pretrained(**source), AutoTokenizer.from_pretrained(folder)]
+    tokenizer = tokenizers[1]
+    prompts = ["The capital of France is", "Q: Who wrote Hamlet?\nA:"]
+    template = GGUFReader(gguf).get_field("tokenizer.chat_template")
+    assert tokenizer.chat_template == (template.contents() if template else None)
+    if template:
+        turn = [{"role": "user", "content": "Name the capital of Italy."}]
+        prompts.append(
+            tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        )
+    for prompt in prompts:
+        inputs = [t(prompt, return_tensors="pt").input_ids for t in tokenizers]
+        assert torch.equal(*inputs)
+        assert (inputs[1][0, 0] == tokenizer.bos_token_id).item() is (
+            name == "gemma3-270m" or prompt.startswith("<|im_start|>")
+        )
+        outputs = [
+            m.generate(i, max_new_tokens=12, do_sample=False)
+            for m, i in zip(models, inputs, strict=True)
+        ]
+        assert torch.equal(*outputs)
