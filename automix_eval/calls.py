@@ -73,6 +73,7 @@ class Tier:
         self._store = store
         self._progress = progress
         self._context: tuple[Phase, str, Role] = ("evaluation", "", "answer")
+        self._title = name
 
     @property
     def max_length(self) -> int | None:
@@ -89,9 +90,11 @@ class Tier:
             return prompt
         return self.backend.render(Prompt(messages=(Message("user", prompt),)))
 
-    def working_on(self, phase: Phase, task: str, role: Role) -> None:
+    def working_on(self, phase: Phase, task: str, role: Role, stage: str = "") -> None:
         """Say what the next calls are for; it labels counts and progress bars."""
         self._context = (phase, task, role)
+        during = ", calibration" if phase == "calibration" else ""
+        self._title = f"{task}: {stage or _STAGE[role]} ({self.name}{during})"
 
     # ----------------------------------------------------------------- answers
 
@@ -199,11 +202,8 @@ class Tier:
         kind: str,
         run: Callable[[Sequence[Any], Callable[[int, R], None]], None],
     ) -> list[tuple[R, Call]]:
-        phase, task, role = self._context
-        identity = self.backend.identity
-        keys = [
-            call_key({"model": identity, "kind": kind, "role": role, **_plain(r)}) for r in requests
-        ]
+        identity = {"model": self.backend.identity, "kind": kind, "role": self._context[2]}
+        keys = [call_key({**identity, **asdict(r)}) for r in requests]
         results: dict[str, R] = {}
         todo: dict[str, Any] = {}
         for key, request in zip(keys, requests, strict=True):
@@ -218,10 +218,9 @@ class Tier:
         self.counts.stored[self._context] += stored
         if todo:
             order = list(todo)
-            during = ", calibration" if phase == "calibration" else ""
             with tqdm(
                 total=len(order),
-                desc=f"{task}: {_STAGE[role]} ({self.name}{during})",
+                desc=self._title,
                 postfix={"from store": stored} if stored else None,
                 disable=not self._progress,
             ) as bar:
@@ -254,10 +253,6 @@ _STAGE: dict[Role, str] = {"answer": "answering", "verify": "verifying"}
 
 def _samples(generation: Mapping[str, Any]) -> bool:
     return bool(generation.get("do_sample")) or float(generation.get("temperature") or 0.0) > 0.0
-
-
-def _plain(request: GenerateRequest | ScoreRequest) -> dict[str, Any]:
-    return asdict(request)
 
 
 def _restore(value: Mapping[str, Any]) -> Any:

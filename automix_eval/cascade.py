@@ -62,14 +62,16 @@ def route(
         here = [i for i, reached in enumerate(at) if reached == tier]
         if not here:
             continue
+        stage = ""
         if tier > 0:
+            stage = f"escalating {len(here)} of {len(questions)}"
             chain.announce(
-                f"{questions[0].task}: {chain.tiers[tier].name} answers {len(here)} of "
-                f"{len(questions)} questions; {len(questions) - len(here)} calls saved"
+                f"{questions[0].task}: {stage} to {chain.tiers[tier].name}; "
+                f"{len(questions) - len(here)} calls saved"
             )
         asked = [questions[i] for i in here]
         verify = tier < last and meta_verifier.needs_verification
-        answers, verifications = _ask(asked, chain, tier, verify)
+        answers, verifications = _ask(asked, chain, tier, verify, stage)
         for i, answer, verification in zip(here, answers, verifications, strict=True):
             records[i][tier] = TierRecord(tier, answer, verification=verification)
         if tier == last:
@@ -106,19 +108,20 @@ def _fill(
         missing = [i for i, by_tier in enumerate(records) if tier not in by_tier]
         if not missing:
             continue
+        stage = "answering for the record" if len(missing) < len(questions) else ""
         answers, verifications = _ask(
-            [questions[i] for i in missing], chain, tier, verify and tier < last
+            [questions[i] for i in missing], chain, tier, verify and tier < last, stage
         )
         for i, answer, verification in zip(missing, answers, verifications, strict=True):
             records[i][tier] = TierRecord(tier, answer, verification=verification, on_path=False)
 
 
 def _ask(
-    questions: Sequence[Question], chain: Chain, tier: int, verify: bool
+    questions: Sequence[Question], chain: Chain, tier: int, verify: bool, stage: str = ""
 ) -> tuple[list[Answer], Sequence[Verification | None]]:
     model = chain.tiers[tier]
     phase, task = questions[0].phase, questions[0].task
-    model.working_on(phase, task, "answer")
+    model.working_on(phase, task, "answer", stage)
     answers = model.answer(
         questions, chain.split, token_probs=verify and chain.verifier.needs_token_probs
     )

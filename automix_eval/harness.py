@@ -388,15 +388,16 @@ class RoutedAnswer(str):
     """An answer that carries its routing into the task's ``process_results``.
 
     Attributes:
-        routing: decision, confidence, cost and escalation of this question.
+        routing: decision, confidence, cost and escalation of this question; empty in the copies
+            that the harness makes when it casts a gold answer to the type of an answer.
     """
 
     routing: Mapping[str, Any]
 
-    def __new__(cls, text: str, routing: Mapping[str, Any]) -> RoutedAnswer:
-        """A string equal to ``text``."""
+    def __new__(cls, text: object, routing: Mapping[str, Any] | None = None) -> RoutedAnswer:
+        """A string equal to ``str(text)``."""
         answer = super().__new__(cls, text)
-        answer.routing = dict(routing)
+        answer.routing = dict(routing or {})
         return answer
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -60,6 +60,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         **model_args: Any,
     ) -> None:
         super().__init__()
+        _log_like_the_harness()
         _refuse_several_processes()
         harness.refuse_limit_zero()
         self.config = config.build(model_args)
@@ -428,6 +429,16 @@ def _safe(name: str) -> str:
 
 def _sha(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _log_like_the_harness() -> None:
+    """Show our lines beside the harness's, in its format and at its level."""
+    ours, theirs = logging.getLogger("automix_eval"), logging.getLogger("lm_eval")
+    if theirs.handlers and not ours.handlers:
+        for handler in theirs.handlers:
+            ours.addHandler(handler)
+        ours.setLevel(theirs.level)
+        ours.propagate = False
 
 
 def _refuse_several_processes() -> None:

@@ -81,7 +81,7 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("AUTOMIX_DATA_DIR", raising=False)
     SCRIPTS.clear()
     CALLS.clear()
-    yield
+    return
 
 
 def gold_answers(task: str) -> dict[str, str]:

@@ -185,7 +185,11 @@ def test_multiple_choice_is_routed_by_document(tmp_path: Path) -> None:
         return "-0.5" if generation["continuation"].strip() == str(chosen) else "-3"
 
     def large(prompt: str, generation: dict[str, Any]) -> str:
-        return "-0.1" if generation["continuation"].strip() == str(int(prompt.split()[0]) + 1) else "-9"
+        return (
+            "-0.1"
+            if generation["continuation"].strip() == str(int(prompt.split()[0]) + 1)
+            else "-9"
+        )
 
     SCRIPTS["small"], SCRIPTS["large"] = small, large
     results = run_harness(

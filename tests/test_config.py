@@ -10,7 +10,6 @@ import yaml
 
 from automix_eval import config
 from automix_eval.backends.harness_lm import HarnessBackend
-from automix_eval.config import ConfigError
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.types import AutoMixError
 
@@ -98,11 +97,15 @@ def test_defaults_are_the_embedded_pair() -> None:
 )
 def test_a_mistake_is_refused_with_the_nearest_name(given: dict[str, Any], named: str) -> None:
     """No unknown key or option is taken silently."""
-    with pytest.raises(AutoMixError) as caught:
+
+    def make() -> None:
         made = config.build(given)
         config.make_verifier(made)
         for tier in config.TIERS:
             config.make_backend(made, tier)
+
+    with pytest.raises(AutoMixError) as caught:
+        make()
     assert named in str(caught.value)
 
 
@@ -114,9 +117,12 @@ def test_flat_nested_and_file_forms_agree(tmp_path: Path) -> None:
         "verifier": {"option": "few_shot", "num_samples": 3},
     }
     file = tmp_path / "my.yaml"
-    file.write_text(yaml.safe_dump({"defaults": [{"slm": "hf"}], "slm.pretrained": "a/b"} | {
-        "verifier": {"option": "few_shot", "num_samples": 9}
-    }))
+    file.write_text(
+        yaml.safe_dump(
+            {"defaults": [{"slm": "hf"}], "slm.pretrained": "a/b"}
+            | {"verifier": {"option": "few_shot", "num_samples": 9}}
+        )
+    )
     from_file = {"config": str(file), "verifier.num_samples": 3}
     made = [config.shown(config.build(a)) for a in (flat, nested, from_file)]
     assert made[0] == made[1] == made[2]

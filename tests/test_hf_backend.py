@@ -32,9 +32,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def backend(folder: Path, batch_size: int = 4) -> HFBackend:
     """The tier under test, in float32 so that batching changes no digit that matters."""
-    return HFBackend(
-        pretrained=str(folder), dtype="float32", device="cpu", batch_size=batch_size
-    )
+    return HFBackend(pretrained=str(folder), dtype="float32", device="cpu", batch_size=batch_size)
 
 
 def generate(
@@ -115,7 +113,9 @@ def test_samples_follow_the_model_s_distribution(folder: Path) -> None:
 
     model = backend(folder, 64)
     one = SAMPLED | {"max_gen_toks": 1}
-    drawn = [g.text for g in generate(model, [GenerateRequest(PROMPTS[0], one, s) for s in range(600)])]
+    drawn = [
+        g.text for g in generate(model, [GenerateRequest(PROMPTS[0], one, s) for s in range(600)])
+    ]
     vocabulary = sorted(set(drawn))
     lm = harness_model(folder)
     ids = lm.tok_encode(PROMPTS[0])

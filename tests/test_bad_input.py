@@ -1,0 +1,252 @@
+"""Bad input: a clear outcome, or an error that names cause and remedy; nothing computed is lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CALLS, SCRIPTS, gold_answers, knows, run_harness, scripted_args
+
+from automix_eval.model import AutoMixLM
+from automix_eval.records import MANIFEST_GLOB, read_manifest, read_records, records_path
+from automix_eval.types import AutoMixError, Record
+
+TASK = "coqa_demo"
+
+
+@pytest.fixture
+def pair() -> dict[str, str]:
+    """Scripted models that know a half and nine tenths of the sample."""
+    answers = gold_answers(TASK)
+    SCRIPTS["small"] = knows(answers, 0.5)
+    SCRIPTS["large"] = knows(answers, 0.9)
+    return answers
+
+
+def write_stories(folder: Path, stories: dict[str, list[dict[str, Any]]]) -> None:
+    """CoQA files with one question a story."""
+    (folder / "coqa").mkdir(parents=True)
+    for split, rows in stories.items():
+        lines = []
+        for i, row in enumerate(rows):
+            told = {"input_text": [row["answer"]], "turn_id": [1]}
+            lines.append(
+                {
+                    "id": f"{split}-{i}",
+                    "source": "own",
+                    "story": row["story"],
+                    "questions": {"input_text": [row["question"]], "turn_id": [1]},
+                    "answers": told,
+                    "additional_answers": {"0": told, "1": told, "2": told},
+                }
+            )
+        (folder / "coqa" / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+
+def rows_of(folder: Path) -> tuple[dict[str, Any], list[Record]]:
+    """Manifest and records of the only run under a folder."""
+    (path,) = folder.rglob(MANIFEST_GLOB)
+    manifest = read_manifest(path)
+    return manifest, list(read_records(records_path(path, manifest)))
+
+
+def test_empty_context_question_and_answer_are_outcomes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is recorded under its own name, undefined in confidence, and escalated by default."""
+    good = {"story": "Ida is at the pier.", "question": "Where is Ida?", "answer": "the pier"}
+    rows = [good, good | {"story": ""}, good | {"question": ""}, good | {"question": "Mute?"}]
+    write_stories(tmp_path / "data", {"train": [good], "validation": rows})
+    monkeypatch.setenv("AUTOMIX_DATA_DIR", str(tmp_path / "data"))
+
+    def small(prompt: str, generation: dict[str, Any]) -> str:
+        if "AI Generated Answer" in prompt:
+            return "The AI generated answer is Correct."
+        return "" if "Mute?" in prompt else " the pier"
+
+    SCRIPTS["small"] = SCRIPTS["large"] = small
+    run_harness(["coqa"], scripted_args(meta_verifier="self_consistency"), tmp_path / "out")
+    _, records = rows_of(tmp_path / "out")
+    outcomes = [r.tiers[0].verification.outcome for r in records]  # type: ignore[union-attr]
+    assert outcomes == ["ok", "empty_context", "empty_question", "empty_answer"]
+    assert [r.final for r in records] == [0, 1, 1, 1]
+
+
+def test_samples_that_never_parse_are_said(pair: dict[str, str], tmp_path: Path) -> None:
+    """The manifest warns that the routing rests on meta_verifier.undefined alone."""
+    knowing = SCRIPTS["small"]
+    SCRIPTS["small"] = lambda p, g: "hm" if "AI Generated Answer" in p else knowing(p, g)
+    run_harness([TASK], scripted_args(meta_verifier="self_consistency"), tmp_path, limit=4)
+    manifest, records = rows_of(tmp_path)
+    assert any("unparsable" in w and "verifier=p_true" in w for w in manifest["warnings"])
+    assert all(r.tiers[0].verification.num_unparsable == 2 for r in records)  # type: ignore[union-attr]
+    assert all(r.final == 1 for r in records)
+
+
+def test_a_model_that_fails_to_load_names_its_settings(tmp_path: Path) -> None:
+    """The error comes before any call and names tier, setting and cause."""
+    args = {"slm": "hf", "slm.pretrained": str(tmp_path / "nothing"), "meta_verifier": "always_slm"}
+    with pytest.raises(AutoMixError, match=r"(?s)slm \(hf\) cannot be loaded.*slm\.pretrained="):
+        AutoMixLM(**args)
+
+
+def test_a_port_that_refuses_names_the_address() -> None:
+    """Nothing is asked before the server answers."""
+    args = scripted_args(meta_verifier="always_llm") | {
+        "llm": "local_completions",
+        "llm.base_url": "http://127.0.0.1:9/v1/completions",
+        "llm.model": "m",
+    }
+    del args["llm.lm"], args["llm.script"]
+    with pytest.raises(AutoMixError, match=r"127\.0\.0\.1:9.*llm\.base_url"):
+        AutoMixLM(**args)
+
+
+def test_a_policy_serves_what_it_was_fitted_for(pair: dict[str, str], tmp_path: Path) -> None:
+    """Same task, tiers and verifier: taken as it is, without a calibration call."""
+    run_harness([TASK], scripted_args(meta_verifier="pomdp"), tmp_path, limit=4)
+    (file,) = tmp_path.rglob("automix_policy_*.json")
+    CALLS.clear()
+    args = scripted_args(meta_verifier="pomdp", **{"meta_verifier.policy": str(file)})
+    run_harness([TASK], args, tmp_path / "again", limit=4)
+    assert CALLS == []
+    _, records = rows_of(tmp_path / "again")
+    assert {r.phase for r in records} == {"evaluation"}
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "named"),
+    [
+        ("narrativeqa_demo", {}, "task"),
+        (TASK, {"slm.script": "other"}, "tiers"),
+        (TASK, {"verifier.num_samples": 3}, "verifier"),
+        (TASK, {"meta_verifier": "threshold"}, "meta_verifier"),
+    ],
+)
+def test_a_policy_fitted_for_something_else_is_refused(
+    pair: dict[str, str], tmp_path: Path, task: str, change: dict[str, Any], named: str
+) -> None:
+    """The error names the difference and both remedies; transfer=true accepts and records it."""
+    SCRIPTS["other"] = SCRIPTS["small"]
+    run_harness([TASK], scripted_args(meta_verifier="pomdp"), tmp_path, limit=2)
+    (file,) = tmp_path.rglob("automix_policy_*.json")
+    args = scripted_args(meta_verifier="pomdp", **{"meta_verifier.policy": str(file)}) | change
+    if task != TASK:
+        SCRIPTS["small"] = SCRIPTS["large"] = knows(gold_answers(task), 0.5)
+    with pytest.raises(AutoMixError, match=rf"{named}: fitted.*transfer=true"):
+        run_harness([task], args, limit=2)
+    if named != "meta_verifier":
+        run_harness([task], args | {"meta_verifier.transfer": True}, tmp_path / "transfer", limit=2)
+        manifest, _ = rows_of(tmp_path / "transfer")
+        assert any("fitted for something else" in w for w in manifest["warnings"])
+
+
+def test_a_policy_that_was_edited_is_refused(pair: dict[str, str], tmp_path: Path) -> None:
+    """A policy's hash covers what it learned."""
+    run_harness([TASK], scripted_args(meta_verifier="threshold"), tmp_path, limit=2)
+    (file,) = tmp_path.rglob("automix_policy_*.json")
+    policy = json.loads(file.read_text())
+    policy["fitted_on"]["num_questions"] = 1000
+    file.write_text(json.dumps(policy))
+    with pytest.raises(AutoMixError, match="was changed after it was written"):
+        AutoMixLM(**scripted_args(meta_verifier="threshold", **{"meta_verifier.policy": str(file)}))
+
+
+def test_a_score_that_is_no_number_stops_the_fit_and_loses_nothing(
+    pair: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A NaN in calibration is named with its document; the calls made stay in the store."""
+    from lm_eval.api.task import ConfigurableTask
+
+    original = ConfigurableTask.process_results
+
+    def broken(self: Any, doc: dict[str, Any], results: list[Any]) -> dict[str, Any]:
+        found: dict[str, Any] = original(self, doc, results)
+        return found | {"f1": float("nan")} if "train-0" in doc["id"] else found
+
+    monkeypatch.setattr(ConfigurableTask, "process_results", broken)
+    with pytest.raises(AutoMixError, match=r"document 0: the metric 'f1' is nan"):
+        run_harness([TASK], scripted_args(meta_verifier="pomdp"), tmp_path, limit=2)
+    monkeypatch.undo()
+    monkeypatch.setenv("AUTOMIX_CACHE_DIR", str(tmp_path / "cache"))
+    before = len(CALLS)
+    run_harness([TASK], scripted_args(meta_verifier="pomdp"), tmp_path, limit=2)
+    repeated = [c for c in CALLS[before:] if c in CALLS[:before]]
+    assert before > 20
+    assert repeated == []
+
+
+@pytest.mark.parametrize("limit", [0, 0.0, -1])
+def test_limit_zero_is_refused(pair: dict[str, str], limit: float) -> None:
+    """The harness would take it for no limit."""
+    with pytest.raises(AutoMixError, match="--limit"):
+        run_harness([TASK], scripted_args(meta_verifier="always_slm"), limit=limit)
+    assert CALLS == []
+
+
+def test_fewer_train_questions_than_asked_is_said(pair: dict[str, str], tmp_path: Path) -> None:
+    """All of them are used, with a warning; below min_docs it is an error."""
+    args = scripted_args(meta_verifier="pomdp", **{"calibration.num_docs": 500})
+    run_harness([TASK], args, tmp_path, limit=2)
+    manifest, records = rows_of(tmp_path)
+    assert sum(r.phase == "calibration" for r in records) == 20
+    assert any("500" in w and "20" in w for w in manifest["warnings"])
+    with pytest.raises(AutoMixError, match=r"calibration\.min_docs"):
+        run_harness([TASK], args | {"calibration.min_docs": 21}, limit=2)
+
+
+def test_a_task_without_a_train_split_names_two_ways_out(tmp_path: Path) -> None:
+    """A policy file, or a meta-verifier that needs no fit."""
+    rows = [{"q": f"word {i}", "a": "yes"} for i in range(4)]
+    (tmp_path / "v.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    task = tmp_path / "bare.yaml"
+    task.write_text(
+        "task: bare\ndataset_path: json\n"
+        f"dataset_kwargs: {{data_files: {{validation: {tmp_path}/v.jsonl}}}}\n"
+        "output_type: generate_until\nvalidation_split: validation\n"
+        "doc_to_text: '{{q}}'\ndoc_to_target: '{{a}}'\ngeneration_kwargs: {until: ['\\n']}\n"
+        "metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]\n"
+    )
+    SCRIPTS["small"] = SCRIPTS["large"] = lambda p, g: (
+        "The AI generated answer is Correct." if "AI Generated" in p else "yes"
+    )
+    with pytest.raises(AutoMixError, match=r"meta_verifier\.policy=.*needs no fit"):
+        run_harness([str(task)], scripted_args(meta_verifier="pomdp"))
+    results = run_harness([str(task)], scripted_args(meta_verifier="self_consistency"))
+    assert results["results"]["bare"]["exact_match,none"] == 1.0
+
+
+def test_use_cache_is_refused_with_the_reason(pair: dict[str, str], tmp_path: Path) -> None:
+    """Its key is the prompt alone; our own store does its work."""
+    with pytest.raises(AutoMixError, match="--use_cache"):
+        run_harness(
+            [TASK],
+            scripted_args(meta_verifier="always_slm"),
+            limit=2,
+            use_cache=str(tmp_path / "cached"),
+        )
+
+
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Better no run than half the documents counted twice."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(AutoMixError, match="one process"):
+        AutoMixLM(**scripted_args(meta_verifier="always_slm"))
+
+
+def test_unknown_token_prices_are_an_error_before_any_call(pair: dict[str, str]) -> None:
+    """An unknown price is never 0."""
+    with pytest.raises(AutoMixError, match=r"cost\.prices"):
+        run_harness([TASK], scripted_args(meta_verifier="always_slm", cost="tokens"), limit=2)
+    assert CALLS == []
+
+
+def test_the_model_called_outside_the_harness_says_so(pair: dict[str, str]) -> None:
+    """Without the harness's run there is no task to route."""
+    from lm_eval.api.instance import Instance
+
+    model = AutoMixLM(**scripted_args(meta_verifier="always_slm"))
+    with pytest.raises(AutoMixError, match="lm_eval"):
+        model.generate_until([Instance("generate_until", {}, ("p", {}), 0, ("t", 0, 1))])

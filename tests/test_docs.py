@@ -1,0 +1,104 @@
+"""What the documents promise is true."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPO
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from automix_eval import cli, config
+from automix_eval.types import Answer, Prompt, Question
+
+README = (REPO / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    line
+    for kind, block in BLOCKS
+    if kind == "bash"
+    for line in block.replace("\\\n", " ").splitlines()
+    if line.strip()
+]
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("lm_eval")])
+def test_every_lm_eval_command_is_one(command: str) -> None:
+    """The harness's own parser takes it, the tasks exist and the configuration composes."""
+    from lm_eval._cli.harness import HarnessCLI
+    from lm_eval.utils import simple_parse_args_string
+
+    arguments = shlex.split(command, comments=True)[1:]
+    parsed = HarnessCLI()._parser.parse_args(["run", *arguments])
+    assert parsed.model == "automix"
+    given = parsed.model_args
+    made = config.build(given if isinstance(given, dict) else simple_parse_args_string(given))
+    assert config.name_of(made, "slm") == "hf"
+    for task in arguments[arguments.index("--tasks") + 1].split(","):
+        assert (REPO / "tasks" / task / f"{task}.yaml").exists()
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make")])
+def test_every_make_target_exists(command: str) -> None:
+    """A newcomer's first command is a target."""
+    target = command.split()[1]
+    assert re.search(rf"^{target}:", (REPO / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("automix-eval")])
+def test_every_automix_eval_command_is_parsed(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It fails for the missing folder only, never for its arguments."""
+    code = cli.main(shlex.split(command)[1:])
+    assert code == 2
+    assert "usage" not in capsys.readouterr().err
+
+
+def test_every_option_is_in_the_table_of_settings() -> None:
+    """An option that is added is documented."""
+    for group in config.GROUPS:
+        for option in config.options(group):
+            assert f"`{option}`" in README, (group, option)
+
+
+def test_the_verifier_of_the_tutorial_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code and the YAML of "Add a verifier" do what they say."""
+    code = next(block for kind, block in BLOCKS if kind == "python")
+    settings = next(block for kind, block in BLOCKS if kind == "yaml")
+    (tmp_path / "brevity.py").write_text(code)
+    name = "automix_eval.verifiers.brevity"
+    spec = importlib.util.spec_from_file_location(name, tmp_path / "brevity.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr("automix_eval.verifiers.brevity", module, raising=False)
+    verifier: Any = instantiate(OmegaConf.create(settings))
+    question = Question("t", 0, Prompt("p"), "context", "question")
+    answers = [Answer(0, t) for t in ("pier", "the old wooden pier", " ")]
+
+    class Ask:
+        tier = 0
+
+    found = verifier.verify([question] * 3, answers, Ask())
+    assert found[0].confidence > found[1].confidence
+    assert (found[2].confidence, found[2].outcome) == (None, "empty_answer")
+    assert verifier.identity["name"] == "brevity"
+
+
+def test_the_project_speaks_of_itself_alone() -> None:
+    """No path of the machine it was written on is in the sources."""
+    for path in [*REPO.glob("*.md"), *(REPO / "automix_eval").rglob("*.py")]:
+        text = path.read_text(encoding="utf-8")
+        assert "/root/" not in text, path
+        assert "/home/" not in text, path
