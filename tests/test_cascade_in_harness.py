@@ -134,7 +134,7 @@ def test_a_run_that_dies_resumes_where_it_was(pair: dict[str, str]) -> None:
 
 
 def test_chat_templates_are_each_tiers_own(pair: dict[str, str]) -> None:
-    """With --apply_chat_template every tier sees its own template, for answers and verifications."""
+    """With --apply_chat_template each tier sees its own, for answers and verifications."""
     args = scripted_args(meta_verifier="self_consistency") | {
         "slm.lm": "scripted-chat",
         "llm.lm": "scripted-chat",
@@ -151,7 +151,7 @@ def test_chat_templates_are_each_tiers_own(pair: dict[str, str]) -> None:
 def test_a_tier_without_template_says_so(pair: dict[str, str]) -> None:
     """A base model among chat models gets a clear error, and chat=false gives it plain text."""
     args = scripted_args(meta_verifier="always_llm") | {"slm.lm": "scripted-chat"}
-    with pytest.raises(AutoMixError, match="llm.chat=false"):
+    with pytest.raises(AutoMixError, match=r"llm\.chat=false"):
         run_harness([TASK], args, limit=2, apply_chat_template=True)
     run_harness([TASK], args | {"llm.chat": False}, limit=2, apply_chat_template=True)
     assert all("<" not in prompt for _, _, prompt in CALLS)

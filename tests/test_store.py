@@ -49,7 +49,8 @@ def test_a_killed_writer_loses_nothing_it_put(tmp_path: Path) -> None:
     """What was put before SIGKILL is there for the next process."""
     path = tmp_path / "s.sqlite"
     code = (
-        "import os, signal, sys; from pathlib import Path; from automix_eval.store import CallStore;"
+        "import os, signal, sys; from pathlib import Path;"
+        "from automix_eval.store import CallStore;"
         "s = CallStore(Path(sys.argv[1])); [s.put(str(i), {'i': i}) for i in range(20)];"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
