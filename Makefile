@@ -28,8 +28,8 @@ lint: $(LINT_STAMP)
 	$(BIN)/mypy
 
 demo: setup
-	$(BIN)/lm_eval --model automix --tasks automix_demo --num_fewshot 2 --batch_size 8 \
-		--output_path results/demo --log_samples --model_args record=full
+	$(BIN)/lm_eval --model automix --tasks automix_demo --num_fewshot 2 --limit 24 --batch_size 8 \
+		--output_path results/demo --log_samples --model_args model=demo,record=full
 	$(BIN)/automix-eval report results/demo
 
 bench: setup

@@ -95,7 +95,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         self._routers: dict[str, MetaVerifier] = {}
         self._policies: dict[str, dict[str, Any]] = {}
         self._records: list[Record] = []
-        self._warnings: list[str] = []
+        self._warnings: list[dict[str, str]] = []
         self._tasks: dict[str, dict[str, Any]] = {}
         self._folder: Path | None = None
 
@@ -218,7 +218,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
                     text + ". Fit one here by leaving meta_verifier.policy out, or accept the "
                     "difference with meta_verifier.transfer=true"
                 )
-            self._warn(text)
+            self._warn(view, text)
         router.set_learned(self._given_policy["learned"])
         self._policies[view.name] = self._given_policy
         return router
@@ -228,8 +228,9 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         questions = view.calibration_questions(settings.num_docs, settings.min_docs, settings.seed)
         if len(questions) < settings.num_docs:
             self._warn(
-                f"calibration.num_docs={settings.num_docs} but {view.name}'s train split has "
-                f"{view.train_size()} questions: fitted on all {len(questions)}"
+                view,
+                f"calibration.num_docs={settings.num_docs} but the train split has "
+                f"{view.train_size()} questions: fitted on all {len(questions)}",
             )
         log.info("%s: fitting on %d train questions", view.name, len(questions))
         done = cascade.ask_all(questions, chain, verify=router.needs_verification)
@@ -315,17 +316,19 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             dropped = sum(1 for p in parts if p.dropped_demonstrations)
             if cut or dropped:
                 self._warn(
-                    f"{view.name} ({phase}), {tier.name}: of {len(parts)} prompts {dropped} lost "
+                    view,
+                    f"{phase}, {tier.name}: of {len(parts)} prompts {dropped} lost "
                     f"demonstrations and {cut} the middle of their context, to fit the window of "
-                    f"{tier.max_length} tokens"
+                    f"{tier.max_length} tokens",
                 )
             verified = [t.verification for t in mine if t.verification]
             undefined = [v.outcome for v in verified if v.confidence is None]
             if verified and len(undefined) == len(verified):
                 self._warn(
-                    f"{view.name} ({phase}), {tier.name}: no verification gave a confidence "
+                    view,
+                    f"{phase}, {tier.name}: no verification gave a confidence "
                     f"({', '.join(sorted(set(undefined)))}): the routing rests on "
-                    "meta_verifier.undefined alone; try verifier=p_true or verifier=margin"
+                    "meta_verifier.undefined alone; try verifier=p_true or verifier=margin",
                 )
 
     def _manifest(self) -> dict[str, Any]:
@@ -417,10 +420,11 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         folder = self._folder or cache_dir() / "runs" / self.run_id
         return folder / f"automix_{stem}_{self.run_id}.{suffix}"
 
-    def _warn(self, text: str) -> None:
-        log.warning("%s", text)
-        if text not in self._warnings:
-            self._warnings.append(text)
+    def _warn(self, view: TaskView, text: str) -> None:
+        entry = {"task": view.name, "text": text}
+        if entry not in self._warnings:
+            log.warning("%s: %s", view.name, text)
+            self._warnings.append(entry)
 
 
 def _safe(name: str) -> str:

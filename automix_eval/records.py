@@ -91,13 +91,13 @@ def read_records(path: Path) -> Iterator[Record]:
         RecordError: The file is missing or a line is damaged; names the line.
     """
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 try:
-                    yield from_json(json.loads(line))
-                except (json.JSONDecodeError, RecordError) as err:
+                    yield from_json(json.loads(line.decode("utf-8")))
+                except (ValueError, RecursionError, RecordError) as err:
                     raise RecordError(f"{path}, line {number}: {err}") from err
-    except (OSError, UnicodeDecodeError) as err:
+    except OSError as err:
         raise RecordError(f"cannot read the records {path}: {err}") from err
 
 

@@ -114,10 +114,12 @@ def test_answers_and_usage_come_in_the_order_of_the_requests(
         completions(server, **arguments), [GenerateRequest(p, GREEDY) for p in prompts]
     )
     assert [r.text for r in results] == [f"end{i}" for i in range(1, 8)]
-    assert sum(r.prompt_tokens or 0 for r in results) == sum(len(p.split()) for p in prompts)
-    assert [r.generated_tokens for r in results] == [1] * 7
-    if "batch_size" not in arguments:
-        assert [r.prompt_tokens for r in results] == [len(p.split()) for p in prompts]
+    counted = [(r.prompt_tokens, r.generated_tokens) for r in results]
+    if "batch_size" in arguments:
+        # six prompts in two requests, whose usage nobody can divide, and one alone
+        assert sorted(counted, key=str) == [(2, 1)] + [(None, None)] * 6
+    else:
+        assert counted == [(len(p.split()), 1) for p in prompts]
 
 
 def test_samples_carry_their_own_seed(server: Server) -> None:

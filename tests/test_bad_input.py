@@ -80,7 +80,9 @@ def test_samples_that_never_parse_are_said(pair: dict[str, str], tmp_path: Path)
     SCRIPTS["small"] = lambda p, g: "hm" if "AI Generated Answer" in p else knowing(p, g)
     run_harness([TASK], scripted_args(meta_verifier="self_consistency"), tmp_path, limit=4)
     manifest, records = rows_of(tmp_path)
-    assert any("unparsable" in w and "verifier=p_true" in w for w in manifest["warnings"])
+    assert any(
+        "unparsable" in w["text"] and "verifier=p_true" in w["text"] for w in manifest["warnings"]
+    )
     assert all(r.tiers[0].verification.num_unparsable == 2 for r in records)  # type: ignore[union-attr]
     assert all(r.final == 1 for r in records)
 
@@ -140,7 +142,7 @@ def test_a_policy_fitted_for_something_else_is_refused(
     if named != "meta_verifier":
         run_harness([task], args | {"meta_verifier.transfer": True}, tmp_path / "transfer", limit=2)
         manifest, _ = rows_of(tmp_path / "transfer")
-        assert any("fitted for something else" in w for w in manifest["warnings"])
+        assert any("fitted for something else" in w["text"] for w in manifest["warnings"])
 
 
 def test_a_policy_that_was_edited_is_refused(pair: dict[str, str], tmp_path: Path) -> None:
@@ -192,7 +194,7 @@ def test_fewer_train_questions_than_asked_is_said(pair: dict[str, str], tmp_path
     run_harness([TASK], args, tmp_path, limit=2)
     manifest, records = rows_of(tmp_path)
     assert sum(r.phase == "calibration" for r in records) == 20
-    assert any("500" in w and "20" in w for w in manifest["warnings"])
+    assert any("500" in w["text"] and "20" in w["text"] for w in manifest["warnings"])
     with pytest.raises(AutoMixError, match=r"calibration\.min_docs"):
         run_harness([TASK], args | {"calibration.min_docs": 21}, limit=2)
 

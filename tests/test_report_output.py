@@ -181,7 +181,7 @@ def test_control_characters_do_not_arrive(tmp_path: Path, capsys: Capture, form:
         labels=(HOSTILE, HOSTILE),
         model_label=HOSTILE,
         created=HOSTILE,
-        warnings=[HOSTILE],
+        warnings=[{"task": HOSTILE, "text": HOSTILE}],
         config={"verifier": {"name": HOSTILE}, "meta_verifier": {"name": HOSTILE}},
     )
     text = report(capsys, tmp_path, "--format", form)

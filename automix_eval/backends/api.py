@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 class APIBackend(HarnessBackend):
     """``local-completions``, ``local-chat-completions`` and their kin.
 
-    Tokens are those the server reports (``usage``); a response to several prompts shares its
-    counts among them, so sums are exact. Without a tokenizer prompts are sent as they are and
-    the server's window is the server's business.
+    Tokens are those the server reports (``usage``). For a response to several prompts they are the
+    tokenizer's, or unknown: servers differ in what they report then (llama.cpp's counts the last
+    prompt alone), so one prompt a request is the default and ``num_concurrent`` the way to speed.
+    Without a tokenizer prompts are sent as they are and the window is the server's business.
     """
 
     def __init__(
@@ -95,16 +96,12 @@ class _UsageMixin:
         """The harness's parser, the usage noted on the way."""
         texts: list[str] = super().parse_generations(outputs=outputs, **kwargs)  # type: ignore[misc]
         for output in outputs if isinstance(outputs, list) else [outputs]:
-            number = max(1, len(output.get("choices", ())))
-            usage = output.get("usage") or {}
-            shares = [
-                _shares(usage.get(key), number) for key in ("prompt_tokens", "completion_tokens")
-            ]
-            self.usage.extend(zip(*shares, strict=True))
+            number = len(output.get("choices", ()))
+            usage = (output.get("usage") or {}) if number == 1 else {}
+            counts = (_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
+            self.usage.extend([counts] * number)
         return texts
 
 
-def _shares(total: Any, number: int) -> list[int | None]:
-    if isinstance(total, bool) or not isinstance(total, int):
-        return [None] * number
-    return [total // number + (i < total % number) for i in range(number)]
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

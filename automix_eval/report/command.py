@@ -107,7 +107,8 @@ def render(report: Report, form: str) -> str:
 def _task_report(one: Run, task: str, folders: Folders, seed: int) -> TaskReport:
     records, info = one.records[task], one.tasks[task]
     llm = find_llm(one, task, folders)
-    warnings = [*check_samples(one, task, folders.results), *llm.warnings, *one.warnings]
+    warnings = [*check_samples(one, task, folders.results), *llm.warnings]
+    warnings += [text for about, text in one.warnings if about == task]
     # Repeats are records of their own, so either count may be the one the manifest states.
     if info.num_questions not in {None, len(records), len({r.doc_id for r in records})}:
         warnings.append(

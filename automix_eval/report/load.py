@@ -72,7 +72,7 @@ class Run:
     tiers: tuple[TierInfo, ...]
     tasks: Mapping[str, TaskInfo]
     calls: tuple[CallCount, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[tuple[str, str], ...]
     records: Mapping[str, tuple[Record, ...]]
     cost: CostModel
 
@@ -120,7 +120,9 @@ def read_run(path: Path) -> Run:
             )
             for c in _rows(manifest, "calls")
         )  # fmt: skip
-        warnings = tuple(plain(w) for w in _list(manifest, "warnings"))
+        warnings = tuple(
+            (_text(w, "task"), plain(_text(w, "text"), 600)) for w in _rows(manifest, "warnings")
+        )
         cost = cost_from(_mapping(config, "cost"))
         if len(cost_prices(cost)) != len(tiers):
             cost.check(len(tiers))
@@ -178,34 +180,17 @@ def _records(
 ) -> dict[str, tuple[Record, ...]]:
     by_task: dict[str, list[Record]] = defaultdict(list)
     seen: dict[tuple[str, str, int, int], int] = {}
-    line = 0
-    try:
-        for line, record in enumerate(stored.read_records(path), 1):
-            key = (record.phase, record.task, record.doc_id, record.repeat)
-            problem = _problem(record, tasks, num_tiers)
-            if key in seen:
-                problem = f"doc_id {record.doc_id} of {record.task!r} was read in line {seen[key]}"
-            if problem:
-                raise AutoMixError(f"{path}, line {line}: {problem}")
-            seen[key] = line
-            if record.phase == "evaluation":
-                by_task[record.task].append(record)
-    except UnicodeError as err:
-        raise AutoMixError(f"{path}, line {_undecodable(path)}: {err}") from err
-    except (AttributeError, OverflowError, RecursionError) as err:
-        raise AutoMixError(f"{path}, line {line + 1}: not a record of automix-eval: {err}") from err
+    for line, record in enumerate(stored.read_records(path), 1):
+        key = (record.phase, record.task, record.doc_id, record.repeat)
+        problem = _problem(record, tasks, num_tiers)
+        if key in seen:
+            problem = f"doc_id {record.doc_id} of {record.task!r} was read in line {seen[key]}"
+        if problem:
+            raise AutoMixError(f"{path}, line {line}: {problem}")
+        seen[key] = line
+        if record.phase == "evaluation":
+            by_task[record.task].append(record)
     return {task: tuple(rows) for task, rows in by_task.items()}
-
-
-def _undecodable(path: Path) -> int:
-    """Number of the first line that is not UTF-8; a text file decodes in blocks and loses it."""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                line.decode("utf-8")
-            except UnicodeError:
-                return number
-    return 0
 
 
 def _problem(record: Record, tasks: Mapping[str, TaskInfo], num_tiers: int) -> str | None:
