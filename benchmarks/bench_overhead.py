@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     arguments = parser.parse_args()
     folder = ensure_model("smollm2-135m-instruct")
-    plain = f"pretrained={folder},max_length=4096"
+    plain = f"pretrained={folder},max_length=2048"
     print(f"{arguments.task}, batch size {arguments.batch_size}, SmolLM2-135M on this machine")
     print(f"{'pair':>4} {'hf s':>8} {'automix s':>10} {'ratio':>7}")
     ratios = []

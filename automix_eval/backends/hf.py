@@ -75,6 +75,8 @@ class HFBackend(HarnessBackend):
     def _make(self) -> LM:
         if self._embedded:
             self._args["pretrained"] = str(ensure_model(self._embedded))
+        if "device" not in self._args and not _has_accelerator():
+            self._args["device"] = "cpu"  # the harness's default is cuda, present or not
         if str(self._args.get("batch_size", "")).startswith("auto") and not _has_accelerator():
             # the harness finds the largest batch by running out of GPU memory
             log.info("%s: batch_size auto is %d on a CPU", self.tier, _CPU_AUTO_BATCH)
