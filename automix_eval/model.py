@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -16,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM
 
-from automix_eval import __version__, cascade, config, harness, policy, records
+from automix_eval import cascade, config, harness, policy
 from automix_eval.calls import Tier
 from automix_eval.harness import HarnessRun, RoutedAnswer, TaskView
 from automix_eval.paths import cache_dir
+from automix_eval.runlog import RunLog, safe_name
 from automix_eval.store import CallStore
 from automix_eval.types import (
     AutoMixError,
     MetaVerifier,
-    Phase,
     Question,
     Record,
     TierRecord,
@@ -93,11 +92,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             tier.backend.load()
         self._views: dict[str, TaskView] = {}
         self._routers: dict[str, MetaVerifier] = {}
-        self._policies: dict[str, dict[str, Any]] = {}
-        self._records: list[Record] = []
-        self._warnings: list[dict[str, str]] = []
-        self._tasks: dict[str, dict[str, Any]] = {}
-        self._folder: Path | None = None
+        self.log = RunLog(self.run_id, self.tiers, self._about())
 
     # ----------------------------------------------------------------- the harness's contract
 
@@ -121,14 +116,12 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
         """Keep the turns: each tier applies the template of its own model to them."""
-        for tier in self.tiers:
-            tier.chat = True
         return harness.encode_chat(chat_history, continue_final=not add_generation_prompt)
 
     @property
     def tokenizer_name(self) -> str:
         """The tiers' models, for the harness's request cache."""
-        return "automix__" + "__".join(_safe(t.backend.label) for t in self.tiers)
+        return "automix__" + "__".join(safe_name(t.backend.label) for t in self.tiers)
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """The templates are the tiers' own."""
@@ -146,20 +139,14 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
 
     def get_model_info(self) -> dict[str, Any]:
         """What the harness merges into ``results["config"]``."""
-        return {
-            "automix": {
-                "run_id": self.run_id,
-                "automix_eval_version": __version__,
-                "records": self._file("records", "jsonl").name,
-                "calls": self._call_counts(),
-                "warnings": self._warnings,
-            }
-        }
+        return {"automix": self.log.summary()}
 
     # ----------------------------------------------------------------- the run
 
     def _answer_all(self, requests: list[Instance], run: HarnessRun) -> list[Any]:
-        self._folder = self._records_folder(run)
+        self.log.folder = self._records_folder(run)
+        for tier in self.tiers:
+            tier.chat = run.apply_chat_template
         results: list[Any] = [None] * len(requests)
         for name, positions in harness.group_by_task(requests).items():
             view = self._view(name, run)
@@ -170,8 +157,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             full = self.config.record == "full"
             done = cascade.route(questions, chain, router, full)
             rows = [self._record(view, q, tiers) for q, tiers in zip(questions, done, strict=True)]
-            self._records += rows
-            self._write(view, rows)
+            self.log.add(name, view.metric, view.is_sample, rows)
             for question, row, group in zip(questions, rows, groups, strict=True):
                 final = row.tier(row.final)
                 assert final is not None
@@ -185,9 +171,13 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         return results
 
     def _view(self, name: str, run: HarnessRun) -> TaskView:
-        if name not in self._views:
-            self._views[name] = TaskView(name, run.tasks[name], run, self.config.calibration.metric)
-        return self._views[name]
+        view = self._views.get(name)
+        if view is None or view.task is not run.tasks[name]:
+            # another evaluation with the same model: its tasks may have other settings
+            view = TaskView(name, run.tasks[name], run, self.config.calibration.metric)
+            self._views[name] = view
+            self._routers.pop(name, None)
+        return view
 
     def _router(self, view: TaskView, chain: cascade.Chain) -> MetaVerifier:
         """The meta-verifier of a task: as it is, from a policy file, or fitted on train."""
@@ -218,25 +208,25 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
                     text + ". Fit one here by leaving meta_verifier.policy out, or accept the "
                     "difference with meta_verifier.transfer=true"
                 )
-            self._warn(view, text)
+            self.log.warn(view.name, text)
         router.set_learned(self._given_policy["learned"])
-        self._policies[view.name] = self._given_policy
+        self.log.use_policy(view.name, str(self.config.meta_verifier.policy))
         return router
 
     def _fitted(self, view: TaskView, router: MetaVerifier, chain: cascade.Chain) -> MetaVerifier:
         settings = self.config.calibration
         questions = view.calibration_questions(settings.num_docs, settings.min_docs, settings.seed)
         if len(questions) < settings.num_docs:
-            self._warn(
-                view,
+            self.log.warn(
+                view.name,
                 f"calibration.num_docs={settings.num_docs} but the train split has "
                 f"{view.train_size()} questions: fitted on all {len(questions)}",
             )
         log.info("%s: fitting on %d train questions", view.name, len(questions))
         done = cascade.ask_all(questions, chain, verify=router.needs_verification)
         rows = [self._record(view, q, tiers) for q, tiers in zip(questions, done, strict=True)]
-        self._records += rows
-        self._write(view, rows)  # a fit that fails must not lose what it was to be fitted on
+        # a fit that fails must not lose what it was to be fitted on
+        self.log.add(view.name, view.metric, view.is_sample, rows)
         router = router.fit(rows, self.cost)
         fitted = policy.make(
             config.name_of(self.config, "meta_verifier"),
@@ -256,10 +246,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
                 "chat_template": view.run.apply_chat_template,
             },
         )
-        path = self._file(f"policy_{_safe(view.name)}", "json")
-        policy.save(path, fitted)
-        log.info("%s: policy written to %s", view.name, path)
-        self._policies[view.name] = fitted
+        self.log.add_policy(view.name, fitted)
         return router
 
     # ----------------------------------------------------------------- records
@@ -296,86 +283,16 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             "escalation": float(len(path) > 1),
         }
 
-    def _write(self, view: TaskView, rows: Sequence[Record]) -> None:
-        """Rewrite records and manifest after each task, so that a crash keeps what is done."""
-        self._note(view, rows)
-        self._tasks[view.name] = {
-            "metric": view.metric,
-            "sample": view.is_sample,
-            "num_questions": sum(r.phase == "evaluation" for r in rows),
-        }
-        records.write_records(self._file("records", "jsonl"), self._records)
-        records.write_json(self._file("run", "json"), self._manifest())
-
-    def _note(self, view: TaskView, rows: Sequence[Record]) -> None:
-        phase = rows[0].phase
-        for tier in self.tiers:
-            mine = [t for r in rows for t in r.tiers if t.tier == tier.tier]
-            parts = [t.answer for t in mine] + [t.verification for t in mine if t.verification]
-            cut = sum(1 for p in parts if p.cut_context_tokens)
-            dropped = sum(1 for p in parts if p.dropped_demonstrations)
-            if cut or dropped:
-                self._warn(
-                    view,
-                    f"{phase}, {tier.name}: of {len(parts)} prompts {dropped} lost "
-                    f"demonstrations and {cut} the middle of their context, to fit the window of "
-                    f"{tier.max_length} tokens",
-                )
-            verified = [t.verification for t in mine if t.verification]
-            undefined = [v.outcome for v in verified if v.confidence is None]
-            if verified and len(undefined) == len(verified):
-                self._warn(
-                    view,
-                    f"{phase}, {tier.name}: no verification gave a confidence "
-                    f"({', '.join(sorted(set(undefined)))}): the routing rests on "
-                    "meta_verifier.undefined alone; try verifier=p_true or verifier=margin",
-                )
-
-    def _manifest(self) -> dict[str, Any]:
-        shown = config.shown(self.config)
-        return {
-            "format": records.FORMAT,
-            "version": records.VERSION,
-            "run_id": self.run_id,
-            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "automix_eval_version": __version__,
-            "model_label": self.config.model,
-            "config": shown,
-            "record": self.config.record,
-            "tiers": [
-                {"index": t.tier, "name": t.name, "label": t.backend.label} for t in self.tiers
-            ],
-            "verifier": dict(self.verifier.identity),
-            "tasks": self._tasks,
-            "calls": self._call_counts(),
-            "warnings": self._warnings,
-            "policies": {
-                task: self._file(f"policy_{_safe(task)}", "json").name
-                if self._given_policy is None
-                else str(self.config.meta_verifier.policy)
-                for task in self._policies
-            },
-            "records": self._file("records", "jsonl").name,
-        }
-
-    def _call_counts(self) -> list[dict[str, Any]]:
-        rows = []
-        for tier in self.tiers:
-            keys: set[tuple[Phase, str, Any]] = {*tier.counts.made, *tier.counts.stored}
-            rows += [
-                {
-                    "task": task,
-                    "phase": phase,
-                    "tier": tier.tier,
-                    "role": role,
-                    "made": tier.counts.made[phase, task, role],
-                    "stored": tier.counts.stored[phase, task, role],
-                }
-                for phase, task, role in sorted(keys)
-            ]
-        return rows
-
     # ----------------------------------------------------------------- inside
+
+    def _about(self) -> dict[str, Any]:
+        """What the manifest says of this run; secrets are blanked."""
+        return {
+            "model_label": self.config.model,
+            "config": config.shown(self.config),
+            "record": self.config.record,
+            "verifier": dict(self.verifier.identity),
+        }
 
     def _surely_used(self) -> list[Tier]:
         """Tiers to load at once, so that a model that fails to load fails before any call."""
@@ -415,20 +332,6 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         folder = cache_dir() / "runs" / self.run_id
         log.info("no --output_path: records and policies go to %s", folder)
         return folder
-
-    def _file(self, stem: str, suffix: str) -> Path:
-        folder = self._folder or cache_dir() / "runs" / self.run_id
-        return folder / f"automix_{stem}_{self.run_id}.{suffix}"
-
-    def _warn(self, view: TaskView, text: str) -> None:
-        entry = {"task": view.name, "text": text}
-        if entry not in self._warnings:
-            log.warning("%s: %s", view.name, text)
-            self._warnings.append(entry)
-
-
-def _safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip(".")[:100] or "task"
 
 
 def _sha(value: Mapping[str, Any]) -> str:

@@ -47,7 +47,7 @@ def with_routing(metrics: Mapping[str, float], answer: str) -> dict[str, Any]:
         A new dictionary.
     """
     routing: Mapping[str, Any] | None = getattr(answer, "routing", None)
-    if routing is None:
+    if not routing:
         return dict(metrics)
     fields: dict[str, Any] = {
         **metrics,

@@ -23,7 +23,7 @@ LAYERS = {
         "taskhub",
         "taskscore",
     },
-    2: {"store", "calls", "cascade", "replay", "config", "records", "policy", "harness"},
+    2: {"store", "calls", "cascade", "replay", "config", "records", "policy", "harness", "runlog"},
     3: {"model", "report"},
     4: {"cli", "__main__"},
 }

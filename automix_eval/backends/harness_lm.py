@@ -13,12 +13,12 @@ import logging
 import math
 import os
 import socket
-import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from automix_eval.backends.hook import Hook, plain_prompt
 from automix_eval.types import (
     AutoMixError,
     GenerateRequest,
@@ -194,7 +194,7 @@ class HarnessBackend:
         for arguments_json, indices in groups.items():
             arguments = json.loads(arguments_json)
             prompts = [self._wire(requests[i].prompt) for i in indices]
-            hook = _Hook(
+            hook = Hook(
                 [(p, arguments_json) for p in prompts],
                 lambda j, raw, seconds, indices=indices, prompts=prompts: on_result(  # type: ignore[misc]
                     indices[j], self._generation(prompts[j], raw, seconds)
@@ -218,7 +218,7 @@ class HarnessBackend:
             tokens = self.count_tokens(pairs[j][0])
             on_result(j, Scores((logprob,), (greedy,), tokens, seconds))
 
-        self._request("loglikelihood", pairs, _Hook([(a, b) for a, b in pairs], deliver))
+        self._request("loglikelihood", pairs, Hook([(a, b) for a, b in pairs], deliver))
 
     def score(
         self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
@@ -263,7 +263,7 @@ class HarnessBackend:
         text = "" if raw == _null_placeholder() else str(raw)
         return Generation(
             text,
-            self.count_tokens(_plain(prompt)),
+            self.count_tokens(plain_prompt(prompt)),
             self.count_tokens(text) if text else (0 if self._has_tokenizer() else None),
             seconds,
         )
@@ -278,7 +278,7 @@ class HarnessBackend:
     def _check_scoring(self) -> None:
         """Raise AutoMixError where the model cannot score a given continuation."""
 
-    def _request(self, method: str, arguments: Sequence[tuple[Any, Any]], hook: _Hook) -> None:
+    def _request(self, method: str, arguments: Sequence[tuple[Any, Any]], hook: Hook) -> None:
         from lm_eval.api.instance import Instance
 
         lm = self.lm
@@ -357,50 +357,6 @@ class HarnessBackend:
                 f"{self.tier}: nothing answers at {parts.hostname}:{port} ({err}). Start the "
                 f"server, or correct {self.tier}.base_url={_without_credentials(str(url))}"
             ) from err
-
-
-class _Hook:
-    """Stands in for the harness's cache hook: results arrive as soon as they exist.
-
-    The harness may finish requests in any order; equal requests are exchangeable, so each result
-    goes to the first of them still waiting. A batch's seconds go to its first result.
-    """
-
-    dbdict = None
-
-    def __init__(
-        self, keys: Sequence[tuple[Any, Any]], deliver: Callable[[int, Any, float], None]
-    ) -> None:
-        self._waiting: dict[tuple[str, str], deque[int]] = defaultdict(deque)
-        for i, (prompt, argument) in enumerate(keys):
-            self._waiting[_plain(prompt), argument].append(i)
-        self._deliver = deliver
-        self._left = set(range(len(keys)))
-        self._clock = time.perf_counter()
-
-    def add_partial(self, attr: str, req: Sequence[Any], res: Any) -> None:
-        """Called by the harness's model for each finished request."""
-        argument = req[1]
-        if attr == "generate_until":
-            argument = json.dumps(argument, sort_keys=True)
-        queue = self._waiting.get((_plain(req[0]), argument))
-        if queue:
-            self._give(queue.popleft(), res)
-
-    def rest(self, results: Sequence[Any]) -> None:
-        """Deliver what a model without a cache hook only returned."""
-        for i in sorted(self._left):
-            self._give(i, results[i])
-
-    def _give(self, index: int, result: Any) -> None:
-        now = time.perf_counter()
-        self._left.discard(index)
-        self._deliver(index, result, now - self._clock)
-        self._clock = time.perf_counter()
-
-
-def _plain(prompt: Any) -> str:
-    return str(getattr(prompt, "prompt", prompt))
 
 
 def _parameters(cls: type) -> Iterator[str]:

@@ -23,7 +23,8 @@ from lm_eval.models.huggingface import HFLM
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from automix_eval.backends.embedded import ensure_model
-from automix_eval.backends.harness_lm import HarnessBackend, _Hook
+from automix_eval.backends.harness_lm import HarnessBackend
+from automix_eval.backends.hook import Hook
 from automix_eval.types import GenerateRequest, Generation, ScoreRequest, Scores
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class HFBackend(HarnessBackend):
                 )
 
             pairs = [(requests[i].prompt, dict(arguments)) for i in indices]
-            hook = _Hook([(prompt, argument_key) for prompt, _ in pairs], deliver)
+            hook = Hook([(prompt, argument_key) for prompt, _ in pairs], deliver)
             self._request("generate_until", pairs, hook)
 
     @torch.inference_mode()

@@ -1,0 +1,145 @@
+"""The files of a run: records, policies and manifest, rewritten whenever something is finished."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from automix_eval import __version__, policy, records
+from automix_eval.calls import Tier
+from automix_eval.types import Answer, Record, Verification
+
+log = logging.getLogger(__name__)
+
+
+class RunLog:
+    """Keeps what a run found and writes it next to the harness's own output.
+
+    Args:
+        run_id: Names the run's files.
+        tiers: The chain, for its labels and call counts.
+        about: What the manifest says of the run's configuration.
+    """
+
+    def __init__(self, run_id: str, tiers: Sequence[Tier], about: Mapping[str, Any]) -> None:
+        self.run_id = run_id
+        self.folder = Path()
+        self.warnings: list[dict[str, str]] = []
+        self._tiers = tiers
+        self._about = about
+        self._records: list[Record] = []
+        self._tasks: dict[str, dict[str, Any]] = {}
+        self._policies: dict[str, str] = {}
+
+    def file(self, stem: str, suffix: str) -> Path:
+        """Path of one of the run's files."""
+        return self.folder / f"automix_{stem}_{self.run_id}.{suffix}"
+
+    def add(self, task: str, metric: str, sample: bool, rows: Sequence[Record]) -> None:
+        """Keep and write the records of one phase of a task.
+
+        Args:
+            task: The task's name.
+            metric: Its main metric.
+            sample: Whether it is an embedded sample.
+            rows: Records of one phase, at least one.
+        """
+        self._records += rows
+        self._tasks[task] = {
+            "metric": metric,
+            "sample": sample,
+            "num_questions": sum(r.phase == "evaluation" for r in rows),
+        }
+        self._note_losses(task, rows)
+        records.write_records(self.file("records", "jsonl"), self._records)
+        records.write_json(self.file("run", "json"), self.manifest())
+
+    def add_policy(self, task: str, fitted: Mapping[str, Any]) -> None:
+        """Write a policy fitted in this run."""
+        path = self.file(f"policy_{safe_name(task)}", "json")
+        policy.save(path, fitted)
+        log.info("%s: policy written to %s", task, path)
+        self._policies[task] = path.name
+
+    def use_policy(self, task: str, path: str) -> None:
+        """Note that a task was routed by a policy fitted elsewhere."""
+        self._policies[task] = path
+
+    def warn(self, task: str, text: str) -> None:
+        """Say something in the log and in the manifest, once."""
+        entry = {"task": task, "text": text}
+        if entry not in self.warnings:
+            log.warning("%s: %s", task, text)
+            self.warnings.append(entry)
+
+    def summary(self) -> dict[str, Any]:
+        """What goes into the harness's own results."""
+        return {
+            "run_id": self.run_id,
+            "automix_eval_version": __version__,
+            "records": self.file("records", "jsonl").name,
+            "calls": self._calls(),
+            "warnings": self.warnings,
+        }
+
+    def manifest(self) -> dict[str, Any]:
+        """What the report reads first."""
+        return {
+            "format": records.FORMAT,
+            "version": records.VERSION,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            **self._about,
+            **self.summary(),
+            "tiers": [
+                {"index": t.tier, "name": t.name, "label": t.backend.label} for t in self._tiers
+            ],
+            "tasks": self._tasks,
+            "policies": self._policies,
+        }
+
+    def _calls(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "task": task,
+                "phase": phase,
+                "tier": tier.tier,
+                "role": role,
+                "made": tier.counts.made[phase, task, role],
+                "stored": tier.counts.stored[phase, task, role],
+            }
+            for tier in self._tiers
+            for phase, task, role in sorted({*tier.counts.made, *tier.counts.stored})
+        ]
+
+    def _note_losses(self, task: str, rows: Sequence[Record]) -> None:
+        phase = rows[0].phase
+        for tier in self._tiers:
+            mine = [t for r in rows for t in r.tiers if t.tier == tier.tier]
+            verified = [t.verification for t in mine if t.verification]
+            prompts: list[Answer | Verification] = [*(t.answer for t in mine), *verified]
+            cut = sum(1 for p in prompts if p.cut_context_tokens)
+            dropped = sum(1 for p in prompts if p.dropped_demonstrations)
+            if cut or dropped:
+                self.warn(
+                    task,
+                    f"{phase}, {tier.name}: of {len(prompts)} prompts {dropped} lost "
+                    f"demonstrations and {cut} the middle of their context, to fit the window of "
+                    f"{tier.max_length} tokens",
+                )
+            undefined = {v.outcome for v in verified if v.confidence is None}
+            if verified and all(v.confidence is None for v in verified):
+                self.warn(
+                    task,
+                    f"{phase}, {tier.name}: no verification gave a confidence "
+                    f"({', '.join(sorted(undefined))}): the routing rests on "
+                    "meta_verifier.undefined alone; try verifier=p_true or verifier=margin",
+                )
+
+
+def safe_name(name: str) -> str:
+    """A task's or model's name as part of a file name, never a path."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip(".")[:100] or "task"
