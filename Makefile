@@ -31,6 +31,7 @@ demo: setup
 	$(BIN)/lm_eval --model automix --tasks automix_demo --num_fewshot 2 --limit 24 --batch_size 8 \
 		--output_path results/demo --log_samples --model_args model=demo,record=full
 	$(BIN)/automix-eval report results/demo
+	@echo "Records, policies and samples of this run: results/demo/demo"
 
 bench: setup
 	for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

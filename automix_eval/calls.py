@@ -13,6 +13,7 @@ from automix_eval import prompts
 from automix_eval.store import CallStore, call_key
 from automix_eval.types import (
     Answer,
+    AutoMixError,
     Backend,
     Call,
     GenerateRequest,
@@ -112,6 +113,11 @@ class Tier:
             return []
         if questions[0].choices:
             return self._choose(questions)
+        if token_probs and not self.backend.gives_token_probs:
+            raise AutoMixError(
+                f"verifier=margin reads the token probabilities of {self.name}'s answers and "
+                f"{self.backend.label} gives none: use verifier=few_shot, or {self.name}=hf"
+            )
         fitted = [self._fit(q, split) for q in questions]
         results = self.generate(
             [

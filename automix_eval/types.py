@@ -159,7 +159,13 @@ class Scores:
 
 
 class Backend(Protocol):
-    """A tier's model, loaded on first use."""
+    """A tier's model, loaded on first use.
+
+    Attributes:
+        gives_token_probs: Whether greedy generations carry their tokens' probabilities.
+    """
+
+    gives_token_probs: bool
 
     @property
     def identity(self) -> Mapping[str, Any]:

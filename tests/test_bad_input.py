@@ -238,6 +238,17 @@ def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         AutoMixLM(**scripted_args(meta_verifier="always_slm"))
 
 
+def test_a_verifier_without_its_probabilities_stops_before_any_call(
+    pair: dict[str, str],
+) -> None:
+    """The margin on a tier that gives none is named at once, with the ways out."""
+    args = scripted_args(verifier="margin", meta_verifier="threshold")
+    del args["verifier.num_samples"]
+    with pytest.raises(AutoMixError, match="verifier=few_shot, or slm=hf"):
+        run_harness([TASK], args)
+    assert CALLS == []
+
+
 def test_unknown_token_prices_are_an_error_before_any_call(pair: dict[str, str]) -> None:
     """An unknown price is never 0."""
     with pytest.raises(AutoMixError, match=r"cost\.prices"):

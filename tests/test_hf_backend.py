@@ -168,3 +168,12 @@ def test_a_folder_is_known_by_its_files(folder: Path, tmp_path: Path) -> None:
     data[-1] ^= 1
     weights.write_bytes(bytes(data))
     assert backend(folder).identity != backend(copy).identity
+
+
+def test_an_embedded_model_is_the_same_before_and_after_loading() -> None:
+    """Calls stored by one run are found by the next, loaded or not."""
+    named = HFBackend(embedded="smollm2-135m-instruct", max_length=64)
+    loaded = HFBackend(embedded="smollm2-135m-instruct", max_length=64)
+    loaded._args["pretrained"] = "/a/converted/folder"
+    assert named.identity == loaded.identity
+    assert named.identity != HFBackend(embedded="gemma3-270m", max_length=64).identity

@@ -62,6 +62,8 @@ class HarnessBackend:
         **lm_args: Arguments of the model's class, as after ``--model_args``.
     """
 
+    gives_token_probs = False
+
     def __init__(
         self,
         lm: str,

@@ -22,7 +22,7 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from automix_eval.backends.embedded import ensure_model
+from automix_eval.backends.embedded import CONVERTER_VERSION, ensure_model
 from automix_eval.backends.harness_lm import HarnessBackend
 from automix_eval.backends.hook import Hook
 from automix_eval.types import GenerateRequest, Generation, ScoreRequest, Scores
@@ -43,6 +43,8 @@ class HFBackend(HarnessBackend):
         Other arguments: see :class:`HarnessBackend` and the harness's ``hf`` model.
     """
 
+    gives_token_probs = True
+
     def __init__(
         self,
         lm: str = "hf",
@@ -54,6 +56,7 @@ class HFBackend(HarnessBackend):
         **lm_args: Any,
     ) -> None:
         self._embedded = embedded
+        self._content: str | None = None
         super().__init__(lm, tier=tier, chat=chat, extra=extra, **lm_args)
 
     @property
@@ -65,13 +68,21 @@ class HFBackend(HarnessBackend):
     def identity(self) -> Mapping[str, Any]:
         """As for any model; a local folder by the content of its files, not by its path."""
         identity = dict(super().identity)
-        source = Path(str(self._args.get("pretrained", "")))
+        if self._content is None:
+            self._content = self._know_content()
+        arguments = {k: v for k, v in identity["args"].items() if k != "pretrained"}
+        return identity | {"args": arguments, "content": self._content}
+
+    def _know_content(self) -> str:
+        """The weights' identity: a folder's files, or the commit that a hub name stands for."""
         if self._embedded:
-            identity["embedded"] = self._embedded
-        if self._args.get("pretrained") and source.is_dir():
-            arguments = {k: v for k, v in identity["args"].items() if k != "pretrained"}
-            identity |= {"args": arguments, "files": _fingerprint(source)}
-        return identity
+            return f"{self._embedded}, conversion {CONVERTER_VERSION}"
+        pretrained = str(self._args.get("pretrained"))
+        source = Path(pretrained)
+        if source.is_dir():
+            return _fingerprint(source)
+        commit = getattr(self._metered().config, "_commit_hash", None)
+        return f"{pretrained}@{commit or self._args.get('revision', 'main')}"
 
     def _make(self) -> LM:
         if self._embedded:
@@ -252,7 +263,8 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
             while low < high:
                 middle = (low + high) // 2
                 low, high = (low, middle) if contains(middle) else (middle + 1, high)
-            return low - 1, low
+            # a token may hold the end of the answer and the stop sequence at once
+            return max(low - 1, 1), low
         return length, length + stopped
 
 
