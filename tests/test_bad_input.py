@@ -263,3 +263,22 @@ def test_the_model_called_outside_the_harness_says_so(pair: dict[str, str]) -> N
     model = AutoMixLM(**scripted_args(meta_verifier="always_slm"))
     with pytest.raises(AutoMixError, match="lm_eval"):
         model.generate_until([Instance("generate_until", {}, ("p", {}), 0, ("t", 0, 1))])
+
+
+@pytest.mark.parametrize("router", ["pomdp", "threshold"])
+def test_a_calibration_without_any_confidence_does_not_end_the_run(
+    pair: dict[str, str], tmp_path: Path, router: str
+) -> None:
+    """The policy says what it could not learn, and meta_verifier.undefined decides."""
+    knowing = SCRIPTS["small"]
+    SCRIPTS["small"] = lambda p, g: "hm" if "AI Generated Answer" in p else knowing(p, g)
+    for undefined, final in (("escalate", 1), ("keep", 0)):
+        out = tmp_path / undefined
+        args = scripted_args(meta_verifier=router, **{"meta_verifier.undefined": undefined})
+        run_harness([TASK], args, out, limit=4)
+        manifest, records = rows_of(out)
+        assert [r.final for r in records if r.phase == "evaluation"] == [final] * 4
+        (file,) = out.rglob("automix_policy_*.json")
+        (rule,) = json.loads(file.read_text())["learned"]["rules"]
+        assert "0 of 20 fitting questions have a confidence" in rule["note"]
+        assert any("no verification gave a confidence" in w["text"] for w in manifest["warnings"])

@@ -220,7 +220,7 @@ def test_a_nan_confidence_cannot_be_fitted(make):
 
 @pytest.mark.parametrize("make", [Threshold, Pomdp])
 def test_incomplete_records_are_named(make):
-    """A tier not asked, a verification not made, no defined confidence, a missing price."""
+    """A tier not asked, a verification not made, a chain of one, a missing price."""
     records = pair_records(TYPICAL)
     lost = dataclasses.replace(records[3], tiers=records[3].tiers[:1])
     with pytest.raises(AutoMixError, match=r"doc_id 3: tier 1 was not asked.*record=full"):
@@ -229,8 +229,6 @@ def test_incomplete_records_are_named(make):
     broken = dataclasses.replace(records[3], tiers=(silent, records[3].tiers[1]))
     with pytest.raises(AutoMixError, match="doc_id 3, tier 0: no verification"):
         make().fit([*records, broken], PAPER)
-    with pytest.raises(AutoMixError, match="0 of 3 are defined"):
-        make().fit(pair_records([(None, 0.0, 1.0)] * 3), PAPER)
     with pytest.raises(AutoMixError, match="at least 2 tiers"):
         make().fit([dataclasses.replace(r, tiers=r.tiers[:1]) for r in records], PAPER)
     with pytest.raises(AutoMixError, match="3 prices for 2 tiers"):

@@ -38,6 +38,22 @@ class Pair:
     defined: BoolArray
     outcomes: Outcomes
 
+    @property
+    def uninformed(self) -> str:
+        """A note where fewer than two confidences are defined, else empty.
+
+        The rule cannot tell answers by their confidence then; it is fitted all the same, since a
+        verifier that fails on one task must not end a run over many.
+        """
+        number = int(self.defined.sum())
+        if number >= 2:
+            return ""
+        return (
+            f"{number} of {len(self.defined)} fitting questions have a confidence at tier "
+            f"{self.tier}, so the policy cannot tell answers apart: meta_verifier.undefined "
+            "decides for those without one. Look at the verifier's outcomes, or try another"
+        )
+
     def mask(self, escalates: BoolArray, undefined: str | float) -> BoolArray:
         """A candidate's mask, once undefined confidences are decided too."""
         return np.where(self.defined, escalates, undefined == "escalate")
@@ -191,14 +207,7 @@ def _read_pair(
             )
         )
     table = np.array(sorted(rows), dtype=np.float64)
-    defined = table[:, 0] == 1
-    if defined.sum() < 2:
-        raise AutoMixError(
-            f"meta_verifier={name} is fitted on at least 2 confidences, and at tier {tier} "
-            f"{defined.sum()} of {len(rows)} are defined: look at the verifier's samples, or set "
-            "meta_verifier.undefined to a number"
-        )
-    return Pair(tier, table[:, 1], defined, Outcomes(*table[:, 2:].T))
+    return Pair(tier, table[:, 1], table[:, 0] == 1, Outcomes(*table[:, 2:].T))
 
 
 def _tier(record: Record, tier: int) -> TierRecord:

@@ -145,15 +145,20 @@ class Pomdp(ConfidenceRouter):
     def _fit_pair(self, pair: Pair) -> PomdpRule:
         # Questions without a confidence are not decided by the belief, so they do not shape it.
         states = label_states(pair.outcomes)
-        known = states[pair.defined]
-        seen = pair.confidences[pair.defined]
+        # Too few confidences say nothing about the states: then every question shapes the prior.
+        used = np.ones_like(pair.defined) if pair.uninformed else pair.defined
+        known = states[used]
+        seen = pair.confidences[used]
         edges = bin_edges(self.num_bins)
         counts = np.bincount(known, minlength=3)
         prior = (counts + self.smoothing) / (counts + self.smoothing).sum()
-        observation = np.stack(
-            [bin_probabilities(seen[known == s], seen, self.bandwidth, edges) for s in range(3)]
-        )
-        scores = _mean_scores(pair, states)
+        if pair.uninformed:
+            observation = np.full((3, self.num_bins), 1.0 / self.num_bins)
+        else:
+            observation = np.stack(
+                [bin_probabilities(seen[known == s], seen, self.bandwidth, edges) for s in range(3)]
+            )
+        scores = _mean_scores(pair, states, used)
         price = float(pair.outcomes.next_cost.mean())
         gain = expected_gain(prior, observation, scores)
         lambdas = np.array([self.lambda_]) if self.lambda_ is not None else breakpoints(gain, price)
@@ -182,7 +187,7 @@ class Pomdp(ConfidenceRouter):
             lambda_=lambda_,
             escalation=0.0 if index is None else float(masks[index].mean()),
             objective=value,
-            note=note,
+            note="; ".join(filter(None, (note, pair.uninformed))),
         )
 
 
@@ -231,10 +236,10 @@ def breakpoints(gain: FloatArray, price: float) -> FloatArray:
     return np.concatenate([[0.0], middles, [2 * worth[-1]]]) / price
 
 
-def _mean_scores(pair: Pair, states: np.ndarray) -> FloatArray:
+def _mean_scores(pair: Pair, states: np.ndarray, used: BoolArray) -> FloatArray:
     """E[Perf_tier | s] and E[Perf_next | s]; a state without a question takes the overall means."""
-    table = np.stack([pair.outcomes.keep_score, pair.outcomes.next_score], axis=1)[pair.defined]
-    known = states[pair.defined]
+    table = np.stack([pair.outcomes.keep_score, pair.outcomes.next_score], axis=1)[used]
+    known = states[used]
     rows = [table[known == s] if (known == s).any() else table for s in range(3)]
     return np.stack([row.mean(axis=0) for row in rows])
 

@@ -93,6 +93,10 @@ class Threshold(ConfidenceRouter):
         self.rules_ = parse_rules(learned, _parse, "threshold")
 
     def _fit_pair(self, pair: Pair) -> ThresholdRule:
+        if pair.uninformed:
+            # no confidence to search over: t = 0 leaves the decisions to `undefined`
+            mask = pair.mask(pair.confidences <= 0.0, self.undefined)
+            return ThresholdRule(0.0, float(mask.mean()), None, pair.uninformed)
         tried = pair.confidences[pair.defined] if self.candidates == "observed" else self.candidates
         values = np.unique(np.array(tried, dtype=np.float64))
         masks = np.stack(
