@@ -11,6 +11,9 @@ import pytest
 from lm_eval.api.model import LM
 from lm_eval.api.registry import model_registry
 
+from automix_eval.records import MANIFEST_GLOB, read_manifest, read_records, records_path
+from automix_eval.types import Record
+
 REPO = Path(__file__).resolve().parents[1]
 
 Script = Callable[[str, dict[str, Any]], str]
@@ -142,6 +145,13 @@ def run_harness(
         for task in results["configs"]:
             tracker.save_results_samples(task_name=task, samples=samples[task])
     return dict(results)
+
+
+def read_run(folder: Path) -> tuple[dict[str, Any], list[Record]]:
+    """Manifest and records of the only run under a folder."""
+    (path,) = folder.rglob(MANIFEST_GLOB)
+    manifest = read_manifest(path)
+    return manifest, list(read_records(records_path(path, manifest)))
 
 
 def scripted_args(small: str = "small", large: str = "large", **more: Any) -> dict[str, Any]:

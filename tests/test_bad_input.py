@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CALLS, SCRIPTS, gold_answers, knows, run_harness, scripted_args
+from conftest import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
 
 from automix_eval.model import AutoMixLM
-from automix_eval.records import MANIFEST_GLOB, read_manifest, read_records, records_path
-from automix_eval.types import AutoMixError, Record
+from automix_eval.types import AutoMixError
 
 TASK = "coqa_demo"
 
@@ -45,13 +44,6 @@ def write_stories(folder: Path, stories: dict[str, list[dict[str, Any]]]) -> Non
         (folder / "coqa" / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
 
 
-def rows_of(folder: Path) -> tuple[dict[str, Any], list[Record]]:
-    """Manifest and records of the only run under a folder."""
-    (path,) = folder.rglob(MANIFEST_GLOB)
-    manifest = read_manifest(path)
-    return manifest, list(read_records(records_path(path, manifest)))
-
-
 def test_empty_context_question_and_answer_are_outcomes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +60,7 @@ def test_empty_context_question_and_answer_are_outcomes(
 
     SCRIPTS["small"] = SCRIPTS["large"] = small
     run_harness(["coqa"], scripted_args(meta_verifier="self_consistency"), tmp_path / "out")
-    _, records = rows_of(tmp_path / "out")
+    _, records = read_run(tmp_path / "out")
     outcomes = [r.tiers[0].verification.outcome for r in records]  # type: ignore[union-attr]
     assert outcomes == ["ok", "empty_context", "empty_question", "empty_answer"]
     assert [r.final for r in records] == [0, 1, 1, 1]
@@ -79,7 +71,7 @@ def test_samples_that_never_parse_are_said(pair: dict[str, str], tmp_path: Path)
     knowing = SCRIPTS["small"]
     SCRIPTS["small"] = lambda p, g: "hm" if "AI Generated Answer" in p else knowing(p, g)
     run_harness([TASK], scripted_args(meta_verifier="self_consistency"), tmp_path, limit=4)
-    manifest, records = rows_of(tmp_path)
+    manifest, records = read_run(tmp_path)
     assert any(
         "unparsable" in w["text"] and "verifier=p_true" in w["text"] for w in manifest["warnings"]
     )
@@ -114,7 +106,7 @@ def test_a_policy_serves_what_it_was_fitted_for(pair: dict[str, str], tmp_path: 
     args = scripted_args(meta_verifier="pomdp", **{"meta_verifier.policy": str(file)})
     run_harness([TASK], args, tmp_path / "again", limit=4)
     assert CALLS == []
-    _, records = rows_of(tmp_path / "again")
+    _, records = read_run(tmp_path / "again")
     assert {r.phase for r in records} == {"evaluation"}
 
 
@@ -141,7 +133,7 @@ def test_a_policy_fitted_for_something_else_is_refused(
         run_harness([task], args, limit=2)
     if named != "meta_verifier":
         run_harness([task], args | {"meta_verifier.transfer": True}, tmp_path / "transfer", limit=2)
-        manifest, _ = rows_of(tmp_path / "transfer")
+        manifest, _ = read_run(tmp_path / "transfer")
         assert any("fitted for something else" in w["text"] for w in manifest["warnings"])
 
 
@@ -192,7 +184,7 @@ def test_fewer_train_questions_than_asked_is_said(pair: dict[str, str], tmp_path
     """All of them are used, with a warning; below min_docs it is an error."""
     args = scripted_args(meta_verifier="pomdp", **{"calibration.num_docs": 500})
     run_harness([TASK], args, tmp_path, limit=2)
-    manifest, records = rows_of(tmp_path)
+    manifest, records = read_run(tmp_path)
     assert sum(r.phase == "calibration" for r in records) == 20
     assert any("500" in w["text"] and "20" in w["text"] for w in manifest["warnings"])
     with pytest.raises(AutoMixError, match=r"calibration\.min_docs"):
@@ -276,7 +268,7 @@ def test_a_calibration_without_any_confidence_does_not_end_the_run(
         out = tmp_path / undefined
         args = scripted_args(meta_verifier=router, **{"meta_verifier.undefined": undefined})
         run_harness([TASK], args, out, limit=4)
-        manifest, records = rows_of(out)
+        manifest, records = read_run(out)
         assert [r.final for r in records if r.phase == "evaluation"] == [final] * 4
         (file,) = out.rglob("automix_policy_*.json")
         (rule,) = json.loads(file.read_text())["learned"]["rules"]

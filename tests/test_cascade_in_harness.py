@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CALLS, SCRIPTS, gold_answers, knows, run_harness, scripted_args
+from conftest import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
 
-from automix_eval.records import MANIFEST_GLOB, read_manifest, read_records, records_path
-from automix_eval.types import AutoMixError, Record
+from automix_eval.types import AutoMixError
 
 TASK = "coqa_demo"
 
@@ -32,13 +31,6 @@ def made(model: str, kind: str = "generate") -> int:
 def verifications() -> int:
     """Verification samples drawn."""
     return sum(1 for _, _, prompt in CALLS if "AI Generated Answer" in prompt)
-
-
-def read_run(folder: Path) -> tuple[dict[str, Any], list[Record]]:
-    """Manifest and records of the only run under a folder."""
-    (path,) = folder.rglob(MANIFEST_GLOB)
-    manifest = read_manifest(path)
-    return manifest, list(read_records(records_path(path, manifest)))
 
 
 def test_only_escalated_questions_reach_the_llm(pair: dict[str, str], tmp_path: Path) -> None:

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import read_run
 
 from automix_eval.paths import cache_dir
-from automix_eval.records import MANIFEST_GLOB, read_manifest, read_records, records_path
-from automix_eval.types import Record
 
 pytestmark = [
     pytest.mark.slow,
@@ -70,13 +69,6 @@ def command(
         text=True,
         check=False,
     )
-
-
-def read_run(folder: Path) -> tuple[dict[str, Any], list[Record]]:
-    """Manifest and records of the only run under a folder."""
-    (path,) = folder.rglob(MANIFEST_GLOB)
-    manifest = read_manifest(path)
-    return manifest, list(read_records(records_path(path, manifest)))
 
 
 def calls_of(manifest: dict[str, Any], tier: int) -> int:

@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import run_harness
+from conftest import read_run, run_harness
 from tiny_models import save_tiny
-
-from automix_eval.records import MANIFEST_GLOB, read_manifest, read_records, records_path
-from automix_eval.types import Record
 
 TASK = "coqa_demo"
 
@@ -30,13 +27,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             f"{tier}.max_length": 4096,
         }
     return arguments
-
-
-def read_run(folder: Path) -> tuple[dict[str, Any], list[Record]]:
-    """Manifest and records of the only run under a folder."""
-    (path,) = folder.rglob(MANIFEST_GLOB)
-    manifest = read_manifest(path)
-    return manifest, list(read_records(records_path(path, manifest)))
 
 
 @pytest.mark.parametrize("verifier", ["margin", "p_true", "few_shot"])
