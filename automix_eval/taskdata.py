@@ -1,26 +1,33 @@
-"""Where the rows of the five tasks come from, and the uniform documents they become.
+"""Where the rows of the five tasks come from: the hub, local files or the embedded sample.
 
-Raw rows keep the schema of their data set. Each task's ``flatten(row)`` (``tasks/<task>/utils.py``)
-turns one into documents, one a question::
-
-    {"id": str, "document_id": str, "context": str, "question": str, "answers": list[str], ...}
-
-``id`` is unique in its split, ``document_id`` is shared by the questions of one document,
-``question`` holds the options too where a question has some, ``answers`` are the references: at
-least one, none blank, none twice.
+Each task's ``flatten(row)`` (``tasks/<task>/utils.py``) turns a raw row into documents, one a
+question; ``taskrows.py`` says what they hold.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
+from automix_eval import taskhub
 from automix_eval.paths import tasks_dir
-from automix_eval.types import AutoMixError
+from automix_eval.taskrows import (
+    DATA_DIR,
+    SPLITS,
+    Doc,
+    Flatten,
+    Located,
+    Row,
+    RowError,
+    TaskDataError,
+    digest,
+    make_doc,
+    pick,
+    texts,
+)
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -40,24 +47,6 @@ __all__ = [
     "pick",
     "texts",
 ]
-
-DATA_DIR = "AUTOMIX_DATA_DIR"
-SPLITS = ("train", "validation")
-
-Row = Mapping[str, Any]
-Doc = dict[str, Any]
-Flatten = Callable[[Row], list[Doc]]
-#: Where a row stands, for error messages, and the row.
-Located = tuple[str, Row]
-T = TypeVar("T")
-
-
-class TaskDataError(AutoMixError):
-    """A task's rows cannot be had; the message names the cause and the ways out."""
-
-
-class RowError(ValueError):
-    """A row does not follow its data set's schema; :func:`load_rows` adds where it stands."""
 
 
 def load_rows(task: str, source: str | None, flatten: Flatten) -> DatasetDict:
@@ -88,80 +77,6 @@ def load_rows(task: str, source: str | None, flatten: Flatten) -> DatasetDict:
     )
 
 
-def make_doc(
-    document_id: str,
-    context: str,
-    question: str,
-    answers: Iterable[str],
-    *,
-    id: str | None = None,
-    **extras: Any,
-) -> Doc:
-    """Build one uniform document; see the module's docstring for its fields.
-
-    Args:
-        document_id: Identity of the passage.
-        context: The passage.
-        question: The question, with its options where it has some.
-        answers: References; blank and repeated ones are left out, their order is kept.
-        id: Identity of the question; by default made from the document's and the text.
-        extras: Fields of the task's own; neither null nor empty.
-
-    Raises:
-        RowError: No reference is left.
-    """
-    references = list(dict.fromkeys(text for a in answers if (text := a.strip())))
-    if not references:
-        raise RowError("the question has no reference answer")
-    return {
-        "id": id or f"{document_id}-{digest(question)}",
-        "document_id": document_id,
-        "context": context.strip(),
-        "question": question.strip(),
-        "answers": references,
-        **extras,
-    }
-
-
-def digest(text: str) -> str:
-    """Twelve hexadecimal digits that identify a text, for rows that carry no id."""
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def pick(row: Row, path: str, kind: type[T]) -> T:
-    """Read a required field of a row.
-
-    Args:
-        row: The raw row.
-        path: Names of nested fields, joined by dots.
-        kind: The type that the value must have.
-
-    Raises:
-        RowError: The field is missing, null or of another type.
-    """
-    value: Any = row
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-        if value is None:
-            raise RowError(f"field {path!r} is missing or null")
-    if not isinstance(value, kind):
-        raise RowError(f"field {path!r} is of type {type(value).__name__}, not {kind.__name__}")
-    return value
-
-
-def texts(row: Row, path: str) -> list[str]:
-    """Read a required field that is a list of texts; a null element becomes "".
-
-    Raises:
-        RowError: The field is missing, null or no list, or an element is no text.
-    """
-    values = pick(row, path, list)
-    for value in values:
-        if not isinstance(value, str | None):
-            raise RowError(f"field {path!r} holds {value!r}, which is no text")
-    return [value or "" for value in values]
-
-
 def _raw_splits(task: str, source: str | None) -> dict[str, Iterator[Located]]:
     if source not in (None, "demo"):
         raise TaskDataError(
@@ -173,8 +88,6 @@ def _raw_splits(task: str, source: str | None) -> dict[str, Iterator[Located]]:
     elif root := os.environ.get(DATA_DIR):
         folder = Path(root).expanduser() / task
     else:
-        from automix_eval import taskhub
-
         return taskhub.raw_splits(task)
     return {split: _read_jsonl(task, folder / f"{split}.jsonl") for split in SPLITS}
 

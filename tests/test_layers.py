@@ -21,6 +21,7 @@ LAYERS = {
         "backends",
         "taskdata",
         "taskhub",
+        "taskrows",
         "taskscore",
     },
     2: {"store", "calls", "cascade", "replay", "config", "records", "policy", "harness", "runlog"},
