@@ -120,7 +120,8 @@ class RunLog:
         for tier in self._tiers:
             mine = [t for r in rows for t in r.tiers if t.tier == tier.tier]
             verified = [t.verification for t in mine if t.verification]
-            prompts: list[Answer | Verification] = [*(t.answer for t in mine), *verified]
+            prompts: list[Answer | Verification] = [t.answer for t in mine]
+            prompts += [v for v in verified if v.calls]
             cut = sum(1 for p in prompts if p.cut_context_tokens)
             dropped = sum(1 for p in prompts if p.dropped_demonstrations)
             if cut or dropped:
@@ -132,11 +133,16 @@ class RunLog:
                 )
             undefined = {v.outcome for v in verified if v.confidence is None}
             if verified and all(v.confidence is None for v in verified):
+                remedy = (
+                    "the tier answers nothing: try --num_fewshot 2 or --apply_chat_template"
+                    if undefined == {"empty_answer"}
+                    else "try verifier=p_true or verifier=margin"
+                )
                 self.warn(
                     task,
                     f"{phase}, {tier.name}: no verification gave a confidence "
                     f"({', '.join(sorted(undefined))}): the routing rests on "
-                    "meta_verifier.undefined alone; try verifier=p_true or verifier=margin",
+                    f"meta_verifier.undefined alone; {remedy}",
                 )
 
 
