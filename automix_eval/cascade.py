@@ -56,7 +56,8 @@ def route(
         For each question the records of the tiers asked, in ascending order.
     """
     last = len(chain.tiers) - 1
-    at = [meta_verifier.start % len(chain.tiers)] * len(questions)
+    before = [Observation(-1, len(chain.tiers), (), q) for q in questions]
+    at = [decision.to for decision in meta_verifier.decide(before)]
     records: list[dict[int, TierRecord]] = [{} for _ in questions]
     for tier in range(len(chain.tiers)):
         here = [i for i, reached in enumerate(at) if reached == tier]
@@ -64,7 +65,9 @@ def route(
             continue
         stage = ""
         if tier > 0:
-            stage = f"escalating {len(here)} of {len(questions)}"
+            first = sum(not records[i] for i in here)
+            stage = f"escalating {len(here) - first} of {len(questions)}"
+            stage += f" (and {first} directly)" if first else ""
             chain.announce(
                 f"{questions[0].task}: {stage} to {chain.tiers[tier].name}; "
                 f"{len(questions) - len(here)} calls saved"
@@ -77,8 +80,16 @@ def route(
         if tier == last:
             break
         observations = [
-            Observation(tier, len(chain.tiers), _confidences(records[i], tier), questions[i], a)
-            for i, a in zip(here, answers, strict=True)
+            Observation(
+                tier,
+                len(chain.tiers),
+                tuple(v.confidence if v else None for v in seen),
+                questions[i],
+                answer,
+                tuple(v.signals if v else {} for v in seen),
+            )
+            for i, answer in zip(here, answers, strict=True)
+            for seen in [_verifications(records[i], tier)]
         ]
         for i, decision in zip(here, meta_verifier.decide(observations), strict=True):
             records[i][tier] = replace(records[i][tier], decision=decision)
@@ -131,10 +142,7 @@ def _ask(
     return answers, chain.verifier.verify(questions, answers, model)
 
 
-def _confidences(by_tier: dict[int, TierRecord], reached: int) -> tuple[float | None, ...]:
-    values: list[float | None] = []
-    for tier in range(reached + 1):
-        record = by_tier.get(tier)
-        verification = record.verification if record else None
-        values.append(verification.confidence if verification else None)
-    return tuple(values)
+def _verifications(by_tier: dict[int, TierRecord], reached: int) -> list[Verification | None]:
+    """One a tier up to the one reached; None for tiers skipped or not verified."""
+    asked = [by_tier.get(tier) for tier in range(reached + 1)]
+    return [record.verification if record else None for record in asked]

@@ -27,7 +27,8 @@ from automix_eval.types import AutoMixError, Backend, CostModel, MetaVerifier, V
 
 GROUPS = ("slm", "llm", "verifier", "meta_verifier", "cost", "calibration")
 TIERS = ("slm", "llm")
-_NOT_PARAMETERS = ("policy", "transfer")
+# Values of a group that are no argument of its class.
+_NOT_PARAMETERS = ("policy", "transfer", "option")
 _SECRET = re.compile(r"token$|secret|password|api_?key|authorization|^header$", re.IGNORECASE)
 
 
@@ -54,17 +55,23 @@ def build(arguments: Mapping[str, Any]) -> DictConfig:
     pairs = dict(_flatten(_read(given.pop("config")))) if given.get("config") else {}
     given.pop("config", None)
     pairs |= dict(_flatten(given))
+    chain = _chain(pairs)
     choices = {k: _option(k, v) for k, v in pairs.items() if k in GROUPS}
     values = {k: v for k, v in pairs.items() if k not in GROUPS}
     try:
-        config = _compose([f"{g}={o}" for g, o in choices.items()])
+        config = _compose("config", [f"{g}={o}" for g, o in choices.items()])
+        if chain:
+            for group in TIERS:
+                del config[group]
+            config.tiers = [_tier(index, entry) for index, entry in enumerate(chain)]
         for key, value in values.items():
             _set(config, key, value)
         OmegaConf.resolve(config)
     except OmegaConfBaseException as err:
         raise ConfigError(f"the configuration cannot be composed: {err}") from err
     for group in GROUPS:
-        _name(config, group, choices)
+        if group in config:
+            _name(config, group, choices)
     for key in sorted(_missing(config)):
         raise ConfigError(f"{key} is not set: add {key}=... to --model_args")
     if config.record not in ("routed", "full"):
@@ -73,24 +80,32 @@ def build(arguments: Mapping[str, Any]) -> DictConfig:
     return config
 
 
+def tier_names(config: DictConfig) -> list[str]:
+    """Names of the tiers, cheapest first: slm and llm, or those of the list ``tiers``."""
+    return [str(t.tier) for t in config.tiers] if config.tiers else list(TIERS)
+
+
 def make_backend(config: DictConfig, tier: str) -> Backend:
-    """The backend of a tier."""
-    return cast(Backend, _instantiate(config, tier))
+    """The backend of a tier, by its name."""
+    if not config.tiers:
+        return cast(Backend, _instantiate(config[tier], f"{tier}={name_of(config, tier)}"))
+    values = next(t for t in config.tiers if t.tier == tier)
+    return cast(Backend, _instantiate(values, f"the tier {tier} ({values.option})"))
 
 
 def make_verifier(config: DictConfig) -> Verifier:
     """The verifier."""
-    return cast(Verifier, _instantiate(config, "verifier"))
+    return cast(Verifier, _make(config, "verifier"))
 
 
 def make_meta_verifier(config: DictConfig) -> MetaVerifier:
     """The meta-verifier, not fitted."""
-    return cast(MetaVerifier, _instantiate(config, "meta_verifier"))
+    return cast(MetaVerifier, _make(config, "meta_verifier"))
 
 
 def make_cost(config: DictConfig) -> CostModel:
     """The cost model."""
-    return cast(CostModel, _instantiate(config, "cost"))
+    return cast(CostModel, _make(config, "cost"))
 
 
 def name_of(config: DictConfig, group: str) -> str:
@@ -117,26 +132,97 @@ def shown(config: DictConfig) -> dict[str, Any]:
     return cleaned
 
 
-def _compose(overrides: list[str]) -> DictConfig:
+def _compose(name: str, overrides: list[str]) -> DictConfig:
     """Compose, leaving alone a Hydra application that is running around us."""
     outer = Singleton.get_state()
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(hydra_conf_dir().resolve()), version_base="1.3"):
-            return compose("config", overrides)
+            return compose(name, overrides)
     finally:
         Singleton.set_state(outer)
 
 
-def _instantiate(config: DictConfig, group: str) -> Any:
-    values = {k: v for k, v in config[group].items() if k not in _NOT_PARAMETERS}
+def _make(config: DictConfig, group: str) -> Any:
+    return _instantiate(config[group], f"{group}={name_of(config, group)}")
+
+
+def _instantiate(node: DictConfig, what: str) -> Any:
+    values = {k: v for k, v in node.items() if k not in _NOT_PARAMETERS}
     try:
         return instantiate(values, _convert_="all")
     except InstantiationException as err:
         cause = err.__cause__
         if isinstance(cause, AutoMixError):
             raise cause from None
-        raise ConfigError(f"{group}={name_of(config, group)} cannot be made: {err}") from err
+        raise ConfigError(f"{what} cannot be made: {err}") from err
+
+
+# --------------------------------------------------------------------------- a chain of tiers
+
+
+def _chain(pairs: dict[str, Any]) -> list[dict[str, Any]]:
+    """The entries of ``tiers``, taken out of the other arguments; empty where it is not given."""
+    given = pairs.pop("tiers", None)
+    if given is None:
+        return []
+    both = sorted(k for k in pairs if k.partition(".")[0] in TIERS)
+    if both:
+        raise ConfigError(
+            f"tiers is given, and {', '.join(both)} as well: slm and llm are the two-tier "
+            "shorthand of tiers, so say one or the other"
+        )
+    entries = given.split("+") if isinstance(given, str) else given
+    if not isinstance(entries, list) or len(entries) < 2:
+        raise ConfigError(
+            f"tiers={given!r} must list at least two tiers, cheapest first: smollm2+gemma3, or "
+            "[smollm2, {option: hf, pretrained: ...}] in JSON or YAML"
+        )
+    chain = [dict(e) if isinstance(e, Mapping) else {"option": e} for e in entries]
+    for key in sorted(k for k in pairs if k.startswith("tiers.")):
+        _, number, rest = [*key.split(".", 2), ""][:3]
+        if not number.isdigit() or int(number) >= len(chain) or not rest:
+            raise ConfigError(f"{key}: tiers are numbered 0 to {len(chain) - 1} (tiers.0.KEY=...)")
+        chain[int(number)][rest] = pairs.pop(key)
+    for index, entry in enumerate(chain):
+        _check_entry(index, entry)
+        entry.setdefault("name", f"tier{index}")
+    names = [str(e["name"]) for e in chain]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"the tiers' names {', '.join(names)} must differ")
+    return chain
+
+
+def _check_entry(index: int, entry: Mapping[str, Any]) -> None:
+    if "option" not in entry:
+        raise ConfigError(
+            f"tiers.{index} names no option: one of {', '.join(options('tier'))}, as in "
+            "{option: hf, pretrained: ...}"
+        )
+    for key in entry:
+        if any(part.startswith("_") for part in str(key).split(".")):
+            raise ConfigError(
+                f"tiers.{index}.{key} may not be set: what code runs is not configured here"
+            )
+
+
+def _tier(index: int, entry: Mapping[str, Any]) -> DictConfig:
+    """One tier of a chain: its file of hydra_conf/tier, with the entry's own values."""
+    option = _option("tier", entry["option"])
+    node = cast(DictConfig, _compose(f"tier/{option}", []).tier)
+    OmegaConf.set_struct(node, False)
+    for key, value in entry.items():
+        if key not in ("option", "name"):
+            _refuse_pretrained(node, f"tiers.{index}", str(key), "option: hf")
+            OmegaConf.update(node, str(key), value, force_add=True)
+    return cast(DictConfig, OmegaConf.merge(node, {"tier": str(entry["name"]), "option": option}))
+
+
+def _refuse_pretrained(node: DictConfig, place: str, key: str, remedy: str) -> None:
+    if key == "pretrained" and node.get("embedded"):
+        raise ConfigError(
+            f"{place} is the embedded model {node.embedded}: to use another, say {remedy}"
+        )
 
 
 # --------------------------------------------------------------------------- reading overrides
@@ -191,11 +277,7 @@ def _set(config: DictConfig, key: str, value: Any) -> None:
     group, _, rest = key.partition(".")
     parent = OmegaConf.select(config, key.rpartition(".")[0]) if rest else config
     if group in TIERS and rest and "." not in rest:
-        if rest == "pretrained" and config[group].get("embedded"):
-            raise ConfigError(
-                f"{group} is the embedded model {config[group].embedded}: to use another, say "
-                f"{group}=hf,{key}={value}"
-            )
+        _refuse_pretrained(config[group], group, rest, f"{group}=hf,{key}={value}")
         # arguments of the harness's class are checked by the backend, against its signature
         OmegaConf.update(config, key, value, force_add=True)
         return
@@ -206,7 +288,7 @@ def _set(config: DictConfig, key: str, value: Any) -> None:
         raise ConfigError(
             f"{key} is no key of the configuration"
             + (f"; did you mean {' or '.join(near)}?" if near else "")
-            + f" Groups: {', '.join(GROUPS)}. Keys of {group}: "
+            + f" Groups: {', '.join(GROUPS)}, tiers. Keys of {group}: "
             + (", ".join(k for k in known if k.startswith(group + ".")) or "(no such group)")
         )
     OmegaConf.update(config, key, value)

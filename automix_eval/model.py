@@ -18,6 +18,7 @@ from lm_eval.api.model import LM
 from automix_eval import cascade, config, harness, policy
 from automix_eval.calls import Tier
 from automix_eval.harness import HarnessRun, RoutedAnswer, TaskView
+from automix_eval.outcomes import Outcomes
 from automix_eval.paths import cache_dir
 from automix_eval.runlog import RunLog, safe_name
 from automix_eval.store import CallStore
@@ -67,14 +68,19 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         self.run_id = time.strftime("%Y%m%dT%H%M%S") + "-" + secrets.token_hex(3)
         self.verifier = config.make_verifier(self.config)
         self.cost = config.make_cost(self.config)
-        self.cost.check(len(config.TIERS))
+        self.cost.check(len(config.tier_names(self.config)))
         self._meta_verifier = config.make_meta_verifier(self.config)
+        if self._meta_verifier.needs_hindsight:
+            raise AutoMixError(
+                f"meta_verifier={config.name_of(self.config, 'meta_verifier')} decides by scores "
+                "that a live run does not know: it exists in automix-eval replay and in reports"
+            )
         self._given_policy = self._read_policy()
         path = self.config.store.path
         self.store = CallStore(Path(path) if path else cache_dir() / "calls.sqlite")
         defaults = {"batch_size": batch_size, "max_batch_size": max_batch_size, "device": device}
         self.tiers: list[Tier] = []
-        for index, name in enumerate(config.TIERS):
+        for index, name in enumerate(config.tier_names(self.config)):
             backend = config.make_backend(self.config, name)
             backend.set_defaults(defaults)
             self.tiers.append(
@@ -227,7 +233,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         rows = [self._record(view, q, tiers) for q, tiers in zip(questions, done, strict=True)]
         # a fit that fails must not lose what it was to be fitted on
         self.log.add(view.name, view.metric, view.is_sample, rows)
-        router = router.fit(rows, self.cost)
+        router = router.fit(Outcomes.from_records(rows, self.cost))
         fitted = policy.make(
             config.name_of(self.config, "meta_verifier"),
             config.parameters(self.config, "meta_verifier"),
@@ -280,7 +286,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             "decision": f"tier {row.final} ({self.tiers[row.final].name})",
             "confidence": first.verification.confidence if first.verification else None,
             "cost": sum(costs),
-            "escalation": float(len(path) > 1),
+            "escalation": float(row.final > 0),
         }
 
     # ----------------------------------------------------------------- inside
@@ -296,10 +302,10 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
 
     def _surely_used(self) -> list[Tier]:
         """Tiers to load at once, so that a model that fails to load fails before any call."""
-        router = self._meta_verifier
-        if self.config.record == "full" or router.needs_verification or router.needs_fit:
+        only = self._meta_verifier.only_tier
+        if self.config.record == "full" or only is None:
             return self.tiers
-        return [self.tiers[router.start]]
+        return [self.tiers[only]]
 
     def _read_policy(self) -> dict[str, Any] | None:
         path = self.config.meta_verifier.policy

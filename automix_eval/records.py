@@ -183,6 +183,7 @@ def _verification(row: Any) -> Verification:
         num_unparsable=_int(row, "num_unparsable"),
         dropped_demonstrations=_int(row, "dropped_demonstrations"),
         cut_context_tokens=_int(row, "cut_context_tokens"),
+        signals={str(k): float(v) for k, v in row.get("signals", {}).items()},
     )
 
 

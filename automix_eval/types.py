@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from automix_eval.outcomes import IntArray, Outcomes, Seen
 
 Role = Literal["answer", "verify"]
 Phase = Literal["calibration", "evaluation"]
@@ -243,6 +246,7 @@ class Verification:
         outcome: Why the confidence is undefined, or "ok".
         samples: Texts drawn (few_shot), for the reader.
         num_unparsable: Samples without a decision.
+        signals: What several verifiers said, by name; a calibrator turns them into one confidence.
     """
 
     tier: int
@@ -253,6 +257,7 @@ class Verification:
     num_unparsable: int = 0
     dropped_demonstrations: int = 0
     cut_context_tokens: int = 0
+    signals: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,11 +265,12 @@ class Observation:
     """What a meta-verifier may look at when it decides for one question.
 
     Attributes:
-        tier: The tier reached.
+        tier: The tier reached; -1 before the first tier is chosen.
         num_tiers: Length of the chain.
         confidences: Confidence of tier 0 .. ``tier``; None for tiers skipped or undefined.
         question: The question.
-        answer: The answer of the tier reached; None in replays without texts.
+        answer: The answer of the tier reached; None before the first tier.
+        signals: What several verifiers said, one mapping a tier 0 .. ``tier``.
     """
 
     tier: int
@@ -272,11 +278,12 @@ class Observation:
     confidences: tuple[float | None, ...]
     question: Question | None = None
     answer: Answer | None = None
+    signals: tuple[Mapping[str, float], ...] = ()
 
     @property
     def confidence(self) -> float | None:
         """Confidence at the tier reached."""
-        return self.confidences[self.tier]
+        return self.confidences[self.tier] if self.tier >= 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,20 +423,37 @@ class MetaVerifier(Protocol):
     """A router, in scikit-learn's manners: ``__init__`` stores, ``fit`` learns ``*_`` values.
 
     Attributes:
-        needs_verification: Whether ``decide`` reads confidences.
-        needs_fit: Whether ``fit`` must run (or a policy be loaded) before ``decide``.
-        start: The tier asked first; -1 is the last.
+        needs_verification: Whether it reads confidences.
+        needs_fit: Whether ``fit`` must run (or a policy be loaded) before it decides.
+        needs_texts: Whether it reads the identity, question or answer of a row.
+        needs_hindsight: Whether it reads scores it could not know: replays only.
+        only_tier: The one tier it ever asks (-1 the last); None if that depends.
     """
 
     needs_verification: bool
     needs_fit: bool
-    start: int
+    needs_texts: bool
+    needs_hindsight: bool
+    only_tier: int | None
 
-    def fit(self, records: Sequence[Record], cost: CostModel) -> MetaVerifier:
-        """Learn from records in which every tier was asked and scored."""
+    def fit(self, outcomes: Outcomes) -> MetaVerifier:
+        """Learn from outcomes of every tier; the order of the rows does not matter."""
+
+    def choose(self, seen: Seen) -> IntArray:
+        """(n,) the tier each question goes to next.
+
+        The tier reached keeps its answer; before the first tier (``seen.tier == -1``) the choice
+        is the tier asked first.
+        """
 
     def decide(self, observations: Sequence[Observation]) -> list[Decision]:
-        """One decision per observation, in order."""
+        """:meth:`choose` for observations of a live run, with reasons; one decision each."""
+
+    def sweep(self) -> list[tuple[float | None, MetaVerifier]]:
+        """After ``fit``: every (parameter, policy) of its range; one pair without parameters."""
+
+    def describe(self) -> str:
+        """The policy in words and tables."""
 
     def get_learned(self) -> dict[str, Any]:
         """The learned values as JSON."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from automix_eval.costs.paper import PaperCost
+from automix_eval.outcomes import Outcomes
 from automix_eval.types import (
     Answer,
     Call,
@@ -48,6 +49,11 @@ def record(
 def pair_records(rows: Sequence[tuple[float | None, float | None, float | None]]) -> list[Record]:
     """Two-tier records from (confidence, SLM score, LLM score)."""
     return [record(i, (slm, llm), (v,)) for i, (v, slm, llm) in enumerate(rows)]
+
+
+def columns(records: Sequence[Record], cost: PaperCost = PAPER) -> Outcomes:
+    """What a router is fitted on."""
+    return Outcomes.from_records(records, cost)
 
 
 def observe(confidence: float | None, tier: int = 0, num_tiers: int = 2) -> Observation:

@@ -10,7 +10,7 @@ import automix_eval
 
 PACKAGE = Path(automix_eval.__file__).parent
 LAYERS = {
-    0: {"types", "paths"},
+    0: {"types", "paths", "outcomes"},
     1: {
         "prompts",
         "verifiers",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from router_records import GRID, PAPER, TYPICAL, observe, pair_records, record
+from router_records import GRID, TYPICAL, columns, observe, pair_records, record
 
 from automix_eval.costs.paper import PaperCost
 from automix_eval.meta_verifiers.always_llm import AlwaysLLM
@@ -48,7 +48,7 @@ def test_the_order_of_the_records_does_not_matter(make, rows, seed):
     """Shuffled records give the same learned values, to the last bit."""
     records = pair_records(rows)
     shuffled = random.Random(seed).sample(records, len(records))
-    learned = [json.dumps(make().fit(r, PAPER).get_learned()) for r in (records, shuffled)]
+    learned = [json.dumps(make().fit(columns(r)).get_learned()) for r in (records, shuffled)]
     assert learned[0] == learned[1]
 
 
@@ -61,7 +61,7 @@ def test_replicated_records_leave_the_policy(make, rows, times):
     A state with a single record has no density of its own, so each stands there twice at least.
     """
     records = pair_records(rows) * 2
-    once, again = make().fit(records, PAPER), make().fit(records * times, PAPER)
+    once, again = make().fit(columns(records)), make().fit(columns(records * times))
     assert routes(once) == routes(again)
 
 
@@ -69,7 +69,7 @@ def test_replicated_records_leave_the_policy(make, rows, times):
 @given(rows=ROWS, v=EIGHTH)
 def test_thresholds_nest(rows, v):
     """Whoever escalates v escalates every lower confidence, and what never and always say holds."""
-    router = Threshold().fit(pair_records(rows), PAPER)
+    router = Threshold().fit(columns(pair_records(rows)))
     lower = [observe(u / 8) for u in range(9) if u / 8 <= v]
     if routes(router, [observe(v)])[0]:
         assert all(routes(router, lower))
@@ -87,7 +87,7 @@ def test_thresholds_nest(rows, v):
 def test_no_candidate_is_better_than_the_fitted_threshold(rows):
     """Brute force over all thresholds finds no larger delta IBC."""
     records = pair_records(rows)
-    router = Threshold(min_escalation=0.0).fit(records, PAPER)
+    router = Threshold(min_escalation=0.0).fit(columns(records))
     slm, llm = (np.mean([r.tier(t).score for r in records]) for t in (0, 1))
     if llm <= slm:
         assert router.rules_[0].threshold == "never"
@@ -112,13 +112,13 @@ def test_the_ends_ignore_the_verifier():
     """AlwaysSLM keeps at the first tier; AlwaysLLM starts at the last and never stays below it."""
     assert not any(routes(AlwaysSLM()))
     assert all(routes(AlwaysLLM()))
-    assert (AlwaysSLM.start, AlwaysLLM.start) == (0, -1)
+    assert (AlwaysSLM.only_tier, AlwaysLLM.only_tier) == (0, -1)
 
 
 def test_threshold_finds_the_boundary():
     """Gains up to 0.375 and none above: t is 0.375, with the share and the value beside it."""
     rows = [(k / 8, float(k > 3), 1.0) for k in range(9)]
-    router = Threshold().fit(pair_records(rows), PAPER)
+    router = Threshold().fit(columns(pair_records(rows)))
     rule = router.rules_[0]
     assert rule.threshold == 0.375
     assert routes(router, [observe(k / 8) for k in range(9)]) == [k <= 3 for k in range(9)]
@@ -131,15 +131,15 @@ def test_observed_candidates_reach_between_the_eighths():
     """A boundary between two eighths is found among the observed confidences only."""
     rows = [(0.03, 0.0, 1.0), (0.05, 0.0, 1.0), (0.07, 1.0, 1.0), (0.09, 1.0, 1.0)]
     grid, seen = Threshold(), Threshold(candidates="observed")
-    assert grid.fit(pair_records(rows), PAPER).rules_[0].threshold == 0.125
-    assert seen.fit(pair_records(rows), PAPER).rules_[0].threshold == 0.05
+    assert grid.fit(columns(pair_records(rows))).rules_[0].threshold == 0.125
+    assert seen.fit(columns(pair_records(rows))).rules_[0].threshold == 0.05
 
 
 def test_the_costs_matter():
     """A dear verifier makes escalating more worth while: the cost model is not ignored."""
     rows = [(0.0, 0.0, 1.0)] * 2 + [(0.5, 0.0, 1.0), (0.5, 1.0, 1.0)] + [(1.0, 1.0, 1.0)] * 4
-    cheap = Threshold().fit(pair_records(rows), PaperCost((1, 50), 0.0)).rules_[0]
-    dear = Threshold().fit(pair_records(rows), PaperCost((1, 50), 40.0)).rules_[0]
+    cheap = Threshold().fit(columns(pair_records(rows), PaperCost((1, 50), 0.0))).rules_[0]
+    dear = Threshold().fit(columns(pair_records(rows), PaperCost((1, 50), 40.0))).rules_[0]
     assert (cheap.threshold, dear.threshold) == (0.0, 0.5)
 
 
@@ -147,7 +147,7 @@ def test_the_costs_matter():
 def test_a_worse_llm_is_never_asked(make):
     """Where the LLM does not score higher the policy keeps everything and its note says why."""
     rows = [(k / 8, 1.0, k / 8) for k in range(9)] + [(None, 1.0, 0.0)]
-    router = make().fit(pair_records(rows), PAPER)
+    router = make().fit(columns(pair_records(rows)))
     assert not any(routes(router))
     assert "not better" in router.rules_[0].note
 
@@ -159,7 +159,7 @@ def test_each_tier_has_its_own_rule(make):
         record(i, (0.0 if v <= 0.5 else 1.0, 1.0, 1.0), (v, 1.0 - v))
         for i, v in enumerate(k / 8 for k in range(9))
     ]
-    router = make().fit(rows, PaperCost((1.0, 10.0, 50.0)))
+    router = make().fit(columns(rows, PaperCost((1.0, 10.0, 50.0))))
     assert len(router.rules_) == 2
     assert router.decide([observe(0.25, 0, 3)])[0].to == 1
     assert router.decide([observe(0.25, 1, 3)])[0].to == 1
@@ -174,7 +174,7 @@ CONFIDENT = [SelfConsistency, Threshold, Pomdp]
 
 def fitted(make, **kwargs):
     """A router fitted on the typical records."""
-    return make(**kwargs).fit(pair_records(TYPICAL), PAPER)
+    return make(**kwargs).fit(columns(pair_records(TYPICAL)))
 
 
 @pytest.mark.parametrize("make", CONFIDENT)
@@ -215,24 +215,18 @@ def test_a_nan_confidence_cannot_be_fitted(make):
     """NaN in the fitting data is named, never ranked."""
     records = pair_records([*TYPICAL, (float("nan"), 0.0, 1.0)])
     with pytest.raises(AutoMixError, match=f"task toy, doc_id {len(TYPICAL)}, tier 0"):
-        make().fit(records, PAPER)
+        make().fit(columns(records))
 
 
 @pytest.mark.parametrize("make", [Threshold, Pomdp])
 def test_incomplete_records_are_named(make):
-    """A tier not asked, a verification not made, a chain of one, a missing price."""
+    """A tier not asked, prices for another chain."""
     records = pair_records(TYPICAL)
     lost = dataclasses.replace(records[3], tiers=records[3].tiers[:1])
     with pytest.raises(AutoMixError, match=r"doc_id 3: tier 1 was not asked.*record=full"):
-        make().fit([*records, lost], PAPER)
-    silent = dataclasses.replace(records[3].tiers[0], verification=None)
-    broken = dataclasses.replace(records[3], tiers=(silent, records[3].tiers[1]))
-    with pytest.raises(AutoMixError, match="doc_id 3, tier 0: no verification"):
-        make().fit([*records, broken], PAPER)
-    with pytest.raises(AutoMixError, match="at least 2 tiers"):
-        make().fit([dataclasses.replace(r, tiers=r.tiers[:1]) for r in records], PAPER)
+        make().fit(columns([*records, lost]))
     with pytest.raises(AutoMixError, match="3 prices for 2 tiers"):
-        make().fit(records, PaperCost((1.0, 10.0, 50.0)))
+        make().fit(columns(records, PaperCost((1.0, 10.0, 50.0))))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from router_records import GRID, PAPER, TYPICAL, observe, pair_records
+from router_records import GRID, TYPICAL, columns, observe, pair_records
 
 from automix_eval.meta_verifiers.pomdp import (
     COMPLEX,
@@ -63,7 +63,7 @@ def test_slm_better_evidence_is_kept():
     plain = [(k / 8, float(k % 2), 1.0) for k in range(9)]
     against = [(k / 8, 1.0, 0.0) for k in range(4)]
     rules = [
-        Pomdp(lambda_=0.0).fit(pair_records(rows), PAPER).rules_[0]
+        Pomdp(lambda_=0.0).fit(columns(pair_records(rows))).rules_[0]
         for rows in (plain, plain + against)
     ]
     assert rules[0].scores[SIMPLE] == [1.0, 1.0]
@@ -78,15 +78,15 @@ def test_slm_better_evidence_is_kept():
 def test_labels_come_from_the_fitting_data_only():
     """The percentiles are those of the records passed in: rows fitted elsewhere change nothing."""
     rows = [(0.5, 0.5, 0.25), (0.25, 0.75, 1.0), (0.75, 1.0, 0.5)]
-    alone = Pomdp(lambda_=0.0).fit(pair_records(rows), PAPER).get_learned()
-    Pomdp().fit(pair_records([*rows, *[(0.5, 0.0, 0.1)] * 9]), PAPER)
-    assert Pomdp(lambda_=0.0).fit(pair_records(rows), PAPER).get_learned() == alone
+    alone = Pomdp(lambda_=0.0).fit(columns(pair_records(rows))).get_learned()
+    Pomdp().fit(columns(pair_records([*rows, *[(0.5, 0.0, 0.1)] * 9])))
+    assert Pomdp(lambda_=0.0).fit(columns(pair_records(rows))).get_learned() == alone
 
 
 def test_the_prior_is_smoothed():
     """Counts plus the pseudo-count; an unseen state has the overall means and its share."""
     rows = [(0.0, 0.0, 1.0), (0.5, 1.0, 1.0), (1.0, 1.0, 1.0)]
-    rule = Pomdp(lambda_=0.0).fit(pair_records(rows), PAPER).rules_[0]
+    rule = Pomdp(lambda_=0.0).fit(columns(pair_records(rows))).rules_[0]
     assert rule.counts == [2, 1, 0]
     assert rule.prior == pytest.approx([3 / 6, 2 / 6, 1 / 6])
     assert rule.scores[UNSOLVABLE] == pytest.approx([2 / 3, 1.0])
@@ -141,7 +141,7 @@ def test_a_peak_in_the_middle_is_routed_alone():
     """Gains at medium confidence only: no threshold can do it, the POMDP does."""
     rows = [(v, 0.0, 1.0) for v in (0.5, 0.5, 0.5, 0.625)] * 3
     rows += [(v, 0.0, 0.0) for v in (0.0, 0.125)] * 4 + [(v, 1.0, 1.0) for v in (0.875, 1.0)] * 4
-    router = Pomdp(bandwidth=0.03).fit(pair_records(rows), PAPER)
+    router = Pomdp(bandwidth=0.03).fit(columns(pair_records(rows)))
     seen = [d.escalates for d in router.decide([observe(v) for v in (0, 0.125, 0.5, 0.875, 1.0)])]
     assert seen == [False, False, True, False, False]
     assert router.rules_[0].objective > 0
@@ -150,8 +150,8 @@ def test_a_peak_in_the_middle_is_routed_alone():
 def test_a_given_lambda_is_the_price():
     """Lambda 0 sends whatever gains; at lambda 1 no gain is worth 50 units."""
     records = pair_records(TYPICAL)
-    free = Pomdp(lambda_=0, undefined="keep").fit(records, PAPER)
-    dear = Pomdp(lambda_=1.0, undefined="keep").fit(records, PAPER)
+    free = Pomdp(lambda_=0, undefined="keep").fit(columns(records))
+    dear = Pomdp(lambda_=1.0, undefined="keep").fit(columns(records))
     assert any(d.escalates for d in free.decide(GRID))
     assert not any(d.escalates for d in dear.decide(GRID))
     assert dear.rules_[0].lambda_ == 1.0
@@ -159,7 +159,7 @@ def test_a_given_lambda_is_the_price():
 
 def test_the_stored_policy_is_the_planned_one():
     """The lookup of the chosen lambda is that of the exact argmax of the stored numbers."""
-    rule = Pomdp().fit(pair_records(TYPICAL), PAPER).rules_[0]
+    rule = Pomdp().fit(columns(pair_records(TYPICAL))).rules_[0]
     arrays = [np.array(x) for x in (rule.prior, rule.observation, rule.scores)]
     exact = escalated_bins(expected_gain(*arrays), rule.lambda_, rule.price)
     assert rule.escalate == exact.tolist()
@@ -168,7 +168,7 @@ def test_the_stored_policy_is_the_planned_one():
             [
                 d.escalates
                 for d in Pomdp()
-                .fit(pair_records(TYPICAL), PAPER)
+                .fit(columns(pair_records(TYPICAL)))
                 .decide([observe(v) for v, _, _ in TYPICAL])
             ]
         )
@@ -180,19 +180,19 @@ def test_the_stored_policy_is_the_planned_one():
 
 def test_a_stored_policy_decides_without_pomdp_py():
     """Loading and deciding imports no solver; fitting without it says what to install."""
-    router = Pomdp().fit(pair_records(TYPICAL), PAPER)
+    router = Pomdp().fit(columns(pair_records(TYPICAL)))
     code = """
 import json, sys
 sys.modules["pomdp_py"] = None
 from automix_eval.costs.paper import PaperCost
 from automix_eval.meta_verifiers.pomdp import Pomdp
 from automix_eval.types import AutoMixError
-from router_records import GRID, PAPER, TYPICAL, pair_records
+from router_records import GRID, TYPICAL, columns, pair_records
 router = Pomdp()
 router.set_learned(json.load(sys.stdin))
 print(json.dumps([d.to for d in router.decide(GRID)]))
 try:
-    Pomdp().fit(pair_records(TYPICAL), PAPER)
+    Pomdp().fit(columns(pair_records(TYPICAL)))
 except AutoMixError as err:
     print(json.dumps(str(err)))
 """
@@ -230,7 +230,7 @@ except AutoMixError as err:
 )
 def test_a_damaged_policy_is_refused(field, value):
     """Shapes, types and distributions of a stored policy are checked."""
-    learned = copy.deepcopy(Pomdp().fit(pair_records(TYPICAL), PAPER).get_learned())
+    learned = copy.deepcopy(Pomdp().fit(columns(pair_records(TYPICAL))).get_learned())
     learned["rules"][0][field] = value
     with pytest.raises(AutoMixError, match="no policy of meta_verifier=pomdp"):
         Pomdp().set_learned(learned)
@@ -240,12 +240,12 @@ def test_describe_shows_the_whole_policy():
     """One line a state and a bin, with the action that is taken; unfitted is an error."""
     with pytest.raises(AutoMixError, match="fit"):
         Pomdp().describe()
-    router = Pomdp(num_bins=4).fit(pair_records(TYPICAL), PAPER)
+    router = Pomdp(num_bins=4).fit(columns(pair_records(TYPICAL)))
     text = router.describe()
     rule = router.rules_[0]
     actions = ["escalate" if x else "keep" for x in rule.escalate]
     assert [line.split()[-1] for line in text.splitlines() if line.startswith("[")] == actions
     assert f"{rule.prior[0]:.3f}" in text
     assert text.endswith("undefined confidence: escalate")
-    kept = Pomdp().fit(pair_records([(0.5, 1.0, 0.0)] * 2), PAPER).describe()
+    kept = Pomdp().fit(columns(pair_records([(0.5, 1.0, 0.0)] * 2))).describe()
     assert "escalate" not in kept.replace("escalates", "")

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from automix_eval.meta_verifiers.base import TierByTier
-from automix_eval.types import Observation
+import numpy as np
+
+from automix_eval.meta_verifiers.base import Router
+from automix_eval.outcomes import IntArray, Seen
 
 
-class AlwaysLLM(TierByTier):
+class AlwaysLLM(Router):
     """Ask the last tier at once; no earlier tier is asked and nothing is verified.
 
     The point (C_LLM, P_LLM) of the IBC (AutoMix, arXiv 2310.12963).
     """
 
-    start = -1
+    only_tier = -1
 
-    def _choose(
-        self,
-        observation: Observation,  # noqa: ARG002 - the choice never depends on it
-    ) -> tuple[bool, str]:
-        return True, "always the last tier"
+    def choose(self, seen: Seen) -> IntArray:
+        """The last tier."""
+        return np.full(len(seen), seen.num_tiers - 1, dtype=np.intp)

@@ -1,85 +1,65 @@
-"""What the meta-verifiers share: reading records, undefined confidences, the loop over tiers."""
+"""What the meta-verifiers share: the live form of a decision, and the loop from tier to tier."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
-from automix_eval.meta_verifiers.selection import BoolArray, FloatArray, Outcomes
-from automix_eval.types import AutoMixError, CostModel, Decision, Observation, Record, TierRecord
+from automix_eval.outcomes import ROUNDING, BoolArray, FloatArray, IntArray, Outcomes, Seen
+from automix_eval.types import AutoMixError, Decision, Observation
 
-# How far a confidence may lie outside [0, 1]: sums of probabilities round, larger steps are errors.
-ROUNDING = 1e-6
-
-Rule = TypeVar("Rule")
+Self = TypeVar("Self", bound="Router")
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """The fitting data of one decision: keep the answer of ``tier``, or ask ``tier + 1``.
+class Router(ABC):
+    """The contract's form that is the same for all; a subclass says in :meth:`choose` what to do.
 
-    The rows are in an order of their own values, so that no sum depends on the records' order.
-    A pair is fitted as if it were a cascade of its own: on every question, those an earlier tier
-    would keep included, and without the price of a verification at ``tier + 1``.
-
-    Attributes:
-        confidences: Confidence at ``tier``; 0 where it is not defined.
-        defined: Whether the confidence is defined (or ``undefined`` is a number that stands in).
-        outcomes: Scores and costs.
-    """
-
-    tier: int
-    confidences: FloatArray
-    defined: BoolArray
-    outcomes: Outcomes
-
-    @property
-    def uninformed(self) -> str:
-        """A note where fewer than two confidences are defined, else empty.
-
-        The rule cannot tell answers by their confidence then; it is fitted all the same, since a
-        verifier that fails on one task must not end a run over many.
-        """
-        number = int(self.defined.sum())
-        if number >= 2:
-            return ""
-        return (
-            f"{number} of {len(self.defined)} fitting questions have a confidence at tier "
-            f"{self.tier}, so the policy cannot tell answers apart: meta_verifier.undefined "
-            "decides for those without one. Look at the verifier's outcomes, or try another"
-        )
-
-    def mask(self, escalates: BoolArray, undefined: str | float) -> BoolArray:
-        """A candidate's mask, once undefined confidences are decided too."""
-        return np.where(self.defined, escalates, undefined == "escalate")
-
-
-class TierByTier(ABC):
-    """The loop of every meta-verifier that decides between a tier and the next.
-
-    A subclass says in :meth:`_choose` whether the answer of one observation is escalated.
+    One that learns overrides ``fit``, ``get_learned`` and ``set_learned``; one with a parameter
+    that moves it between cheap and dear overrides ``sweep``.
     """
 
     needs_verification = False
     needs_fit = False
-    start = 0
+    needs_texts = False
+    needs_hindsight = False
+    only_tier: int | None = None
 
-    def fit(
-        self,
-        records: Sequence[Record],  # noqa: ARG002 - for those that learn
-        cost: CostModel,  # noqa: ARG002 - for those that learn
-    ) -> TierByTier:
-        """Learn nothing; a meta-verifier with learned values overrides this."""
+    def fit(self: Self, outcomes: Outcomes) -> Self:  # noqa: ARG002 - for those that learn
+        """Learn nothing."""
         return self
 
+    @abstractmethod
+    def choose(self, seen: Seen) -> IntArray:
+        """(n,) the tier each question goes to next; the tier reached keeps its answer."""
+
     def decide(self, observations: Sequence[Observation]) -> list[Decision]:
-        """One decision per observation, in order: the next tier, or the same to keep."""
-        return [self._decide(o) for o in observations]
+        """One decision an observation, in order, with its reason.
+
+        Raises:
+            AutoMixError: A confidence is NaN or outside [0, 1].
+        """
+        decisions: list[Decision | None] = [None] * len(observations)
+        groups: dict[tuple[int, int], list[int]] = {}
+        for i, o in enumerate(observations):
+            groups.setdefault((o.tier, o.num_tiers), []).append(i)
+        for (tier, _), rows in groups.items():
+            group = [observations[i] for i in rows]
+            chosen = self.choose(see(group)).tolist()
+            for i, observation, to in zip(rows, group, chosen, strict=True):
+                decisions[i] = Decision(tier, to, self._reason(observation, to))
+        return [d for d in decisions if d is not None]
+
+    def sweep(self) -> list[tuple[float | None, Any]]:
+        """Every (parameter, policy) of the range; here the one policy there is."""
+        return [(None, self)]
+
+    def describe(self) -> str:
+        """The policy in words."""
+        return (type(self).__doc__ or "").strip().splitlines()[0]
 
     def get_learned(self) -> dict[str, Any]:
         """The learned values as JSON."""
@@ -93,37 +73,86 @@ class TierByTier(ABC):
                 "belongs to another meta_verifier"
             )
 
-    def _decide(self, observation: Observation) -> Decision:
-        tier = observation.tier
-        if tier == observation.num_tiers - 1:
-            return Decision(tier, tier, "last tier")
-        escalates, reason = self._choose(observation)
-        return Decision(tier, tier + escalates, reason)
+    def _reason(self, observation: Observation, to: int) -> str:
+        """One short phrase for the record."""
+        if observation.tier < 0:
+            return f"starts at tier {to}"
+        if observation.tier == observation.num_tiers - 1:
+            return "last tier"
+        value = observation.confidence
+        seen = "undefined confidence" if value is None else f"v={value:.4g}"
+        return seen if self.needs_verification else type(self).__name__
+
+
+class TierByTier(Router):
+    """Starts at the first tier, and either keeps the answer or asks the next tier.
+
+    A subclass says in :meth:`_escalates` which answers go on.
+    """
+
+    def choose(self, seen: Seen) -> IntArray:
+        """The next tier, or the same to keep."""
+        if seen.tier < 0:
+            return np.zeros(len(seen), dtype=np.intp)
+        if seen.tier == seen.num_tiers - 1:
+            return np.full(len(seen), seen.tier, dtype=np.intp)
+        return np.asarray(seen.tier + self._escalates(seen), dtype=np.intp)
 
     @abstractmethod
-    def _choose(self, observation: Observation) -> tuple[bool, str]:
-        """Whether to ask the next tier, and the reason in one short phrase."""
+    def _escalates(self, seen: Seen) -> BoolArray:
+        """(n,) whether to ask the next tier."""
 
 
 class ConfidenceRouter(TierByTier):
-    """A :class:`TierByTier` meta-verifier that reads the confidence at the tier reached."""
+    """A :class:`TierByTier` router that reads the confidence at the tier reached."""
 
     needs_verification = True
     undefined: str | float
 
-    def _choose(self, observation: Observation) -> tuple[bool, str]:
-        value = read_confidence(observation.confidence, _place(observation))
-        if value is None and not isinstance(self.undefined, str):
-            value = float(self.undefined)
-        return self._rule(observation, value)
+    def _escalates(self, seen: Seen) -> BoolArray:
+        value = stand_in(seen.confidence, self.undefined)
+        missing = np.isnan(value)
+        escalates = self._rule(np.where(missing, 0.0, value), seen)
+        if not missing.any():
+            return escalates
+        return np.where(missing, self._escalates_undefined(seen), escalates)
 
     @abstractmethod
-    def _rule(self, observation: Observation, confidence: float | None) -> tuple[bool, str]:
-        """Like :meth:`_choose`, for a confidence in [0, 1], or None where it is undefined."""
+    def _rule(self, confidence: FloatArray, seen: Seen) -> BoolArray:
+        """(n,) whether to escalate; undefined confidences are 0 here and decided apart."""
 
-    def _rule_undefined(self) -> tuple[bool, str]:
+    def _escalates_undefined(self, seen: Seen) -> bool:  # noqa: ARG002 - for rules that keep all
         """What ``undefined`` says, where it is no number."""
-        return self.undefined == "escalate", "undefined confidence"
+        return self.undefined == "escalate"
+
+
+def see(observations: Sequence[Observation]) -> Seen:
+    """What a live run shows of questions that reached the same tier."""
+    first = observations[0]
+    values = [[_read(value, o) for value in o.confidences[: first.tier + 1]] for o in observations]
+    names = sorted({name for o in observations for signals in o.signals for name in signals})
+    width = first.tier + 1
+    return Seen(
+        tier=first.tier,
+        num_tiers=first.num_tiers,
+        confidences=np.array(values, dtype=np.float64).reshape(len(observations), width),
+        ids=tuple(_identity(o) for o in observations),
+        signals={
+            name: np.array(
+                [[s.get(name, math.nan) for s in o.signals] for o in observations]
+            ).reshape(len(observations), width)
+            for name in names
+        },
+        questions=tuple(o.question.question if o.question else "" for o in observations),
+        answers=tuple(o.answer.text if o.answer else "" for o in observations),
+    )
+
+
+def stand_in(confidence: FloatArray, undefined: str | float) -> FloatArray:
+    """Confidences with ``undefined`` in the place of NaN, where it is a number."""
+    if isinstance(undefined, str):
+        return confidence
+    return np.where(np.isnan(confidence), float(undefined), confidence)
 
 
 def check_undefined(undefined: Any) -> None:
@@ -138,147 +167,32 @@ def check_undefined(undefined: Any) -> None:
         )
 
 
-def read_confidence(value: Any, place: str) -> float | None:
-    """A confidence clipped to [0, 1] against rounding; None stays None.
+def require_fitted(learned: Any, name: str) -> Any:
+    """The learned value, or an AutoMixError that says how to get one."""
+    if learned is None:
+        raise AutoMixError(
+            f"meta_verifier={name} has learned nothing yet: call fit(outcomes), or load a policy "
+            "with set_learned"
+        )
+    return learned
 
-    Raises:
-        AutoMixError: It is NaN, no number, or outside [0, 1] by more than rounding.
-    """
+
+def _read(value: Any, observation: Observation) -> float:
     if value is None:
-        return None
+        return math.nan
     # numpy's numbers pass float() too; a text would as well, and is none.
     number = math.nan if isinstance(value, str) else float(value)
     if not -ROUNDING <= number <= 1 + ROUNDING:
+        question = observation.question
+        place = f"task {question.task}, doc_id {question.doc_id}, " if question else ""
         raise AutoMixError(
-            f"{place}: the confidence is {value!r}, not a number in [0, 1]. A verifier reports a "
-            "confidence it does not have as None (see meta_verifier.undefined)"
+            f"{place}tier {observation.tier}: the confidence is {value!r}, not a number in [0, 1]. "
+            "A verifier reports a confidence it does not have as None (see "
+            "meta_verifier.undefined)"
         )
     return min(max(number, 0.0), 1.0)
 
 
-def read_pairs(
-    records: Sequence[Record], cost: CostModel, undefined: str | float, name: str
-) -> list[Pair]:
-    """The fitting data of every tier but the last.
-
-    Raises:
-        AutoMixError: Fewer than two usable records, a tier that was not asked, scored or verified,
-            or a score or confidence that is not a number; names task, doc_id, tier and remedy.
-    """
-    if len(records) < 2:
-        raise AutoMixError(
-            f"meta_verifier={name} is fitted on at least 2 records and got {len(records)}: raise "
-            "calibration.num_docs, or load a fitted policy"
-        )
-    num_tiers = 1 + max(t.tier for r in records for t in r.tiers)
-    if num_tiers < 2:
-        raise AutoMixError(
-            f"meta_verifier={name} is fitted on records of at least 2 tiers, and these have only "
-            "the first: record them with every tier asked (record=full)"
-        )
-    cost.check(num_tiers)
-    return [_read_pair(records, cost, undefined, name, tier) for tier in range(num_tiers - 1)]
-
-
-def _read_pair(
-    records: Sequence[Record], cost: CostModel, undefined: str | float, name: str, tier: int
-) -> Pair:
-    rows = []
-    for record in records:
-        low, high = _tier(record, tier), _tier(record, tier + 1)
-        place = f"task {record.task}, doc_id {record.doc_id}, tier {tier}"
-        if low.verification is None:
-            raise AutoMixError(
-                f"{place}: no verification, which meta_verifier={name} learns from: record the "
-                "fitting data with a verifier"
-            )
-        value = read_confidence(low.verification.confidence, place)
-        if value is None and not isinstance(undefined, str):
-            value = float(undefined)
-        rows.append(
-            (
-                value is not None,
-                value or 0.0,
-                _score(record, low),
-                _score(record, high),
-                cost.answer_cost(low.answer),
-                cost.verification_cost(low.verification),
-                cost.answer_cost(high.answer),
-            )
-        )
-    table = np.array(sorted(rows), dtype=np.float64)
-    return Pair(tier, table[:, 1], table[:, 0] == 1, Outcomes(*table[:, 2:].T))
-
-
-def _tier(record: Record, tier: int) -> TierRecord:
-    found = record.tier(tier)
-    if found is None:
-        raise AutoMixError(
-            f"task {record.task}, doc_id {record.doc_id}: tier {tier} was not asked, and a policy "
-            "is fitted on records of every tier: record them with record=full"
-        )
-    return found
-
-
-def _score(record: Record, tier: TierRecord) -> float:
-    if tier.score is None or not math.isfinite(tier.score):
-        raise AutoMixError(
-            f"task {record.task}, doc_id {record.doc_id}, tier {tier.tier}: the score is "
-            f"{tier.score!r}, and a policy is fitted on numbers: mend the task's metric, or leave "
-            "the document out of the fitting data"
-        )
-    return float(tier.score)
-
-
-def _place(observation: Observation) -> str:
+def _identity(observation: Observation) -> str:
     question = observation.question
-    prefix = f"task {question.task}, doc_id {question.doc_id}, " if question else ""
-    return f"{prefix}tier {observation.tier}"
-
-
-# --------------------------------------------------------------------------- learned rules
-
-
-def rule_of(rules: Sequence[Rule] | None, observation: Observation, name: str) -> Rule:
-    """The learned rule of the tier reached.
-
-    Raises:
-        AutoMixError: Nothing was learned, or for a chain of another length.
-    """
-    fitted = require_fitted(rules, name)
-    if len(fitted) != observation.num_tiers - 1:
-        raise AutoMixError(
-            f"meta_verifier={name} was fitted for {len(fitted) + 1} tiers and meets a chain of "
-            f"{observation.num_tiers}: fit it on records of this chain"
-        )
-    return fitted[observation.tier]
-
-
-def require_fitted(rules: Sequence[Rule] | None, name: str) -> Sequence[Rule]:
-    """The learned rules, or an AutoMixError that says how to get them."""
-    if rules is None:
-        raise AutoMixError(
-            f"meta_verifier={name} has learned nothing yet: call fit(records, cost), or load a "
-            "policy with set_learned"
-        )
-    return rules
-
-
-def parse_rules(
-    learned: Mapping[str, Any], parse: Callable[[Mapping[str, Any]], Rule], name: str
-) -> tuple[Rule, ...]:
-    """The rules of a stored policy.
-
-    Raises:
-        AutoMixError: The policy has another shape; names the field.
-    """
-    try:
-        if set(learned) != {"rules"} or not isinstance(learned["rules"], list):
-            raise ValueError(f"expected one list 'rules', got the keys {sorted(learned)}")
-        if not learned["rules"]:
-            raise ValueError("'rules' is empty")
-        return tuple(parse(rule) for rule in learned["rules"])
-    except (KeyError, TypeError, ValueError) as err:
-        raise AutoMixError(
-            f"this is no policy of meta_verifier={name} ({err!r}): fit it again"
-        ) from err
+    return f"{question.task}/{question.doc_id}/{question.repeat}" if question else ""

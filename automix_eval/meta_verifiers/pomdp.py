@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from automix_eval.meta_verifiers import pomdp_rule
-from automix_eval.meta_verifiers.base import (
-    ConfidenceRouter,
-    Pair,
-    check_undefined,
-    parse_rules,
-    read_pairs,
-    require_fitted,
-    rule_of,
-)
+from automix_eval.meta_verifiers.base import ConfidenceRouter, check_undefined, require_fitted
 from automix_eval.meta_verifiers.density import bin_edges, bin_index, bin_probabilities
+from automix_eval.meta_verifiers.pairs import Pair, parse_rules, read_pairs, rule_of
 from automix_eval.meta_verifiers.pomdp_rule import STATES, PomdpRule
-from automix_eval.meta_verifiers.selection import (
-    MIN_ESCALATION,
-    BoolArray,
-    FloatArray,
-    Outcomes,
-    check_selection,
-    select,
-)
-from automix_eval.types import AutoMixError, CostModel, Observation, Record
+from automix_eval.meta_verifiers.selection import MIN_ESCALATION, check_selection, select
+from automix_eval.meta_verifiers.selection import Outcomes as PairOutcomes
+from automix_eval.outcomes import BoolArray, FloatArray, Outcomes, Seen
+from automix_eval.types import AutoMixError, Observation
 
 SIMPLE, COMPLEX, UNSOLVABLE = range(3)
 
@@ -108,9 +96,9 @@ class Pomdp(ConfidenceRouter):
         self.undefined = undefined
         self.rules_: tuple[PomdpRule, ...] | None = None
 
-    def fit(self, records: Sequence[Record], cost: CostModel) -> Pomdp:
+    def fit(self, outcomes: Outcomes) -> Pomdp:
         """Learn one lookup policy per tier but the last."""
-        pairs = read_pairs(records, cost, self.undefined, "pomdp")
+        pairs = read_pairs(outcomes, self.undefined, "pomdp")
         self.rules_ = tuple(self._fit_pair(pair) for pair in pairs)
         return self
 
@@ -132,15 +120,28 @@ class Pomdp(ConfidenceRouter):
         ]
         return "\n\n".join(tables)
 
-    def _rule(self, observation: Observation, confidence: float | None) -> tuple[bool, str]:
-        rule = rule_of(self.rules_, observation, "pomdp")
+    def _rule(self, confidence: FloatArray, seen: Seen) -> BoolArray:
+        rule = rule_of(self.rules_, seen, "pomdp")
         if rule.keep_all:
-            return False, "keeps every answer"
-        if confidence is None:
-            return self._rule_undefined()
-        index = int(bin_index([confidence], np.array(rule.edges))[0])
+            return np.zeros(len(seen), dtype=np.bool_)
+        bins = bin_index(confidence, np.array(rule.edges))
+        return np.asarray(np.array(rule.escalate)[bins], dtype=np.bool_)
+
+    def _escalates_undefined(self, seen: Seen) -> bool:
+        return (
+            super()._escalates_undefined(seen) and not rule_of(self.rules_, seen, "pomdp").keep_all
+        )
+
+    def _reason(self, observation: Observation, to: int) -> str:
+        reason = super()._reason(observation, to)
+        if observation.confidence is None or self.rules_ is None:
+            return reason
+        if observation.tier >= len(self.rules_):
+            return reason
+        rule = self.rules_[observation.tier]
+        index = int(bin_index([observation.confidence], np.array(rule.edges))[0])
         states = ", ".join(f"{s} {p:.2f}" for s, p in zip(STATES, rule.belief[index], strict=True))
-        return rule.escalate[index], f"v={confidence:.4g}: {states}"
+        return f"{reason}: {states}"
 
     def _fit_pair(self, pair: Pair) -> PomdpRule:
         # Questions without a confidence are not decided by the belief, so they do not shape it.
@@ -191,7 +192,7 @@ class Pomdp(ConfidenceRouter):
         )
 
 
-def label_states(outcomes: Outcomes) -> np.ndarray:
+def label_states(outcomes: PairOutcomes) -> np.ndarray:
     """The hidden state of each fitting question; see :class:`Pomdp`."""
     keep, after = outcomes.keep_score, outcomes.next_score
     low = np.ones(len(keep), dtype=np.bool_)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from automix_eval.meta_verifiers.base import ConfidenceRouter, check_undefined
-from automix_eval.types import Observation
+from automix_eval.outcomes import BoolArray, FloatArray, Seen
 
 MAJORITY = 0.5
 
@@ -24,11 +26,7 @@ class SelfConsistency(ConfidenceRouter):
 
     def _rule(
         self,
-        observation: Observation,  # noqa: ARG002 - the rule is the same at every tier
-        confidence: float | None,
-    ) -> tuple[bool, str]:
-        if confidence is None:
-            return self._rule_undefined()
-        if confidence <= MAJORITY:
-            return True, f"v={confidence:.4g} <= {MAJORITY}"
-        return False, f"v={confidence:.4g} > {MAJORITY}"
+        confidence: FloatArray,
+        seen: Seen,  # noqa: ARG002 - the rule is the same at every tier
+    ) -> BoolArray:
+        return np.asarray(confidence <= MAJORITY)

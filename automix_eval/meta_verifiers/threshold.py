@@ -8,17 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.base import (
-    ConfidenceRouter,
-    Pair,
-    check_undefined,
-    parse_rules,
-    read_pairs,
-    require_fitted,
-    rule_of,
-)
+from automix_eval.meta_verifiers.base import ConfidenceRouter, check_undefined, require_fitted
+from automix_eval.meta_verifiers.pairs import Pair, parse_rules, read_pairs, rule_of
 from automix_eval.meta_verifiers.selection import MIN_ESCALATION, check_selection, select
-from automix_eval.types import AutoMixError, CostModel, Observation, Record
+from automix_eval.outcomes import BoolArray, FloatArray, Outcomes, Seen
+from automix_eval.types import AutoMixError
 
 EIGHTHS = tuple(k / 8 for k in range(9))
 
@@ -78,9 +72,9 @@ class Threshold(ConfidenceRouter):
         self.undefined = undefined
         self.rules_: tuple[ThresholdRule, ...] | None = None
 
-    def fit(self, records: Sequence[Record], cost: CostModel) -> Threshold:
+    def fit(self, outcomes: Outcomes) -> Threshold:
         """Learn one threshold per tier but the last."""
-        pairs = read_pairs(records, cost, self.undefined, "threshold")
+        pairs = read_pairs(outcomes, self.undefined, "threshold")
         self.rules_ = tuple(self._fit_pair(pair) for pair in pairs)
         return self
 
@@ -111,15 +105,17 @@ class Threshold(ConfidenceRouter):
         index = chosen.index or 0  # None: the objective exists for no candidate
         return ThresholdRule(names[index], float(masks[index].mean()), chosen.value, chosen.note)
 
-    def _rule(self, observation: Observation, confidence: float | None) -> tuple[bool, str]:
-        threshold = rule_of(self.rules_, observation, "threshold").threshold
+    def _rule(self, confidence: FloatArray, seen: Seen) -> BoolArray:
+        threshold = rule_of(self.rules_, seen, "threshold").threshold
         if isinstance(threshold, str):
-            return threshold == "always", threshold
-        if confidence is None:
-            return self._rule_undefined()
-        if confidence <= threshold:
-            return True, f"v={confidence:.4g} <= {threshold:.4g}"
-        return False, f"v={confidence:.4g} > {threshold:.4g}"
+            return np.full(len(seen), threshold == "always")
+        return np.asarray(confidence <= threshold)
+
+    def _escalates_undefined(self, seen: Seen) -> bool:
+        threshold = rule_of(self.rules_, seen, "threshold").threshold
+        if isinstance(threshold, str):
+            return threshold == "always"
+        return super()._escalates_undefined(seen)
 
 
 def _check_candidates(candidates: Any) -> None:

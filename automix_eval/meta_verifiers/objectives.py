@@ -1,0 +1,211 @@
+"""Choosing one policy among candidates by what the user asks for: pure functions of numbers.
+
+A candidate is a policy with a mean score P, a mean cost C and a share of escalated questions on the
+fitting data. Three objectives, the first the paper's (AutoMix, arXiv 2310.12963)::
+
+    ibc     largest  ((P - P_SLM) / (C - C_SLM)) / ((P_LLM - P_SLM) / (C_LLM - C_SLM)) - 1
+    budget  largest  P  among those with  C <= budget
+    target  least    C  among those with  P >= target * P_LLM
+
+Delta IBC is a slope, so alone it prefers a policy that escalates one lucky question to any policy
+that can be measured. ``min_escalation`` bounds the escalated share from below. Its default, 0.05:
+
+* the policies of the paper that help most escalate 6 to 20 % of the questions (AutoMix's first
+  version: 9.9 % on CoQA, 9.3 % on CNLI in the mean of ten fits), and a bound must not exclude them;
+* on the 1000 questions the paper fits on, 5 % are 50 questions; the standard error of their mean
+  gain is then at most 1 / sqrt(50) = 0.14, about the gap between the paper's two tiers. Below that
+  the slope that is maximised is mostly noise;
+* a much higher bound does harm: where the confidences crowd into few values, the first candidate
+  that passes it may be the one that escalates everything.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from automix_eval.outcomes import BoolArray, FloatArray, Outcomes
+from automix_eval.types import AutoMixError
+
+OBJECTIVES = ("ibc", "budget", "target")
+MIN_ESCALATION = 0.05
+
+# Means of the same numbers, summed in another order, differ in their last digits; such a
+# difference is neither a gain nor a cost, and it must not break a tie.
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What a policy is chosen by.
+
+    Attributes:
+        name: One of :data:`OBJECTIVES`.
+        budget: Largest mean cost of a question, for ``budget``.
+        target: Share of the last tier's mean score to reach, for ``target``.
+        min_escalation: Least share of escalated fitting questions, for ``ibc``.
+
+    Raises:
+        AutoMixError: A value is missing, superfluous or out of range.
+    """
+
+    name: str = "ibc"
+    budget: float | None = None
+    target: float | None = None
+    min_escalation: float = MIN_ESCALATION
+
+    def __post_init__(self) -> None:
+        if self.name not in OBJECTIVES:
+            raise AutoMixError(
+                f"objective={self.name!r} is unknown: choose one of {', '.join(OBJECTIVES)}"
+            )
+        for key in ("budget", "target"):
+            value = getattr(self, key)
+            if value is None and self.name == key:
+                raise AutoMixError(f"objective={key} needs {key}=NUMBER")
+            if value is not None and not _is_number(value, 0.0, np.inf):
+                raise AutoMixError(f"{key}={value!r} must be a number of at least 0")
+        if not _is_number(self.min_escalation, 0.0, 1.0):
+            raise AutoMixError(f"min_escalation={self.min_escalation!r} must be a share in [0, 1]")
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Mean score and mean cost of the first and of the last tier alone, without verification."""
+
+    slm_score: float
+    slm_cost: float
+    llm_score: float
+    llm_cost: float
+
+    @classmethod
+    def of(cls, outcomes: Outcomes) -> Ends:
+        """The ends of a chain on these questions."""
+        score, cost = outcomes.scores, outcomes.answer_costs
+        return cls(
+            float(score[:, 0].mean()), float(cost[:, 0].mean()),
+            float(score[:, -1].mean()), float(cost[:, -1].mean()),
+        )  # fmt: skip
+
+    @property
+    def undefined(self) -> str:
+        """Why delta IBC exists for no policy on these data; empty where it exists."""
+        if not exceeds(self.llm_score, self.slm_score):
+            return (
+                f"the last tier is not better than the first on the fitting data "
+                f"({self.llm_score:.4g} against {self.slm_score:.4g}), so delta IBC is undefined"
+            )
+        if not exceeds(self.llm_cost, self.slm_cost):
+            return (
+                f"the last tier is better and does not cost more than the first on the fitting "
+                f"data ({self.llm_cost:.4g} against {self.slm_cost:.4g}), so delta IBC is "
+                "undefined (leave the first tier out of the chain)"
+            )
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The chosen candidate.
+
+    Attributes:
+        index: Which candidate; None where the objective is defined for none: keep every answer.
+        value: The objective's value there (delta IBC, mean score, or mean cost).
+        note: What the reader of the policy must know, else empty.
+    """
+
+    index: int | None
+    value: float | None
+    note: str = ""
+
+
+def delta_ibc(score: FloatArray, cost: FloatArray, ends: Ends) -> tuple[FloatArray, BoolArray]:
+    """Delta IBC of each candidate, and whether it is defined (the value is 0 where it is not)."""
+    if ends.undefined:
+        return np.zeros(len(score)), np.zeros(len(score), dtype=np.bool_)
+    base = (ends.llm_score - ends.slm_score) / (ends.llm_cost - ends.slm_cost)
+    extra = cost - ends.slm_cost
+    defined = extra > TOLERANCE * np.maximum(np.abs(cost), abs(ends.slm_cost))
+    lift = (score - ends.slm_score) / np.where(defined, extra, 1.0) / base - 1.0
+    return np.where(defined, lift, 0.0), defined
+
+
+def select(
+    score: FloatArray, cost: FloatArray, escalation: FloatArray, ends: Ends, objective: Objective
+) -> Selection:
+    """The best candidate: by the objective, then the cheapest, then fewest escalations, then first.
+
+    Where no candidate meets a bound (``min_escalation``, ``budget``, ``target``), the nearest to it
+    are compared and the note says so.
+
+    Args:
+        score: (m,) mean score of each candidate on the fitting data.
+        cost: (m,) mean cost.
+        escalation: (m,) share of questions answered by a tier above the first.
+        ends: Both ends of the chain.
+        objective: What is asked for.
+    """
+    if objective.name == "ibc":
+        return _by_ibc(score, cost, escalation, ends, objective.min_escalation)
+    if objective.name == "budget":
+        assert objective.budget is not None
+        allowed, note = cost <= objective.budget * (1 + TOLERANCE), ""
+        if not allowed.any():
+            allowed = _near(cost, cost.min())
+            note = f"no policy costs at most {objective.budget:.6g} (budget) on the fitting data; "
+            note += f"the cheapest costs {cost.min():.6g}"
+        index = _first(allowed, -score, cost, escalation)
+        return Selection(index, float(score[index]), note)
+    assert objective.target is not None
+    least = objective.target * ends.llm_score
+    allowed, note = score >= least - TOLERANCE * abs(least), ""
+    if not allowed.any():
+        allowed = _near(score, score.max())
+        note = f"no policy reaches {objective.target:.6g} (target) of the last tier's score, "
+        note += f"{least:.6g}, on the fitting data; the best reaches {score.max():.6g}"
+    index = _first(allowed, cost, escalation)
+    return Selection(index, float(cost[index]), note)
+
+
+def _by_ibc(
+    score: FloatArray, cost: FloatArray, escalation: FloatArray, ends: Ends, least: float
+) -> Selection:
+    value, defined = delta_ibc(score, cost, ends)
+    if not defined.any():
+        reason = ends.undefined or "no candidate costs more than the first tier alone"
+        return Selection(None, None, f"{reason}: the policy keeps every answer")
+    allowed, note = defined & (escalation >= least - TOLERANCE), ""
+    if not allowed.any():
+        most = float(escalation[defined].max())
+        allowed = defined & (escalation >= most - TOLERANCE)
+        note = (
+            f"no candidate escalates {least:.3g} of the fitting questions (min_escalation); the "
+            f"most is {most:.3g}"
+        )
+    index = _first(allowed, -value, cost, escalation)
+    return Selection(index, float(value[index]), note)
+
+
+def exceeds(high: float, low: float) -> bool:
+    """Whether ``high`` is greater than ``low`` by more than rounding."""
+    return bool(high - low > TOLERANCE * max(abs(high), abs(low)))
+
+
+def _first(allowed: BoolArray, *keys: FloatArray) -> int:
+    """The allowed candidate with the least first key; ties within rounding by the next keys."""
+    left = np.flatnonzero(allowed)
+    for key in keys:
+        left = left[_near(key[left], key[left].min())]
+    return int(left[0])
+
+
+def _near(values: FloatArray, best: float) -> BoolArray:
+    return np.asarray(np.abs(values - best) <= TOLERANCE * max(1.0, abs(best)), dtype=np.bool_)
+
+
+def _is_number(value: Any, low: float, high: float) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value) and low <= value <= high

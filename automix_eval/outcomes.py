@@ -1,0 +1,320 @@
+"""What every tier did on many questions, as columns: fitting data, and replays without a model.
+
+Records hold everything about a question; a router is fitted, and played again, on a few numbers of
+each. Tiers are numbered 0 (the SLM) to N - 1 (the LLM); n is the number of questions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from automix_eval.types import AutoMixError, CostModel, MetaVerifier, Record, TierRecord
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.intp]
+
+# How far a confidence may lie outside [0, 1]: sums of probabilities round, larger steps are errors.
+ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcomes:
+    """Columns of n questions that every one of N tiers was asked.
+
+    Attributes:
+        scores: (n, N) the task's metric of each tier's answer.
+        answer_costs: (n, N) cost of each tier's answer.
+        confidences: (n, N) in [0, 1]; NaN where a tier has none.
+        verification_costs: (n, N) cost of judging each answer; 0 where it was not judged.
+        names: Name of each tier.
+        ids: Identity of each question; unique where a question is asked once.
+        signals: Raw signals of verifiers by name, each (n, N), NaN where missing.
+        questions: Text of each question, None where only numbers are known.
+        answers: ``answers[tier][row]``, None where only numbers are known.
+        documents: Rows that share a document have the same entry.
+
+    Raises:
+        AutoMixError: Shapes do not agree, a score or cost is not finite, a cost is negative, or a
+            confidence is outside [0, 1] by more than rounding; names tier and question.
+    """
+
+    scores: FloatArray
+    answer_costs: FloatArray
+    confidences: FloatArray
+    verification_costs: FloatArray
+    names: tuple[str, ...]
+    ids: tuple[str, ...]
+    signals: Mapping[str, FloatArray] = field(default_factory=dict)
+    questions: tuple[str, ...] | None = None
+    answers: tuple[tuple[str, ...], ...] | None = None
+    documents: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        shape = (len(self.ids), len(self.names))
+        tables = {name: getattr(self, name) for name in _TABLES} | dict(self.signals)
+        for name, table in tables.items():
+            if table.shape != shape:
+                raise AutoMixError(
+                    f"{name} has the shape {table.shape}, expected (questions, tiers) = {shape}"
+                )
+        self._refuse(~np.isfinite(self.scores), self.scores, "score", "a finite number")
+        for name, what in (("answer_costs", "cost"), ("verification_costs", "verification cost")):
+            table = getattr(self, name)
+            bad = ~(np.isfinite(table) & (table >= 0))
+            self._refuse(bad, table, what, "a finite number of at least 0")
+        held = self.confidences
+        outside = (held < -ROUNDING) | (held > 1 + ROUNDING)
+        self._refuse(outside, held, "confidence", "a number in [0, 1]")
+        object.__setattr__(self, "confidences", np.clip(held, 0.0, 1.0))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def num_tiers(self) -> int:
+        """N."""
+        return len(self.names)
+
+    def take(self, rows: npt.ArrayLike) -> Outcomes:
+        """The given rows, in that order; indices or a boolean mask."""
+        index = np.arange(len(self))[np.asarray(rows)]
+        picked = index.tolist()
+        return replace(
+            self,
+            **{name: getattr(self, name)[index] for name in _TABLES},
+            ids=tuple(self.ids[i] for i in picked),
+            signals={name: table[index] for name, table in self.signals.items()},
+            questions=_pick(self.questions, picked),
+            answers=None
+            if self.answers is None
+            else tuple(tuple(column[i] for i in picked) for column in self.answers),
+            documents=_pick(self.documents, picked),
+        )
+
+    def select_tiers(self, tiers: Sequence[int]) -> Outcomes:
+        """The chain of some of the tiers, in the given order."""
+        index = list(tiers)
+        return replace(
+            self,
+            **{name: getattr(self, name)[:, index] for name in _TABLES},
+            names=tuple(self.names[t] for t in index),
+            signals={name: table[:, index] for name, table in self.signals.items()},
+            answers=None if self.answers is None else tuple(self.answers[t] for t in index),
+        )
+
+    def canonical(self) -> Outcomes:
+        """The rows in an order of their own values, so that no sum depends on the rows' order."""
+        columns = [table[:, t] for table in self._tables() for t in range(self.num_tiers)]
+        varied = [c for c in columns if len(c) and not (c == c[0]).all()]
+        # ids last in rank: they part rows of equal numbers and different texts
+        keys: list[npt.NDArray[np.generic]] = [] if self.questions is None else [np.array(self.ids)]
+        order = np.lexsort([*keys, *varied]) if varied or keys else np.arange(len(self))
+        return self.take(order)
+
+    @classmethod
+    def from_records(cls, records: Sequence[Record], cost: CostModel) -> Outcomes:
+        """The columns of records in which every tier was asked and scored.
+
+        A tier that was not verified has no confidence and no verification cost.
+
+        Raises:
+            AutoMixError: No record, a tier that was not asked or not scored, or a call without a
+                price; names task, doc_id, tier and remedy.
+        """
+        if not records:
+            raise AutoMixError(
+                "there are no records to fit on: raise calibration.num_docs, or load a policy"
+            )
+        num_tiers = 1 + max(t.tier for r in records for t in r.tiers)
+        cost.check(num_tiers)
+        rows = [[_asked(r, tier) for tier in range(num_tiers)] for r in records]
+        for record, tiers in zip(records, rows, strict=True):
+            for tier in tiers:
+                _check_row(record, tier)
+        judged = [[t.verification for t in tiers] for tiers in rows]
+        names = sorted({name for vs in judged for v in vs if v for name in v.signals})
+        return cls(
+            scores=_table([[t.score for t in tiers] for tiers in rows]),
+            answer_costs=_table([[cost.answer_cost(t.answer) for t in ts] for ts in rows]),
+            confidences=_table([[v.confidence if v else None for v in vs] for vs in judged]),
+            verification_costs=_table(
+                [[cost.verification_cost(v) if v else 0.0 for v in vs] for vs in judged]
+            ),
+            names=tuple(f"tier {t}" for t in range(num_tiers)),
+            ids=tuple(f"{r.task}/{r.doc_id}/{r.repeat}" for r in records),
+            signals={
+                name: _table([[v.signals.get(name) if v else None for v in vs] for vs in judged])
+                for name in names
+            },
+            questions=tuple(r.question for r in records),
+            answers=tuple(tuple(ts[t].answer.text for ts in rows) for t in range(num_tiers)),
+            documents=tuple(r.document or f"{r.task}/{r.doc_id}" for r in records),
+        )
+
+    def _tables(self) -> list[FloatArray]:
+        return [getattr(self, name) for name in _TABLES] + list(self.signals.values())
+
+    def _refuse(self, bad: BoolArray, table: FloatArray, what: str, expected: str) -> None:
+        if bad.any():
+            row, tier = map(int, np.argwhere(bad)[0])
+            raise AutoMixError(
+                f"question {self.ids[row]}, tier {tier} ({self.names[tier]}): the {what} is "
+                f"{table[row, tier]!r}, expected {expected}"
+                + ("" if what != "score" else "; leave the question out, or mend the metric")
+            )
+
+
+_TABLES = ("scores", "answer_costs", "confidences", "verification_costs")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What a router may look at: n questions that reached the same tier.
+
+    Attributes:
+        tier: The tier reached; -1 before the first, when only questions are known.
+        num_tiers: Length of the chain.
+        confidences: (n, tier + 1) NaN for tiers skipped, not judged or undefined.
+        ids: Identity of each question; like the texts, a replay fills it for ``needs_texts`` only.
+        signals: Raw signals of verifiers by name, each (n, tier + 1).
+        questions: Texts, None in replays of numbers.
+        answers: Texts of the tier reached, None in replays of numbers and before the first tier.
+        hindsight: The rows' own outcomes. Replays only; an oracle reads it, nothing else may.
+    """
+
+    tier: int
+    num_tiers: int
+    confidences: FloatArray
+    ids: tuple[str, ...] | None = None
+    signals: Mapping[str, FloatArray] = field(default_factory=dict)
+    questions: tuple[str, ...] | None = None
+    answers: tuple[str, ...] | None = None
+    hindsight: Outcomes | None = None
+
+    def __len__(self) -> int:
+        return len(self.confidences)
+
+    @property
+    def confidence(self) -> FloatArray:
+        """(n,) confidence at the tier reached."""
+        return self.confidences[:, self.tier]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Path:
+    """Where a router led n questions.
+
+    Attributes:
+        final: (n,) tier whose answer counts.
+        score: (n,) its score.
+        cost: (n,) cost of all answers and verifications on the way.
+        visited: (n, N) whether each tier was asked.
+    """
+
+    final: IntArray
+    score: FloatArray
+    cost: FloatArray
+    visited: BoolArray
+
+
+def follow(router: MetaVerifier, outcomes: Outcomes) -> Path:
+    """Play a router on outcomes; no model is called.
+
+    The calls are those of the live cascade: a tier that is skipped costs nothing, and a tier that
+    is asked is verified unless it is the last or the router looks at no confidence.
+
+    Raises:
+        AutoMixError: The router sends a question to a tier that is not ahead of it.
+    """
+    n, last = len(outcomes), outcomes.num_tiers - 1
+    at = _moves(router, _seen(router, outcomes, -1, np.arange(n), np.zeros((n, last + 1), bool)))
+    visited = np.zeros((n, last + 1), dtype=np.bool_)
+    cost = np.zeros(n)
+    for tier in range(last + 1):
+        here = np.flatnonzero(at == tier)
+        if not len(here):
+            continue
+        visited[here, tier] = True
+        cost[here] += outcomes.answer_costs[here, tier]
+        if tier == last:
+            break
+        if router.needs_verification:
+            cost[here] += outcomes.verification_costs[here, tier]
+        at[here] = _moves(router, _seen(router, outcomes, tier, here, visited))
+    return Path(at, outcomes.scores[np.arange(n), at], cost, visited)
+
+
+def _seen(
+    router: MetaVerifier, outcomes: Outcomes, tier: int, rows: IntArray, visited: BoolArray
+) -> Seen:
+    known = visited[rows, : tier + 1] & router.needs_verification
+    picked = rows.tolist() if router.needs_texts else []
+    answers = outcomes.answers if router.needs_texts and tier >= 0 else None
+
+    def columns(table: FloatArray) -> FloatArray:
+        return np.where(known, table[rows, : tier + 1], np.nan)
+
+    return Seen(
+        tier,
+        outcomes.num_tiers,
+        columns(outcomes.confidences),
+        _pick(outcomes.ids, picked) if router.needs_texts else None,
+        {name: columns(table) for name, table in outcomes.signals.items()},
+        _pick(outcomes.questions, picked) if router.needs_texts else None,
+        None if answers is None else _pick(answers[tier], picked),
+        outcomes.take(rows) if router.needs_hindsight else None,
+    )
+
+
+def _moves(router: MetaVerifier, seen: Seen) -> IntArray:
+    to = np.array(router.choose(seen), dtype=np.intp)
+    least = max(seen.tier, 0)
+    if to.shape != (len(seen),) or ((to < least) | (to >= seen.num_tiers)).any():
+        raise AutoMixError(
+            f"{type(router).__name__} chose {np.unique(to).tolist()} at tier {seen.tier} of "
+            f"{seen.num_tiers}: a router keeps the answer or goes on to a later tier"
+        )
+    return to
+
+
+def _pick(column: tuple[str, ...] | None, rows: Sequence[int]) -> tuple[str, ...] | None:
+    return None if column is None else tuple(column[i] for i in rows)
+
+
+def _table(rows: Sequence[Sequence[float | None]]) -> FloatArray:
+    return np.array([[math.nan if x is None else x for x in row] for row in rows], dtype=np.float64)
+
+
+def _asked(record: Record, tier: int) -> TierRecord:
+    found = record.tier(tier)
+    if found is None:
+        raise AutoMixError(
+            f"task {record.task}, doc_id {record.doc_id}: tier {tier} was not asked, and a policy "
+            "is fitted on records of every tier: record them with record=full"
+        )
+    return found
+
+
+def _check_row(record: Record, tier: TierRecord) -> None:
+    place = f"task {record.task}, doc_id {record.doc_id}, tier {tier.tier}"
+    if tier.score is None or not math.isfinite(tier.score):
+        raise AutoMixError(
+            f"{place}: the score is {tier.score!r}, and a policy is fitted on numbers: mend the "
+            "task's metric, or leave the document out of the fitting data"
+        )
+    value = tier.verification.confidence if tier.verification else None
+    # NaN is how a column says "none", so a verifier's NaN must not pass for that
+    if value is not None and not -ROUNDING <= value <= 1 + ROUNDING:
+        raise AutoMixError(
+            f"{place}: the confidence is {value!r}, not a number in [0, 1]. A verifier reports a "
+            "confidence it does not have as None (see meta_verifier.undefined)"
+        )
+
+
+assert set(_TABLES) <= {f.name for f in fields(Outcomes)}
