@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,13 +20,14 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from automix_eval.meta_verifiers.calibrated import Calibrated
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.types import AutoMixError, Backend, CostModel, MetaVerifier, Verifier
 
-GROUPS = ("slm", "llm", "verifier", "meta_verifier", "cost", "calibration")
+GROUPS = ("slm", "llm", "verifier", "calibrator", "meta_verifier", "cost", "calibration")
 TIERS = ("slm", "llm")
 # Values of a group that are no argument of its class.
 _NOT_PARAMETERS = ("policy", "transfer", "option")
@@ -61,11 +63,17 @@ def build(arguments: Mapping[str, Any]) -> DictConfig:
     try:
         config = _compose("config", [f"{g}={o}" for g, o in choices.items()])
         if chain:
-            for group in TIERS:
-                del config[group]
+            with open_dict(config):
+                for group in TIERS:
+                    del config[group]
             config.tiers = [_tier(index, entry) for index, entry in enumerate(chain)]
         for key, value in values.items():
             _set(config, key, value)
+        if "members" in config.verifier:
+            config.verifier.members = _members(config.verifier.members)
+            if "calibrator" not in choices:  # signals without one would be a bare mean
+                choices["calibrator"] = "logistic"
+                config.calibrator = _compose("calibrator/logistic", []).calibrator
         OmegaConf.resolve(config)
     except OmegaConfBaseException as err:
         raise ConfigError(f"the configuration cannot be composed: {err}") from err
@@ -99,8 +107,11 @@ def make_verifier(config: DictConfig) -> Verifier:
 
 
 def make_meta_verifier(config: DictConfig) -> MetaVerifier:
-    """The meta-verifier, not fitted."""
-    return cast(MetaVerifier, _make(config, "meta_verifier"))
+    """The meta-verifier, not fitted, behind its calibrator where there is one."""
+    router = cast(MetaVerifier, _make(config, "meta_verifier"))
+    if config.calibrator.get("_target_") and router.needs_verification:
+        return Calibrated(router, partial(_make, config, "calibrator"))
+    return router
 
 
 def make_cost(config: DictConfig) -> CostModel:
@@ -118,6 +129,15 @@ def parameters(config: DictConfig, group: str) -> dict[str, Any]:
     values = OmegaConf.to_container(config[group], resolve=True)
     assert isinstance(values, dict)
     return {str(k): v for k, v in values.items() if k != "_target_" and k not in _NOT_PARAMETERS}
+
+
+def router_parameters(config: DictConfig) -> dict[str, Any]:
+    """Hyper-parameters of the meta-verifier, and of the calibrator in front of it."""
+    values = parameters(config, "meta_verifier")
+    if config.calibrator.get("_target_"):
+        calibrator = {"name": name_of(config, "calibrator"), **parameters(config, "calibrator")}
+        values["calibrator"] = calibrator
+    return values
 
 
 def shown(config: DictConfig) -> dict[str, Any]:
@@ -204,6 +224,29 @@ def _check_entry(index: int, entry: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"tiers.{index}.{key} may not be set: what code runs is not configured here"
             )
+
+
+def _members(entries: Any) -> DictConfig:
+    """The verifiers of an ensemble by name: their files, with the entries' own values."""
+    members: dict[str, Any] = {}
+    for entry in entries:
+        values = dict(entry) if isinstance(entry, Mapping) else {"option": entry}
+        option = _option("verifier", values.pop("option", None))
+        node = cast(DictConfig, _compose(f"verifier/{option}", []).verifier)
+        if "members" in node:
+            raise ConfigError("verifier.members: an ensemble cannot hold an ensemble")
+        name = str(values.pop("name", option))
+        for key, value in values.items():
+            if key not in node or str(key).startswith("_"):
+                raise ConfigError(
+                    f"verifier.members: {key} is no value of {option}; it has "
+                    + ", ".join(str(k) for k in node if not str(k).startswith("_"))
+                )
+            node[key] = value
+        if name in members:
+            raise ConfigError(f"verifier.members has {name} twice: give one a name of its own")
+        members[name] = node
+    return OmegaConf.create(members)
 
 
 def _tier(index: int, entry: Mapping[str, Any]) -> DictConfig:

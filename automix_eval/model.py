@@ -234,9 +234,11 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         # a fit that fails must not lose what it was to be fitted on
         self.log.add(view.name, view.metric, view.is_sample, rows)
         router = router.fit(Outcomes.from_records(rows, self.cost))
+        for note in router.notes():
+            self.log.warn(view.name, f"policy: {note}")
         fitted = policy.make(
             config.name_of(self.config, "meta_verifier"),
-            config.parameters(self.config, "meta_verifier"),
+            config.router_parameters(self.config),
             router.get_learned(),
             {
                 **self._valid_for(view),

@@ -452,6 +452,9 @@ class MetaVerifier(Protocol):
     def sweep(self) -> list[tuple[float | None, MetaVerifier]]:
         """After ``fit``: every (parameter, policy) of its range; one pair without parameters."""
 
+    def notes(self) -> list[str]:
+        """What the reader of a report must know about the fit; empty if nothing."""
+
     def describe(self) -> str:
         """The policy in words and tables."""
 

@@ -47,6 +47,7 @@ def test_every_option_composes_and_instantiates(group: str, option: str) -> None
         maker = {
             "verifier": config.make_verifier,
             "meta_verifier": config.make_meta_verifier,
+            "calibrator": config.make_meta_verifier,
             "cost": config.make_cost,
         }[group]
         assert maker(made) is not None

@@ -14,6 +14,7 @@ LAYERS = {
     1: {
         "prompts",
         "verifiers",
+        "calibrators",
         "meta_verifiers",
         "baselines",
         "costs",

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hydra.utils import instantiate
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
+from automix_eval import config
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.types import (
     Answer,
@@ -90,7 +89,7 @@ class TestContract:
 
     def make(self, file: Any) -> Verifier:
         """The verifier of a YAML file with its defaults."""
-        made: Verifier = instantiate(OmegaConf.load(file), _convert_="all")
+        made: Verifier = config.make_verifier(config.build({"verifier": file.stem}))
         return made
 
     def test_one_verification_per_answer_in_order(self, file: Any) -> None:

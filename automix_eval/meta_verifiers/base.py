@@ -57,6 +57,10 @@ class Router(ABC):
         """Every (parameter, policy) of the range; here the one policy there is."""
         return [(None, self)]
 
+    def notes(self) -> list[str]:
+        """What the reader of a report must know about the fit."""
+        return []
+
     def describe(self) -> str:
         """The policy in words."""
         return (type(self).__doc__ or "").strip().splitlines()[0]

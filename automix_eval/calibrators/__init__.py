@@ -1,0 +1,1 @@
+"""Calibrators: from what verifiers said of an answer to the expected score of that answer."""

@@ -1,0 +1,256 @@
+"""A calibrator in front of any meta-verifier: signals become one calibrated confidence."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from automix_eval.meta_verifiers.base import Router, require_fitted, see
+from automix_eval.metrics.auroc import auroc, is_correct
+from automix_eval.metrics.ibc import Undefined
+from automix_eval.outcomes import FloatArray, IntArray, Outcomes, Seen
+from automix_eval.types import AutoMixError, Decision, MetaVerifier, Observation
+
+FOLDS = 5
+# An AUROC this far below one half on the fitting data is called the wrong way round.
+REVERSED = 0.45
+
+
+class Calibrator(Protocol):
+    """Turns signals into the expected score of an answer."""
+
+    def fit(self, signals: FloatArray, target: FloatArray) -> Calibrator:
+        """Learn from signals (n, s), NaN where missing, and scores (n,) in [0, 1]."""
+
+    def predict(self, signals: FloatArray) -> FloatArray:
+        """(n,) expected scores in [0, 1]."""
+
+    def get_learned(self) -> dict[str, Any]:
+        """The learned values as JSON."""
+
+    def set_learned(self, learned: Mapping[str, Any]) -> None:
+        """Restore them; KeyError, TypeError or ValueError where they are none."""
+
+
+class Calibrated(Router):
+    """Fits a calibrator a tier, and the meta-verifier on the calibrated confidences.
+
+    The meta-verifier is fitted on out-of-fold confidences (five folds, rows of one document in
+    one fold), since a calibrator is too sure of the rows it has seen; decisions use the calibrator
+    fitted on all rows. An answer without any signal stays undefined.
+
+    Args:
+        meta_verifier: The router that decides.
+        make: Makes one unfitted calibrator.
+
+    Attributes:
+        calibrators_: One a tier but the last; None before fitting.
+        names_: The signals each of them reads.
+        auroc_: AUROC of the verifier's own confidence on the fitting data, None where undefined.
+    """
+
+    needs_verification = True
+    needs_fit = True
+
+    def __init__(self, meta_verifier: MetaVerifier, make: Callable[[], Calibrator]) -> None:
+        if not meta_verifier.needs_verification:
+            raise AutoMixError(
+                f"{type(meta_verifier).__name__} looks at no confidence, so there is nothing to "
+                "calibrate: leave the calibrator out"
+            )
+        self.meta_verifier = meta_verifier
+        self.make = make
+        self.needs_texts = meta_verifier.needs_texts
+        self.needs_hindsight = meta_verifier.needs_hindsight
+        self.calibrators_: list[Calibrator] | None = None
+        self.names_: list[list[str]] = []
+        self.auroc_: list[float | None] = []
+
+    def fit(self, outcomes: Outcomes) -> Calibrated:
+        """Fit the calibrators, then the meta-verifier on what they say."""
+        rows = outcomes.canonical()
+        target = _targets(rows.scores)
+        folds = _folds(rows)
+        held = rows.confidences.copy()
+        self.calibrators_, self.names_, self.auroc_ = [], [], []
+        for tier in range(rows.num_tiers - 1):
+            names = _names(rows, tier)
+            signals = _signals(rows.signals, rows.confidences, names, tier)
+            known = ~np.isnan(signals).all(axis=1)
+            held[:, tier] = np.nan
+            out = np.full(len(rows), np.nan)
+            out[known] = _out_of_fold(self.make, signals[known], target[known, tier], folds[known])
+            held[:, tier] = out
+            self.calibrators_.append(self.make().fit(signals[known], target[known, tier]))
+            self.names_.append(names)
+            self.auroc_.append(_auroc(rows.confidences[:, tier], target[:, tier]))
+        self.meta_verifier.fit(replace(rows, confidences=held))
+        return self
+
+    def choose(self, seen: Seen) -> IntArray:
+        """What the meta-verifier does with the calibrated confidences."""
+        return self.meta_verifier.choose(self._calibrated(seen))
+
+    def decide(self, observations: Sequence[Observation]) -> list[Decision]:
+        """Decisions with the meta-verifier's reasons, on calibrated confidences."""
+        if not observations or observations[0].tier < 0:
+            return self.meta_verifier.decide(observations)
+        table = self._calibrated(see(observations)).confidences
+        return self.meta_verifier.decide(
+            [
+                replace(o, confidences=tuple(None if math.isnan(v) else v for v in row))
+                for o, row in zip(observations, table.tolist(), strict=True)
+            ]
+        )
+
+    def sweep(self) -> list[tuple[float | None, Any]]:
+        """The meta-verifier's range, each behind the same calibrators."""
+        return [(p, self._with(inner)) for p, inner in self.meta_verifier.sweep()]
+
+    def notes(self) -> list[str]:
+        """Which tiers' verifiers the calibration turned round, and the meta-verifier's notes."""
+        turned = [
+            f"tier {tier}: the verifier is the wrong way round on the fitting data (AUROC "
+            f"{area:.2f}); the calibrator turned it"
+            for tier, area in enumerate(self.auroc_)
+            if area is not None and area < REVERSED
+        ]
+        return [*turned, *self.meta_verifier.notes()]
+
+    def describe(self) -> str:
+        """The calibrators, then the policy on the calibrated confidences."""
+        lines = []
+        calibrators = require_fitted(self.calibrators_, "calibrated")
+        for tier, (calibrator, names) in enumerate(zip(calibrators, self.names_, strict=True)):
+            learned = calibrator.get_learned()
+            combined = learned.get("combination") or learned
+            text = f"tier {tier}: {type(calibrator).__name__.lower()} calibration of "
+            text += ", ".join(names)
+            if "weights" in combined:
+                weights = zip(names, combined["weights"], strict=True)
+                text += "; weights " + ", ".join(f"{n} {w:+.3f}" for n, w in weights)
+            lines.append(text)
+        return "\n".join([*lines, *self.notes(), "", self.meta_verifier.describe()])
+
+    def get_learned(self) -> dict[str, Any]:
+        """Calibrators and policy."""
+        calibrators = require_fitted(self.calibrators_, "calibrated")
+        return {
+            "calibrators": [
+                {"signals": names, "auroc": area, "learned": calibrator.get_learned()}
+                for calibrator, names, area in zip(
+                    calibrators, self.names_, self.auroc_, strict=True
+                )
+            ],
+            "meta_verifier": self.meta_verifier.get_learned(),
+        }
+
+    def set_learned(self, learned: Mapping[str, Any]) -> None:
+        """Restore both."""
+        try:
+            if set(learned) != {"calibrators", "meta_verifier"}:
+                raise ValueError(f"expected calibrators and meta_verifier, got {sorted(learned)}")
+            entries = [self._parse(entry) for entry in learned["calibrators"]]
+        except (AttributeError, KeyError, TypeError, ValueError) as err:
+            raise AutoMixError(
+                f"this is no policy with a calibrator ({err!r}): fit it again, or leave the "
+                "calibrator out"
+            ) from err
+        self.meta_verifier.set_learned(learned["meta_verifier"])
+        self.calibrators_ = [calibrator for calibrator, _, _ in entries]
+        self.names_ = [names for _, names, _ in entries]
+        self.auroc_ = [area for _, _, area in entries]
+
+    def _parse(self, entry: Mapping[str, Any]) -> tuple[Calibrator, list[str], float | None]:
+        names, area = entry["signals"], entry["auroc"]
+        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise TypeError(f"signals is {names!r}, expected names")
+        if area is not None and not 0 <= float(area) <= 1:
+            raise ValueError(f"auroc is {area!r}")
+        calibrator = self.make()
+        calibrator.set_learned(entry["learned"])
+        return calibrator, names, area
+
+    def _with(self, inner: MetaVerifier) -> Calibrated:
+        other = copy.copy(self)
+        other.meta_verifier = inner
+        return other
+
+    def _calibrated(self, seen: Seen) -> Seen:
+        calibrators = require_fitted(self.calibrators_, "calibrated")
+        if seen.tier < 0:
+            return seen
+        if len(calibrators) != seen.num_tiers - 1:
+            raise AutoMixError(
+                f"the calibrator was fitted for {len(calibrators) + 1} tiers and meets a chain of "
+                f"{seen.num_tiers}: fit it on records of this chain"
+            )
+        table = seen.confidences.copy()
+        for tier in range(min(seen.tier + 1, len(calibrators))):
+            signals = _signals(seen.signals, seen.confidences, self.names_[tier], tier)
+            known = ~np.isnan(signals).all(axis=1)
+            table[:, tier] = np.nan
+            if known.any():
+                table[known, tier] = calibrators[tier].predict(signals[known])
+        return replace(seen, confidences=table)
+
+
+def _names(rows: Outcomes, tier: int) -> list[str]:
+    """The signals of a tier; the confidence itself where it has no others."""
+    found = [n for n, table in sorted(rows.signals.items()) if not np.isnan(table[:, tier]).all()]
+    return found or ["confidence"]
+
+
+def _signals(
+    signals: Mapping[str, FloatArray], confidences: FloatArray, names: Sequence[str], tier: int
+) -> FloatArray:
+    """(n, s) the named signals at a tier; those that are not there are missing."""
+    missing = np.full(len(confidences), np.nan)
+    columns = [
+        confidences[:, tier]
+        if name == "confidence"
+        else signals[name][:, tier]
+        if name in signals
+        else missing
+        for name in names
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _targets(scores: FloatArray) -> FloatArray:
+    """Scores within [0, 1]: a metric with another range is mapped onto it."""
+    low, high = min(float(scores.min()), 0.0), max(float(scores.max()), 1.0)
+    return (scores - low) / (high - low)
+
+
+def _auroc(confidence: FloatArray, target: FloatArray) -> float | None:
+    known = ~np.isnan(confidence)
+    correct = [is_correct(score) for score in target[known].tolist()]
+    area = auroc(confidence[known].tolist(), correct)
+    return None if isinstance(area, Undefined) else area
+
+
+def _folds(rows: Outcomes) -> IntArray:
+    documents = rows.documents if rows.documents is not None else rows.ids
+    _, number = np.unique(np.array(documents), return_inverse=True)
+    return np.asarray(number % FOLDS, dtype=np.intp)
+
+
+def _out_of_fold(
+    make: Callable[[], Calibrator], signals: FloatArray, target: FloatArray, folds: IntArray
+) -> FloatArray:
+    """Each row's calibrated confidence by a calibrator that has not seen its fold."""
+    out = np.empty(len(target))
+    for fold in np.unique(folds):
+        inside = folds == fold
+        others = ~inside
+        # a single fold (one document) cannot be left out
+        used = others if others.any() else inside
+        calibrator = make().fit(signals[used], target[used])
+        out[inside] = calibrator.predict(signals[inside])
+    return out

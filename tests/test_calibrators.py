@@ -1,0 +1,205 @@
+"""Calibrators, and the calibrated meta-verifier."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from hydra.utils import instantiate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from router_records import observe
+
+from automix_eval import config
+from automix_eval.calibrators.isotonic import Isotonic
+from automix_eval.calibrators.logistic import Logistic
+from automix_eval.meta_verifiers.always_slm import AlwaysSLM
+from automix_eval.meta_verifiers.calibrated import Calibrated
+from automix_eval.meta_verifiers.self_consistency import SelfConsistency
+from automix_eval.outcomes import Outcomes, follow
+from automix_eval.paths import hydra_conf_dir
+from automix_eval.types import AutoMixError
+
+FILES = sorted(p for p in (hydra_conf_dir() / "calibrator").glob("*.yaml") if p.stem != "none")
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+def make(request):
+    """Makes one calibrator of one configuration."""
+    return lambda: instantiate(OmegaConf.load(request.param))
+
+
+def sample(n=400, signals=1, seed=0, reverse=False):
+    """Signals that inform about a right or wrong answer, and the answers' scores."""
+    draw = np.random.default_rng(seed)
+    quality = draw.uniform(size=n)
+    target = (draw.uniform(size=n) < quality).astype(float)
+    noisy = [np.clip(quality + draw.normal(0, 0.1, n), 0, 1) for _ in range(signals)]
+    table = np.stack(noisy, axis=1)
+    return (1 - table if reverse else table), target
+
+
+def chain(confidence, right, large=None):
+    """Two tiers at 1:50 with the given confidences and scores of the first."""
+    n = len(right)
+    large = np.ones(n) if large is None else large
+    return Outcomes(
+        np.stack([right, large], axis=1),
+        np.tile([1.0, 50.0], (n, 1)),
+        np.stack([confidence, np.full(n, np.nan)], axis=1),
+        np.tile([1.0, 0.0], (n, 1)),
+        ("small", "large"),
+        tuple(map(str, range(n))),
+    )
+
+
+def test_predictions_are_probabilities_and_calibrated(make):
+    """Predictions lie in [0, 1], and their mean over the fitting data is the mean score."""
+    signals, target = sample()
+    predicted = make().fit(signals, target).predict(signals)
+    assert ((predicted >= 0) & (predicted <= 1)).all()
+    assert predicted.mean() == pytest.approx(target.mean(), abs=0.02)
+
+
+def test_a_verifier_the_wrong_way_round_is_turned(make):
+    """Reversed signals are worth as much as upright ones."""
+    signals, target = sample(reverse=True)
+    predicted = make().fit(signals, target).predict(signals)
+    assert np.corrcoef(predicted, target)[0, 1] > 0.3
+    assert predicted[signals[:, 0].argmin()] > predicted[signals[:, 0].argmax()]
+
+
+def test_a_useless_signal_beside_a_good_one_is_harmless(make):
+    """Adding noise as a second signal costs little of what the first one says."""
+    signals, target = sample(2000)
+    noise = np.random.default_rng(5).uniform(size=(2000, 1))
+    alone = make().fit(signals, target).predict(signals)
+    both = make().fit(np.hstack([signals, noise]), target).predict(np.hstack([signals, noise]))
+    error = [((p - target) ** 2).mean() for p in (alone, both)]
+    assert error[1] < error[0] + 0.01
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_one_class_gives_a_constant_short_of_certainty(value):
+    """Where every answer is right (or wrong) the prior stands for all, and it is finite."""
+    signals, _ = sample(50)
+    predicted = Logistic().fit(signals, np.full(50, value)).predict(signals)
+    assert np.ptp(predicted) == 0
+    assert abs(predicted[0] - value) == pytest.approx(1 / 52)
+    assert np.ptp(Isotonic().fit(signals, np.full(50, value)).predict(signals)) == 0
+
+
+def test_constant_signals_and_gaps_have_a_defined_outcome(make):
+    """A constant signal predicts the mean; a missing one does not make a prediction NaN."""
+    constant = make().fit(np.full((8, 1), 0.5), np.array([0.0, 1.0] * 4))
+    assert constant.predict(np.array([[0.5], [0.9]])) == pytest.approx([0.5, 0.5])
+    signals, target = sample(100, signals=2)
+    signals[::3, 1] = np.nan
+    assert np.isfinite(make().fit(signals, target).predict(signals)).all()
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=20))
+def test_never_inf_or_nan(rows):
+    """Any confidences and graded scores give finite probabilities."""
+    signals, target = np.array([[v] for v, _ in rows]), np.array([t for _, t in rows])
+    for calibrator in (Logistic(), Isotonic()):
+        predicted = calibrator.fit(signals, target).predict(np.array([[0.0], [0.3], [1.0]]))
+        assert np.isfinite(predicted).all()
+        assert ((predicted >= 0) & (predicted <= 1)).all()
+
+
+def test_learned_values_survive_json(make):
+    """A fresh calibrator with the learned values predicts the same."""
+    for count in (1, 3):
+        signals, target = sample(signals=count)
+        fitted, other = make().fit(signals, target), make()
+        other.set_learned(json.loads(json.dumps(fitted.get_learned(), allow_nan=False)))
+        assert (other.predict(signals) == fitted.predict(signals)).all()
+
+
+def test_foreign_values_are_refused(make):
+    """Values of another shape are refused, field by field."""
+    learned = make().fit(*sample()).get_learned()
+    key = "weights" if "weights" in learned else "y"
+    for broken in ({}, {**learned, "more": 1}, {**learned, key: ["a"]}, {**learned, key: [1e999]}):
+        with pytest.raises((KeyError, TypeError, ValueError)):
+            make().set_learned(copy.deepcopy(broken))
+
+
+def test_the_calibrated_router_turns_a_reversed_verifier(make):
+    """Behind a calibrator self-consistency escalates the wrong answers of a reversed verifier."""
+    signals, target = sample(600, reverse=True)
+    data = chain(signals[:, 0], target)
+    plain = follow(SelfConsistency(), data)
+    router = Calibrated(SelfConsistency(), make).fit(data)
+    turned = follow(router, data)
+    assert turned.score.mean() > plain.score.mean() + 0.1
+    assert any("wrong way round" in note for note in router.notes())
+    assert "wrong way round" in router.describe()
+
+
+def test_the_calibrated_router_reads_all_signals():
+    """With signals beside the confidence it learns from them, and says how much each weighs."""
+    signals, target = sample(500, signals=2)
+    data = chain(np.full(500, 0.5), target)
+    table = {
+        name: np.stack([signals[:, i], np.full(500, np.nan)], axis=1)
+        for i, name in enumerate(("margin", "p_true"))
+    }
+    data = Outcomes(
+        data.scores, data.answer_costs, data.confidences, data.verification_costs, data.names,
+        data.ids, table,
+    )  # fmt: skip
+    router = Calibrated(SelfConsistency(), Logistic).fit(data)
+    path = follow(router, data)
+    wrong = target == 0
+    assert path.final[wrong].mean() > path.final[~wrong].mean() + 0.3
+    assert "margin +" in router.describe()
+    assert "p_true +" in router.describe()
+
+
+def test_the_calibrated_router_survives_json_and_row_order(make):
+    """A restored policy decides the same; the order of the fitting rows does not matter."""
+    signals, target = sample(200)
+    data = chain(signals[:, 0], target)
+    router = Calibrated(SelfConsistency(), make).fit(data)
+    other = Calibrated(SelfConsistency(), make)
+    other.set_learned(json.loads(json.dumps(router.get_learned(), allow_nan=False)))
+    again = Calibrated(SelfConsistency(), make).fit(
+        data.take(np.random.default_rng(1).permutation(200))
+    )
+    grid = [observe(k / 8) for k in range(9)] + [observe(None)]
+    assert other.decide(grid) == router.decide(grid) == again.decide(grid)
+    with pytest.raises(AutoMixError, match="no policy with a calibrator"):
+        other.set_learned({"rules": []})
+    with pytest.raises(AutoMixError, match="chain of 3"):
+        router.decide([observe(0.5, 0, 3)])
+
+
+def test_what_reads_no_confidence_is_not_calibrated():
+    """A calibrator before always_slm would learn for nothing."""
+    with pytest.raises(AutoMixError, match="nothing to calibrate"):
+        Calibrated(AlwaysSLM(), Logistic)
+    built = config.build({"meta_verifier": "always_slm", "calibrator": "isotonic"})
+    assert isinstance(config.make_meta_verifier(built), AlwaysSLM)
+
+
+def test_the_configuration_puts_the_calibrator_in_front():
+    """calibrator=isotonic wraps any meta-verifier that reads confidences."""
+    built = config.build({"meta_verifier": "self_consistency", "calibrator": "isotonic"})
+    router = config.make_meta_verifier(built)
+    assert isinstance(router, Calibrated)
+    assert isinstance(router.make(), Isotonic)
+    assert config.router_parameters(built)["calibrator"] == {"name": "isotonic", "penalty": 1.0}
+
+
+@pytest.mark.parametrize("penalty", [0, -1, True, "x", None])
+def test_a_bad_penalty_is_refused(make, penalty):
+    """Hyper-parameters are checked when the calibrator is made."""
+    for kind in (Logistic, Isotonic):
+        with pytest.raises(AutoMixError, match=r"calibrator\.penalty"):
+            kind(penalty)

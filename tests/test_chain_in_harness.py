@@ -1,0 +1,176 @@
+"""Chains of any length, ensembles and calibrators in the harness, with scripted models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
+
+from automix_eval import config
+from automix_eval.meta_verifiers.base import Router
+from automix_eval.types import AutoMixError
+
+TASK = "coqa_demo"
+MODELS = ("small", "middle", "large")
+
+
+@pytest.fixture
+def three() -> dict[str, str]:
+    """Three models that know 40, 70 and 95 % of the sample."""
+    answers = gold_answers(TASK)
+    for name, share in zip(MODELS, (0.4, 0.7, 0.95), strict=True):
+        SCRIPTS[name] = knows(answers, share)
+    return answers
+
+
+def chain_args(**more: Any) -> dict[str, Any]:
+    """Model arguments of a cascade of three scripted models."""
+    return {
+        "tiers": [
+            {"option": "harness", "lm": "scripted", "script": name, "name": name} for name in MODELS
+        ],
+        "cost.tiers": [1.0, 10.0, 50.0],
+        "verifier": "few_shot",
+        "verifier.num_samples": 1,
+        "progress": False,
+        **more,
+    }
+
+
+def answered(model: str) -> int:
+    """Answers asked of a scripted model."""
+    return sum(n == model and "AI Generated Answer" not in p for n, _, p in CALLS)
+
+
+def judged(model: str) -> int:
+    """Verification samples drawn from a scripted model."""
+    return sum(n == model and "AI Generated Answer" in p for n, _, p in CALLS)
+
+
+def test_each_tier_verifies_unless_it_is_the_last(three: dict[str, str], tmp_path: Path) -> None:
+    """A wrong answer climbs tier by tier; every tier it meets is asked and verified once."""
+    results = run_harness([TASK], chain_args(meta_verifier="self_consistency"), tmp_path)
+    _, rows = read_run(tmp_path)
+    finals = [r.final for r in rows]
+    assert set(finals) == {0, 1, 2}
+    beyond = [sum(f >= t for f in finals) for t in range(3)]
+    assert [answered(m) for m in MODELS] == beyond
+    assert [judged(m) for m in MODELS] == [beyond[0], beyond[1], 0]
+    costs = {0: 2.0, 1: 2.0 + 11.0, 2: 2.0 + 11.0 + 50.0}
+    for sample, record in zip(results["samples"][TASK], rows, strict=True):
+        assert sample["cost"] == costs[record.final]
+
+
+class Skipping(Router):
+    """From the first tier straight to the last, for every second question from the last."""
+
+    def choose(self, seen: Any) -> Any:
+        if seen.tier < 0:
+            assert seen.questions is not None
+            return np.array([2 * (len(q) % 2) for q in seen.questions])
+        return np.full(len(seen), seen.num_tiers - 1)
+
+
+def test_a_skipped_tier_makes_no_call(
+    three: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a tier that is jumped over nor one the router starts beyond is asked anything."""
+    monkeypatch.setattr(config, "make_meta_verifier", lambda _: Skipping())
+    run_harness([TASK], chain_args(meta_verifier="self_consistency"), tmp_path, limit=12)
+    _, rows = read_run(tmp_path)
+    direct = sum([t.tier for t in r.tiers] == [2] for r in rows)
+    assert 0 < direct < 12
+    assert {tuple(t.tier for t in r.tiers) for r in rows} == {(2,), (0, 2)}
+    assert [answered(m) for m in MODELS] == [12 - direct, 0, 12]
+    assert sum(judged(m) for m in MODELS) == 0
+
+
+@pytest.mark.parametrize("name", ["pomdp", "threshold"])
+def test_a_fitted_router_uses_the_whole_chain(
+    three: dict[str, str], tmp_path: Path, name: str
+) -> None:
+    """With a truthful verifier the fitted policy keeps right answers and sends wrong ones on."""
+    results = run_harness([TASK], chain_args(meta_verifier=name), tmp_path)
+    manifest, rows = read_run(tmp_path)
+    assert [t["name"] for t in manifest["tiers"]] == list(MODELS)
+    evaluation = [r for r in rows if r.phase == "evaluation"]
+    assert results["results"][TASK]["f1,none"] > 0.6
+    for record in evaluation:
+        first = record.tiers[0]
+        if first.tier == 0 and first.verification and first.verification.confidence == 1.0:
+            assert record.final == 0
+
+
+def test_the_ensemble_gives_signals_to_the_calibrator(tmp_path: Path) -> None:
+    """Two verifiers run on each answer; one reversed verifier is turned, and the report's
+    warnings say so.
+    """
+    answers = gold_answers(TASK)
+    truthful = knows(answers, 0.5)
+
+    def liar(prompt: str, generation: dict[str, Any]) -> str:
+        text = truthful(prompt, generation)
+        if "is Correct" in text:
+            return text.replace("is Correct", "is Incorrect")
+        return text.replace("is Incorrect", "is Correct")
+
+    SCRIPTS["small"], SCRIPTS["large"] = liar, knows(answers, 0.9)
+    members = [
+        {"option": "few_shot", "num_samples": 1, "name": "one"},
+        {"option": "few_shot", "num_samples": 2, "name": "two"},
+    ]
+    args = scripted_args(verifier="ensemble", meta_verifier="self_consistency")
+    del args["verifier.num_samples"]
+    run_harness([TASK], {**args, "verifier.members": members}, tmp_path)
+    manifest, rows = read_run(tmp_path)
+    assert manifest["config"]["calibrator"]["name"] == "logistic"
+    signals = {k for r in rows for t in r.tiers if t.verification for k in t.verification.signals}
+    assert signals == {"one", "two", "answer_length"}
+    wrong = [r for r in rows if r.phase == "evaluation" and r.tiers[0].score == 0]
+    right = [r for r in rows if r.phase == "evaluation" and r.tiers[0].score == 1]
+    assert all(r.final == 1 for r in wrong)
+    assert all(r.final == 0 for r in right)
+    assert any("wrong way round" in w["text"] for w in manifest["warnings"])
+
+
+def test_a_policy_with_a_calibrator_is_used_again(three: dict[str, str], tmp_path: Path) -> None:
+    """A saved policy holds its calibrator; without that calibrator it is refused."""
+    args = chain_args(meta_verifier="threshold", calibrator="isotonic")
+    run_harness([TASK], args, tmp_path / "first", limit=8)
+    (policy,) = (tmp_path / "first").rglob("automix_policy_*.json")
+    CALLS.clear()
+    given = {**args, "meta_verifier.policy": str(policy)}
+    run_harness([TASK], given, tmp_path / "second", limit=8)
+    assert answered("large") <= 8
+    with pytest.raises(AutoMixError, match="calibrator"):
+        run_harness([TASK], {**given, "calibrator": "none"}, limit=2)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({"tiers": "smollm2"}, "at least two tiers"),
+        ({"tiers": "smollm2+gema3"}, "did you mean gemma3"),
+        ({"tiers": "smollm2+gemma3", "slm": "hf"}, "two-tier shorthand"),
+        ({"tiers": ["gemma3", {"pretrained": "x"}]}, r"tiers\.1 names no option"),
+        ({"tiers": ["gemma3", {"option": "hf", "_target_": "x"}]}, "may not be set"),
+        ({"tiers": "hf+gemma3"}, "pretrained is not set"),
+        ({"tiers": "smollm2+gemma3", "tiers.4.dtype": "auto"}, "numbered 0 to 1"),
+        ({"tiers": ["gemma3", {"option": "gemma3", "pretrained": "x"}]}, "embedded model"),
+        (
+            {"tiers": [{"option": "gemma3", "name": "a"}, {"option": "gemma3", "name": "a"}]},
+            "must differ",
+        ),
+        ({"verifier": "ensemble", "verifier.members": ["ensemble"]}, "cannot hold an ensemble"),
+        ({"verifier": "ensemble", "verifier.members": ["margin", "margin"]}, "twice"),
+        ({"verifier": "ensemble", "verifier.members": [{"option": "margin", "k": 1}]}, "no value"),
+        ({"verifier": "ensemble", "verifier.members": ["marginn"]}, "did you mean margin"),
+    ],
+)
+def test_a_chain_that_cannot_be_is_refused(args: dict[str, Any], message: str) -> None:
+    """Each mistake in a chain or an ensemble is named before anything loads."""
+    with pytest.raises(AutoMixError, match=message):
+        config.build(args)
