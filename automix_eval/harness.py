@@ -133,24 +133,35 @@ class TaskView:
 
     # ----------------------------------------------------------------- questions
 
-    def questions(self, requests: Sequence[Instance]) -> tuple[list[Question], list[list[int]]]:
-        """Questions of evaluation requests, and the positions of each question's requests.
+    def questions(
+        self, requests: Sequence[Instance]
+    ) -> tuple[list[Question], list[list[int]], dict[int, int]]:
+        """Questions of evaluation requests.
 
         Requests are grouped by document and repeat: a multiple-choice question has one request
         a choice, and the harness lists a request once per repeat.
+
+        Returns:
+            The questions; the positions of each question's requests; and the position each
+            surplus request repeats (a process with fewer documents than others is given its last
+            request again, which must be answered and neither asked nor recorded).
         """
-        seen: dict[int, int] = defaultdict(int)
+        seen: dict[int, list[int]] = defaultdict(list)
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        copies: dict[int, int] = {}
         for position, request in enumerate(requests):
-            repeat = seen[id(request)]
-            seen[id(request)] += 1
-            groups[int(request.doc_id or 0), repeat].append(position)
+            earlier = seen[id(request)]
+            if len(earlier) < max(int(request.repeats or 1), 1):
+                groups[int(request.doc_id or 0), len(earlier)].append(position)
+                earlier.append(position)
+            else:
+                copies[position] = earlier[0]
         questions = []
         for (doc_id, repeat), positions in groups.items():
             instances = sorted((requests[p] for p in positions), key=lambda r: r.idx)
             positions.sort(key=lambda p: requests[p].idx)
             questions.append(self._question(instances, doc_id, "evaluation", repeat))
-        return questions, list(groups.values())
+        return questions, list(groups.values()), copies
 
     def calibration_questions(self, num_docs: int, min_docs: int, seed: int) -> list[Question]:
         """Questions of the train split, prompted exactly like the evaluation's.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from automix_eval.calls import Tier
 from automix_eval.harness import HarnessRun, RoutedAnswer, TaskView
 from automix_eval.outcomes import Outcomes
 from automix_eval.paths import cache_dir
+from automix_eval.ranks import Ranks, interleave
 from automix_eval.runlog import RunLog, safe_name
 from automix_eval.store import CallStore
 from automix_eval.types import (
@@ -60,12 +60,13 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         **model_args: Any,
     ) -> None:
         super().__init__()
-        _log_like_the_harness()
-        _refuse_several_processes()
+        self.ranks = Ranks()
+        self._rank, self._world_size = self.ranks.index, self.ranks.number
+        _log_like_the_harness(self._rank)
         harness.refuse_limit_zero()
         self.config = config.build(model_args)
         self._device = device
-        self.run_id = time.strftime("%Y%m%dT%H%M%S") + "-" + secrets.token_hex(3)
+        self.run_id = self.ranks.first(time.strftime("%Y%m%dT%H%M%S") + "-" + secrets.token_hex(3))
         self.verifier = config.make_verifier(self.config)
         self.cost = config.make_cost(self.config)
         self.cost.check(len(config.tier_names(self.config)))
@@ -90,7 +91,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
                     backend,
                     self.store,
                     seed=int(self.config.seed),
-                    progress=bool(self.config.progress),
+                    progress=bool(self.config.progress) and self._rank == 0,
                 )
             )
         for tier in self._surely_used():
@@ -98,7 +99,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             tier.backend.load()
         self._views: dict[str, TaskView] = {}
         self._routers: dict[str, MetaVerifier] = {}
-        self.log = RunLog(self.run_id, self.tiers, self._about())
+        self.log = RunLog(self.run_id, self.tiers, self._about(), self.ranks)
 
     # ----------------------------------------------------------------- the harness's contract
 
@@ -143,6 +144,24 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             )
         super().set_cache_hook(cache_hook)
 
+    @property
+    def device(self) -> Any:
+        """Where the harness puts the tensors of its own exchanges between processes."""
+        return self.ranks.device if self.ranks.number > 1 else self._device
+
+    def all_gather(self, tensor: Any) -> Any:
+        """Tensors of all processes, concatenated."""
+        return self.ranks.gather_tensor(tensor)
+
+    def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
+        """Objects of all processes, in process ``dst``."""
+        values = self.ranks.gather(obj)
+        return values if self._rank == dst else None
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        self.ranks.barrier()
+
     def get_model_info(self) -> dict[str, Any]:
         """What the harness merges into ``results["config"]``."""
         return {"automix": self.log.summary()}
@@ -153,28 +172,45 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         self.log.folder = self._records_folder(run)
         for tier in self.tiers:
             tier.chat = run.apply_chat_template
+        if self.ranks.number > 1:
+            # every process takes part in every task's fit, whether or not it has its questions
+            for name in sorted(run.tasks):
+                self._router(self._view(name, run))
         results: list[Any] = [None] * len(requests)
-        for name, positions in harness.group_by_task(requests).items():
-            view = self._view(name, run)
-            mine = [requests[p] for p in positions]
-            questions, groups = view.questions(mine)
-            chain = cascade.Chain(self.tiers, self.verifier, view.split, log.info)
-            router = self._router(view, chain)
-            full = self.config.record == "full"
-            done = cascade.route(questions, chain, router, full)
-            rows = [self._record(view, q, tiers) for q, tiers in zip(questions, done, strict=True)]
-            self.log.add(name, view.metric, view.is_sample, rows)
-            for question, row, group in zip(questions, rows, groups, strict=True):
-                final = row.tier(row.final)
-                assert final is not None
-                if question.choices:
-                    for position, scored in zip(group, final.answer.choice_logprobs, strict=True):
-                        results[positions[position]] = scored
-                else:
-                    results[positions[group[0]]] = RoutedAnswer(
-                        final.answer.text, self._routing(row)
-                    )
+
+        def work() -> None:
+            for name, positions in harness.group_by_task(requests).items():
+                mine = self._answer(self._view(name, run), [requests[p] for p in positions])
+                for position, result in zip(positions, mine, strict=True):
+                    results[position] = result
+
+        self.ranks.together(work)
+        if self.ranks.number > 1:
+            self.log.merge(self.ranks.gather(self.log.found()))
         return results
+
+    def _answer(self, view: TaskView, requests: list[Instance]) -> list[Any]:
+        """Results of the requests of one task, in their order."""
+        questions, groups, copies = view.questions(requests)
+        router, chain = self._router(view), self._chain(view)
+        done = cascade.route(questions, chain, router, self.config.record == "full")
+        rows = [self._record(view, q, tiers) for q, tiers in zip(questions, done, strict=True)]
+        self.log.add(view.name, view.metric, view.is_sample, rows)
+        results: list[Any] = [None] * len(requests)
+        for question, row, group in zip(questions, rows, groups, strict=True):
+            final = row.tier(row.final)
+            assert final is not None
+            if question.choices:
+                for position, scored in zip(group, final.answer.choice_logprobs, strict=True):
+                    results[position] = scored
+            else:
+                results[group[0]] = RoutedAnswer(final.answer.text, self._routing(row))
+        for position, original in copies.items():
+            results[position] = results[original]
+        return results
+
+    def _chain(self, view: TaskView) -> cascade.Chain:
+        return cascade.Chain(self.tiers, self.verifier, view.split, log.info)
 
     def _view(self, name: str, run: HarnessRun) -> TaskView:
         view = self._views.get(name)
@@ -185,7 +221,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             self._routers.pop(name, None)
         return view
 
-    def _router(self, view: TaskView, chain: cascade.Chain) -> MetaVerifier:
+    def _router(self, view: TaskView) -> MetaVerifier:
         """The meta-verifier of a task: as it is, from a policy file, or fitted on train."""
         if view.name in self._routers:
             return self._routers[view.name]
@@ -194,7 +230,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             router = (
                 self._restored(view, router)
                 if self._given_policy is not None
-                else self._fitted(view, router, chain)
+                else self._fitted(view, router)
             )
         self._routers[view.name] = router
         return router
@@ -219,7 +255,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         self.log.use_policy(view.name, str(self.config.meta_verifier.policy))
         return router
 
-    def _fitted(self, view: TaskView, router: MetaVerifier, chain: cascade.Chain) -> MetaVerifier:
+    def _fitted(self, view: TaskView, router: MetaVerifier) -> MetaVerifier:
         settings = self.config.calibration
         questions = view.calibration_questions(settings.num_docs, settings.min_docs, settings.seed)
         if len(questions) < settings.num_docs:
@@ -229,8 +265,13 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
                 f"{view.train_size()} questions: fitted on all {len(questions)}",
             )
         log.info("%s: fitting on %d train questions", view.name, len(questions))
-        done = cascade.ask_all(questions, chain, verify=router.needs_verification)
-        rows = [self._record(view, q, tiers) for q, tiers in zip(questions, done, strict=True)]
+
+        def work() -> list[Record]:
+            mine = self.ranks.share(questions)
+            done = cascade.ask_all(mine, self._chain(view), verify=router.needs_verification)
+            return [self._record(view, q, tiers) for q, tiers in zip(mine, done, strict=True)]
+
+        rows = interleave(self.ranks.together(work))
         # a fit that fails must not lose what it was to be fitted on
         self.log.add(view.name, view.metric, view.is_sample, rows)
         router = router.fit(Outcomes.from_records(rows, self.cost))
@@ -346,20 +387,11 @@ def _sha(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _log_like_the_harness() -> None:
-    """Show our lines beside the harness's, in its format and at its level."""
+def _log_like_the_harness(rank: int) -> None:
+    """Show our lines beside the harness's, in its format and at its level; once a run."""
     ours, theirs = logging.getLogger("automix_eval"), logging.getLogger("lm_eval")
     if theirs.handlers and not ours.handlers:
         for handler in theirs.handlers:
             ours.addHandler(handler)
-        ours.setLevel(theirs.level)
+        ours.setLevel(theirs.level if rank == 0 else logging.ERROR)
         ours.propagate = False
-
-
-def _refuse_several_processes() -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise AutoMixError(
-            "the cascade runs in one process so far: start it without accelerate launch or "
-            "torchrun. Several GPUs serve one model with slm.parallelize=true, "
-            "llm=vllm,llm.tensor_parallel_size=N or a server (llm=local_completions)"
-        )

@@ -6,14 +6,26 @@ import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from automix_eval import __version__, policy, records
 from automix_eval.calls import Tier
+from automix_eval.ranks import Ranks
 from automix_eval.types import Answer, Record, Verification
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one process of a run found."""
+
+    records: list[Record]
+    tasks: dict[str, dict[str, Any]]
+    warnings: list[dict[str, str]]
+    calls: list[dict[str, Any]]
 
 
 class RunLog:
@@ -23,9 +35,12 @@ class RunLog:
         run_id: Names the run's files.
         tiers: The chain, for its labels and call counts.
         about: What the manifest says of the run's configuration.
+        ranks: The processes of the run; the first one writes.
     """
 
-    def __init__(self, run_id: str, tiers: Sequence[Tier], about: Mapping[str, Any]) -> None:
+    def __init__(
+        self, run_id: str, tiers: Sequence[Tier], about: Mapping[str, Any], ranks: Ranks
+    ) -> None:
         self.run_id = run_id
         self.folder = Path()
         self.warnings: list[dict[str, str]] = []
@@ -34,6 +49,9 @@ class RunLog:
         self._records: list[Record] = []
         self._tasks: dict[str, dict[str, Any]] = {}
         self._policies: dict[str, str] = {}
+        self._alone = ranks.number == 1
+        self._writes = ranks.index == 0
+        self._elsewhere: list[dict[str, Any]] = []
 
     def file(self, stem: str, suffix: str) -> Path:
         """Path of one of the run's files."""
@@ -54,14 +72,55 @@ class RunLog:
             "sample": sample,
             "num_questions": sum(r.phase == "evaluation" for r in rows),
         }
-        self._note_losses(task, rows)
-        records.write_records(self.file("records", "jsonl"), self._records)
-        records.write_json(self.file("run", "json"), self.manifest())
+        if self._alone:
+            self._note_losses(task, rows)
+        self._write()
+
+    def found(self) -> Found:
+        """What this process found since the last merge, for the process that writes."""
+        return Found(self._records, self._tasks, self.warnings, self._calls())
+
+    def merge(self, parts: Sequence[Found]) -> None:
+        """Take what all processes found, this one's included, and write it.
+
+        Calibration records are the same in every process; evaluation records are each process's
+        own share.
+        """
+        known: dict[tuple[Any, ...], Record] = {}
+        for part in parts:
+            for record in part.records:
+                known.setdefault((record.phase, record.task, record.doc_id, record.repeat), record)
+            self._tasks |= part.tasks
+            for warning in part.warnings:
+                if warning not in self.warnings:
+                    self.warnings.append(warning)
+        tasks = list(dict.fromkeys(r.task for r in known.values()))
+        self._records = sorted(
+            known.values(),
+            key=lambda r: (tasks.index(r.task), r.phase != "calibration", r.doc_id, r.repeat),
+        )
+        for task, about in self._tasks.items():
+            about["num_questions"] = sum(
+                r.task == task and r.phase == "evaluation" for r in self._records
+            )
+        for task in self._tasks:
+            for phase in ("calibration", "evaluation"):
+                rows = [r for r in self._records if (r.task, r.phase) == (task, phase)]
+                if rows:
+                    self._note_losses(task, rows)
+        self._elsewhere = _total([p.calls for p in parts])
+        self._write()
+
+    def _write(self) -> None:
+        if self._writes:
+            records.write_records(self.file("records", "jsonl"), self._records)
+            records.write_json(self.file("run", "json"), self.manifest())
 
     def add_policy(self, task: str, fitted: Mapping[str, Any]) -> None:
         """Write a policy fitted in this run."""
         path = self.file(f"policy_{safe_name(task)}", "json")
-        policy.save(path, fitted)
+        if self._writes:
+            policy.save(path, fitted)
         log.info("%s: policy written to %s", task, path)
         self._policies[task] = path.name
 
@@ -82,7 +141,7 @@ class RunLog:
             "run_id": self.run_id,
             "automix_eval_version": __version__,
             "records": self.file("records", "jsonl").name,
-            "calls": self._calls(),
+            "calls": self._elsewhere or self._calls(),
             "warnings": self.warnings,
         }
 
@@ -144,6 +203,18 @@ class RunLog:
                     f"({', '.join(sorted(undefined))}): the routing rests on "
                     f"meta_verifier.undefined alone; {remedy}",
                 )
+
+
+def _total(parts: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Counts of calls, summed over processes."""
+    counts: dict[tuple[Any, ...], dict[str, Any]] = {}
+    names = ("tier", "phase", "task", "role")
+    for row in (row for part in parts for row in part):
+        key = tuple(row[n] for n in names)
+        total = counts.setdefault(key, {**row, "made": 0, "stored": 0})
+        total["made"] += row["made"]
+        total["stored"] += row["stored"]
+    return [counts[key] for key in sorted(counts)]
 
 
 def safe_name(name: str) -> str:

@@ -223,13 +223,6 @@ def test_use_cache_is_refused_with_the_reason(pair: dict[str, str], tmp_path: Pa
         )
 
 
-def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Better no run than half the documents counted twice."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(AutoMixError, match="one process"):
-        AutoMixLM(**scripted_args(meta_verifier="always_slm"))
-
-
 def test_a_verifier_without_its_probabilities_stops_before_any_call(
     pair: dict[str, str],
 ) -> None:

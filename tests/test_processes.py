@@ -1,0 +1,125 @@
+"""Several processes: the same records as one, whatever each of them had to escalate."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import read_run
+from hypothesis import given
+from hypothesis import strategies as st
+
+from automix_eval import records
+from automix_eval.ranks import Ranks, interleave
+
+HERE = Path(__file__).parent
+
+
+def launch(output: Path, processes: int, **environment: str) -> subprocess.CompletedProcess[str]:
+    """One run of run_scripted.py in some processes."""
+    output.mkdir()
+    start = [sys.executable]
+    if processes > 1:
+        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    return subprocess.run(
+        [*start, str(HERE / "run_scripted.py"), str(output)],
+        cwd=HERE,
+        env=os.environ
+        | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": _path()}
+        | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def _path() -> str:
+    return os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+
+
+def bare(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What two runs must have in common: scores, and records without their times."""
+    manifest, rows = read_run(folder)
+    (results,) = folder.rglob("results_*.json")
+    scores = json.loads(results.read_text())["results"]
+    plain = [records.to_json(r) for r in rows]
+    text = json.dumps(plain)
+    assert '"seconds"' in text
+    for row in plain:
+        for tier in row["tiers"]:
+            calls = tier["answer"]["calls"] + (tier["verification"] or {"calls": ()})["calls"]
+            for call in calls:
+                call["seconds"] = None
+    counts = {
+        (c["tier"], c["phase"], c["task"], c["role"]): c["made"] + c["stored"]
+        for c in manifest["calls"]
+    }
+    return {"scores": scores, "counts": counts, "warnings": manifest["warnings"]}, plain
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of one process."""
+    output = tmp_path_factory.mktemp("ranks") / "one"
+    done = launch(output, 1)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
+def test_several_processes_give_the_records_of_one(
+    alone: Path, tmp_path: Path, processes: int
+) -> None:
+    """Scores, decisions, records and counts are equal row for row; no call is made twice."""
+    output = tmp_path / "many"
+    done = launch(output, processes)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (one, rows), (many, others) = bare(alone), bare(output)
+    assert others == rows
+    assert many == one
+    made = [Counter(json.loads(p.read_text())) for p in sorted(output.glob("made_*.json"))]
+    assert len(made) == processes
+    assert sum(made, Counter()) == Counter(json.loads((alone / "made_0.json").read_text()))
+    assert all(sum(m.values()) < sum(made, Counter()).total() for m in made)
+    samples = sorted(output.rglob("samples_*.jsonl"))
+    assert [sum(1 for _ in p.open()) for p in samples] == [7, 7]
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_stops_them_all(tmp_path: Path) -> None:
+    """The error is the failing process's own; nobody waits for it."""
+    done = launch(tmp_path / "broken", 2, FAIL_RANK="1")
+    assert done.returncode != 0
+    assert "the scripted model went away" in done.stderr
+    assert "another process of this run failed" in done.stderr
+
+
+def test_one_process_needs_no_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone, every exchange is the identity, and nothing of accelerate is imported."""
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    ranks = Ranks()
+    assert (ranks.index, ranks.number) == (0, 1)
+    assert ranks.gather("x") == ["x"]
+    assert ranks.first("x") == "x"
+    assert ranks.together(lambda: 3) == [3]
+    with pytest.raises(ZeroDivisionError):
+        ranks.together(lambda: 1 // 0)
+
+
+@given(st.lists(st.integers()), st.integers(1, 5))
+def test_shares_put_together_are_the_whole(items: list[int], number: int) -> None:
+    """Interleaving the strided shares restores the order."""
+    ranks = Ranks()
+    ranks.number = number
+    shares = []
+    for index in range(number):
+        ranks.index = index
+        shares.append(list(ranks.share(items)))
+    assert interleave(shares) == items
