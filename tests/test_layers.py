@@ -37,7 +37,7 @@ LAYERS = {
         "runlog",
         "ranks",
     },
-    3: {"model", "report"},
+    3: {"model", "report", "doctor"},
     4: {"cli", "__main__"},
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}

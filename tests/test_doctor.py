@@ -1,0 +1,95 @@
+"""The doctor: what is missing is named with its remedy."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import socket
+from pathlib import Path
+
+import pytest
+
+from automix_eval import doctor
+from automix_eval.cli import main
+from automix_eval.types import AutoMixError
+
+
+def states(findings: list[doctor.Finding]) -> dict[str, str]:
+    """Subject and state of each finding."""
+    return {f.subject: f.state for f in findings}
+
+
+def test_a_sound_installation_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Here, where the tests run, nothing fails, and the command says so."""
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "Nothing fails." in out
+    assert "FAIL" not in out
+    for subject in ("plugin", "task names", "cache folder", "lm-eval", "configuration"):
+        assert f"ok    {subject}: " in out
+
+
+def test_a_missing_and_an_old_package_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions below the floor fail, and the remedy installs them."""
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "torch":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "0.4.9" if name == "lm-eval" else real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    found = {f.subject: f for f in doctor._packages()}
+    assert found["torch"].state == "FAIL"
+    assert found["lm-eval"].remedy == "pip install 'lm-eval>=0.4.13'"
+    assert found["numpy"].state == "ok"
+
+
+def test_data_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each file a task would look for in AUTOMIX_DATA_DIR is checked."""
+    monkeypatch.setenv("AUTOMIX_DATA_DIR", str(tmp_path))
+    (tmp_path / "coqa").mkdir()
+    for split in ("train", "validation"):
+        (tmp_path / "coqa" / f"{split}.jsonl").write_text("{}\n")
+    found = states(list(doctor._data()))
+    assert found["data of coqa"] == "ok"
+    assert found["data of cnli"] == "FAIL"
+
+
+def test_the_cache_folder_must_be_writable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A cache folder below a file is no folder."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("AUTOMIX_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    (finding,) = doctor._cache()
+    assert finding.state == "FAIL"
+    assert "AUTOMIX_CACHE_DIR" in finding.remedy
+
+
+def test_the_tiers_of_a_run_are_looked_at() -> None:
+    """A server that answers, one that does not, and a model that is not there."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        arguments = [
+            "slm=local_completions", f"slm.base_url=http://127.0.0.1:{port}/v1/completions",
+            "slm.model=m", "llm=hf", "llm.pretrained=/does/not/exist",
+        ]  # fmt: skip
+        found = states(list(doctor._tiers(arguments)))
+    assert found == {"configuration": "ok", "tier slm": "ok", "tier llm": "FAIL"}
+    assert states(list(doctor._tiers(arguments)))["tier slm"] == "FAIL"
+
+
+def test_overrides_are_checked_like_those_of_a_run() -> None:
+    """A typo is the configuration's finding, with its nearest names; what is no override stops."""
+    (finding,) = doctor._tiers(["slm=smolm2"])
+    assert finding.state == "FAIL"
+    assert "did you mean smollm2" in finding.detail
+    with pytest.raises(AutoMixError, match="KEY=VALUE"):
+        list(doctor._tiers(["smollm2"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("2.13.0+cpu", (2, 13, 0)), ("1.3.5.1", (1, 3, 5, 1)), ("x", ())],
+)
+def test_versions_compare_by_their_numbers(text: str, numbers: tuple[int, ...]) -> None:
+    """Local labels do not count."""
+    assert doctor._numbers(text)[: len(numbers)] == numbers
