@@ -1,88 +1,140 @@
-"""P(bin | state): bins of [0, 1], and a Gaussian kernel density of confidences summed into them.
+"""The observation model: bins of a tier's confidence, and a Gaussian kernel density over them.
 
 Source: AutoMix, arXiv 2310.12963, appendix on the POMDP: "P(o|s) is estimated by a Gaussian kernel
 density on the training points". The paper leaves the rest open; here it is:
 
-* The kernel of a datum x with bandwidth h gives a bin [a, b] the mass
-  (Phi((b-x)/h) - Phi((a-x)/h)) / (Phi((1-x)/h) - Phi(-x/h)): a normal density cut off at 0 and 1.
-  Dividing per datum keeps the data at 0 and 1, where verifiers put most of theirs, at full weight.
-* Bandwidth (sd the sample standard deviation, n the number of data): Scott h = sd n^(-1/5),
-  Silverman h = sd (3 n / 4)^(-1/5), or a fixed number; never below half a bin, so that no kernel
-  hides between two edges.
-* A state whose data are constant takes sd from the data of all states. A state with fewer than
-  two data takes the density of all states: it then says nothing about the confidence.
+* Confidences crowd at 1 (or at k/8), so distances are measured between their normal scores: the
+  standard normal quantile of a value's rank, ties taken together. One bandwidth then fits all
+  tiers, and nothing changes if a verifier's scale is stretched.
+* Bins hold about equal numbers of fitting questions; equal values share a bin. A bin stands at the
+  mean normal score of its questions. Undefined confidences are a symbol of their own, the last.
+* Bandwidth, in units of the standard deviation, for n questions and d tiers that are observed:
+  Scott h = n^(-1/(d+4)), Silverman h = (n (d+2) / 4)^(-1/(d+4)), or a fixed number.
+* Fallback: constant confidences, or none, make a single bin, which says nothing about a question.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import ndtri
 
-from automix_eval.meta_verifiers.selection import FloatArray
-from automix_eval.types import AutoMixError
+from automix_eval.outcomes import FloatArray, IntArray
 
-# Share of the uniform distribution in every P(bin | state). Without it a confidence far from all
-# data has probability 0 in each state, and there is no belief to update to.
-UNIFORM_SHARE = 1e-6
+# Rounds of proportional fitting that give a smoothed density its margins back.
+FITTING_ROUNDS = 12
 
 
-def bin_edges(num_bins: int) -> FloatArray:
-    """Edges of equal bins of [0, 1]."""
-    return np.linspace(0.0, 1.0, num_bins + 1)
+@dataclass(frozen=True, slots=True, eq=False)
+class Axis:
+    """The symbols a tier's verifier can show: B bins, then "undefined".
 
-
-def bin_index(confidences: FloatArray | Sequence[float], edges: FloatArray) -> np.ndarray:
-    """The bin of each confidence, fitting and deciding alike: [a, b), the last one closed.
-
-    Values outside [0, 1] by rounding fall into the first or the last bin.
-
-    Raises:
-        AutoMixError: A confidence is NaN.
+    Attributes:
+        edges: (B - 1,) a confidence at or above an edge lies in a later bin.
+        centres: (B + 1,) mean normal score of each bin; 0 for "undefined".
+        shares: (B + 1,) share of the fitting questions in each.
     """
-    values = np.asarray(confidences, dtype=np.float64)
-    if np.isnan(values).any():
-        raise AutoMixError(
-            "a confidence is NaN, which lies in no bin: a verifier reports a confidence it does "
-            "not have as None (see meta_verifier.undefined)"
-        )
-    return np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
+
+    edges: FloatArray
+    centres: FloatArray
+    shares: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.shares)
+
+    def symbols(self, confidences: FloatArray) -> IntArray:
+        """The symbol of each confidence; NaN is "undefined"."""
+        # searchsorted puts NaN behind every edge, so it needs a place of its own
+        found = np.searchsorted(self.edges, confidences, side="right")
+        return np.where(np.isnan(confidences), len(self) - 1, found)
 
 
-def bandwidth(data: FloatArray, pooled: FloatArray, rule: str | float, num_bins: int) -> float:
-    """The bandwidth for the data of one state; see the module's docstring."""
-    floor = 0.5 / num_bins
+def make_axis(confidences: FloatArray, num_bins: int) -> Axis:
+    """The axis of one tier's confidences, (n,) with NaN where undefined; at most ``num_bins``."""
+    values, counts = np.unique(confidences[~np.isnan(confidences)], return_counts=True)
+    below = np.cumsum(counts)
+    if not len(values):
+        return Axis(np.empty(0), np.zeros(2), np.array([0.0, 1.0]))
+    if len(values) <= num_bins:
+        last = np.arange(len(values) - 1)
+    else:
+        wanted = below[-1] * np.arange(1, num_bins) / num_bins
+        last = np.unique(np.searchsorted(below, wanted))
+        last = last[last < len(values) - 1]
+    middle = (values[last] + values[last + 1]) / 2
+    # a midpoint that rounds down to its lower neighbour would take that into the upper bin
+    edges = np.maximum(middle, np.nextafter(values[last], np.inf))
+    filled = np.diff(np.concatenate([[0], below[last], below[-1:]]))
+    shares = filled / len(confidences)
+    missing = 1.0 - below[-1] / len(confidences)
+    return Axis(edges, np.append(_normal_means(filled), 0.0), np.append(shares, missing))
+
+
+def bandwidth(rule: str | float, num_questions: int, num_axes: int) -> float:
+    """The bandwidth in units of the standard deviation; see the module's docstring."""
     if not isinstance(rule, str):
-        return max(float(rule), floor)
-    spread = _spread(data) or _spread(pooled)
-    factor = len(data) if rule == "scott" else 0.75 * len(data)
-    return max(float(spread * factor**-0.2), floor)
+        return float(rule)
+    factor = 1.0 if rule == "scott" else (num_axes + 2) / 4
+    return float((num_questions * factor) ** (-1 / (num_axes + 4)))
 
 
-def bin_probabilities(
-    data: FloatArray, pooled: FloatArray, rule: str | float, edges: FloatArray
-) -> FloatArray:
-    """P(bin | state) from the confidences of one state.
+def density(counts: FloatArray, axes: Sequence[Axis], width: float) -> FloatArray:
+    """The joint density of the symbols of several tiers, shape of ``counts``, summing to 1.
 
-    Args:
-        data: Confidences of the state's questions.
-        pooled: Confidences of all questions, at least two.
-        rule: ``scott``, ``silverman`` or a bandwidth.
-        edges: Edges of the bins.
+    A Gaussian kernel on every question; its centre is drawn to the mean by 1 / sqrt(1 + h^2), so
+    that smoothing leaves the spread as it is, and proportional fitting returns each tier's own
+    shares exactly.
     """
-    points = data if len(data) >= 2 else pooled
-    num_bins = len(edges) - 1
-    width = bandwidth(points, pooled, rule, num_bins)
-    # Equal confidences are computed once: a verifier with k samples has only k + 1 values.
-    values, counts = np.unique(points, return_counts=True)
-    below = ndtr((edges[None, :] - values[:, None]) / width)
-    mass = np.diff(below, axis=1) / (below[:, -1:] - below[:, :1])
-    density = counts @ mass / counts.sum()
-    mixed = (1.0 - UNIFORM_SHARE) * density + UNIFORM_SHARE / num_bins
-    return np.asarray(mixed / mixed.sum(), dtype=np.float64)
+    smoothed = counts / counts.sum()
+    if len(axes) == 1:
+        return smoothed
+    for i, axis in enumerate(axes):
+        smoothed = _along(smoothed, _transition(axis, width), i)
+    for _ in range(FITTING_ROUNDS):
+        for i, axis in enumerate(axes):
+            others = tuple(k for k in range(len(axes)) if k != i)
+            margin = smoothed.sum(axis=others)
+            ratio = np.where(margin > 0, axis.shares / np.where(margin > 0, margin, 1.0), 0.0)
+            smoothed = smoothed * ratio.reshape([-1 if k == i else 1 for k in range(len(axes))])
+    return smoothed / smoothed.sum()
 
 
-def _spread(data: FloatArray) -> float:
-    """Sample standard deviation; 0 for constant data (whose computed one may be a rounding)."""
-    return float(data.std(ddof=1)) if len(data) > 1 and np.ptp(data) > 0 else 0.0
+def local_sums(table: FloatArray, axes: Sequence[Axis], width: float) -> FloatArray:
+    """Sums over each cell's neighbourhood, a question at distance 0 counting 1."""
+    for i, axis in enumerate(axes):
+        apart = axis.centres[:, None] - axis.centres[None, :]
+        table = _along(table, _apart_from_undefined(np.exp(-0.5 * (apart / width) ** 2)), i)
+    return table
+
+
+def _normal_means(filled: FloatArray) -> FloatArray:
+    """Mean standard normal score of consecutive groups of ranks of the given sizes."""
+    bounds = ndtri(np.concatenate([[0.0], np.cumsum(filled) / filled.sum()]).clip(0.0, 1.0))
+    height = np.exp(-0.5 * bounds**2) / np.sqrt(2 * np.pi)
+    means: FloatArray = -np.diff(height) / (filled / filled.sum())
+    return means
+
+
+def _transition(axis: Axis, width: float) -> FloatArray:
+    """P(symbol | the kernel of a question in a symbol), rows summing to 1."""
+    shrink = 1.0 / np.sqrt(1.0 + width**2)
+    apart = (axis.centres[None, :] - shrink * axis.centres[:, None]) / (width * shrink)
+    # a bin's width in normal scores is its share over the normal density
+    log_kernel = 0.5 * (axis.centres**2 - apart**2)
+    weight = np.exp(log_kernel - log_kernel.max(axis=1, keepdims=True)) * axis.shares
+    weight = _apart_from_undefined(weight)
+    total = weight.sum(axis=1, keepdims=True)
+    return np.where(total > 0, weight / np.where(total > 0, total, 1.0), np.eye(len(axis)))
+
+
+def _apart_from_undefined(kernel: FloatArray) -> FloatArray:
+    kernel[-1, :] = kernel[:, -1] = 0.0
+    kernel[-1, -1] = 1.0
+    return kernel
+
+
+def _along(table: FloatArray, matrix: FloatArray, axis: int) -> FloatArray:
+    """Apply (from, to) to one axis of a table."""
+    return np.moveaxis(np.tensordot(table, matrix, ([axis], [0])), -1, axis)

@@ -1,261 +1,305 @@
-"""AutoMix's POMDP meta-verifier with three hidden states."""
+"""AutoMix's POMDP over a chain of any length, solved exactly into a lookup policy."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers import pomdp_rule
-from automix_eval.meta_verifiers.base import ConfidenceRouter, check_undefined, require_fitted
-from automix_eval.meta_verifiers.density import bin_edges, bin_index, bin_probabilities
-from automix_eval.meta_verifiers.pairs import Pair, parse_rules, read_pairs, rule_of
-from automix_eval.meta_verifiers.pomdp_rule import STATES, PomdpRule
-from automix_eval.meta_verifiers.selection import MIN_ESCALATION, check_selection, select
-from automix_eval.meta_verifiers.selection import Outcomes as PairOutcomes
-from automix_eval.outcomes import BoolArray, FloatArray, Outcomes, Seen
+from automix_eval.meta_verifiers import pomdp_rule, pomdp_text
+from automix_eval.meta_verifiers.base import Router, check_undefined, require_fitted, stand_in
+from automix_eval.meta_verifiers.objectives import MIN_ESCALATION, Ends, Objective, select
+from automix_eval.meta_verifiers.pomdp_family import Member, family, replay
+from automix_eval.meta_verifiers.pomdp_labels import COMPLEX, SIMPLE, UNSOLVABLE
+from automix_eval.meta_verifiers.pomdp_problem import Cells, Problem, estimate
+from automix_eval.meta_verifiers.pomdp_rule import Rule
+from automix_eval.meta_verifiers.pomdp_solve import Actions, Solver, StateReward, subsets
+from automix_eval.outcomes import IntArray, Outcomes, Seen
 from automix_eval.types import AutoMixError, Observation
 
-SIMPLE, COMPLEX, UNSOLVABLE = range(3)
+# Order of the columns of a reward table in the configuration, as in AutoMix's first version.
+COLUMNS = (COMPLEX, SIMPLE, UNSOLVABLE)
+# A parameter so large that only its slope matters: prices that differ by one in 10^4 are told
+# apart.
+LARGEST = 1e4
+# Where rewards are a table there is no price; the largest parameter, in units of the rewards.
+LARGEST_OF_TABLE = 1e6
 
-# Keeping is worth this much more: a tie in exact arithmetic keeps, and rounding cannot turn it.
-TIE = 1e-9
 
+class Pomdp(Router):
+    """The paper's POMDP for N tiers: keep an answer, or route to any later tier.
 
-class Pomdp(ConfidenceRouter):
-    """Escalate iff E[R(escalate) | v] > E[R(keep) | v] under the belief over three hidden states.
+    State: the tier reached, and the question's hidden type with E[Perf_1..Perf_N]
+    (``pomdp_problem.py``). Actions: keep, or route to any later tier; the first chooses the first
+    tier. Observation: the confidence of the tier reached, in bins, or "undefined"
+    (``density.py``). Reward: Perf - lambda * cost, a verification being paid with every tier but
+    the last; or a table over the states Simple, Complex, Unsolvable. Discount 1. Solved by
+    backward induction (``pomdp_solve.py``; ``pomdp_model.py`` states the same problem in
+    pomdp-py's terms). Source: AutoMix, arXiv 2310.12963, appendix on the POMDP.
 
-    ::
-
-        b(s | v)       is proportional to  P(s) P(bin(v) | s)
-        R(keep | s)     = E[Perf_tier | s]
-        R(escalate | s) = E[Perf_next | s] - lambda * C_next
-
-    Source: AutoMix, arXiv 2310.12963, section on the POMDP router; the states are those of its
-    first version, the reward and the kernel density (``density.py``) those of its final version.
-    The problem is solved by pomdp-py (``pomdp_model.py``) into a lookup policy from bins to
-    actions; deciding needs the lookup only.
-
-    States, from the scores of the pair (tier, tier + 1) of each fitting question, the first that
-    holds: Complex, the next tier scores higher. Unsolvable, both score 0, or both are at or below
-    their own 10th percentile and below their own best score (without the last condition a tier
-    that is nearly always right would make questions that both get right unsolvable). Simple, all
-    others, those where the next tier scores lower included: they lower E[Perf_next | Simple].
-
-    In a chain of N tiers one such policy is fitted per tier but the last.
+    Lambda is chosen on the fitting data among all policies between the cheapest and the dearest
+    (``pomdp_family.py``).
 
     Args:
-        num_bins: Equal bins of the confidence; 17 gives each of the 9 values of a verifier with
-            8 samples a bin of its own, with an empty one between.
-        bandwidth: Of the kernel density: ``scott``, ``silverman``, or a number.
-        smoothing: Pseudo-count added to each state in the prior.
-        lambda_: Quality a unit of cost must buy; None chooses it by ``objective`` among one value
-            for every distinct policy.
-        objective: What lambda maximises on the fitting data: ``ibc``, the delta IBC.
-        min_escalation: Least share of the fitting questions a candidate must escalate; see
-            :mod:`automix_eval.meta_verifiers.selection` for its default.
-        undefined: What an undefined confidence counts as: ``escalate``, ``keep``, or a confidence
-            in [0, 1].
+        num_bins: Bins of a tier's confidence at most, with about equally many questions each.
+        bandwidth: Of the kernel density: ``scott``, ``silverman``, or a number (standard
+            deviations).
+        ridge: Penalty on the slopes of E[Perf | type].
+        neighbours: Questions nearby at which their own mean weighs as much as the regression.
+        lambda_: Quality a unit of cost must buy (with a reward table: its parameter r); None
+            chooses it by ``objective``.
+        reward: None for Perf - lambda * cost; or a table ``{keep: {fixed, per_r}, escalate: {fixed,
+            per_r}}`` of rewards fixed + r * per_r, each a list for [Complex, Simple, Unsolvable].
+        mixtures: Whether to offer mixtures of two policies as well: a share of the questions, drawn
+            by their identity, follows the dearer one. They meet a budget exactly.
+        objective: What is chosen by: ``ibc``, ``budget`` or ``target``.
+        budget: Largest mean cost of a question.
+        target: Share of the last tier's mean score to reach.
+        min_escalation: Least share of escalated fitting questions, for ``ibc``.
+        undefined: What an undefined confidence is: ``observe``, an observation of its own, learned
+            like any other; ``escalate`` or ``keep``, which fix the action; or a confidence in
+            [0, 1] that stands in.
 
     Attributes:
-        rules_: One :class:`~automix_eval.meta_verifiers.pomdp_rule.PomdpRule` per tier but the
-            last; None before fitting.
+        rule_: The policy, a :class:`~automix_eval.meta_verifiers.pomdp_rule.Rule`; None before
+            fitting.
     """
 
+    needs_verification = True
     needs_fit = True
 
     def __init__(
         self,
-        num_bins: int = 17,
+        num_bins: int = 64,
         bandwidth: str | float = "scott",
-        smoothing: float = 1.0,
+        ridge: float = 10.0,
+        neighbours: float = 20.0,
         lambda_: float | None = None,
+        reward: Mapping[str, Any] | None = None,
+        mixtures: bool = True,
         objective: str = "ibc",
+        budget: float | None = None,
+        target: float | None = None,
         min_escalation: float = MIN_ESCALATION,
-        undefined: str | float = "escalate",
+        undefined: str | float = "observe",
     ) -> None:
-        if not isinstance(num_bins, int) or isinstance(num_bins, bool) or num_bins < 2:
+        if not isinstance(num_bins, int) or isinstance(num_bins, bool) or not 2 <= num_bins:
             raise AutoMixError(f"meta_verifier.num_bins={num_bins!r} must be an integer >= 2")
         if bandwidth not in ("scott", "silverman") and not _is_number(bandwidth, above=0.0):
             raise AutoMixError(
                 f"meta_verifier.bandwidth={bandwidth!r} must be scott, silverman or a number > 0"
             )
-        if smoothing != 0 and not _is_number(smoothing, above=0.0):
-            raise AutoMixError(f"meta_verifier.smoothing={smoothing!r} must be a number >= 0")
+        for name, value in (("ridge", ridge), ("neighbours", neighbours)):
+            if not _is_number(value, above=0.0):
+                raise AutoMixError(f"meta_verifier.{name}={value!r} must be a number > 0")
         if lambda_ not in (None, 0) and not _is_number(lambda_, above=0.0):
             raise AutoMixError(f"meta_verifier.lambda_={lambda_!r} must be null or a number >= 0")
-        check_selection("pomdp", objective, min_escalation)
-        check_undefined(undefined)
+        if not isinstance(mixtures, bool):
+            raise AutoMixError(f"meta_verifier.mixtures={mixtures!r} must be true or false")
+        if undefined != "observe":
+            check_undefined(undefined)
         self.num_bins = num_bins
         self.bandwidth = bandwidth
-        self.smoothing = smoothing
+        self.ridge = ridge
+        self.neighbours = neighbours
         self.lambda_ = lambda_
+        self.reward = reward
+        self.mixtures = mixtures
         self.objective = objective
+        self.budget = budget
+        self.target = target
         self.min_escalation = min_escalation
         self.undefined = undefined
-        self.rules_: tuple[PomdpRule, ...] | None = None
+        self._objective = Objective(objective, budget, target, min_escalation)
+        self._reward = None if reward is None else _parse_reward(reward)
+        self.rule_: Rule | None = None
+        self._family: list[Rule] | None = None
+
+    @property
+    def needs_texts(self) -> bool:  # type: ignore[override]
+        """A mixture draws by the identity of a question."""
+        return self.rule_ is not None and self.rule_.high is not self.rule_.low
 
     def fit(self, outcomes: Outcomes) -> Pomdp:
-        """Learn one lookup policy per tier but the last."""
-        pairs = read_pairs(outcomes, self.undefined, "pomdp")
-        self.rules_ = tuple(self._fit_pair(pair) for pair in pairs)
+        """Estimate the problem, solve it for every lambda, and choose one policy.
+
+        Raises:
+            AutoMixError: Fewer than two questions or tiers.
+        """
+        _check_size(outcomes)
+        rows = outcomes.canonical()
+        rows = replace(rows, confidences=stand_in(rows.confidences, self._stand_in))
+        problem, cells = estimate(rows, self.num_bins, self.bandwidth, self.ridge, self.neighbours)
+        solver = Solver(problem, self._reward, self.undefined)
+        largest = LARGEST_OF_TABLE if self._reward else LARGEST * _largest_price(problem)
+        members = family(solver, largest, self.mixtures)
+        rules = _rules(problem, members, cells)
+        rules.sort(key=lambda rule: (rule.cost, rule.score))
+        self._family = rules
+        if self.lambda_ is not None:
+            one = solver.solve(self.lambda_)
+            chosen, value, note = _rules(problem, [Member(one, one, 0.0)], cells)[0], None, ""
+        else:
+            chosen, value, note = _choose(rules, Ends.of(rows), self._objective, problem, cells)
+        summary = pomdp_text.summarise(solver, chosen.low)
+        self.rule_ = replace(chosen, objective=value, note=note, summary=summary)
         return self
 
+    def choose(self, seen: Seen) -> IntArray:
+        """The next tier, or the same to keep; before the first tier the one asked first."""
+        rule = self._rule(seen.num_tiers)
+        return rule.next_tier(seen, stand_in(seen.confidences, self._stand_in))
+
+    def sweep(self) -> list[tuple[float | None, Any]]:
+        """Every (parameter, policy) between the cheapest and the dearest, cheapest first."""
+        rules = self._family
+        if rules is None:
+            require_fitted(self.rule_, "pomdp")
+            raise AutoMixError(
+                "a stored policy of meta_verifier=pomdp is one of its family and does not hold "
+                "the others: fit it again to sweep over them"
+            )
+        routers = []
+        for rule in rules:
+            router = copy.copy(self)
+            router.rule_ = rule
+            routers.append((rule.parameter, router))
+        return list(routers)
+
     def get_learned(self) -> dict[str, Any]:
-        """The rules, one a tier."""
-        return {"rules": [pomdp_rule.to_json(r) for r in require_fitted(self.rules_, "pomdp")]}
+        """The chosen policy as JSON: edges, packed lookup tables and what explains them."""
+        return pomdp_rule.to_json(require_fitted(self.rule_, "pomdp"))
 
     def set_learned(self, learned: Mapping[str, Any]) -> None:
-        """Restore the rules."""
-        self.rules_ = parse_rules(learned, pomdp_rule.from_json, "pomdp")
+        """Restore the chosen policy."""
+        try:
+            self.rule_ = pomdp_rule.from_json(learned)
+        except (KeyError, TypeError, ValueError) as err:
+            raise AutoMixError(
+                f"this is no policy of meta_verifier=pomdp ({err!r}): fit it again"
+            ) from err
+        self._family = None
 
     def describe(self) -> str:
-        """Prior, observation model, belief after each bin and action of every rule, as tables."""
-        rules = require_fitted(self.rules_, "pomdp")
-        tables = [
-            f"{pomdp_rule.describe(rule, tier)}\n"
-            f"undefined confidence: {'keep' if rule.keep_all else self.undefined}"
-            for tier, rule in enumerate(rules)
-        ]
-        return "\n\n".join(tables)
+        """Prior, observation model, belief after each group of bins and action, as tables."""
+        return pomdp_text.describe(require_fitted(self.rule_, "pomdp"), self.undefined)
 
-    def _rule(self, confidence: FloatArray, seen: Seen) -> BoolArray:
-        rule = rule_of(self.rules_, seen, "pomdp")
-        if rule.keep_all:
-            return np.zeros(len(seen), dtype=np.bool_)
-        bins = bin_index(confidence, np.array(rule.edges))
-        return np.asarray(np.array(rule.escalate)[bins], dtype=np.bool_)
+    @property
+    def _stand_in(self) -> str | float:
+        return "" if isinstance(self.undefined, str) else self.undefined
 
-    def _escalates_undefined(self, seen: Seen) -> bool:
-        return (
-            super()._escalates_undefined(seen) and not rule_of(self.rules_, seen, "pomdp").keep_all
-        )
+    def _rule(self, num_tiers: int) -> Rule:
+        rule: Rule = require_fitted(self.rule_, "pomdp")
+        if rule.num_tiers != num_tiers:
+            raise AutoMixError(
+                f"meta_verifier=pomdp was fitted for {rule.num_tiers} tiers and meets a chain of "
+                f"{num_tiers}: fit it on records of this chain"
+            )
+        return rule
 
     def _reason(self, observation: Observation, to: int) -> str:
         reason = super()._reason(observation, to)
-        if observation.confidence is None or self.rules_ is None:
+        rule, tier = self.rule_, observation.tier
+        if rule is None or tier < 0 or tier == rule.num_tiers - 1 or not rule.summary:
             return reason
-        if observation.tier >= len(self.rules_):
-            return reason
-        rule = self.rules_[observation.tier]
-        index = int(bin_index([observation.confidence], np.array(rule.edges))[0])
-        states = ", ".join(f"{s} {p:.2f}" for s, p in zip(STATES, rule.belief[index], strict=True))
-        return f"{reason}: {states}"
-
-    def _fit_pair(self, pair: Pair) -> PomdpRule:
-        # Questions without a confidence are not decided by the belief, so they do not shape it.
-        states = label_states(pair.outcomes)
-        # Too few confidences say nothing about the states: then every question shapes the prior.
-        used = np.ones_like(pair.defined) if pair.uninformed else pair.defined
-        known = states[used]
-        seen = pair.confidences[used]
-        edges = bin_edges(self.num_bins)
-        counts = np.bincount(known, minlength=3)
-        prior = (counts + self.smoothing) / (counts + self.smoothing).sum()
-        if pair.uninformed:
-            observation = np.full((3, self.num_bins), 1.0 / self.num_bins)
-        else:
-            observation = np.stack(
-                [bin_probabilities(seen[known == s], seen, self.bandwidth, edges) for s in range(3)]
-            )
-        scores = _mean_scores(pair, states, used)
-        price = float(pair.outcomes.next_cost.mean())
-        gain = expected_gain(prior, observation, scores)
-        lambdas = np.array([self.lambda_]) if self.lambda_ is not None else breakpoints(gain, price)
-        policies = np.stack([escalated_bins(gain, value, price) for value in lambdas])
-        bins = bin_index(pair.confidences, edges)
-        masks = np.stack([pair.mask(policy[bins], self.undefined) for policy in policies])
-        if self.lambda_ is None:
-            chosen = select(masks, pair.outcomes, self.objective, self.min_escalation)
-            index, value, note = chosen.index, chosen.value, chosen.note
-        else:
-            index, value, note = 0, None, ""
-        keep_all = index is None
-        # The largest lambda is the one that keeps every bin.
-        lambda_ = float(lambdas[-1 if index is None else index])
-        belief, escalate = _solve(prior, observation, reward_table(scores, lambda_, price))
-        return PomdpRule(
-            edges=edges.tolist(),
-            escalate=escalate.tolist(),
-            keep_all=keep_all,
-            prior=prior.tolist(),
-            counts=counts.tolist(),
-            observation=observation.tolist(),
-            scores=scores.tolist(),
-            belief=belief.tolist(),
-            price=price,
-            lambda_=lambda_,
-            escalation=0.0 if index is None else float(masks[index].mean()),
-            objective=value,
-            note="; ".join(filter(None, (note, pair.uninformed))),
+        value = observation.confidence
+        return (
+            reason if value is None else f"{reason}: {pomdp_text.belief_at(rule, tier, value)}"
         )
 
 
-def label_states(outcomes: PairOutcomes) -> np.ndarray:
-    """The hidden state of each fitting question; see :class:`Pomdp`."""
-    keep, after = outcomes.keep_score, outcomes.next_score
-    low = np.ones(len(keep), dtype=np.bool_)
-    for score in (keep, after):
-        # A score that occurs, not one interpolated: repeating all records leaves it as it is.
-        tenth = np.percentile(score, 10, method="inverted_cdf")
-        low &= (score <= tenth) & (score < score.max())
-    states = np.where(low | ((keep == 0) & (after == 0)), UNSOLVABLE, SIMPLE)
-    return np.where(after > keep, COMPLEX, states)
+def _rules(problem: Problem, members: Sequence[Member], cells: Cells) -> list[Rule]:
+    edges = tuple(a.edges for a in problem.axes)
+    # neighbours share their ends, so each policy is played once
+    played = {id(s): s for m in members for s in (m.low, m.high)}
+    values = {key: np.array(replay(s.actions, cells)) for key, s in played.items()}
+    rules = []
+    for member in members:
+        low, high = values[id(member.low)], values[id(member.high)]
+        score, cost, escalation = ((1 - member.share) * low + member.share * high).tolist()
+        # of two policies the dearer is the second, whatever the reward made of it
+        swap = member.share > 0 and low[1] > high[1]
+        pair = (member.high, member.low) if swap else (member.low, member.high)
+        rules.append(
+            Rule(
+                edges, pair[0].actions, pair[1].actions,
+                1 - member.share if swap else member.share,
+                member.x, escalation, score, cost,
+            )  # fmt: skip
+        )
+    return rules
 
 
-def expected_gain(prior: FloatArray, observation: FloatArray, scores: FloatArray) -> FloatArray:
-    """E[Perf_next - Perf_tier | bin], the exact posterior mean for every bin at once."""
-    joint = prior[:, None] * observation
-    gain = scores[:, 1] - scores[:, 0]
-    weighted: FloatArray = (gain[:, None] * joint).sum(axis=0) / joint.sum(axis=0)
-    return weighted
+def _choose(
+    rules: Sequence[Rule], ends: Ends, objective: Objective, problem: Problem, cells: Cells
+) -> tuple[Rule, float | None, str]:
+    table = np.array([(r.score, r.cost, r.escalation) for r in rules])
+    chosen = select(table[:, 0], table[:, 1], table[:, 2], ends, objective)
+    if chosen.index is not None:
+        return rules[chosen.index], chosen.value, chosen.note
+    actions = _keep_all(problem)
+    score, cost, escalation = replay(actions, cells)
+    edges = tuple(a.edges for a in problem.axes)
+    rule = Rule(edges, actions, actions, 0.0, rules[0].parameter, escalation, score, cost)
+    return rule, None, chosen.note
 
 
-def escalated_bins(gain: FloatArray, lambda_: float, price: float) -> BoolArray:
-    """The exact argmax: which bins escalate at this lambda."""
-    return np.asarray(gain > lambda_ * price + TIE, dtype=np.bool_)
+def _keep_all(problem: Problem) -> Actions:
+    """Starts at the first tier and keeps every answer."""
+    actions = {}
+    for subset in subsets(problem.num_tiers):
+        shape = tuple(len(problem.axes[t]) for t in subset)
+        actions[subset] = np.full(shape, subset[-1] if subset else 0, dtype=np.uint8)
+    return actions
 
 
-def reward_table(scores: FloatArray, lambda_: float, price: float) -> FloatArray:
-    """R(state, keep) and R(state, escalate), one row a state."""
-    return np.stack([scores[:, 0] + TIE, scores[:, 1] - lambda_ * price], axis=1)
+def _largest_price(problem: Problem) -> float:
+    """Quality for cost beyond which no tier is worth more than a cheaper one."""
+    paid = problem.costs[problem.costs > 0]
+    span = float(problem.scores.max() - problem.scores.min())
+    return (span or 1.0) / float(paid.min()) if len(paid) else 1.0
 
 
-def breakpoints(gain: FloatArray, price: float) -> FloatArray:
-    """One lambda >= 0 inside each interval on which the policy is the same, ascending.
-
-    A bin changes from escalate to keep at lambda = gain / price, so there are at most bins + 1
-    policies, each contained in the one before. Midpoints keep rounding out of the choice; gains
-    that only rounding tells apart turn together.
-    """
-    worth = np.unique(gain[gain > TIE])
-    if not len(worth) or price <= 0:
-        return np.zeros(1)
-    apart = np.diff(worth) > 4 * TIE
-    middles = ((worth[:-1] + worth[1:]) / 2)[apart]
-    return np.concatenate([[0.0], middles, [2 * worth[-1]]]) / price
-
-
-def _mean_scores(pair: Pair, states: np.ndarray, used: BoolArray) -> FloatArray:
-    """E[Perf_tier | s] and E[Perf_next | s]; a state without a question takes the overall means."""
-    table = np.stack([pair.outcomes.keep_score, pair.outcomes.next_score], axis=1)[used]
-    known = states[used]
-    rows = [table[known == s] if (known == s).any() else table for s in range(3)]
-    return np.stack([row.mean(axis=0) for row in rows])
-
-
-def _solve(
-    prior: FloatArray, observation: FloatArray, reward: FloatArray
-) -> tuple[FloatArray, BoolArray]:
-    try:
-        from automix_eval.meta_verifiers.pomdp_model import solve
-    except ModuleNotFoundError as err:
+def _check_size(outcomes: Outcomes) -> None:
+    if len(outcomes) < 2:
         raise AutoMixError(
-            f"meta_verifier=pomdp is fitted with pomdp-py, and {err.name!r} is missing: "
-            "pip install pomdp-py (a policy already fitted decides without it)"
+            f"meta_verifier=pomdp is fitted on at least 2 records and got {len(outcomes)}: raise "
+            "calibration.num_docs, or load a fitted policy"
+        )
+    if outcomes.num_tiers < 2:
+        raise AutoMixError(
+            "meta_verifier=pomdp is fitted on records of at least 2 tiers, and these have only "
+            "the first: record them with every tier asked (record=full)"
+        )
+
+
+def _parse_reward(reward: Any) -> StateReward:
+    try:
+        rows = {
+            action: tuple(_column(reward[action][part]) for part in ("fixed", "per_r"))
+            for action in ("keep", "escalate")
+        }
+        if set(reward) != set(rows) or any(len(reward[a]) != 2 for a in rows):
+            raise ValueError("other keys")
+    except (KeyError, TypeError, ValueError) as err:
+        raise AutoMixError(
+            f"meta_verifier.reward={reward!r} must be null or {{keep: {{fixed: [..], per_r: "
+            "[..]}, escalate: {fixed: [..], per_r: [..]}}, each a list of three numbers for "
+            f"Complex, Simple, Unsolvable ({err!r})"
         ) from err
-    return solve(prior, observation, reward)
+    return StateReward(keep=rows["keep"], escalate=rows["escalate"])  # type: ignore[arg-type]
+
+
+def _column(values: Any) -> tuple[float, ...]:
+    numbers = list(values)
+    if len(numbers) != len(COLUMNS) or not all(_is_number(v, -math.inf) for v in numbers):
+        raise ValueError(f"{numbers} is no list of three numbers")
+    named = dict(zip(COLUMNS, numbers, strict=True))
+    return tuple(float(named[s]) for s in (SIMPLE, COMPLEX, UNSOLVABLE))
 
 
 def _is_number(value: Any, above: float) -> bool:

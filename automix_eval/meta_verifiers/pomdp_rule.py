@@ -1,123 +1,248 @@
-"""What the POMDP meta-verifier learns for one tier: a lookup policy and what explains it."""
+"""The learned policy of the POMDP: lookup tables from what was seen to the next tier."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import base64
+import binascii
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.selection import FloatArray
+from automix_eval.meta_verifiers.density import Axis
+from automix_eval.meta_verifiers.pomdp_solve import Actions, subsets
+from automix_eval.outcomes import BoolArray, FloatArray, IntArray, Seen
+from automix_eval.types import AutoMixError
 
-STATES = ("Simple", "Complex", "Unsolvable")
 
-
-@dataclass(frozen=True, slots=True)
-class PomdpRule:
-    """All that is needed to decide and to explain, as JSON values.
+@dataclass(frozen=True, slots=True, eq=False)
+class Rule:
+    """A policy that decides, or a mixture of two.
 
     Attributes:
-        edges: Edges of the bins of the confidence.
-        escalate: The policy: whether each bin is escalated.
-        keep_all: Every answer is kept, undefined confidences included.
-        prior: P(state), in the order of :data:`STATES`.
-        counts: Fitting questions of each state.
-        observation: P(bin | state), one row a state.
-        scores: Mean score of the tier and of the next one, one row a state.
-        belief: P(state | bin), one row a bin.
-        price: Mean cost of the next tier's answer.
-        lambda_: Quality a unit of cost must buy.
-        escalation: Share of the fitting questions the policy escalates.
-        objective: The objective's value on the fitting data, None where it is undefined or
-            ``lambda_`` was given.
+        edges: Edges of the bins of every tier but the last; see :class:`Axis`.
+        low: Next tier for every set of tiers asked and symbols seen.
+        high: The same, for a share of the questions; ``low`` itself without a mixture.
+        share: Share of questions that follow ``high``, drawn by the identity of each.
+        parameter: Lambda (or the parameter of the reward table).
+        escalation: Share of the fitting questions answered by a tier above the first.
+        score: Mean score on the fitting questions.
+        cost: Mean cost on the fitting questions.
+        objective: The objective's value there; None where it is undefined or was not asked for.
         note: What the reader must know about the fit, else empty.
+        summary: What explains the policy, one entry for every tier but the last.
     """
 
-    edges: list[float]
-    escalate: list[bool]
-    keep_all: bool
-    prior: list[float]
-    counts: list[int]
-    observation: list[list[float]]
-    scores: list[list[float]]
-    belief: list[list[float]]
-    price: float
-    lambda_: float
+    edges: tuple[FloatArray, ...]
+    low: Actions
+    high: Actions
+    share: float
+    parameter: float
     escalation: float
-    objective: float | None
-    note: str
+    score: float
+    cost: float
+    objective: float | None = None
+    note: str = ""
+    summary: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
+
+    @property
+    def num_tiers(self) -> int:
+        """N."""
+        return len(self.edges) + 1
+
+    def next_tier(self, seen: Seen, confidences: FloatArray) -> IntArray:
+        """(n,) the next tier of each question; equal to the tier reached to keep.
+
+        Args:
+            seen: What is known of the questions.
+            confidences: (n, tier + 1) those of ``seen``, with what stands in for undefined ones.
+        """
+        tier = seen.tier
+        if tier == self.num_tiers - 1:
+            return np.full(len(seen), tier, dtype=np.intp)
+        axes = [Axis(e, np.empty(len(e) + 2), np.empty(len(e) + 2)) for e in self.edges]
+        shown = [axes[t].symbols(confidences[:, t]) for t in range(tier + 1)]
+        known = ~np.isnan(confidences[:, :tier])
+        to = _act(self.low, shown, known, tier, len(seen))
+        if self.high is self.low:
+            return to
+        other = _act(self.high, shown, known, tier, len(seen))
+        differ = np.flatnonzero(to != other)
+        if len(differ):
+            if seen.ids is None:
+                raise AutoMixError(
+                    "this policy is a mixture and draws its share by the identity of a question, "
+                    "which is not given here (see meta_verifier.mixtures)"
+                )
+            drawn = coins([seen.ids[i] for i in differ.tolist()]) < self.share
+            to[differ] = np.where(drawn, other[differ], to[differ])
+        return to
 
 
-def to_json(rule: PomdpRule) -> dict[str, Any]:
+def coins(ids: Sequence[str]) -> FloatArray:
+    """A number in [0, 1) for each identity, the same on every machine."""
+    drawn = [zlib.crc32(i.encode("utf-8", "surrogatepass")) for i in ids]
+    mixed = (np.array(drawn, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
+    return mixed.astype(np.float64) / 2**32
+
+
+def _act(
+    actions: Actions, shown: Sequence[IntArray], known: BoolArray, tier: int, number: int
+) -> IntArray:
+    if tier < 0:
+        return np.full(number, int(actions[()]), dtype=np.intp)
+    if known.shape[1] and not known.all():
+        known = known | _undefined_on_the_way(actions, shown, known, tier)
+    # one lookup for every set of tiers asked
+    patterns = known @ (1 << np.arange(tier)) if tier else np.zeros(number, dtype=np.intp)
+    to = np.empty(number, dtype=np.intp)
+    for pattern in [0] if not tier else np.unique(patterns).tolist():
+        asked = tuple(t for t in range(tier) if pattern >> t & 1) + (tier,)
+        here = slice(None) if not tier else patterns == pattern
+        to[here] = actions[asked][tuple(shown[t][here] for t in asked)]
+    return to
+
+
+def _undefined_on_the_way(
+    actions: Actions, shown: Sequence[IntArray], known: BoolArray, tier: int
+) -> BoolArray:
+    """Which unknown confidences are those of a tier that was asked, and not of one skipped.
+
+    The policy says so itself: it is walked from the start, as far as it leads to ``tier``.
+    """
+    asked = np.zeros_like(known)
+    rows = np.flatnonzero(~known.all(axis=1))
+    at = np.full(len(known), int(actions[()]))
+    for t in range(tier):
+        here = rows[at[rows] == t]
+        if len(here):
+            asked[here, t] = True
+            at[here] = _act_known(actions, shown, asked[here, :t], here, t)
+    asked[at != tier] = False
+    return asked
+
+
+def _act_known(
+    actions: Actions, shown: Sequence[IntArray], asked: BoolArray, rows: IntArray, tier: int
+) -> IntArray:
+    to = np.empty(len(rows), dtype=np.intp)
+    patterns = asked @ (1 << np.arange(tier))
+    for pattern in np.unique(patterns).tolist():
+        subset = tuple(t for t in range(tier) if pattern >> t & 1) + (tier,)
+        here = patterns == pattern
+        to[here] = actions[subset][tuple(shown[t][rows[here]] for t in subset)]
+    return to
+
+
+# --------------------------------------------------------------------------- JSON
+
+
+def to_json(rule: Rule) -> dict[str, Any]:
     """The rule as JSON values; :func:`from_json` is its inverse."""
-    return asdict(rule)
+    return {
+        "edges": [e.tolist() for e in rule.edges],
+        "low": _pack(rule.low),
+        "high": None if rule.high is rule.low else _pack(rule.high),
+        **{name: getattr(rule, name) for name in _NUMBERS},
+        "objective": rule.objective,
+        "note": rule.note,
+        "summary": [dict(s) for s in rule.summary],
+    }
 
 
-def from_json(row: Mapping[str, Any]) -> PomdpRule:
+def from_json(row: Mapping[str, Any]) -> Rule:
     """Rebuild a rule, checking every field.
 
     Raises:
-        TypeError: A field is missing, unknown or of the wrong type.
-        ValueError: A field has the wrong shape or is no distribution.
+        KeyError, TypeError, ValueError: A field is missing, unknown, of the wrong type or shape.
     """
-    rule = PomdpRule(**row)
-    bins = len(rule.escalate)
-    if not bins or not all(isinstance(x, bool) for x in [*rule.escalate, rule.keep_all]):
-        raise TypeError("escalate and keep_all must be booleans, one a bin")
-    edges = _numbers("edges", rule.edges, (bins + 1,))
-    if edges[0] != 0 or edges[-1] != 1 or (np.diff(edges) <= 0).any():
-        raise ValueError("edges must ascend from 0 to 1")
-    for name, shape in (("prior", (3,)), ("observation", (3, bins)), ("belief", (bins, 3))):
-        table = _numbers(name, getattr(rule, name), shape)
-        if (table < 0).any() or not np.allclose(table.sum(axis=-1), 1.0, atol=1e-9):
-            raise ValueError(f"{name} must hold probabilities that sum to 1")
-    _numbers("counts", rule.counts, (3,))
-    _numbers("scores", rule.scores, (3, 2))
-    for name in ("price", "lambda_", "escalation"):
-        _numbers(name, getattr(rule, name), ())
-    if rule.objective is not None:
-        _numbers("objective", rule.objective, ())
-    if not isinstance(rule.note, str):
-        raise TypeError(f"note is {rule.note!r}, expected a text")
-    return rule
+    names = {"edges", "low", "high", *_NUMBERS, "objective", "note", "summary"}
+    if set(row) != names:
+        raise ValueError(f"expected {sorted(names)}, got {sorted(row)}")
+    if not isinstance(row["edges"], list) or not row["edges"]:
+        raise ValueError("edges must be a list of lists, one for every tier but the last")
+    edges = tuple(_edges(e) for e in row["edges"])
+    values = [row[name] for name in _NUMBERS]
+    values += [] if row["objective"] is None else [row["objective"]]
+    if not all(_is_number(v) for v in values):
+        raise TypeError(f"{', '.join(_NUMBERS)} and objective must be finite numbers")
+    if not isinstance(row["note"], str):
+        raise TypeError(f"note is {row['note']!r}, expected a text")
+    if not 0 <= row["share"] < 1 or not 0 <= row["escalation"] <= 1:
+        raise ValueError("share and escalation must lie in [0, 1]")
+    low = _unpack(row["low"], edges)
+    high = low if row["high"] is None else _unpack(row["high"], edges)
+    summary = row["summary"]
+    if not isinstance(summary, list) or len(summary) != len(edges):
+        raise ValueError("summary must have an entry for every tier but the last")
+    numbers = {name: float(row[name]) for name in _NUMBERS}
+    return Rule(
+        edges, low, high, objective=row["objective"], note=row["note"],
+        summary=tuple(_summary(s) for s in summary), **numbers,
+    )  # fmt: skip
 
 
-def describe(rule: PomdpRule, tier: int) -> str:
-    """The rule as a table to read."""
-    objective = "undefined" if rule.objective is None else f"{rule.objective:+.4f}"
-    lines = [
-        f"tier {tier} -> {tier + 1}: lambda {rule.lambda_:.6g} per unit of cost, escalation costs "
-        f"{rule.price:.6g}",
-        f"on the fitting data: escalates {rule.escalation:.1%}, objective {objective}",
-    ]
-    if rule.note:
-        lines.append(f"note: {rule.note}")
-    lines.append("")
-    lines.append(f"{'state':<12}{'questions':>10}{'prior':>8}{'keep':>8}{'next':>8}{'gain':>8}")
-    for name, count, share, (keep, after) in zip(
-        STATES, rule.counts, rule.prior, rule.scores, strict=True
-    ):
-        lines.append(
-            f"{name:<12}{count:>10}{share:>8.3f}{keep:>8.3f}{after:>8.3f}{after - keep:>+8.3f}"
-        )
-    head = "".join(f"{name:>12}" for name in STATES)
-    lines += ["", f"{'':<18}{'P(bin | state)':>36}{'P(state | bin)':>36}"]
-    lines.append(f"{'confidence':<18}{head}{head}  action")
-    for index, escalate in enumerate(rule.escalate):
-        low, high = rule.edges[index : index + 2]
-        seen = "".join(f"{row[index]:>12.4f}" for row in rule.observation)
-        believed = "".join(f"{p:>12.4f}" for p in rule.belief[index])
-        close = "]" if index == len(rule.escalate) - 1 else ")"
-        action = "escalate" if escalate and not rule.keep_all else "keep"
-        lines.append(f"{f'[{low:.3f}, {high:.3f}{close}':<18}{seen}{believed}  {action}")
-    return "\n".join(lines)
+_NUMBERS = ("share", "parameter", "escalation", "score", "cost")
+_SUMMARY = {"counts", "prior", "bounds", "observation", "belief", "scores", "next"}
 
 
-def _numbers(name: str, value: Any, shape: tuple[int, ...]) -> FloatArray:
-    table = np.asarray(value)
-    if table.dtype.kind not in "if":
-        raise TypeError(f"{name} must hold numbers")
-    if table.shape != shape or not np.isfinite(table).all():
-        raise ValueError(f"{name} has the shape {table.shape}, expected finite numbers {shape}")
-    return table.astype(np.float64)
+def _summary(row: Any) -> Mapping[str, Any]:
+    if not isinstance(row, dict) or set(row) != _SUMMARY:
+        raise ValueError(f"an entry of summary must have the keys {sorted(_SUMMARY)}")
+    groups = len(row["next"])
+    shapes = {"counts": (3,), "prior": (3,), "bounds": (groups - 2,), "scores": (3, 2),
+              "observation": (3, groups), "belief": (groups, 3), "next": (groups,)}  # fmt: skip
+    for name, shape in shapes.items():
+        table = np.asarray(row[name])
+        if table.size and table.dtype.kind not in "if":
+            raise TypeError(f"summary.{name} must hold numbers")
+        if table.shape != shape or not np.isfinite(table).all():
+            raise ValueError(f"summary.{name} must hold finite numbers of shape {shape}")
+    return row
+
+
+def _edges(values: Any) -> FloatArray:
+    edges = np.asarray(values)
+    if edges.size and edges.dtype.kind not in "if":
+        raise TypeError("edges must hold numbers")
+    edges = edges.astype(np.float64)
+    if edges.ndim != 1 or not np.isfinite(edges).all() or (np.diff(edges) <= 0).any():
+        raise ValueError("edges must be finite and ascend")
+    return edges
+
+
+def _pack(actions: Actions) -> str:
+    order = subsets(1 + max(len(s) for s in actions))
+    flat = b"".join(actions[s].tobytes() for s in order)
+    return base64.b64encode(zlib.compress(flat, 9)).decode("ascii")
+
+
+def _unpack(text: Any, edges: Sequence[FloatArray]) -> Actions:
+    if not isinstance(text, str):
+        raise TypeError("low and high must be texts")
+    num_tiers = len(edges) + 1
+    order = subsets(num_tiers)
+    shapes = [tuple(len(edges[t]) + 2 for t in s) for s in order]
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    try:
+        packed = base64.b64decode(text, validate=True)
+        # one byte more than expected, and no more: the text may be anything
+        flat = zlib.decompressobj().decompress(packed, sum(sizes) + 1)
+    except (binascii.Error, zlib.error) as err:
+        raise ValueError(f"low or high is no table of actions ({err})") from err
+    if len(flat) != sum(sizes):
+        raise ValueError(f"{len(flat)} actions, expected {sum(sizes)} for these edges")
+    parts = np.split(np.frombuffer(flat, dtype=np.uint8), np.cumsum(sizes)[:-1])
+    actions = {s: p.reshape(shape) for s, p, shape in zip(order, parts, shapes, strict=True)}
+    for subset, table in actions.items():
+        least = subset[-1] if subset else 0
+        if (table < least).any() or (table >= num_tiers).any():
+            raise ValueError(f"an action after tiers {subset} leads out of the chain")
+    return actions
+
+
+def _is_number(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and bool(np.isfinite(value))

@@ -1,0 +1,226 @@
+"""The POMDP's numbers, estimated from outcomes.
+
+A question has a hidden, static type: the cell of confidences that all tiers but the last would
+show. With it go E[Perf_j | type] of every tier j and the shares of the three states Simple,
+Complex and Unsolvable. Tier i shows its own coordinate of the type and nothing else, so one tier's
+confidence bears on the others' correctness through the joint density, instead of being independent
+of it given the correctness (AutoMix's appendix, arXiv 2310.12963). Perf itself adds nothing to the
+belief: the reward is linear in it, and no observation tells more of it than the type does.
+
+P(type) is a Gaussian kernel density (``density.py``). E[Perf_j | type] is a logistic regression on
+the normal scores of all tiers' confidences, its slopes shrunk by a ridge, corrected by the mean
+residual of the questions nearby, which counts less the fewer they are: with 50 questions it is the
+regression, with many it is the density's own conditional mean, of whatever form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit, logit
+
+from automix_eval.meta_verifiers.density import Axis, bandwidth, density, local_sums, make_axis
+from automix_eval.meta_verifiers.pomdp_labels import STATES, label_states
+from automix_eval.outcomes import FloatArray, IntArray, Outcomes
+
+# Cells of the joint density at most: what bounds memory and time of a long chain.
+MAX_CELLS = 160_000
+# Share of a density in which the tiers' confidences are independent: every combination of symbols
+# has a positive probability, so there is a belief after it.
+INDEPENDENT_SHARE = 1e-6
+NEWTON_STEPS = 50
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cells:
+    """The fitting questions, one row for each of the m types that occur.
+
+    Attributes:
+        symbols: (m, N - 1) the symbol of each tier but the last.
+        counts: (m,) questions.
+        scores: (m, N) sum of scores.
+        costs: (m, N) sum of what asking each tier cost, its verification included.
+    """
+
+    symbols: IntArray
+    counts: FloatArray
+    scores: FloatArray
+    costs: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """The POMDP. A grid has one dimension for each tier but the last.
+
+    Attributes:
+        axes: What each tier but the last can show.
+        mass: (grid) P(type).
+        scores: (N, grid) E[Perf_j | type].
+        states: (N - 1, 3, grid) P(state of the pair (tier, last) | type), as in STATES.
+        state_counts: (N - 1, 3) fitting questions of each state.
+        state_scores: (N - 1, 3, 2) mean score of the tier and of the last one in each state.
+        costs: (N,) mean cost of asking a tier, verification included for all but the last.
+    """
+
+    axes: tuple[Axis, ...]
+    mass: FloatArray
+    scores: FloatArray
+    states: FloatArray
+    state_counts: IntArray
+    state_scores: FloatArray
+    costs: FloatArray
+
+    @property
+    def num_tiers(self) -> int:
+        """N."""
+        return len(self.costs)
+
+
+def estimate(
+    outcomes: Outcomes, num_bins: int, rule: str | float, ridge: float, neighbours: float
+) -> tuple[Problem, Cells]:
+    """Estimate the POMDP.
+
+    Args:
+        outcomes: Fitting data; undefined confidences are symbols.
+        num_bins: Most bins of a tier; a long chain has fewer, see :data:`MAX_CELLS`.
+        rule: Bandwidth rule of the density.
+        ridge: Penalty on squared slopes of the regressions, per normal score.
+        neighbours: Questions nearby at which regression and local mean weigh the same.
+    """
+    tiers = outcomes.num_tiers - 1
+    bins = max(2, min(num_bins, int(MAX_CELLS ** (1 / tiers)) - 1))
+    axes = tuple(make_axis(outcomes.confidences[:, t], bins) for t in range(tiers))
+    symbols = np.stack([a.symbols(outcomes.confidences[:, t]) for t, a in enumerate(axes)], axis=1)
+    shape = tuple(len(a) for a in axes)
+    where = np.ravel_multi_index(tuple(symbols.T), shape)
+    labels = [
+        label_states(outcomes.scores[:, t], outcomes.scores[:, tiers]) for t in range(tiers)
+    ]
+    columns = [
+        *outcomes.scores.T,
+        *(np.asarray(label == s, dtype=np.float64) for label in labels for s in range(len(STATES))),
+    ]
+    paid = outcomes.answer_costs + outcomes.verification_costs
+    paid[:, tiers] = outcomes.answer_costs[:, tiers]
+    occupied, inverse = np.unique(where, return_inverse=True)
+    counts = np.bincount(inverse).astype(np.float64)
+
+    def sums(columns: Sequence[FloatArray]) -> FloatArray:
+        return np.stack([np.bincount(inverse, weights=c) for c in columns], axis=1)
+
+    cells = Cells(
+        np.stack(np.unravel_index(occupied, shape), axis=1), counts, sums(columns[: tiers + 1]),
+        sums(list(paid.T)),
+    )  # fmt: skip
+    width = bandwidth(rule, len(outcomes), tiers)
+    grid = _Grid(axes, cells, width, ridge, neighbours)
+    tables = [grid.mean(total, float(c.min()), float(c.max())) for total, c in
+              zip(sums(columns).T, columns, strict=True)]  # fmt: skip
+    states = np.stack(tables[tiers + 1 :]).reshape((tiers, len(STATES), *shape))
+    # three regressions of their own do not quite sum to 1
+    states = (states + 1e-9) / (states + 1e-9).sum(axis=1, keepdims=True)
+    problem = Problem(
+        axes,
+        _positive(density(grid.counts, axes, width), axes, len(outcomes)),
+        np.stack(tables[: tiers + 1]),
+        states,
+        np.stack([np.bincount(label, minlength=len(STATES)) for label in labels]),
+        np.stack([_mean_scores(outcomes.scores[:, [t, tiers]], labels[t]) for t in range(tiers)]),
+        paid.mean(axis=0),
+    )
+    return problem, cells
+
+
+class _Grid:
+    """Conditional means over the grid of types."""
+
+    def __init__(
+        self, axes: tuple[Axis, ...], cells: Cells, width: float, ridge: float, neighbours: float
+    ) -> None:
+        self._axes, self._width, self._ridge, self._neighbours = axes, width, ridge, neighbours
+        self._shape = tuple(len(a) for a in axes)
+        self._at = np.ravel_multi_index(tuple(cells.symbols.T), self._shape)
+        self._cells = cells
+        self.counts = self._spread(cells.counts)
+        self._nearby = local_sums(self.counts, axes, width)
+        every = np.stack([x.ravel() for x in np.indices(self._shape)], axis=1)
+        self._features = self._describe(every)
+
+    def mean(self, total: FloatArray, low: float, high: float) -> FloatArray:
+        """E[value | type] from each occupied cell's sum of values in [low, high]."""
+        if high <= low:
+            return np.full(self._shape, low)
+        counts = self._cells.counts
+        share = ((total / counts - low) / (high - low)).clip(0.0, 1.0)
+        held = self._features[self._at]
+        slopes = ridge_logistic(held, counts, share, self._ridge)
+        fitted = expit(self._features @ slopes)
+        residual = self._spread(counts * (share - fitted[self._at]))
+        local = local_sums(residual, self._axes, self._width) / (self._nearby + self._neighbours)
+        values = (fitted.reshape(self._shape) + local).clip(0.0, 1.0)
+        return np.asarray(low + (high - low) * values)
+
+    def _spread(self, values: FloatArray) -> FloatArray:
+        flat = np.zeros(int(np.prod(self._shape)))
+        flat[self._at] = values
+        return flat.reshape(self._shape)
+
+    def _describe(self, symbols: IntArray) -> FloatArray:
+        columns = [np.ones(len(symbols))]
+        for t, axis in enumerate(self._axes):
+            columns.append(axis.centres[symbols[:, t]])
+            if axis.shares[-1] > 0:
+                columns.append((symbols[:, t] == len(axis) - 1).astype(np.float64))
+        return np.stack(columns, axis=1)
+
+
+def ridge_logistic(
+    features: FloatArray, counts: FloatArray, share: FloatArray, ridge: float
+) -> FloatArray:
+    """Weights of a logistic regression, by Newton's method; the first column is the intercept.
+
+    Maximises sum counts (share log p + (1 - share) log(1 - p)) - ridge / 2 |slopes|^2; shares in
+    [0, 1] need not be 0 or 1.
+    """
+    penalty = np.full(features.shape[1], ridge)
+    penalty[0] = 1e-9
+    weights = np.zeros(features.shape[1])
+    weights[0] = logit(np.average(share, weights=counts).clip(1e-9, 1 - 1e-9))
+
+    def loss(w: FloatArray) -> float:
+        z = features @ w
+        return float(counts @ (np.logaddexp(0.0, z) - share * z) + 0.5 * penalty @ w**2)
+
+    best = loss(weights)
+    for _ in range(NEWTON_STEPS):
+        p = expit(features @ weights)
+        gradient = features.T @ (counts * (p - share)) + penalty * weights
+        curve = (features * (counts * p * (1 - p))[:, None]).T @ features
+        step = np.linalg.solve(curve + np.diag(penalty + 1e-9), gradient)
+        scale = 1.0
+        while (value := loss(weights - scale * step)) > best and scale > 1e-4:
+            scale /= 2
+        if value >= best:
+            break
+        gained, best, weights = best - value, value, weights - scale * step
+        if gained <= 1e-12 * abs(best):
+            break
+    return weights
+
+
+def _mean_scores(scores: FloatArray, label: IntArray) -> FloatArray:
+    """Mean scores in each state; a state without a question takes the overall means."""
+    rows = [scores[label == s] if (label == s).any() else scores for s in range(len(STATES))]
+    return np.stack([row.mean(axis=0) for row in rows])
+
+
+def _positive(mass: FloatArray, axes: Sequence[Axis], num_questions: int) -> FloatArray:
+    independent = np.ones(())
+    for axis in axes:
+        # half a question has shown whatever none did
+        share = axis.shares + np.where(axis.shares > 0, 0.0, 0.5 / num_questions)
+        independent = np.multiply.outer(independent, share / share.sum())
+    return np.asarray((1 - INDEPENDENT_SHARE) * mass + INDEPENDENT_SHARE * independent)

@@ -1,0 +1,164 @@
+"""Exact solution of the POMDP by backward induction over what can have been seen.
+
+What is known of a question is the set of tiers asked and the symbol each of them showed, so the
+belief is one of finitely many, and a horizon of N steps is exact::
+
+    V(seen) = max( E[R(keep) | seen],
+                   max over j > i of  E[R(route to j) | seen] + E[V(seen and j's symbol) | seen] )
+
+with V = E[Perf_N | seen] at the last tier. All values are held times P(seen): then expectations
+over the next symbol are sums, and no belief is ever divided by its probability.
+
+Rewards are linear in one parameter x: R = fixed + x * slope. By default x is lambda, keeping earns
+Perf and routing costs lambda times the price of the tier asked, verification included.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from automix_eval.meta_verifiers.pomdp_problem import Problem
+from automix_eval.outcomes import FloatArray
+
+Subset = tuple[int, ...]
+Actions = dict[Subset, npt.NDArray[np.uint8]]
+
+# What a route must earn beyond keeping, as a share of the values at hand: ties keep the answer,
+# or go to the first tier among equals, whatever rounding says.
+TIE = 1e-11
+
+
+@dataclass(frozen=True, slots=True)
+class StateReward:
+    """R(state, action) = fixed + x * slope for the three states, in the order of STATES.
+
+    The states are those of the pair (tier reached, last tier). Any route earns ``escalate``, the
+    first tier is always asked, and the last tier's answer earns nothing more.
+    """
+
+    keep: tuple[tuple[float, float, float], tuple[float, float, float]]
+    escalate: tuple[tuple[float, float, float], tuple[float, float, float]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Solution:
+    """A policy, and what the model expects of it: a mean reward of fixed + x * slope."""
+
+    x: float
+    fixed: float
+    slope: float
+    actions: Actions
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Node:
+    """Rewards at one set of tiers asked, (2, symbols...): the fixed part and the slope."""
+
+    mass: FloatArray
+    keep: FloatArray | None
+    routes: dict[int, FloatArray]
+
+
+def subsets(num_tiers: int) -> list[Subset]:
+    """Sets of tiers before the last, in ascending order of size; the first is empty."""
+    tiers = range(num_tiers - 1)
+    return [s for size in range(num_tiers) for s in itertools.combinations(tiers, size)]
+
+
+class Solver:
+    """Solves one problem for any x.
+
+    Args:
+        problem: The POMDP.
+        reward: None for Perf - lambda * cost.
+        undefined: ``escalate`` or ``keep`` fixes the action at an undefined confidence; otherwise
+            it is an observation like any other.
+    """
+
+    def __init__(
+        self, problem: Problem, reward: StateReward | None = None, undefined: object = "observe"
+    ) -> None:
+        self.problem = problem
+        self._undefined = undefined
+        self._order = subsets(problem.num_tiers)[::-1]
+        self._scale = float(np.abs(problem.scores).max())
+        make = self._performance if reward is None else _ByState(self, reward).node
+        self._nodes = {s: make(s) for s in self._order}
+
+    def marginal(self, table: FloatArray, subset: Subset) -> FloatArray:
+        """Sum over the types that agree on what the tiers of a subset show."""
+        every = range(self.problem.num_tiers - 1)
+        return np.asarray(table.sum(axis=tuple(t for t in every if t not in subset)))
+
+    def solve(self, x: float) -> Solution:
+        """The optimal policy at x; ties keep, then go to the first tier among equals."""
+        values: dict[Subset, FloatArray] = {}
+        actions: Actions = {}
+        last = self.problem.num_tiers - 1
+        for subset in self._order:
+            node = self._nodes[subset]
+            tier = subset[-1] if subset else -1
+            shape = node.mass.shape
+            keeps = node.keep is not None
+            held = np.zeros((2, *shape)) if node.keep is None else node.keep.copy()
+            best = held[0] + x * held[1] if keeps else np.full(shape, -np.inf)
+            action = np.full(shape, tier if keeps else last, dtype=np.uint8)
+            undefined = (..., -1)
+            if keeps and self._undefined == "escalate":
+                best[undefined] = -np.inf
+            for j, route in node.routes.items():
+                after = route if j == last else route + values[(*subset, j)].sum(axis=-1)
+                worth = after[0] + x * after[1]
+                tie = TIE * (node.mass * self._scale + np.abs(after[0]) + np.abs(x * after[1]))
+                better = np.asarray(worth > best + tie)
+                if keeps and self._undefined == "keep":
+                    better[undefined] = False
+                best = np.where(better, worth, best)
+                held = np.where(better, after, held)
+                action = np.where(better, np.uint8(j), action)
+            values[subset], actions[subset] = held, action
+        return Solution(x, float(values[()][0]), float(values[()][1]), actions)
+
+    def _performance(self, subset: Subset) -> _Node:
+        problem, last = self.problem, self.problem.num_tiers - 1
+        tier = subset[-1] if subset else -1
+        mass = self.marginal(problem.mass, subset)
+        routes = {}
+        for j in range(tier + 1, last + 1):
+            earned = np.zeros_like(mass)
+            if j == last:
+                earned = self.marginal(problem.mass * problem.scores[last], subset)
+            routes[j] = np.stack([earned, -problem.costs[j] * mass])
+        keep = None
+        if subset:
+            kept = self.marginal(problem.mass * problem.scores[tier], subset)
+            keep = np.stack([kept, np.zeros_like(kept)])
+        return _Node(mass, keep, routes)
+
+
+class _ByState:
+    """Rewards that depend on the hidden state and not on Perf."""
+
+    def __init__(self, solver: Solver, reward: StateReward) -> None:
+        self._solver, self._reward = solver, reward
+
+    def node(self, subset: Subset) -> _Node:
+        problem = self._solver.problem
+        mass = self._solver.marginal(problem.mass, subset)
+        if not subset:
+            return _Node(mass, None, {0: np.zeros((2, *mass.shape))})
+        tier = subset[-1]
+        shares = [self._solver.marginal(problem.mass * s, subset) for s in problem.states[tier]]
+        escalate = _weigh(self._reward.escalate, shares)
+        ahead = range(tier + 1, problem.num_tiers)
+        return _Node(mass, _weigh(self._reward.keep, shares), dict.fromkeys(ahead, escalate))
+
+
+def _weigh(reward: Sequence[Sequence[float]], shares: Sequence[FloatArray]) -> FloatArray:
+    parts = [sum(r * s for r, s in zip(row, shares, strict=True)) for row in reward]
+    return np.stack([np.asarray(part) for part in parts])

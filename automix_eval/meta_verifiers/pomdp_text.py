@@ -1,0 +1,118 @@
+"""The POMDP's policy in words and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from automix_eval.meta_verifiers.pomdp_labels import STATES
+from automix_eval.meta_verifiers.pomdp_rule import Rule
+from automix_eval.meta_verifiers.pomdp_solve import Actions, Solver
+
+# Rows of a table at most, beside one wherever the action changes.
+GROUPS = 12
+
+
+def summarise(solver: Solver, actions: Actions) -> tuple[Mapping[str, Any], ...]:
+    """What explains a policy, for every tier but the last, as it acts where that is asked first.
+
+    Neighbouring bins with the same action are taken together; the last group is "undefined".
+
+    Returns:
+        For each tier ``counts`` (3,) fitting questions a state, ``prior`` (3,), ``bounds`` between
+        the groups of bins, ``observation`` (3, groups) P(group | state), ``belief`` (groups, 3)
+        P(state | group), ``scores`` (3, 2) mean score of the tier and of the last one in a state,
+        and ``next`` (groups,) the tier asked next.
+    """
+    return tuple(_summary(solver, actions, t) for t in range(solver.problem.num_tiers - 1))
+
+
+def describe(rule: Rule, undefined: object) -> str:
+    """The policy as text: the start, then states, observations, beliefs and actions of each tier."""
+    mixed = rule.high is not rule.low
+    starts = [int(rule.low[()])] + ([int(rule.high[()])] if mixed else [])
+    lines = [
+        f"POMDP of {rule.num_tiers} tiers, lambda {rule.parameter:.6g} per unit of cost",
+        f"on the fitting data: score {rule.score:.4f}, cost {rule.cost:.6g}, escalates "
+        f"{rule.escalation:.1%}, objective "
+        + ("undefined" if rule.objective is None else f"{rule.objective:.6g}"),
+        "starts at tier " + " or ".join(str(t) for t in dict.fromkeys(starts)),
+    ]
+    if mixed:
+        lines.append(
+            f"a mixture: {rule.share:.1%} of the questions, drawn by their identity, follow a "
+            "second, dearer policy; the tables show the first"
+        )
+    if rule.note:
+        lines.append(f"note: {rule.note}")
+    lines.append(f"undefined confidence: {undefined}")
+    tables = ["\n".join(lines)]
+    tables += [_table(s, t, rule.num_tiers) for t, s in enumerate(rule.summary)]
+    return "\n\n".join(tables)
+
+
+def belief_at(rule: Rule, tier: int, confidence: float) -> str:
+    """The belief after a confidence at a tier, where that is all that was seen."""
+    summary = rule.summary[tier]
+    group = int(np.searchsorted(summary["bounds"], confidence, side="right"))
+    return ", ".join(
+        f"{s} {p:.2f}" for s, p in zip(STATES, summary["belief"][group], strict=True)
+    )
+
+
+def _summary(solver: Solver, actions: Actions, tier: int) -> dict[str, Any]:
+    problem, axis = solver.problem, solver.problem.axes[tier]
+    mass = solver.marginal(problem.mass, (tier,))
+    joint = np.stack(
+        [solver.marginal(problem.mass * table, (tier,)) for table in problem.states[tier]]
+    )
+    action = actions[tier,]
+    bins = len(axis) - 1
+    size = np.cumsum(mass[:bins]) * GROUPS / max(mass[:bins].sum(), 1e-300)
+    block = np.minimum(np.ceil(size - 1e-9), GROUPS)
+    new = [i for i in range(1, bins) if block[i] != block[i - 1] or action[i] != action[i - 1]]
+    starts = [0, *new, bins]
+    seen = np.add.reduceat(joint, starts, axis=1)
+    return {
+        "counts": problem.state_counts[tier].tolist(),
+        "prior": (joint.sum(axis=1) / joint.sum()).tolist(),
+        "bounds": [float(axis.edges[i - 1]) for i in new],
+        "observation": (seen / seen.sum(axis=1, keepdims=True)).tolist(),
+        "belief": (seen / seen.sum(axis=0)).T.tolist(),
+        "scores": problem.state_scores[tier].tolist(),
+        "next": [int(action[i]) for i in starts],
+    }
+
+
+def _table(summary: Mapping[str, Any], tier: int, num_tiers: int) -> str:
+    last = num_tiers - 1
+    lines = [
+        f"tier {tier} (states of the pair {tier}, {last})",
+        f"{'state':<12}{'questions':>10}{'prior':>8}{f'tier {tier}':>8}{f'tier {last}':>8}"
+        f"{'gain':>8}",
+    ]
+    for name, count, share, (keep, after) in zip(
+        STATES, summary["counts"], summary["prior"], summary["scores"], strict=True
+    ):
+        lines.append(
+            f"{name:<12}{count:>10}{share:>8.3f}{keep:>8.3f}{after:>8.3f}{after - keep:>+8.3f}"
+        )
+    head = "".join(f"{name:>12}" for name in STATES)
+    lines += ["", f"{'':<24}{'P(bin | state)':>36}{'P(state | bin)':>36}"]
+    lines.append(f"{'confidence':<24}{head}{head}  action")
+    for index, to in enumerate(summary["next"]):
+        seen = "".join(f"{row[index]:>12.4f}" for row in summary["observation"])
+        believed = "".join(f"{p:>12.4f}" for p in summary["belief"][index])
+        action = "keep" if to == tier else f"ask tier {to}"
+        lines.append(f"{_label(summary, index):<24}{seen}{believed}  {action}")
+    return "\n".join(lines)
+
+
+def _label(summary: Mapping[str, Any], index: int) -> str:
+    if index == len(summary["next"]) - 1:
+        return "undefined"
+    bounds = [0.0, *summary["bounds"], 1.0]
+    close = "]" if index == len(bounds) - 2 else ")"
+    return f"[{bounds[index]:.6g}, {bounds[index + 1]:.6g}{close}"
