@@ -77,7 +77,7 @@ class Pomdp(Router):
         num_bins: int = 64,
         bandwidth: str | float = "scott",
         ridge: float = 10.0,
-        neighbours: float = 20.0,
+        neighbours: float = 50.0,
         lambda_: float | None = None,
         reward: Mapping[str, Any] | None = None,
         mixtures: bool = True,
