@@ -90,6 +90,7 @@ class Calibrated(Router):
             self.names_.append(names)
             self.auroc_.append(_auroc(rows.confidences[:, tier], target[:, tier]))
         self.meta_verifier.fit(replace(rows, confidences=held))
+        self.needs_texts = self.meta_verifier.needs_texts
         return self
 
     def choose(self, seen: Seen) -> IntArray:
@@ -162,6 +163,7 @@ class Calibrated(Router):
                 "calibrator out"
             ) from err
         self.meta_verifier.set_learned(learned["meta_verifier"])
+        self.needs_texts = self.meta_verifier.needs_texts
         self.calibrators_ = [calibrator for calibrator, _, _ in entries]
         self.names_ = [names for _, names, _ in entries]
         self.auroc_ = [area for _, _, area in entries]
@@ -179,6 +181,7 @@ class Calibrated(Router):
     def _with(self, inner: MetaVerifier) -> Calibrated:
         other = copy.copy(self)
         other.meta_verifier = inner
+        other.needs_texts = inner.needs_texts
         return other
 
     def _calibrated(self, seen: Seen) -> Seen:

@@ -87,7 +87,7 @@ def density(counts: FloatArray, axes: Sequence[Axis], width: float) -> FloatArra
     that smoothing leaves the spread as it is, and proportional fitting returns each tier's own
     shares exactly.
     """
-    smoothed = counts / counts.sum()
+    smoothed: FloatArray = counts / counts.sum()
     if len(axes) == 1:
         return smoothed
     for i, axis in enumerate(axes):
@@ -98,7 +98,7 @@ def density(counts: FloatArray, axes: Sequence[Axis], width: float) -> FloatArra
             margin = smoothed.sum(axis=others)
             ratio = np.where(margin > 0, axis.shares / np.where(margin > 0, margin, 1.0), 0.0)
             smoothed = smoothed * ratio.reshape([-1 if k == i else 1 for k in range(len(axes))])
-    return smoothed / smoothed.sum()
+    return np.asarray(smoothed / smoothed.sum())
 
 
 def local_sums(table: FloatArray, axes: Sequence[Axis], width: float) -> FloatArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,18 +10,17 @@ from typing import Any
 import numpy as np
 
 from automix_eval.meta_verifiers import pomdp_rule, pomdp_text
-from automix_eval.meta_verifiers.base import Router, check_undefined, require_fitted, stand_in
+from automix_eval.meta_verifiers.base import Router, require_fitted, stand_in
 from automix_eval.meta_verifiers.objectives import MIN_ESCALATION, Ends, Objective, select
+from automix_eval.meta_verifiers.density import Axis
 from automix_eval.meta_verifiers.pomdp_family import Member, family, replay
-from automix_eval.meta_verifiers.pomdp_labels import COMPLEX, SIMPLE, UNSOLVABLE
+from automix_eval.meta_verifiers.pomdp_options import check_options, parse_reward
 from automix_eval.meta_verifiers.pomdp_problem import Cells, Problem, estimate
-from automix_eval.meta_verifiers.pomdp_rule import Rule
-from automix_eval.meta_verifiers.pomdp_solve import Actions, Solver, StateReward, subsets
-from automix_eval.outcomes import IntArray, Outcomes, Seen
+from automix_eval.meta_verifiers.pomdp_rule import Rule, make_rule
+from automix_eval.meta_verifiers.pomdp_solve import Actions, Solution, Solver, subsets
+from automix_eval.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.types import AutoMixError, Observation
 
-# Order of the columns of a reward table in the configuration, as in AutoMix's first version.
-COLUMNS = (COMPLEX, SIMPLE, UNSOLVABLE)
 # A parameter so large that only its slope matters: prices that differ by one in 10^4 are told
 # apart.
 LARGEST = 1e4
@@ -87,21 +85,7 @@ class Pomdp(Router):
         min_escalation: float = MIN_ESCALATION,
         undefined: str | float = "observe",
     ) -> None:
-        if not isinstance(num_bins, int) or isinstance(num_bins, bool) or not 2 <= num_bins:
-            raise AutoMixError(f"meta_verifier.num_bins={num_bins!r} must be an integer >= 2")
-        if bandwidth not in ("scott", "silverman") and not _is_number(bandwidth, above=0.0):
-            raise AutoMixError(
-                f"meta_verifier.bandwidth={bandwidth!r} must be scott, silverman or a number > 0"
-            )
-        for name, value in (("ridge", ridge), ("neighbours", neighbours)):
-            if not _is_number(value, above=0.0):
-                raise AutoMixError(f"meta_verifier.{name}={value!r} must be a number > 0")
-        if lambda_ not in (None, 0) and not _is_number(lambda_, above=0.0):
-            raise AutoMixError(f"meta_verifier.lambda_={lambda_!r} must be null or a number >= 0")
-        if not isinstance(mixtures, bool):
-            raise AutoMixError(f"meta_verifier.mixtures={mixtures!r} must be true or false")
-        if undefined != "observe":
-            check_undefined(undefined)
+        check_options(num_bins, bandwidth, ridge, neighbours, lambda_, mixtures, undefined)
         self.num_bins = num_bins
         self.bandwidth = bandwidth
         self.ridge = ridge
@@ -115,14 +99,9 @@ class Pomdp(Router):
         self.min_escalation = min_escalation
         self.undefined = undefined
         self._objective = Objective(objective, budget, target, min_escalation)
-        self._reward = None if reward is None else _parse_reward(reward)
+        self._reward = None if reward is None else parse_reward(reward)
         self.rule_: Rule | None = None
         self._family: list[Rule] | None = None
-
-    @property
-    def needs_texts(self) -> bool:  # type: ignore[override]
-        """A mixture draws by the identity of a question."""
-        return self.rule_ is not None and self.rule_.high is not self.rule_.low
 
     def fit(self, outcomes: Outcomes) -> Pomdp:
         """Estimate the problem, solve it for every lambda, and choose one policy.
@@ -137,17 +116,19 @@ class Pomdp(Router):
         solver = Solver(problem, self._reward, self.undefined)
         largest = LARGEST_OF_TABLE if self._reward else LARGEST * _largest_price(problem)
         members = family(solver, largest, self.mixtures)
-        rules = _rules(problem, members, cells)
+        rules = self._rules(problem, members, cells)
         rules.sort(key=lambda rule: (rule.cost, rule.score))
         self._family = rules
         if self.lambda_ is not None:
             one = solver.solve(self.lambda_)
-            chosen, value, note = _rules(problem, [Member(one, one, 0.0)], cells)[0], None, ""
+            chosen = self._rules(problem, [Member(one, one, 0.0)], cells)[0]
+            value, note = None, ""
         else:
             chosen, value, note = _choose(rules, Ends.of(rows), self._objective, problem, cells)
+        notes = [note, *(_uninformed(axis, t) for t, axis in enumerate(problem.axes))]
         summary = pomdp_text.summarise(solver, chosen.low)
-        self.rule_ = replace(chosen, objective=value, note=note, summary=summary)
-        return self
+        note = "; ".join(filter(None, notes))
+        return self._hold(replace(chosen, objective=value, note=note, summary=summary))
 
     def choose(self, seen: Seen) -> IntArray:
         """The next tier, or the same to keep; before the first tier the one asked first."""
@@ -163,12 +144,7 @@ class Pomdp(Router):
                 "a stored policy of meta_verifier=pomdp is one of its family and does not hold "
                 "the others: fit it again to sweep over them"
             )
-        routers = []
-        for rule in rules:
-            router = copy.copy(self)
-            router.rule_ = rule
-            routers.append((rule.parameter, router))
-        return list(routers)
+        return [(rule.parameter, copy.copy(self)._hold(rule)) for rule in rules]
 
     def get_learned(self) -> dict[str, Any]:
         """The chosen policy as JSON: edges, packed lookup tables and what explains them."""
@@ -177,7 +153,7 @@ class Pomdp(Router):
     def set_learned(self, learned: Mapping[str, Any]) -> None:
         """Restore the chosen policy."""
         try:
-            self.rule_ = pomdp_rule.from_json(learned)
+            self._hold(pomdp_rule.from_json(learned))
         except (KeyError, TypeError, ValueError) as err:
             raise AutoMixError(
                 f"this is no policy of meta_verifier=pomdp ({err!r}): fit it again"
@@ -188,9 +164,36 @@ class Pomdp(Router):
         """Prior, observation model, belief after each group of bins and action, as tables."""
         return pomdp_text.describe(require_fitted(self.rule_, "pomdp"), self.undefined)
 
+    def notes(self) -> list[str]:
+        """What the reader must know about the fit."""
+        return [self.rule_.note] if self.rule_ is not None and self.rule_.note else []
+
+    def _hold(self, rule: Rule) -> Pomdp:
+        self.rule_ = rule
+        # a mixture draws by the identity of a question
+        self.needs_texts = rule.high is not rule.low
+        return self
+
     @property
     def _stand_in(self) -> str | float:
         return "" if isinstance(self.undefined, str) else self.undefined
+
+    def _rules(self, problem: Problem, members: Sequence[Member], cells: Cells) -> list[Rule]:
+        # neighbours share their ends, so each policy is played once
+        ends = {id(s): s for m in members for s in (m.low, m.high)}
+        points = {key: self._point(solution, cells) for key, solution in ends.items()}
+        edges = tuple(a.edges for a in problem.axes)
+        return [make_rule(edges, m, points[id(m.low)], points[id(m.high)]) for m in members]
+
+    def _point(self, solution: Solution, cells: Cells) -> FloatArray:
+        """Mean score, mean cost and escalated share.
+
+        The score is what the model expects: chosen among many, the best score on the fitting
+        questions themselves is mostly luck. A reward table expects no score, so there it is theirs.
+        """
+        score, cost, escalation = replay(solution.actions, cells)
+        expected = solution.fixed if self._reward is None else score
+        return np.array([expected, cost, escalation])
 
     def _rule(self, num_tiers: int) -> Rule:
         rule: Rule = require_fitted(self.rule_, "pomdp")
@@ -207,31 +210,7 @@ class Pomdp(Router):
         if rule is None or tier < 0 or tier == rule.num_tiers - 1 or not rule.summary:
             return reason
         value = observation.confidence
-        return (
-            reason if value is None else f"{reason}: {pomdp_text.belief_at(rule, tier, value)}"
-        )
-
-
-def _rules(problem: Problem, members: Sequence[Member], cells: Cells) -> list[Rule]:
-    edges = tuple(a.edges for a in problem.axes)
-    # neighbours share their ends, so each policy is played once
-    played = {id(s): s for m in members for s in (m.low, m.high)}
-    values = {key: np.array(replay(s.actions, cells)) for key, s in played.items()}
-    rules = []
-    for member in members:
-        low, high = values[id(member.low)], values[id(member.high)]
-        score, cost, escalation = ((1 - member.share) * low + member.share * high).tolist()
-        # of two policies the dearer is the second, whatever the reward made of it
-        swap = member.share > 0 and low[1] > high[1]
-        pair = (member.high, member.low) if swap else (member.low, member.high)
-        rules.append(
-            Rule(
-                edges, pair[0].actions, pair[1].actions,
-                1 - member.share if swap else member.share,
-                member.x, escalation, score, cost,
-            )  # fmt: skip
-        )
-    return rules
+        return reason if value is None else f"{reason}: {pomdp_text.belief_at(rule, tier, value)}"
 
 
 def _choose(
@@ -264,6 +243,15 @@ def _largest_price(problem: Problem) -> float:
     return (span or 1.0) / float(paid.min()) if len(paid) else 1.0
 
 
+def _uninformed(axis: Axis, tier: int) -> str:
+    if len(axis.edges):
+        return ""
+    return (
+        f"all confidences of tier {tier} are equal or undefined on the fitting data, so they do "
+        "not tell its answers apart. Look at the verifier's outcomes, or try another"
+    )
+
+
 def _check_size(outcomes: Outcomes) -> None:
     if len(outcomes) < 2:
         raise AutoMixError(
@@ -275,33 +263,3 @@ def _check_size(outcomes: Outcomes) -> None:
             "meta_verifier=pomdp is fitted on records of at least 2 tiers, and these have only "
             "the first: record them with every tier asked (record=full)"
         )
-
-
-def _parse_reward(reward: Any) -> StateReward:
-    try:
-        rows = {
-            action: tuple(_column(reward[action][part]) for part in ("fixed", "per_r"))
-            for action in ("keep", "escalate")
-        }
-        if set(reward) != set(rows) or any(len(reward[a]) != 2 for a in rows):
-            raise ValueError("other keys")
-    except (KeyError, TypeError, ValueError) as err:
-        raise AutoMixError(
-            f"meta_verifier.reward={reward!r} must be null or {{keep: {{fixed: [..], per_r: "
-            "[..]}, escalate: {fixed: [..], per_r: [..]}}, each a list of three numbers for "
-            f"Complex, Simple, Unsolvable ({err!r})"
-        ) from err
-    return StateReward(keep=rows["keep"], escalate=rows["escalate"])  # type: ignore[arg-type]
-
-
-def _column(values: Any) -> tuple[float, ...]:
-    numbers = list(values)
-    if len(numbers) != len(COLUMNS) or not all(_is_number(v, -math.inf) for v in numbers):
-        raise ValueError(f"{numbers} is no list of three numbers")
-    named = dict(zip(COLUMNS, numbers, strict=True))
-    return tuple(float(named[s]) for s in (SIMPLE, COMPLEX, UNSOLVABLE))
-
-
-def _is_number(value: Any, above: float) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and above < value < float("inf")

@@ -123,9 +123,9 @@ def _corners(solver: Solver, first: Solution, final: Solution) -> list[Solution]
     while order[-1] in after:
         order.append(after[order[-1]])
     corners = [found[0]]
-    for a, b in itertools.pairwise(order):
-        if _distance(found[a], found[b], spread) > GAIN:
-            corners.append(found[b])
+    for at in order[1:]:
+        if _distance(corners[-1], found[at], spread) > GAIN:
+            corners.append(found[at])
     return corners
 
 
@@ -138,9 +138,7 @@ def _gaps(corners: list[Solution]) -> FloatArray:
 
 
 def _distance(a: Solution, b: Solution, spread: FloatArray) -> float:
-    return float(
-        abs(a.fixed - b.fixed) / spread[0] / 2 + abs(a.slope - b.slope) / spread[1] / 2
-    )
+    return float(abs(a.fixed - b.fixed) / spread[0] / 2 + abs(a.slope - b.slope) / spread[1] / 2)
 
 
 def _tie(a: Solution, b: Solution) -> float:

@@ -96,9 +96,7 @@ def estimate(
     symbols = np.stack([a.symbols(outcomes.confidences[:, t]) for t, a in enumerate(axes)], axis=1)
     shape = tuple(len(a) for a in axes)
     where = np.ravel_multi_index(tuple(symbols.T), shape)
-    labels = [
-        label_states(outcomes.scores[:, t], outcomes.scores[:, tiers]) for t in range(tiers)
-    ]
+    labels = [label_states(outcomes.scores[:, t], outcomes.scores[:, tiers]) for t in range(tiers)]
     columns = [
         *outcomes.scores.T,
         *(np.asarray(label == s, dtype=np.float64) for label in labels for s in range(len(STATES))),
@@ -122,10 +120,14 @@ def estimate(
     states = np.stack(tables[tiers + 1 :]).reshape((tiers, len(STATES), *shape))
     # three regressions of their own do not quite sum to 1
     states = (states + 1e-9) / (states + 1e-9).sum(axis=1, keepdims=True)
+    mass = _positive(density(grid.counts, axes, width), axes, len(outcomes))
+    scores = np.stack(tables[: tiers + 1])
+    # smoothing and shrinkage leave each tier's mean score what it is on the fitting questions
+    over = (mass * scores).reshape(tiers + 1, -1).sum(axis=1) - outcomes.scores.mean(axis=0)
     problem = Problem(
         axes,
-        _positive(density(grid.counts, axes, width), axes, len(outcomes)),
-        np.stack(tables[: tiers + 1]),
+        mass,
+        scores - over.reshape((-1, *np.ones(tiers, dtype=int))),
         states,
         np.stack([np.bincount(label, minlength=len(STATES)) for label in labels]),
         np.stack([_mean_scores(outcomes.scores[:, [t, tiers]], labels[t]) for t in range(tiers)]),

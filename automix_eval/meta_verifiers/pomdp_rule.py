@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from automix_eval.meta_verifiers.density import Axis
+from automix_eval.meta_verifiers.pomdp_family import Member
 from automix_eval.meta_verifiers.pomdp_solve import Actions, subsets
 from automix_eval.outcomes import BoolArray, FloatArray, IntArray, Seen
 from automix_eval.types import AutoMixError
@@ -28,7 +29,7 @@ class Rule:
         share: Share of questions that follow ``high``, drawn by the identity of each.
         parameter: Lambda (or the parameter of the reward table).
         escalation: Share of the fitting questions answered by a tier above the first.
-        score: Mean score on the fitting questions.
+        score: Mean score expected on questions like those of the fit.
         cost: Mean cost on the fitting questions.
         objective: The objective's value there; None where it is undefined or was not asked for.
         note: What the reader must know about the fit, else empty.
@@ -81,6 +82,25 @@ class Rule:
         return to
 
 
+def make_rule(
+    edges: tuple[FloatArray, ...], member: Member, low: FloatArray, high: FloatArray
+) -> Rule:
+    """The rule of one member of a family.
+
+    Args:
+        edges: Edges of the bins.
+        member: One policy, or a mixture of two.
+        low: Score, cost and escalated share of ``member.low``.
+        high: The same of ``member.high``.
+    """
+    score, cost, escalation = ((1 - member.share) * low + member.share * high).tolist()
+    # what a reward table or an odd price makes of the order, the second policy is the dearer
+    swap = member.share > 0 and low[1] > high[1]
+    first, second = (member.high, member.low) if swap else (member.low, member.high)
+    share = 1 - member.share if swap else member.share
+    return Rule(edges, first.actions, second.actions, share, member.x, escalation, score, cost)
+
+
 def coins(ids: Sequence[str]) -> FloatArray:
     """A number in [0, 1) for each identity, the same on every machine."""
     drawn = [zlib.crc32(i.encode("utf-8", "surrogatepass")) for i in ids]
@@ -93,15 +113,19 @@ def _act(
 ) -> IntArray:
     if tier < 0:
         return np.full(number, int(actions[()]), dtype=np.intp)
-    if known.shape[1] and not known.all():
+    if not known.all():
         known = known | _undefined_on_the_way(actions, shown, known, tier)
-    # one lookup for every set of tiers asked
-    patterns = known @ (1 << np.arange(tier)) if tier else np.zeros(number, dtype=np.intp)
-    to = np.empty(number, dtype=np.intp)
-    for pattern in [0] if not tier else np.unique(patterns).tolist():
-        asked = tuple(t for t in range(tier) if pattern >> t & 1) + (tier,)
-        here = slice(None) if not tier else patterns == pattern
-        to[here] = actions[asked][tuple(shown[t][here] for t in asked)]
+    return _look_up(actions, shown, known, tier)
+
+
+def _look_up(actions: Actions, shown: Sequence[IntArray], asked: BoolArray, tier: int) -> IntArray:
+    """One lookup for every set of tiers ``asked``, (n, tier), before this one."""
+    to = np.empty(len(asked), dtype=np.intp)
+    patterns = asked @ (1 << np.arange(tier))
+    for pattern in np.unique(patterns).tolist() if tier else [0]:
+        subset = (*(t for t in range(tier) if pattern >> t & 1), tier)
+        here = patterns == pattern if tier else slice(None)
+        to[here] = actions[subset][tuple(shown[t][here] for t in subset)]
     return to
 
 
@@ -119,21 +143,9 @@ def _undefined_on_the_way(
         here = rows[at[rows] == t]
         if len(here):
             asked[here, t] = True
-            at[here] = _act_known(actions, shown, asked[here, :t], here, t)
+            at[here] = _look_up(actions, [s[here] for s in shown[: t + 1]], asked[here, :t], t)
     asked[at != tier] = False
     return asked
-
-
-def _act_known(
-    actions: Actions, shown: Sequence[IntArray], asked: BoolArray, rows: IntArray, tier: int
-) -> IntArray:
-    to = np.empty(len(rows), dtype=np.intp)
-    patterns = asked @ (1 << np.arange(tier))
-    for pattern in np.unique(patterns).tolist():
-        subset = tuple(t for t in range(tier) if pattern >> t & 1) + (tier,)
-        here = patterns == pattern
-        to[here] = actions[subset][tuple(shown[t][rows[here]] for t in subset)]
-    return to
 
 
 # --------------------------------------------------------------------------- JSON

@@ -30,7 +30,7 @@ def summarise(solver: Solver, actions: Actions) -> tuple[Mapping[str, Any], ...]
 
 
 def describe(rule: Rule, undefined: object) -> str:
-    """The policy as text: the start, then states, observations, beliefs and actions of each tier."""
+    """The policy as text: its start, then states, observations, beliefs, actions of each tier."""
     mixed = rule.high is not rule.low
     starts = [int(rule.low[()])] + ([int(rule.high[()])] if mixed else [])
     lines = [
@@ -57,9 +57,7 @@ def belief_at(rule: Rule, tier: int, confidence: float) -> str:
     """The belief after a confidence at a tier, where that is all that was seen."""
     summary = rule.summary[tier]
     group = int(np.searchsorted(summary["bounds"], confidence, side="right"))
-    return ", ".join(
-        f"{s} {p:.2f}" for s, p in zip(STATES, summary["belief"][group], strict=True)
-    )
+    return ", ".join(f"{s} {p:.2f}" for s, p in zip(STATES, summary["belief"][group], strict=True))
 
 
 def _summary(solver: Solver, actions: Actions, tier: int) -> dict[str, Any]:

@@ -1,0 +1,72 @@
+"""The hyper-parameters of the POMDP, checked."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from automix_eval.meta_verifiers.base import check_undefined
+from automix_eval.meta_verifiers.pomdp_labels import COMPLEX, SIMPLE, UNSOLVABLE
+from automix_eval.meta_verifiers.pomdp_solve import StateReward
+from automix_eval.types import AutoMixError
+
+# Order of the columns of a reward table in the configuration, as in AutoMix's first version.
+COLUMNS = (COMPLEX, SIMPLE, UNSOLVABLE)
+
+
+def check_options(
+    num_bins: Any,
+    bandwidth: Any,
+    ridge: Any,
+    neighbours: Any,
+    lambda_: Any,
+    mixtures: Any,
+    undefined: Any,
+) -> None:
+    """Raise AutoMixError unless the values are valid."""
+    if not isinstance(num_bins, int) or isinstance(num_bins, bool) or num_bins < 2:
+        raise AutoMixError(f"meta_verifier.num_bins={num_bins!r} must be an integer >= 2")
+    if bandwidth not in ("scott", "silverman") and not _is_number(bandwidth, above=0.0):
+        raise AutoMixError(
+            f"meta_verifier.bandwidth={bandwidth!r} must be scott, silverman or a number > 0"
+        )
+    for name, value in (("ridge", ridge), ("neighbours", neighbours)):
+        if not _is_number(value, above=0.0):
+            raise AutoMixError(f"meta_verifier.{name}={value!r} must be a number > 0")
+    if lambda_ not in (None, 0) and not _is_number(lambda_, above=0.0):
+        raise AutoMixError(f"meta_verifier.lambda_={lambda_!r} must be null or a number >= 0")
+    if not isinstance(mixtures, bool):
+        raise AutoMixError(f"meta_verifier.mixtures={mixtures!r} must be true or false")
+    if undefined != "observe":
+        check_undefined(undefined)
+
+
+def parse_reward(reward: Any) -> StateReward:
+    """The reward table of a configuration; AutoMixError unless it has the right form."""
+    try:
+        rows = {
+            action: tuple(_column(reward[action][part]) for part in ("fixed", "per_r"))
+            for action in ("keep", "escalate")
+        }
+        if set(reward) != set(rows) or any(len(reward[a]) != 2 for a in rows):
+            raise ValueError("other keys")
+    except (KeyError, TypeError, ValueError) as err:
+        raise AutoMixError(
+            f"meta_verifier.reward={reward!r} must be null or {{keep: {{fixed: [..], per_r: "
+            "[..]}, escalate: {fixed: [..], per_r: [..]}}, each a list of three numbers for "
+            f"Complex, Simple, Unsolvable ({err!r})"
+        ) from err
+    return StateReward(keep=rows["keep"], escalate=rows["escalate"])  # type: ignore[arg-type]
+
+
+def _column(values: Any) -> tuple[float, ...]:
+    numbers = list(values)
+    if len(numbers) != len(COLUMNS) or not all(_is_number(v, -math.inf) for v in numbers):
+        raise ValueError(f"{numbers} is no list of three numbers")
+    named = dict(zip(COLUMNS, numbers, strict=True))
+    return tuple(float(named[s]) for s in (SIMPLE, COMPLEX, UNSOLVABLE))
+
+
+def _is_number(value: Any, above: float) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and above < value < float("inf")
