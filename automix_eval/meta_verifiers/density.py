@@ -46,9 +46,15 @@ class Axis:
 
     def symbols(self, confidences: FloatArray) -> IntArray:
         """The symbol of each confidence; NaN is "undefined"."""
-        # searchsorted puts NaN behind every edge, so it needs a place of its own
-        found = np.searchsorted(self.edges, confidences, side="right")
-        return np.where(np.isnan(confidences), len(self) - 1, found)
+        return symbols(self.edges, confidences)
+
+
+def symbols(edges: FloatArray, confidences: FloatArray) -> IntArray:
+    """The bin of each confidence; NaN is "undefined", the symbol after the last bin."""
+    # searchsorted takes NaN for the largest number
+    found = edges.searchsorted(confidences, side="right")
+    found[np.isnan(confidences)] = len(edges) + 1
+    return found
 
 
 def make_axis(confidences: FloatArray, num_bins: int) -> Axis:

@@ -11,8 +11,8 @@ import numpy as np
 
 from automix_eval.meta_verifiers import pomdp_rule, pomdp_text
 from automix_eval.meta_verifiers.base import Router, require_fitted, stand_in
-from automix_eval.meta_verifiers.objectives import MIN_ESCALATION, Ends, Objective, select
 from automix_eval.meta_verifiers.density import Axis
+from automix_eval.meta_verifiers.objectives import MIN_ESCALATION, Ends, Objective, select
 from automix_eval.meta_verifiers.pomdp_family import Member, family, replay
 from automix_eval.meta_verifiers.pomdp_options import check_options, parse_reward
 from automix_eval.meta_verifiers.pomdp_problem import Cells, Problem, estimate

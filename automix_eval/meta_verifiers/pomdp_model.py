@@ -165,7 +165,7 @@ def make_agent(problem: Problem, lambda_: float) -> Any:
     types = list(_types(problem))
     tiers = [-1, *range(problem.num_tiers - 1), DONE]
     states = [Reached(t, symbols) for t in tiers for symbols in types]
-    belief = {s: 0.0 for s in states}
+    belief = dict.fromkeys(states, 0.0)
     belief |= {Reached(-1, symbols): float(problem.mass[symbols]) for symbols in types}
     return pomdp_py.Agent(
         pomdp_py.Histogram(belief),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.density import Axis
+from automix_eval.meta_verifiers.density import symbols
 from automix_eval.meta_verifiers.pomdp_family import Member
 from automix_eval.meta_verifiers.pomdp_solve import Actions, subsets
 from automix_eval.outcomes import BoolArray, FloatArray, IntArray, Seen
@@ -23,7 +23,7 @@ class Rule:
     """A policy that decides, or a mixture of two.
 
     Attributes:
-        edges: Edges of the bins of every tier but the last; see :class:`Axis`.
+        edges: Edges of the bins of every tier but the last; see :mod:`density`.
         low: Next tier for every set of tiers asked and symbols seen.
         high: The same, for a share of the questions; ``low`` itself without a mixture.
         share: Share of questions that follow ``high``, drawn by the identity of each.
@@ -63,8 +63,7 @@ class Rule:
         tier = seen.tier
         if tier == self.num_tiers - 1:
             return np.full(len(seen), tier, dtype=np.intp)
-        axes = [Axis(e, np.empty(len(e) + 2), np.empty(len(e) + 2)) for e in self.edges]
-        shown = [axes[t].symbols(confidences[:, t]) for t in range(tier + 1)]
+        shown = [symbols(self.edges[t], confidences[:, t]) for t in range(tier + 1)]
         known = ~np.isnan(confidences[:, :tier])
         to = _act(self.low, shown, known, tier, len(seen))
         if self.high is self.low:
@@ -120,11 +119,13 @@ def _act(
 
 def _look_up(actions: Actions, shown: Sequence[IntArray], asked: BoolArray, tier: int) -> IntArray:
     """One lookup for every set of tiers ``asked``, (n, tier), before this one."""
+    if asked.all():
+        return actions[tuple(range(tier + 1))][tuple(shown)].astype(np.intp)
     to = np.empty(len(asked), dtype=np.intp)
     patterns = asked @ (1 << np.arange(tier))
-    for pattern in np.unique(patterns).tolist() if tier else [0]:
+    for pattern in np.unique(patterns).tolist():
         subset = (*(t for t in range(tier) if pattern >> t & 1), tier)
-        here = patterns == pattern if tier else slice(None)
+        here = patterns == pattern
         to[here] = actions[subset][tuple(shown[t][here] for t in subset)]
     return to
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,7 +57,7 @@ def describe(rule: Rule, undefined: object) -> str:
 def belief_at(rule: Rule, tier: int, confidence: float) -> str:
     """The belief after a confidence at a tier, where that is all that was seen."""
     summary = rule.summary[tier]
-    group = int(np.searchsorted(summary["bounds"], confidence, side="right"))
+    group = bisect_right(summary["bounds"], confidence)
     return ", ".join(f"{s} {p:.2f}" for s, p in zip(STATES, summary["belief"][group], strict=True))
 
 

@@ -1,0 +1,233 @@
+"""The POMDP of N tiers against the best two-tier threshold, on tables of real model chains.
+
+    AUTOMIX_DATA_DIR=FOLDER python benchmarks/bench_pomdp_chains.py [--seeds 8] [--resplits 8]
+
+``FOLDER/cascades/*.csv`` hold ``split`` (train, test) and ``<model>:correct``,
+``<model>:confidence``, ``<model>:cost_usd`` for every model, cheap to dear.
+
+Everything is fitted on train rows and measured on test rows. The threshold has the best pair of
+tiers and the best threshold for each lambda, single tiers included. Areas are those under the
+cost-quality envelope, divided by its range, which goes from the cheapest to the dearest single tier
+on the test rows. Two envelopes: ``steps``, the best score among policies of at most that cost;
+``hull``, the concave hull, as if every router could be mixed with itself at two parameters. The
+POMDP's family contains such mixtures already, the threshold's does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from automix_eval.meta_verifiers.pomdp import Pomdp
+from automix_eval.outcomes import FloatArray, Outcomes, follow
+
+FEW = 50
+RESAMPLES = 300
+
+
+def load(path: Path) -> tuple[Outcomes, np.ndarray]:
+    """A table, and which rows are for fitting."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    models = [key.removesuffix(":correct") for key in rows[0] if key.endswith(":correct")]
+
+    def table(what: str) -> FloatArray:
+        return np.array([[float(row[f"{m}:{what}"]) for m in models] for row in rows])
+
+    costs = table("cost_usd")
+    outcomes = Outcomes(
+        table("correct"), costs, table("confidence"), np.zeros_like(costs), tuple(models),
+        tuple(f"{row['split']}/{row['doc_id']}" for row in rows),
+    )  # fmt: skip
+    return outcomes, np.array([row["split"] == "train" for row in rows])
+
+
+# --------------------------------------------------------------------------- areas
+
+
+def steps(score: FloatArray, cost: FloatArray, low: float, high: float) -> float:
+    """Area under the best score among policies of at most that cost."""
+    order = np.lexsort((-score, cost))
+    best = np.maximum.accumulate(score[order])
+    at = np.append(np.clip(cost[order], low, high), high)
+    return float((best * np.diff(at)).sum() / (high - low))
+
+
+def hull(score: FloatArray, cost: FloatArray, low: float, high: float) -> float:
+    """Area under the concave hull."""
+    index = corners(score, cost)
+    x, y = cost[index], score[index]
+    at = np.unique(np.concatenate([[low, high], x[(x > low) & (x < high)]]))
+    return float(np.trapezoid(np.interp(at, x, y), at) / (high - low))
+
+
+def corners(score: FloatArray, cost: FloatArray) -> list[int]:
+    """The points that are best for some lambda >= 0, cheapest first."""
+    kept: list[int] = []
+    for i in np.lexsort((-score, cost)).tolist():
+        if kept and score[i] <= score[kept[-1]]:
+            continue
+        while len(kept) >= 2:
+            a, b = kept[-2:]
+            left = (score[b] - score[a]) * (cost[i] - cost[a])
+            if left > (score[i] - score[a]) * (cost[b] - cost[a]):
+                break
+            kept.pop()
+        kept.append(i)
+    return kept
+
+
+# --------------------------------------------------------------------------- routers
+
+
+def threshold(train: Outcomes, test: Outcomes) -> tuple[FloatArray, FloatArray]:
+    """Scores and costs (n, policies) on the test rows of the best pairs and thresholds."""
+    last = train.num_tiers - 1
+    tried: list[tuple[int, int, float]] = [(j, j, np.nan) for j in range(last + 1)]
+    for i, j in itertools.combinations(range(last + 1), 2):
+        tried += [(i, j, float(t)) for t in np.unique(train.confidences[:, i])]
+    points = np.array([[x.mean() for x in _pair(train, *rule)] for rule in tried])
+    chosen = [tried[i] for i in corners(points[:, 0], points[:, 1])]
+    found = [_pair(test, *rule) for rule in chosen]
+    return np.stack([s for s, _ in found], axis=1), np.stack([c for _, c in found], axis=1)
+
+
+def _pair(rows: Outcomes, i: int, j: int, limit: float) -> tuple[FloatArray, FloatArray]:
+    up = rows.confidences[:, i] <= limit
+    score = np.where(up, rows.scores[:, j], rows.scores[:, i])
+    return score, rows.answer_costs[:, i] + up * rows.answer_costs[:, j]
+
+
+def pomdp(train: Outcomes, test: Outcomes) -> tuple[FloatArray, FloatArray]:
+    """Scores and costs (n, policies) on the test rows of the POMDP's whole family."""
+    paths = [follow(router, test) for _, router in Pomdp().fit(train).sweep()]
+    return np.stack([p.score for p in paths], axis=1), np.stack([p.cost for p in paths], axis=1)
+
+
+def compare(train: Outcomes, test: Outcomes) -> FloatArray:
+    """(2 routers, 2 envelopes) areas; threshold first, steps first."""
+    prices = test.answer_costs.mean(axis=0)
+    ends = (float(prices.min()), float(prices.max()))
+    return np.array([_areas(router(train, test), ends) for router in (threshold, pomdp)])
+
+
+def _areas(curve: tuple[FloatArray, FloatArray], ends: tuple[float, float]) -> list[float]:
+    score, cost = (table.mean(axis=0) for table in curve)
+    return [steps(score, cost, *ends), hull(score, cost, *ends)]
+
+
+# --------------------------------------------------------------------------- tables
+
+
+def row(name: str, found: Iterable[FloatArray]) -> FloatArray:
+    """Print one line: the mean areas, and the difference with its 95 % interval."""
+    table = np.stack(list(found))
+    gain = table[:, 1] - table[:, 0]
+    cells = [f"{name:<34}{len(table):>4}"]
+    for envelope in range(2):
+        low, high = table[:, :, envelope].mean(axis=0)
+        cells.append(f"{low:>9.4f}{high:>9.4f}{gain[:, envelope].mean():>+9.4f}")
+        if len(table) > 1:
+            error = 1.96 * gain[:, envelope].std(ddof=1) / np.sqrt(len(table))
+            cells.append(f" +-{error:.4f}")
+        else:
+            cells.append(" " * 8)
+    print("".join(cells), flush=True)
+    return gain.mean(axis=0)
+
+
+def head(title: str) -> None:
+    """Print the head of a table."""
+    print(f"\n{title}\n{'':<38}{'steps':>9}{'':>26}{'hull':>9}")
+    names = f"{'thresh.':>9}{'pomdp':>9}{'gain':>9}{'':>8}"
+    print(f"{'table':<34}{'n':>4}{names}{names}")
+
+
+def pairs(path: Path, rng: np.random.Generator) -> list[float]:
+    """Print each pair of tiers: difference of areas (steps), with its bootstrap interval."""
+    outcomes, fit = load(path)
+    gains = []
+    for i, j in itertools.combinations(range(outcomes.num_tiers), 2):
+        both = outcomes.select_tiers([i, j])
+        train, test = both.take(fit), both.take(~fit)
+        low, high = test.answer_costs.mean(axis=0)
+        if high <= low or test.scores[:, 1].mean() <= test.scores[:, 0].mean():
+            continue
+        curves = [threshold(train, test), pomdp(train, test)]
+        ends = (float(low), float(high))
+        found = np.diff([_areas(curve, ends) for curve in curves], axis=0)[0]
+        drawn = []
+        for _ in range(RESAMPLES):
+            picked = rng.integers(0, len(test), len(test))
+            again = [_areas((s[picked], c[picked]), ends) for s, c in curves]
+            drawn.append(np.diff(again, axis=0)[0])
+        bounds = np.quantile(drawn, [0.025, 0.975], axis=0)
+        print(
+            f"{path.stem} {i} -> {j}".ljust(38)
+            + "".join(
+                f"{found[e]:>+9.4f} [{bounds[0, e]:+.4f}, {bounds[1, e]:+.4f}]" for e in range(2)
+            ),
+            flush=True,
+        )
+        gains.append(float(found[0]))
+    return gains
+
+
+def main() -> int:
+    """Print all tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seeds", type=int, default=8, help="draws of 50 training rows")
+    parser.add_argument("--resplits", type=int, default=8, help="splits of all rows, same sizes")
+    arguments = parser.parse_args()
+    folder = os.environ.get("AUTOMIX_DATA_DIR")
+    files = sorted(Path(folder, "cascades").glob("*.csv")) if folder else []
+    if not files:
+        print("AUTOMIX_DATA_DIR must name a folder with cascades/*.csv", file=sys.stderr)
+        return 2
+    head("the split of the tables, all training rows")
+    gains = []
+    for path in files:
+        outcomes, fit = load(path)
+        gains.append(row(path.stem, [compare(outcomes.take(fit), outcomes.take(~fit))]))
+    print(
+        f"mean gain: steps {np.mean(gains, axis=0)[0]:+.4f}, hull {np.mean(gains, axis=0)[1]:+.4f}"
+    )
+    for title, count, few in (
+        (f"{FEW} of the training rows", arguments.seeds, True),
+        ("all rows split again, sizes as given", arguments.resplits, False),
+    ):
+        head(title)
+        gains = []
+        for path in files:
+            outcomes, fit = load(path)
+            gains.append(row(path.stem, _again(outcomes, fit, count, few)))
+        mean = np.mean(gains, axis=0)
+        print(f"mean gain: steps {mean[0]:+.4f}, hull {mean[1]:+.4f}")
+    print("\nevery pair, all training rows: gain in area, 95 % bootstrap interval (steps; hull)")
+    rng = np.random.default_rng(0)
+    found = [gain for path in files for gain in pairs(path, rng)]
+    print(f"{len(found)} pairs, mean gain {np.mean(found):+.4f}, least {min(found):+.4f}")
+    return 0
+
+
+def _again(outcomes: Outcomes, fit: np.ndarray, count: int, few: bool) -> list[FloatArray]:
+    found = []
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        if few:
+            train, test = rng.permutation(np.flatnonzero(fit))[:FEW], np.flatnonzero(~fit)
+        else:
+            train, test = np.split(rng.permutation(len(fit)), [int(fit.sum())])
+        found.append(compare(outcomes.take(train), outcomes.take(test)))
+    return found
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
