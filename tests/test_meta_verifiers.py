@@ -23,9 +23,6 @@ from automix_eval.types import AutoMixError
 LEARNERS = [
     lambda: Threshold(),
     lambda: Threshold(candidates="observed"),
-    # Scott's bandwidth and the prior's pseudo-counts depend on the number of records, rightly so:
-    # the law on replicated records is about all the rest.
-    lambda: Pomdp(bandwidth=0.1, smoothing=0.0),
 ]
 EIGHTH = st.integers(0, 8).map(lambda k: k / 8)
 SCORE = st.sampled_from([0.0, 0.5, 1.0])

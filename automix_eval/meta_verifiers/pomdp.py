@@ -46,7 +46,8 @@ class Pomdp(Router):
         num_bins: Bins of a tier's confidence at most, with about equally many questions each.
         bandwidth: Of the kernel density: ``scott``, ``silverman``, or a number (standard
             deviations).
-        ridge: Penalty on the slopes of E[Perf | type].
+        ridge: Penalty on the slopes of E[Perf | type], per normal score; None: chosen by the data
+            (the most probable ones, for a tier's own confidence and for others').
         neighbours: Questions nearby at which their own mean weighs as much as the regression.
         lambda_: Quality a unit of cost must buy (with a reward table: its parameter r); None
             chooses it by ``objective``.
@@ -74,7 +75,7 @@ class Pomdp(Router):
         self,
         num_bins: int = 64,
         bandwidth: str | float = "scott",
-        ridge: float = 10.0,
+        ridge: float | None = None,
         neighbours: float = 50.0,
         lambda_: float | None = None,
         reward: Mapping[str, Any] | None = None,

@@ -31,7 +31,7 @@ def check_options(
             f"meta_verifier.bandwidth={bandwidth!r} must be scott, silverman or a number > 0"
         )
     for name, value in (("ridge", ridge), ("neighbours", neighbours)):
-        if not _is_number(value, above=0.0):
+        if not (_is_number(value, above=0.0) or (name == "ridge" and value is None)):
             raise AutoMixError(f"meta_verifier.{name}={value!r} must be a number > 0")
     if lambda_ not in (None, 0) and not _is_number(lambda_, above=0.0):
         raise AutoMixError(f"meta_verifier.lambda_={lambda_!r} must be null or a number >= 0")

@@ -19,10 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from automix_eval.meta_verifiers.density import Axis, bandwidth, density, local_sums, make_axis
 from automix_eval.meta_verifiers.pomdp_labels import STATES, label_states
+from automix_eval.meta_verifiers.pomdp_regression import OTHERS, OWN, PENALTIES, ridge_logistic
 from automix_eval.outcomes import FloatArray, IntArray, Outcomes
 
 # Cells of the joint density at most: what bounds memory and time of a long chain.
@@ -30,7 +31,6 @@ MAX_CELLS = 160_000
 # Share of a density in which the tiers' confidences are independent: every combination of symbols
 # has a positive probability, so there is a belief after it.
 INDEPENDENT_SHARE = 1e-6
-NEWTON_STEPS = 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +79,11 @@ class Problem:
 
 
 def estimate(
-    outcomes: Outcomes, num_bins: int, rule: str | float, ridge: float, neighbours: float
+    outcomes: Outcomes,
+    num_bins: int,
+    rule: str | float,
+    ridge: float | None,
+    neighbours: float,
 ) -> tuple[Problem, Cells]:
     """Estimate the POMDP.
 
@@ -87,7 +91,8 @@ def estimate(
         outcomes: Fitting data; undefined confidences are symbols.
         num_bins: Most bins of a tier; a long chain has fewer, see :data:`MAX_CELLS`.
         rule: Bandwidth rule of the density.
-        ridge: Penalty on squared slopes of the regressions, per normal score.
+        ridge: Penalty on squared slopes of the regressions, per normal score; None: chosen by
+            the data.
         neighbours: Questions nearby at which regression and local mean weigh the same.
     """
     tiers = outcomes.num_tiers - 1
@@ -114,9 +119,14 @@ def estimate(
         sums(list(paid.T)),
     )  # fmt: skip
     width = bandwidth(rule, len(outcomes), tiers)
-    grid = _Grid(axes, cells, width, ridge, neighbours)
-    tables = [grid.mean(total, float(c.min()), float(c.max())) for total, c in
-              zip(sums(columns).T, columns, strict=True)]  # fmt: skip
+    grid = _Grid(axes, cells, width, neighbours)
+    spans = [(float(c.min()), float(c.max())) for c in columns]
+    totals = sums(columns).T
+    # the tier whose own confidence a column's regression leans on
+    owners = [*range(tiers + 1), *(t for t in range(tiers) for _ in STATES)]
+    scored = list(zip(totals, spans, range(tiers + 1), strict=False))
+    penalties = grid.choose_penalties(scored) if ridge is None else (ridge, ridge)
+    tables = [grid.mean(*column, penalties) for column in zip(totals, spans, owners, strict=True)]
     states = np.stack(tables[tiers + 1 :]).reshape((tiers, len(STATES), *shape))
     # three regressions of their own do not quite sum to 1
     states = (states + 1e-9) / (states + 1e-9).sum(axis=1, keepdims=True)
@@ -140,77 +150,74 @@ class _Grid:
     """Conditional means over the grid of types."""
 
     def __init__(
-        self, axes: tuple[Axis, ...], cells: Cells, width: float, ridge: float, neighbours: float
+        self, axes: tuple[Axis, ...], cells: Cells, width: float, neighbours: float
     ) -> None:
-        self._axes, self._width, self._ridge, self._neighbours = axes, width, ridge, neighbours
+        self._axes, self._width, self._neighbours = axes, width, neighbours
         self._shape = tuple(len(a) for a in axes)
         self._at = np.ravel_multi_index(tuple(cells.symbols.T), self._shape)
-        self._cells = cells
+        self._counts = cells.counts
         self.counts = self._spread(cells.counts)
         self._nearby = local_sums(self.counts, axes, width)
         every = np.stack([x.ravel() for x in np.indices(self._shape)], axis=1)
-        self._features = self._describe(every)
+        self._features, self._tiers = self._describe(every)
 
-    def mean(self, total: FloatArray, low: float, high: float) -> FloatArray:
-        """E[value | type] from each occupied cell's sum of values in [low, high]."""
+    def choose_penalties(
+        self, columns: Sequence[tuple[FloatArray, tuple[float, float], int]]
+    ) -> tuple[float, float]:
+        """The penalties under which the scores are most probable: on own slopes, on others'."""
+        varied = [c for c in columns if c[1][1] > c[1][0]]
+        worth = {p: sum(self._fit(*c, p)[1] for c in varied) for p in PENALTIES}
+        return max(PENALTIES, key=worth.__getitem__)
+
+    def mean(
+        self,
+        total: FloatArray,
+        span: tuple[float, float],
+        owner: int,
+        penalties: tuple[float, float],
+    ) -> FloatArray:
+        """E[value | type] from each occupied cell's sum of values in a span."""
+        low, high = span
         if high <= low:
             return np.full(self._shape, low)
-        counts = self._cells.counts
-        share = ((total / counts - low) / (high - low)).clip(0.0, 1.0)
-        held = self._features[self._at]
-        slopes = ridge_logistic(held, counts, share, self._ridge)
+        slopes, _ = self._fit(total, span, owner, penalties)
         fitted = expit(self._features @ slopes)
-        residual = self._spread(counts * (share - fitted[self._at]))
+        share = self._share(total, span)
+        residual = self._spread(self._counts * (share - fitted[self._at]))
         local = local_sums(residual, self._axes, self._width) / (self._nearby + self._neighbours)
         values = (fitted.reshape(self._shape) + local).clip(0.0, 1.0)
         return np.asarray(low + (high - low) * values)
+
+    def _fit(
+        self,
+        total: FloatArray,
+        span: tuple[float, float],
+        owner: int,
+        penalties: tuple[float, float],
+    ) -> tuple[FloatArray, float]:
+        penalty = np.where(self._tiers == owner, penalties[OWN], penalties[OTHERS])
+        held = self._features[self._at]
+        return ridge_logistic(held, self._counts, self._share(total, span), penalty)
+
+    def _share(self, total: FloatArray, span: tuple[float, float]) -> FloatArray:
+        low, high = span
+        return np.asarray(((total / self._counts - low) / (high - low)).clip(0.0, 1.0))
 
     def _spread(self, values: FloatArray) -> FloatArray:
         flat = np.zeros(int(np.prod(self._shape)))
         flat[self._at] = values
         return flat.reshape(self._shape)
 
-    def _describe(self, symbols: IntArray) -> FloatArray:
-        columns = [np.ones(len(symbols))]
+    def _describe(self, symbols: IntArray) -> tuple[FloatArray, IntArray]:
+        """Features of types, intercept first, and the tier that each belongs to (-1: none)."""
+        columns, tiers = [np.ones(len(symbols))], [-1]
         for t, axis in enumerate(self._axes):
             columns.append(axis.centres[symbols[:, t]])
+            tiers.append(t)
             if axis.shares[-1] > 0:
                 columns.append((symbols[:, t] == len(axis) - 1).astype(np.float64))
-        return np.stack(columns, axis=1)
-
-
-def ridge_logistic(
-    features: FloatArray, counts: FloatArray, share: FloatArray, ridge: float
-) -> FloatArray:
-    """Weights of a logistic regression, by Newton's method; the first column is the intercept.
-
-    Maximises sum counts (share log p + (1 - share) log(1 - p)) - ridge / 2 |slopes|^2; shares in
-    [0, 1] need not be 0 or 1.
-    """
-    penalty = np.full(features.shape[1], ridge)
-    penalty[0] = 1e-9
-    weights = np.zeros(features.shape[1])
-    weights[0] = logit(np.average(share, weights=counts).clip(1e-9, 1 - 1e-9))
-
-    def loss(w: FloatArray) -> float:
-        z = features @ w
-        return float(counts @ (np.logaddexp(0.0, z) - share * z) + 0.5 * penalty @ w**2)
-
-    best = loss(weights)
-    for _ in range(NEWTON_STEPS):
-        p = expit(features @ weights)
-        gradient = features.T @ (counts * (p - share)) + penalty * weights
-        curve = (features * (counts * p * (1 - p))[:, None]).T @ features
-        step = np.linalg.solve(curve + np.diag(penalty + 1e-9), gradient)
-        scale = 1.0
-        while (value := loss(weights - scale * step)) > best and scale > 1e-4:
-            scale /= 2
-        if value >= best:
-            break
-        gained, best, weights = best - value, value, weights - scale * step
-        if gained <= 1e-12 * abs(best):
-            break
-    return weights
+                tiers.append(t)
+        return np.stack(columns, axis=1), np.array(tiers)
 
 
 def _mean_scores(scores: FloatArray, label: IntArray) -> FloatArray:
