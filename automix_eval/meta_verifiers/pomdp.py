@@ -126,7 +126,7 @@ class Pomdp(Router):
             value, note = None, ""
         else:
             chosen, value, note = _choose(rules, Ends.of(rows), self._objective, problem, cells)
-        notes = [note, *(_uninformed(axis, t) for t, axis in enumerate(problem.axes))]
+        notes = [note, *(_uninformed(a, t, len(rows)) for t, a in enumerate(problem.axes))]
         summary = pomdp_text.summarise(solver, chosen.low)
         note = "; ".join(filter(None, notes))
         return self._hold(replace(chosen, objective=value, note=note, summary=summary))
@@ -244,12 +244,15 @@ def _largest_price(problem: Problem) -> float:
     return (span or 1.0) / float(paid.min()) if len(paid) else 1.0
 
 
-def _uninformed(axis: Axis, tier: int) -> str:
+def _uninformed(axis: Axis, tier: int, number: int) -> str:
     if len(axis.edges):
         return ""
+    defined = round(number * float(1.0 - axis.shares[-1]))
+    equal = ", all the same," if defined > 1 else ""
     return (
-        f"all confidences of tier {tier} are equal or undefined on the fitting data, so they do "
-        "not tell its answers apart. Look at the verifier's outcomes, or try another"
+        f"{defined} of {number} fitting questions have a confidence{equal} at tier {tier}, so the "
+        "policy cannot tell that tier's answers apart. Look at the verifier's outcomes, or try "
+        "another"
     )
 
 
