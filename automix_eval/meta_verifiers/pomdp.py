@@ -163,7 +163,9 @@ class Pomdp(Router):
 
     def describe(self) -> str:
         """Prior, observation model, belief after each group of bins and action, as tables."""
-        return pomdp_text.describe(require_fitted(self.rule_, "pomdp"), self.undefined)
+        parameter = "lambda (quality per unit of cost)" if self._reward is None else "r"
+        rule = require_fitted(self.rule_, "pomdp")
+        return pomdp_text.describe(rule, self.undefined, parameter)
 
     def notes(self) -> list[str]:
         """What the reader must know about the fit."""

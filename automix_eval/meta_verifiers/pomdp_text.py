@@ -30,13 +30,19 @@ def summarise(solver: Solver, actions: Actions) -> tuple[Mapping[str, Any], ...]
     return tuple(_summary(solver, actions, t) for t in range(solver.problem.num_tiers - 1))
 
 
-def describe(rule: Rule, undefined: object) -> str:
-    """The policy as text: its start, then states, observations, beliefs, actions of each tier."""
+def describe(rule: Rule, undefined: object, parameter: str) -> str:
+    """The policy as text: its start, then states, observations, beliefs, actions of each tier.
+
+    Args:
+        rule: The policy.
+        undefined: What an undefined confidence is.
+        parameter: What the policy's parameter is called.
+    """
     mixed = rule.high is not rule.low
     starts = [int(rule.low[()])] + ([int(rule.high[()])] if mixed else [])
     lines = [
-        f"POMDP of {rule.num_tiers} tiers, lambda {rule.parameter:.6g} per unit of cost",
-        f"on the fitting data: score {rule.score:.4f}, cost {rule.cost:.6g}, escalates "
+        f"POMDP of {rule.num_tiers} tiers, {parameter} = {rule.parameter:.6g}",
+        f"on the fitting data: expected score {rule.score:.4f}, cost {rule.cost:.6g}, escalates "
         f"{rule.escalation:.1%}, objective "
         + ("undefined" if rule.objective is None else f"{rule.objective:.6g}"),
         "starts at tier " + " or ".join(str(t) for t in dict.fromkeys(starts)),
