@@ -35,10 +35,20 @@ _DEFAULT_MAX_GEN_TOKS = 256
 
 @dataclass(slots=True)
 class CallCounts:
-    """How many calls were made and how many came from the store, by phase, task and role."""
+    """How many calls were made and how many came from the store, by phase, task and role.
+
+    Attributes:
+        events: What the calls' results note (:class:`Generation`), by kind as well.
+    """
 
     made: Counter[tuple[Phase, str, Role]] = field(default_factory=Counter)
     stored: Counter[tuple[Phase, str, Role]] = field(default_factory=Counter)
+    events: Counter[tuple[Phase, str, Role, str]] = field(default_factory=Counter)
+
+    def events_of(self, phase: Phase, task: str, role: Role) -> dict[str, int]:
+        """Events of the calls of one kind, in the order of their names."""
+        found = {k[3]: n for k, n in self.events.items() if k[:3] == (phase, task, role)}
+        return dict(sorted(found.items()))
 
 
 class Tier:
@@ -242,6 +252,8 @@ class Tier:
         missing = [k for k in keys if k not in results]
         if missing:
             raise RuntimeError(f"{self.name}'s backend returned no result for {len(missing)} calls")
+        for result in results.values():
+            self.counts.events.update((*self._context, event) for event in result.events)
         return [(results[k], self._call(results[k])) for k in keys]
 
     def _call(self, result: Generation | Scores) -> Call:
@@ -251,6 +263,7 @@ class Tier:
             result.prompt_tokens,
             result.generated_tokens if isinstance(result, Generation) else 0,
             result.seconds,
+            result.cached_tokens,
         )
 
 
@@ -262,18 +275,18 @@ def _samples(generation: Mapping[str, Any]) -> bool:
 
 
 def _restore(value: Mapping[str, Any]) -> Any:
+    shared = {
+        "prompt_tokens": value["prompt_tokens"],
+        "seconds": value["seconds"],
+        "cached_tokens": value.get("cached_tokens"),
+        "events": tuple(value.get("events", ())),
+    }
     if "text" in value:
         return Generation(
             value["text"],
-            value["prompt_tokens"],
-            value["generated_tokens"],
-            value["seconds"],
-            tuple(value["token_logprobs"]),
-            tuple(value["token_margins"]),
+            generated_tokens=value["generated_tokens"],
+            token_logprobs=tuple(value["token_logprobs"]),
+            token_margins=tuple(value["token_margins"]),
+            **shared,
         )
-    return Scores(
-        tuple(value["logprobs"]),
-        tuple(value["greedy"]),
-        value["prompt_tokens"],
-        value["seconds"],
-    )
+    return Scores(tuple(value["logprobs"]), tuple(value["greedy"]), **shared)

@@ -194,6 +194,8 @@ def _call(row: Any) -> Call:
         prompt_tokens=None if row["prompt_tokens"] is None else _int(row, "prompt_tokens"),
         generated_tokens=None if row["generated_tokens"] is None else _int(row, "generated_tokens"),
         seconds=_number(row, "seconds"),
+        # unknown in records of before it was metered
+        cached_tokens=None if row.get("cached_tokens") is None else _int(row, "cached_tokens"),
     )
 
 

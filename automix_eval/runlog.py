@@ -161,6 +161,8 @@ class RunLog:
         }
 
     def _calls(self) -> list[dict[str, Any]]:
+        """Calls by task, phase, tier and role, with what happened besides a plain answer by kind:
+        retries, answers cut at their length, content filters, missing usage."""
         return [
             {
                 "task": task,
@@ -169,6 +171,7 @@ class RunLog:
                 "role": role,
                 "made": tier.counts.made[phase, task, role],
                 "stored": tier.counts.stored[phase, task, role],
+                "events": tier.counts.events_of(phase, task, role),
             }
             for tier in self._tiers
             for phase, task, role in sorted({*tier.counts.made, *tier.counts.stored})
@@ -211,9 +214,11 @@ def _total(parts: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]
     names = ("tier", "phase", "task", "role")
     for row in (row for part in parts for row in part):
         key = tuple(row[n] for n in names)
-        total = counts.setdefault(key, {**row, "made": 0, "stored": 0})
+        total = counts.setdefault(key, {**row, "made": 0, "stored": 0, "events": {}})
         total["made"] += row["made"]
         total["stored"] += row["stored"]
+        for kind, number in row["events"].items():
+            total["events"][kind] = total["events"].get(kind, 0) + number
     return [counts[key] for key in sorted(counts)]
 
 

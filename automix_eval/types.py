@@ -95,6 +95,7 @@ class Call:
         prompt_tokens: Tokens of the prompt, None where the backend cannot count.
         generated_tokens: Tokens generated (0 for a forward pass), None where unknown.
         seconds: Wall seconds; a batch's time is shared among its calls, so sums are exact.
+        cached_tokens: Tokens of the prompt that were read from a cache; None where unknown.
     """
 
     tier: int
@@ -102,6 +103,7 @@ class Call:
     prompt_tokens: int | None
     generated_tokens: int | None
     seconds: float | None
+    cached_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,9 @@ class Generation:
         token_logprobs: Log-probability of each generated token, stop token excluded;
             empty where not asked for or not available.
         token_margins: Probability of the best minus that of the second-best token, per token.
+        cached_tokens: Tokens of the prompt that were read from a cache; None where unknown.
+        events: What is worth counting: ``length``, ``content_filter``, ``empty``, ``no_usage``,
+            and one ``retry:<kind>`` for each attempt that failed before.
     """
 
     text: str
@@ -121,6 +126,8 @@ class Generation:
     seconds: float | None = None
     token_logprobs: tuple[float, ...] = ()
     token_margins: tuple[float, ...] = ()
+    cached_tokens: int | None = None
+    events: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +160,17 @@ class Scores:
     Attributes:
         logprobs: Natural-log probability of each continuation, in the request's order.
         greedy: Whether greedy decoding would produce each continuation.
+        cached_tokens: Tokens of the prompt that were read from a cache; None where unknown.
+        events: As of a :class:`Generation`, and one ``unseen`` for each continuation of which only
+            an upper bound is known.
     """
 
     logprobs: tuple[float, ...]
     greedy: tuple[bool, ...] = ()
     prompt_tokens: int | None = None
     seconds: float | None = None
+    cached_tokens: int | None = None
+    events: tuple[str, ...] = ()
 
 
 class Backend(Protocol):

@@ -1,17 +1,43 @@
-"""Tiers behind an OpenAI-compatible server, through the harness's own API classes."""
+"""Tiers behind a server: OpenAI-compatible ones, Anthropic, SGLang, and what LiteLLM reaches.
+
+The harness's own class of the server makes each request and holds its settings. The requests
+themselves are sent by :mod:`automix_eval.backends.transport`: the harness's loop repeats what
+cannot succeed, knows no Retry-After, and takes some failures for empty answers.
+"""
 
 from __future__ import annotations
 
+import copy
 import json
-from collections import deque
-from collections.abc import Mapping
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from automix_eval.backends import next_token, replies
+from automix_eval.backends.echo import EchoScoring
+from automix_eval.backends.faults import CONTENT_FILTER, RequestError
 from automix_eval.backends.harness_lm import HarnessBackend
-from automix_eval.types import AutoMixError, Generation
+from automix_eval.backends.jobs import Job, divide, events_of, group
+from automix_eval.backends.litellm import through_litellm
+from automix_eval.backends.transport import Reply, Transport, post
+from automix_eval.types import AutoMixError, GenerateRequest, Generation, ScoreRequest, Scores
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
+
+_DEFAULTS: Mapping[str, Any] = {"num_concurrent": 1, "max_retries": 5, "timeout": 300}
+_REMEDIES = {
+    "http_400": "the server refuses the request itself: check {tier}.model and the lengths of "
+    "prompts ({tier}.tokenizer and {tier}.max_length let them be fitted)",
+    "http_401": "check the key: {tier}.auth_token, or the variable the provider names",
+    "http_403": "check the key and what it may use",
+    "http_404": "check {tier}.base_url and {tier}.model",
+    "http_429": "lower {tier}.num_concurrent or raise {tier}.max_retries",
+    "quota": "the account has no money or quota left",
+    "timeout": "raise {tier}.timeout or lower {tier}.num_concurrent",
+    "missing_choices": "set {tier}.n=1",
+}
 
 
 class APIBackend(HarnessBackend):
@@ -20,7 +46,15 @@ class APIBackend(HarnessBackend):
     Tokens are those the server reports (``usage``). For a response to several prompts they are the
     tokenizer's, or unknown: servers differ in what they report then (llama.cpp's counts the last
     prompt alone), so one prompt a request is the default and ``num_concurrent`` the way to speed.
-    Without a tokenizer prompts are sent as they are and the window is the server's business.
+    Requests are sent in the order of their prompts, so that those with a common beginning follow
+    each other and a server with a prefix cache reads it once. Without a tokenizer prompts are sent
+    as they are and the window is the server's business.
+
+    Args:
+        n: Samples of one prompt in one request, for servers that have ``n`` and report the tokens
+            of all of them; 1 asks for each sample by its own seed.
+        top_logprobs: How many of the most probable tokens the server may be asked for; None where
+            it gives none. Lets ``verifier=margin`` and ``verifier=p_true`` read them.
     """
 
     def __init__(
@@ -30,6 +64,8 @@ class APIBackend(HarnessBackend):
         tier: str = "slm",
         chat: bool = True,
         extra: Mapping[str, Any] | None = None,
+        n: int = 1,
+        top_logprobs: int | None = None,
         **lm_args: Any,
     ) -> None:
         if lm_args.get("tokenizer"):
@@ -38,26 +74,118 @@ class APIBackend(HarnessBackend):
             # the harness would look the served model's name up on the hub
             lm_args["tokenizer_backend"] = lm_args.get("tokenizer_backend") or "none"
         super().__init__(lm, tier=tier, chat=chat, extra=extra, **lm_args)
+        self._n = _integer(f"{tier}.n", n, 1)
+        self._top = (
+            None if top_logprobs is None else _integer(f"{tier}.top_logprobs", top_logprobs, 2)
+        )
+        if self._n > 1 and str(self._args.get("batch_size", 1)) not in ("1", "auto"):
+            raise AutoMixError(f"{tier}.n and {tier}.batch_size cannot both be above 1")
 
-    def _lm_class(self) -> type[LM]:
-        found = super()._lm_class()
-        return type(f"Metered{found.__name__}", (_UsageMixin, found), {})
+    @property
+    def gives_token_probs(self) -> bool:  # type: ignore[override]
+        """Whether the server may be asked for its tokens' probabilities."""
+        return self._top is not None
 
-    def _check_scoring(self) -> None:
-        if "chat" in self.lm_name:
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """As for any model, and how its samples and probabilities are asked for."""
+        asked = {"n": self._n, "top_logprobs": self._top}
+        return {**super().identity, **{k: v for k, v in asked.items() if v not in (None, 1)}}
+
+    # ----------------------------------------------------------------- calls
+
+    def generate(
+        self,
+        requests: Sequence[GenerateRequest],
+        on_result: Callable[[int, Generation], None],
+        token_probs: bool = False,
+    ) -> None:
+        """Generate, each result with the server's own count of tokens."""
+        jobs = group(requests, self._n, int(getattr(self.lm, "_batch_size", 1)))
+        top = 2 if token_probs else None
+        payloads = [
+            self._payload(job.prompts, job.generation, job.seed, job.samples, top) for job in jobs
+        ]
+
+        def deliver(number: int, reply: Reply) -> None:
+            job = jobs[number]
+            for index, made in zip(
+                job.indices, self._generations(job, reply, token_probs), strict=True
+            ):
+                on_result(index, made)
+
+        self._exchange(payloads, deliver)
+
+    def loglikelihood(
+        self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
+    ) -> None:
+        """Score one continuation a request from the prompt's log-probabilities (``echo``)."""
+        if self._is_chat or not self._has_tokenizer():
             raise AutoMixError(
-                f"verifier=p_true needs log-probabilities of given continuations and "
-                f"{self.tier} ({self.lm_name}) gives none: use verifier=few_shot"
+                f"multiple-choice tasks need log-probabilities of given continuations, and "
+                f"{self.tier} ({self.lm_name}) "
+                + ("gives none" if self._is_chat else f"has no {self.tier}.tokenizer")
+                + f": use local_completions on a server with echo and a {self.tier}.tokenizer, "
+                "llama_cpp or hf"
             )
-        if not self._has_tokenizer():
-            raise AutoMixError(
-                f"verifier=p_true on {self.tier} ({self.lm_name}) needs {self.tier}.tokenizer=..."
-                " and a server that returns prompt log-probabilities (echo): set it, or use "
-                "verifier=few_shot"
+        try:
+            super().loglikelihood(requests, on_result)
+        except RequestError as failure:
+            raise self._given_up(failure) from failure
+
+    def score(
+        self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
+    ) -> None:
+        """Score short continuations from the most probable next tokens, without ``echo``."""
+        self._check_scoring()
+        arguments = {"max_gen_toks": 1, "temperature": 0.0}
+
+        def ask(prompts: Sequence[str], deliver: Callable[[int, next_token.Step], None]) -> None:
+            payloads = [self._payload([p], arguments, None, 1, self._top) for p in prompts]
+
+            def read(number: int, reply: Reply) -> None:
+                deliver(number, self._step(prompts[number], reply))
+
+            self._exchange(payloads, read)
+
+        next_token.score(requests, ask, on_result, slice_size=4 * self._setting("num_concurrent"))
+
+    # ----------------------------------------------------------------- making requests
+
+    def _payload(
+        self,
+        prompts: Sequence[str],
+        generation: Mapping[str, Any],
+        seed: int | None,
+        samples: int,
+        top: int | None,
+    ) -> dict[str, Any]:
+        lm: Any = self.lm
+        arguments = copy.deepcopy(dict(generation))
+        if seed is not None and "anthropic" not in self.lm_name:
+            arguments["seed"] = seed
+        if samples > 1:
+            arguments["n"] = samples
+        if top is not None:
+            arguments |= (
+                {"logprobs": True, "top_logprobs": top} if self._is_chat else {"logprobs": top}
             )
+        wires: list[Any] = [self._wire(p) for p in prompts]
+        if lm.tokenized_requests and not self._is_chat:
+            wires = [lm.tok_encode(p, add_special_tokens=lm.add_bos_token) for p in prompts]
+        payload: dict[str, Any] = lm._create_payload(
+            lm.create_message(wires),
+            generate=True,
+            gen_kwargs=arguments,
+            seed=lm._seed,
+            eos=lm.eos_string if lm._eos_string or self._has_tokenizer() else None,
+        )
+        if not payload.get("stop", True):
+            del payload["stop"]  # an empty list is refused by some servers
+        return payload
 
     def _wire(self, prompt: str) -> Any:
-        if "chat" not in self.lm_name:
+        if not self._is_chat:
             return prompt
         from lm_eval.models.api_models import JsonChatStr
 
@@ -69,39 +197,149 @@ class APIBackend(HarnessBackend):
             return JsonChatStr(prompt)
         return JsonChatStr(json.dumps([{"role": "user", "content": prompt}], ensure_ascii=False))
 
-    def _generation(self, prompt: Any, raw: str, seconds: float) -> Generation:
-        generation = super()._generation(prompt, raw, seconds)
-        usage: deque[tuple[int | None, int | None]] = getattr(self.lm, "usage", deque())
-        if not usage:
-            return generation
-        prompt_tokens, generated_tokens = usage.popleft()
-        return Generation(
-            generation.text,
-            generation.prompt_tokens if prompt_tokens is None else prompt_tokens,
-            generation.generated_tokens if generated_tokens is None else generated_tokens,
-            seconds,
+    # ----------------------------------------------------------------- reading replies
+
+    def _generations(self, job: Job, reply: Reply, token_probs: bool) -> list[Generation]:
+        number = len(job.indices)
+        if reply.body is None:
+            events = (*reply.events, CONTENT_FILTER)
+            return [Generation("", 0, 0, reply.seconds / number, events=events)] * number
+        choices = replies.choices_of(reply.body)
+        if len(choices) != number:
+            raise RequestError(
+                "missing_choices", f"{len(choices)} choices instead of {number}", retried=False
+            )
+        usages = divide(replies.usage_of(reply.body), job)
+        made = []
+        for i, (choice, usage) in enumerate(zip(choices, usages, strict=True)):
+            prompt = job.prompts[i if job.samples == 1 else 0]
+            text = self._text(choice, job)
+            tokens = replies.tokens_of(choice) if token_probs else []
+            made.append(
+                Generation(
+                    text,
+                    self.count_tokens(prompt) if usage.prompt is None else usage.prompt,
+                    self._count_generated(text) if usage.generated is None else usage.generated,
+                    reply.seconds / number,
+                    *replies.probabilities(tokens, text),
+                    cached_tokens=usage.cached,
+                    events=(reply.events if i == 0 else ()) + events_of(choice, usage),
+                )
+            )
+        return made
+
+    def _text(self, choice: Mapping[str, Any], job: Job) -> str:
+        """The text before the first stop sequence; some servers take fewer than were asked."""
+        from lm_eval.models.utils import postprocess_generated_text
+
+        think = getattr(self.lm, "think_end_token", None)
+        raw = replies.text_of(choice) or ""
+        return str(postprocess_generated_text(raw, job.until, think))
+
+    def _count_generated(self, text: str) -> int | None:
+        if not self._has_tokenizer():
+            return None
+        return self.count_tokens(text) if text else 0
+
+    def _step(self, prompt: str, reply: Reply) -> next_token.Step:
+        if reply.body is None:
+            raise RequestError(CONTENT_FILTER, "a content filter refused the prompt", retried=False)
+        (choice,) = replies.choices_of(reply.body)[:1]
+        tokens = replies.tokens_of(choice)
+        if not tokens or not tokens[0].top:
+            raise AutoMixError(
+                f"verifier=p_true: {self.tier} ({self.label}) returns no log-probabilities of the "
+                f"tokens it generates: use verifier=few_shot, or a server that returns them"
+            )
+        usage = replies.usage_of(reply.body)
+        events = reply.events + (("no_usage",) if usage.prompt is None else ())
+        counted = self.count_tokens(prompt) if usage.prompt is None else usage.prompt
+        return next_token.Step(tokens[0].top, counted, usage.cached, reply.seconds, events)
+
+    # ----------------------------------------------------------------- sending
+
+    def _exchange(self, payloads: Sequence[Any], on_reply: Callable[[int, Reply], None]) -> None:
+        try:
+            self._transport.run(payloads, on_reply)
+        except RequestError as failure:
+            raise self._given_up(failure) from failure
+
+    @cached_property
+    def _transport(self) -> Transport:
+        lm: Any = self.lm
+        tls: bool | ssl.SSLContext = bool(lm.verify_certificate)
+        if tls and lm.ca_cert_path:
+            tls = ssl.create_default_context(cafile=lm.ca_cert_path)
+        return Transport(
+            through_litellm(lm) if hasattr(lm, "_litellm") else post(lm.base_url, self._header()),
+            replies.check,
+            concurrency=self._setting("num_concurrent"),
+            max_retries=self._setting("max_retries"),
+            timeout=float(self._setting("timeout")),
+            tls=tls,
         )
 
+    def _header(self) -> Mapping[str, str]:
+        token = self._args.get("auth_token")
+        if token and "header" not in self._args:
+            return {"Authorization": f"Bearer {token}"}
+        header: Mapping[str, str] = self.lm.header
+        return header
 
-class _UsageMixin:
-    """Keeps the ``usage`` of each response, one entry a prompt, in the order of the answers."""
+    def _setting(self, key: str) -> int:
+        return _integer(f"{self.tier}.{key}", self._args.get(key, _DEFAULTS[key]), 0)
 
-    usage: deque[tuple[int | None, int | None]]
+    def _given_up(self, failure: RequestError) -> AutoMixError:
+        times = "once" if failure.attempts == 1 else f"{failure.attempts} times"
+        remedy = _REMEDIES.get(failure.kind, "mend the endpoint").format(tier=self.tier)
+        return AutoMixError(
+            f"{self.tier} ({self.label}) gave no answer, asked {times}: {failure.kind}, "
+            f"{failure}. Remedy: {remedy}. Finished calls are kept: run the same command to resume"
+        )
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.usage = deque()
-        super().__init__(*args, **kwargs)
+    # ----------------------------------------------------------------- what the server is
 
-    def parse_generations(self, outputs: Any, **kwargs: Any) -> list[str]:
-        """The harness's parser, the usage noted on the way."""
-        texts: list[str] = super().parse_generations(outputs=outputs, **kwargs)  # type: ignore[misc]
-        for output in outputs if isinstance(outputs, list) else [outputs]:
-            number = len(output.get("choices", ()))
-            usage = (output.get("usage") or {}) if number == 1 else {}
-            counts = (_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
-            self.usage.extend([counts] * number)
-        return texts
+    def load(self) -> None:
+        """Make the harness's model of the server; a missing key is found here."""
+        super().load()
+        _ = self._transport
+
+    def _lm_class(self) -> type[LM]:
+        found = super()._lm_class()
+        return type(f"Polite{found.__name__}", (EchoScoring, found), {})
+
+    def _make(self) -> LM:
+        lm: Any = super()._make()
+        lm.exchange = lambda payloads, on_reply: self._transport.run(payloads, on_reply)
+        made: LM = lm
+        return made
+
+    @cached_property
+    def _is_chat(self) -> bool:
+        from lm_eval.models.anthropic_llms import AnthropicChat
+        from lm_eval.models.openai_completions import LocalChatCompletion
+
+        return issubclass(self._lm_class(), (LocalChatCompletion, AnthropicChat))
+
+    def _check_scoring(self) -> None:
+        if self._is_chat:
+            raise AutoMixError(
+                f"verifier=p_true needs log-probabilities of given continuations and "
+                f"{self.tier} ({self.lm_name}) gives none: use verifier=few_shot"
+            )
+        if self._top is None:
+            raise AutoMixError(
+                f"verifier=p_true reads the most probable next tokens of {self.tier} "
+                f"({self.lm_name}): set {self.tier}.top_logprobs to the number its server gives "
+                "(5 on OpenAI, 20 on vLLM), or use verifier=few_shot"
+            )
 
 
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def _integer(name: str, value: Any, least: int) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = least - 1
+    if isinstance(value, bool) or number < least:
+        raise AutoMixError(f"{name}={value!r} must be an integer of at least {least}")
+    return number

@@ -1,0 +1,96 @@
+"""What can go wrong between us and a server: each fault has a kind, and may be worth a retry."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+CONTENT_FILTER = "content_filter"
+_RETRIED_STATUS = {408, 409, 425, 429}
+_FINAL_STATUS = {501, 505}
+_NO_QUOTA = ("insufficient_quota", "quota_exceeded", "billing_hard_limit", "insufficient_balance")
+_FILTERED = ("content_filter", "responsibleaipolicyviolation", "content_policy_violation")
+# a server that asks for more patience than this is better asked again by another run
+LONGEST_RETRY_AFTER = 600.0
+
+
+class RequestError(Exception):
+    """A request that brought no usable answer.
+
+    Attributes:
+        kind: For counting: ``http_429``, ``timeout``, ``connection``, ``malformed``, ...
+        retried: Whether another attempt may succeed.
+        retry_after: Seconds the server asked to wait, None if it did not.
+        attempts: How often the request was sent, once given up.
+    """
+
+    def __init__(
+        self, kind: str, text: str, *, retried: bool, retry_after: float | None = None
+    ) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.retried = retried
+        self.retry_after = retry_after
+        self.attempts = 1
+
+
+def read_json(text: str) -> Mapping[str, Any]:
+    """The JSON object of a reply.
+
+    Raises:
+        RequestError: Not JSON or no object (retried), or an error with the status of a success.
+    """
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError) as err:
+        raise RequestError("malformed", f"not JSON: {_short(text)}", retried=True) from err
+    if not isinstance(body, dict):
+        raise RequestError("malformed", f"not a JSON object: {_short(text)}", retried=True)
+    error = body.get("error")
+    if error:
+        code = error.get("code") if isinstance(error, dict) else None
+        status = int(code) if isinstance(code, (int, str)) and str(code).isdigit() else 500
+        raise classify(status, text, {})
+    return body
+
+
+def classify(status: int, text: str, headers: Mapping[str, str]) -> RequestError:
+    """What an error status means, and whether another attempt may help."""
+    lowered = text[:5000].lower()
+    if status in (400, 403, 422) and any(word in lowered for word in _FILTERED):
+        return RequestError(CONTENT_FILTER, _short(text), retried=False)
+    if status == 402 or (status in (403, 429) and any(word in lowered for word in _NO_QUOTA)):
+        return RequestError("quota", f"status {status}: {_short(text)}", retried=False)
+    after = _retry_after(headers)
+    patient = after is None or after <= LONGEST_RETRY_AFTER
+    may_help = status in _RETRIED_STATUS or (status >= 500 and status not in _FINAL_STATUS)
+    note = "" if patient else f" (it asks to wait {after:.0f} s)"
+    return RequestError(
+        f"http_{status}",
+        f"status {status}{note}: {_short(text)}",
+        retried=may_help and patient,
+        retry_after=after,
+    )
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds of a Retry-After header: a number, or a date."""
+    value = headers.get("Retry-After")
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value)) if float(value) == float(value) else None
+    except ValueError:
+        pass  # then it is a date
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 300 else text[:297] + "..."

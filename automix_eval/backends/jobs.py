@@ -1,0 +1,88 @@
+"""Which generation requests share one request to a server, in which order, and who pays."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from automix_eval.backends import replies
+from automix_eval.backends.replies import Usage
+from automix_eval.types import GenerateRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request to the server: several prompts, or several samples of one."""
+
+    indices: Sequence[int]
+    prompts: Sequence[str]
+    samples: int
+    generation: Mapping[str, Any]
+    seed: int | None
+
+    @property
+    def until(self) -> list[str]:
+        """The stop sequences."""
+        until = self.generation.get("until") or []
+        return [until] if isinstance(until, str) else list(until)
+
+
+def group(requests: Sequence[GenerateRequest], n: int, batch: int) -> list[Job]:
+    """Requests to a server, those with a common beginning next to each other.
+
+    Args:
+        requests: What to generate.
+        n: Samples of one prompt in one request; 1 keeps them apart.
+        batch: Prompts in one request; 1 keeps them apart. One of the two is 1.
+    """
+    buckets: dict[Any, list[int]] = defaultdict(list)
+    for i in sorted(range(len(requests)), key=lambda i: (requests[i].prompt, i)):
+        request = requests[i]
+        arguments = json.dumps(dict(request.generation), sort_keys=True)
+        key: Any = i
+        if n > 1 and request.seed is not None:
+            key = (request.prompt, arguments)
+        elif batch > 1:
+            key = (arguments, request.seed)
+        buckets[key].append(i)
+    size = max(n, batch)
+    jobs = []
+    for bucket in buckets.values():
+        for start in range(0, len(bucket), size):
+            indices = bucket[start : start + size]
+            first = requests[indices[0]]
+            samples = len(indices) if n > 1 else 1
+            prompts = [requests[i].prompt for i in indices[::samples]]
+            jobs.append(Job(indices, prompts, samples, first.generation, first.seed))
+    return jobs
+
+
+def divide(usage: Usage, job: Job) -> list[Usage]:
+    """The usage of each answer; sums are the server's, and a prompt of many samples counts once."""
+    number = len(job.indices)
+    if number == 1:
+        return [usage]
+    if job.samples == 1:
+        return [Usage()] * number  # nobody can divide the tokens of several prompts
+    total = usage.generated
+    shares = [
+        None if total is None else total // number + (i < total % number) for i in range(number)
+    ]
+    rest = Usage(None, None) if usage.prompt is None else Usage(0, 0)
+    return [
+        Usage((usage if i == 0 else rest).prompt, (usage if i == 0 else rest).cached, shares[i])
+        for i in range(number)
+    ]
+
+
+def events_of(choice: Mapping[str, Any], usage: Usage) -> tuple[str, ...]:
+    """What is worth counting of one answer."""
+    end = replies.end_of(choice)
+    empty = not replies.text_of(choice)
+    unknown = usage.prompt is None or usage.generated is None
+    return (
+        ((end,) if end else ()) + (("empty",) if empty else ()) + (("no_usage",) if unknown else ())
+    )

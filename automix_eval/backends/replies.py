@@ -1,0 +1,205 @@
+"""What a server's reply says: choices, how each ended, token probabilities, and usage.
+
+Four forms are read: OpenAI's completions and chat completions (llama.cpp, vLLM and others differ
+in details), Anthropic's messages, and SGLang's generate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from automix_eval.backends.faults import CONTENT_FILTER, RequestError
+
+_ENDS = {
+    "length": "length",
+    "max_tokens": "length",
+    "content_filter": CONTENT_FILTER,
+    "refusal": CONTENT_FILTER,
+    "safety": CONTENT_FILTER,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the server counts them; None where it does not say.
+
+    Attributes:
+        prompt: Tokens of the prompt, those read from a cache among them.
+        cached: Tokens of the prompt read from a cache.
+        generated: Tokens generated, over all choices.
+    """
+
+    prompt: int | None = None
+    cached: int | None = None
+    generated: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token.
+
+    Attributes:
+        text: Its text; empty where it is part of a character.
+        logprob: Its natural-log probability.
+        top: The most probable tokens at its place, text -> log-probability.
+    """
+
+    text: str
+    logprob: float
+    top: Mapping[str, float]
+
+
+def check(body: Mapping[str, Any]) -> None:
+    """Raise :class:`RequestError` unless a reply has an answer, or says why it has none."""
+    if "choices" in body:
+        choices = body["choices"]
+        if not isinstance(choices, list) or not choices:
+            raise RequestError("empty_choices", "a reply without choices", retried=True)
+        if not all(_is_choice(c) for c in choices):
+            raise RequestError(
+                "malformed", f"choices without text: {str(body)[:300]}", retried=True
+            )
+    elif not isinstance(body.get("content"), list) and not isinstance(body.get("text"), str):
+        raise RequestError("malformed", f"no answer in the reply: {str(body)[:300]}", retried=True)
+
+
+def _is_choice(choice: Any) -> bool:
+    if not isinstance(choice, dict):
+        return False
+    message = choice.get("message")
+    if isinstance(message, dict):
+        return isinstance(message.get("content", ""), (str, type(None)))
+    return isinstance(choice.get("text"), (str, type(None))) and (
+        "text" in choice or end_of(choice) == CONTENT_FILTER
+    )
+
+
+def choices_of(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The choices in the order of their prompts; one for a server without choices."""
+    if "choices" not in body:
+        return [body]
+    choices: list[Mapping[str, Any]] = body["choices"]
+    return sorted(choices, key=lambda c: _count(c.get("index")) or 0)
+
+
+def end_of(choice: Mapping[str, Any]) -> str:
+    """How an answer ended, where that is worth counting: ``length`` or ``content_filter``."""
+    meta = choice.get("meta_info")
+    reason = (
+        choice.get("finish_reason")
+        or choice.get("stop_reason")
+        or (meta.get("finish_reason") if isinstance(meta, dict) else None)
+    )
+    if isinstance(reason, dict):
+        reason = reason.get("type")
+    return _ENDS.get(str(reason).lower(), "")
+
+
+def text_of(choice: Mapping[str, Any]) -> str | None:
+    """The text of a choice as it stands in the reply; None where there is none."""
+    message = choice.get("message")
+    if isinstance(message, dict):
+        content = message.get("content")
+    elif isinstance(choice.get("content"), list):  # Anthropic's blocks
+        blocks = [b.get("text") for b in choice["content"] if isinstance(b, dict)]
+        content = "".join(b for b in blocks if isinstance(b, str)) or None
+    else:
+        content = choice.get("text")
+    return content if isinstance(content, str) else None
+
+
+def usage_of(body: Mapping[str, Any]) -> Usage:
+    """The usage of one request."""
+    meta = body.get("meta_info")
+    if isinstance(meta, dict):
+        return Usage(
+            _count(meta.get("prompt_tokens")),
+            _count(meta.get("cached_tokens")),
+            _count(meta.get("completion_tokens")),
+        )
+    usage = body.get("usage")
+    if not isinstance(usage, dict):
+        return Usage()
+    if "input_tokens" in usage:  # Anthropic counts tokens of the cache apart
+        read = _count(usage.get("cache_read_input_tokens")) or 0
+        written = _count(usage.get("cache_creation_input_tokens")) or 0
+        fresh = _count(usage["input_tokens"])
+        return Usage(
+            None if fresh is None else fresh + read + written,
+            read,
+            _count(usage.get("output_tokens")),
+        )
+    details = usage.get("prompt_tokens_details")
+    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
+    return Usage(_count(usage.get("prompt_tokens")), cached, _count(usage.get("completion_tokens")))
+
+
+def tokens_of(choice: Mapping[str, Any]) -> list[Token]:
+    """The generated tokens with their probabilities; empty where the server gives none."""
+    logprobs = choice.get("logprobs")
+    if not isinstance(logprobs, dict):
+        return []
+    content = logprobs.get("content")
+    if isinstance(content, list):
+        found = [_token(t.get("token"), t.get("logprob"), t.get("top_logprobs")) for t in content]
+    else:
+        texts, values = logprobs.get("tokens"), logprobs.get("token_logprobs")
+        tops = logprobs.get("top_logprobs")
+        if not (isinstance(texts, list) and isinstance(values, list)):
+            return []
+        tops = tops if isinstance(tops, list) else [None] * len(texts)
+        found = [_token(*t) for t in zip(texts, values, tops, strict=False)]
+    return [t for t in found if t is not None]
+
+
+def _token(text: Any, logprob: Any, top: Any) -> Token | None:
+    if not _is_logprob(logprob):
+        return None
+    if isinstance(top, dict):
+        pairs: Sequence[tuple[Any, Any]] = list(top.items())
+    elif isinstance(top, list):
+        pairs = [(t.get("token"), t.get("logprob")) for t in top if isinstance(t, dict)]
+    else:
+        pairs = []
+    best: dict[str, float] = {}
+    for name, value in pairs:
+        if isinstance(name, str) and _is_logprob(value):
+            best[name] = max(float(value), best.get(name, -math.inf))
+    return Token(text if isinstance(text, str) else "", float(logprob), best)
+
+
+def probabilities(
+    tokens: Sequence[Token], text: str
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Log-probability and margin of each token of a text, those of its stop sequence left out.
+
+    Args:
+        tokens: All tokens generated.
+        text: The text kept: they spell it, and perhaps more.
+    """
+    kept = []
+    length = 0
+    for token in tokens:
+        if length >= len(text):
+            break
+        kept.append(token)
+        length += len(token.text)
+    return tuple(t.logprob for t in kept), tuple(_margin(t) for t in kept)
+
+
+def _margin(token: Token) -> float:
+    best = sorted(token.top.values(), reverse=True)[:2]
+    if len(best) < 2:
+        return math.exp(token.logprob)
+    return math.exp(best[0]) - math.exp(best[1])
+
+
+def _is_logprob(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

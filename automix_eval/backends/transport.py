@@ -1,0 +1,292 @@
+"""Requests to a server: bounded concurrency, time-outs, and retries of what can succeed.
+
+Every failure has a kind, so that a rate limit or a broken server is counted and reported for what
+it is and never becomes an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import ssl
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from automix_eval.backends.faults import CONTENT_FILTER, RequestError, classify, read_json
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+    from tenacity import RetryCallState
+
+log = logging.getLogger(__name__)
+
+_FIRST_WAIT = 1.0
+_LONGEST_WAIT = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A server's answer.
+
+    Attributes:
+        body: The JSON object; None where a content filter refused the prompt.
+        seconds: Wall time of the successful attempt, shared with the requests in flight beside it,
+            so that the sum over requests is the time the server was busy for this run.
+        events: One ``retry:<kind>`` for each attempt that failed before.
+    """
+
+    body: Mapping[str, Any] | None
+    seconds: float
+    events: tuple[str, ...] = ()
+
+
+Send = Callable[["ClientSession", Any], Awaitable[Mapping[str, Any]]]
+Check = Callable[[Mapping[str, Any]], None]
+
+
+class Transport:
+    """Sends payloads, a bounded number at a time, in the given order.
+
+    Args:
+        send: Sends one payload within a session; raises :class:`RequestError`.
+        check: Raises :class:`RequestError` for a reply that lacks what every answer has.
+        concurrency: Most requests in flight.
+        max_retries: Attempts after the first one that failed.
+        timeout: Seconds an attempt may take in all.
+        tls: What aiohttp takes as ``ssl``: True, False, or a context.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        check: Check,
+        *,
+        concurrency: int = 1,
+        max_retries: int = 5,
+        timeout: float = 300.0,
+        tls: bool | ssl.SSLContext = True,
+    ) -> None:
+        self._send = send
+        self._check = check
+        self._concurrency = max(1, concurrency)
+        self._max_retries = max(0, max_retries)
+        self._timeout = timeout
+        self._tls = tls
+
+    def run(self, payloads: Sequence[Any], on_reply: Callable[[int, Reply], None]) -> None:
+        """Send every payload; each reply is handed over, in this thread, as soon as it exists.
+
+        The requests run in a thread of their own, so this works inside a notebook's event loop.
+
+        Raises:
+            RequestError: A request failed for good. Nothing new is sent then; requests in flight
+                are finished and handed over first.
+        """
+        inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        batch = _Batch(self, payloads, inbox.put)
+        thread = threading.Thread(target=batch.drive, name="automix-requests", daemon=True)
+        thread.start()
+        failure: BaseException | None = None
+        try:
+            while (item := inbox.get()) is not None:
+                if isinstance(item, BaseException):
+                    failure = failure or item
+                else:
+                    on_reply(*item)
+        finally:
+            batch.cancel()
+            thread.join()
+        if failure is not None:
+            raise failure
+
+
+class _Batch:
+    """One call of :meth:`Transport.run`."""
+
+    def __init__(
+        self, transport: Transport, payloads: Sequence[Any], put: Callable[[Any], None]
+    ) -> None:
+        self._t = transport
+        self._payloads = payloads
+        self._put = put
+        self._next = iter(range(len(payloads)))
+        self._stopped = threading.Event()
+        self._resume_at = 0.0
+        self._clock = _SharedClock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def drive(self) -> None:
+        """The thread's work: all requests, then a None into the inbox."""
+        try:
+            asyncio.run(self._all())
+        except asyncio.CancelledError:
+            pass  # the caller's thread cancelled us and knows why
+        except BaseException as err:  # noqa: BLE001  handed over to the caller's thread
+            self._put(err)
+        finally:
+            self._put(None)
+
+    def cancel(self) -> None:
+        """Abandon what is still in flight; without effect once everything is done."""
+        loop, task = self._loop, self._task
+        self._stopped.set()
+        if loop is not None and task is not None and not loop.is_closed():
+            try:
+                loop.call_soon_threadsafe(task.cancel)
+            except RuntimeError as err:  # closed in the meantime: there is nothing to abandon
+                log.debug("the requests' loop is closed already: %s", err)
+
+    async def _all(self) -> None:
+        from aiohttp import ClientSession, ClientTimeout, TCPConnector
+
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        workers = min(self._t._concurrency, len(self._payloads))
+        async with ClientSession(
+            connector=TCPConnector(limit=workers, ssl=self._t._tls),
+            timeout=ClientTimeout(total=self._t._timeout),
+            trust_env=True,
+        ) as session:
+            await asyncio.gather(*(self._work(session) for _ in range(workers)))
+
+    async def _work(self, session: ClientSession) -> None:
+        for index in self._next:
+            if self._stopped.is_set():
+                return
+            try:
+                reply = await self._attempts(session, self._payloads[index])
+            except RequestError as failure:
+                self._stopped.set()
+                self._put(failure)
+                return
+            self._put((index, reply))
+
+    async def _attempts(self, session: ClientSession, payload: Any) -> Reply:
+        from tenacity import (
+            AsyncRetrying,
+            retry_if_exception,
+            stop_after_attempt,
+            stop_when_event_set,
+        )
+
+        failed: list[str] = []
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda e: isinstance(e, RequestError) and e.retried),
+            stop=stop_after_attempt(self._t._max_retries + 1) | stop_when_event_set(self._stopped),
+            wait=_wait,
+            sleep=self._nap,
+            before_sleep=_announce,
+            reraise=True,
+        )
+        try:
+            async for attempt in retrying:
+                with attempt:
+                    try:
+                        body, seconds = await self._attempt(session, payload)
+                    except RequestError as failure:
+                        failed.append(f"retry:{failure.kind}")
+                        failure.attempts = len(failed)
+                        raise
+        except RequestError as failure:
+            if failure.kind != CONTENT_FILTER:
+                raise
+            return Reply(None, 0.0, tuple(failed[:-1]))
+        return Reply(body, seconds, tuple(failed))
+
+    async def _attempt(
+        self, session: ClientSession, payload: Any
+    ) -> tuple[Mapping[str, Any], float]:
+        import aiohttp
+
+        # one request's Retry-After holds back all
+        await self._nap(self._resume_at - time.monotonic())
+        if self._stopped.is_set():
+            raise RequestError("stopped", "another request failed for good", retried=False)
+        mark = self._clock.start()
+        try:
+            body = await self._t._send(session, payload)
+            self._t._check(body)
+        except RequestError as failure:
+            if failure.retry_after is not None and failure.retried:
+                self._resume_at = max(self._resume_at, time.monotonic() + failure.retry_after)
+            raise
+        except (aiohttp.ClientSSLError, aiohttp.InvalidURL) as err:
+            raise RequestError("connection", f"{type(err).__name__}: {err}", retried=False) from err
+        except (asyncio.TimeoutError, TimeoutError) as err:  # one and the same from Python 3.11 on
+            text = f"no complete answer within {self._t._timeout:g} s"
+            raise RequestError("timeout", text, retried=True) from err
+        except aiohttp.ClientPayloadError as err:
+            text = f"the connection broke in the middle of an answer ({err})"
+            raise RequestError("dropped", text, retried=True) from err
+        except (aiohttp.ClientError, OSError) as err:
+            raise RequestError("connection", f"{type(err).__name__}: {err}", retried=True) from err
+        finally:
+            seconds = self._clock.stop(mark)
+        return body, seconds
+
+    async def _nap(self, seconds: float) -> None:
+        """Sleep, but no longer than until the batch stops."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._stopped.is_set():
+            await asyncio.sleep(min(left, 0.2))
+
+
+class _SharedClock:
+    """Splits each moment evenly among the requests in flight: shares add up to the busy time."""
+
+    def __init__(self) -> None:
+        self._in_flight = 0
+        self._share = 0.0
+        self._seen = time.perf_counter()
+
+    def start(self) -> float:
+        self._advance()
+        self._in_flight += 1
+        return self._share
+
+    def stop(self, mark: float) -> float:
+        self._advance()
+        self._in_flight -= 1
+        return self._share - mark
+
+    def _advance(self) -> None:
+        now = time.perf_counter()
+        if self._in_flight:
+            self._share += (now - self._seen) / self._in_flight
+        self._seen = now
+
+
+def post(url: str, headers: Mapping[str, str]) -> Send:
+    """A sender that posts JSON to one address."""
+
+    async def send(session: ClientSession, payload: Any) -> Mapping[str, Any]:
+        async with session.post(url, json=payload, headers=dict(headers)) as response:
+            text = await response.text(errors="replace")
+            if response.status != 200:
+                raise classify(response.status, text, response.headers)
+        return read_json(text)
+
+    return send
+
+
+def _wait(state: RetryCallState) -> float:
+    from tenacity import wait_exponential, wait_random
+
+    failure = state.outcome.exception() if state.outcome else None
+    if isinstance(failure, RequestError) and failure.retry_after is not None:
+        return failure.retry_after
+    doubling = wait_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT)
+    # workers that failed together do not come back together
+    return float(doubling(state)) + float(wait_random(0, _FIRST_WAIT)(state))
+
+
+def _announce(state: RetryCallState) -> None:
+    failure = state.outcome.exception() if state.outcome else None
+    wait = state.next_action.sleep if state.next_action else 0.0
+    log.warning(
+        "attempt %d failed (%s); the next one in %.1f s", state.attempt_number, failure, wait
+    )
