@@ -19,6 +19,11 @@ NEEDED = {
     "local_completions": {"base_url": "http://127.0.0.1:9/v1/completions", "model": "m"},
     "local_chat_completions": {"base_url": "http://127.0.0.1:9/v1/chat/completions", "model": "m"},
     "harness": {"lm": "dummy"},
+    "llama_cpp": {"pretrained": "some/model.gguf"},
+    "openai": {"model": "m"},
+    "anthropic": {"model": "m"},
+    "litellm": {"model": "provider/m"},
+    "sglang": {"pretrained": "some/model"},
 }
 OPTIONS = [(group, option) for group in config.GROUPS for option in config.options(group)]
 

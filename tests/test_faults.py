@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
@@ -274,3 +277,12 @@ def test_an_interrupted_run_keeps_what_it_has(httpserver: HTTPServer, tmp_path: 
         asked.backend.generate([GenerateRequest(str(i), GREEDY) for i in range(50)], stop)
     assert len(finished) == 1
     assert len(script.times) < 50
+
+
+@given(st.integers(0, 60), st.integers(1, 9))
+def test_what_flies_together_comes_from_different_parts(number: int, lanes: int) -> None:
+    """Every request once; neighbours in the order of prompts are not sent at the same time."""
+    order = transport._spread(number, lanes)
+    assert sorted(order) == list(range(number))
+    if lanes > 1 and number >= 2 * lanes:
+        assert all(b != a + 1 for a, b in itertools.pairwise(order))

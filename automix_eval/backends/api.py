@@ -74,9 +74,9 @@ class APIBackend(HarnessBackend):
             # the harness would look the served model's name up on the hub
             lm_args["tokenizer_backend"] = lm_args.get("tokenizer_backend") or "none"
         super().__init__(lm, tier=tier, chat=chat, extra=extra, **lm_args)
-        self._n = _integer(f"{tier}.n", n, 1)
+        self._n = integer(f"{tier}.n", n, 1)
         self._top = (
-            None if top_logprobs is None else _integer(f"{tier}.top_logprobs", top_logprobs, 2)
+            None if top_logprobs is None else integer(f"{tier}.top_logprobs", top_logprobs, 2)
         )
         if self._n > 1 and str(self._args.get("batch_size", 1)) not in ("1", "auto"):
             raise AutoMixError(f"{tier}.n and {tier}.batch_size cannot both be above 1")
@@ -287,7 +287,7 @@ class APIBackend(HarnessBackend):
         return header
 
     def _setting(self, key: str) -> int:
-        return _integer(f"{self.tier}.{key}", self._args.get(key, _DEFAULTS[key]), 0)
+        return integer(f"{self.tier}.{key}", self._args.get(key, _DEFAULTS[key]), 0)
 
     def _given_up(self, failure: RequestError) -> AutoMixError:
         times = "once" if failure.attempts == 1 else f"{failure.attempts} times"
@@ -302,7 +302,10 @@ class APIBackend(HarnessBackend):
     def load(self) -> None:
         """Make the harness's model of the server; a missing key is found here."""
         super().load()
-        _ = self._transport
+        try:
+            _ = self._transport
+        except (OSError, ValueError) as err:  # no key, or no such certificate
+            raise AutoMixError(f"{self.tier} ({self.lm_name}) cannot be used: {err}") from err
 
     def _lm_class(self) -> type[LM]:
         found = super()._lm_class()
@@ -325,7 +328,7 @@ class APIBackend(HarnessBackend):
         if self._is_chat:
             raise AutoMixError(
                 f"verifier=p_true needs log-probabilities of given continuations and "
-                f"{self.tier} ({self.lm_name}) gives none: use verifier=few_shot"
+                f"{self.tier} ({self.lm_name}), a chat API, gives none: use verifier=few_shot"
             )
         if self._top is None:
             raise AutoMixError(
@@ -335,7 +338,8 @@ class APIBackend(HarnessBackend):
             )
 
 
-def _integer(name: str, value: Any, least: int) -> int:
+def integer(name: str, value: Any, least: int) -> int:
+    """A setting as an integer of at least ``least``; otherwise an AutoMixError that names it."""
     try:
         number = int(value)
     except (TypeError, ValueError):

@@ -49,7 +49,10 @@ Check = Callable[[Mapping[str, Any]], None]
 
 
 class Transport:
-    """Sends payloads, a bounded number at a time, in the given order.
+    """Sends payloads, a bounded number at a time.
+
+    Neighbours in the given order may share a beginning, which a server reads once if the second
+    comes after the first. So what is in flight at once is taken from different parts of the order.
 
     Args:
         send: Sends one payload within a session; raises :class:`RequestError`.
@@ -113,7 +116,7 @@ class _Batch:
         self._t = transport
         self._payloads = payloads
         self._put = put
-        self._next = iter(range(len(payloads)))
+        self._next = iter(_spread(len(payloads), transport._concurrency))
         self._stopped = threading.Event()
         self._resume_at = 0.0
         self._clock = _SharedClock()
@@ -233,6 +236,12 @@ class _Batch:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._stopped.is_set():
             await asyncio.sleep(min(left, 0.2))
+
+
+def _spread(number: int, lanes: int) -> list[int]:
+    """0 .. number - 1, going round as many runs of neighbours as there are lanes."""
+    length = -(-number // lanes)
+    return [i for step in range(length) for i in range(step, number, length)]
 
 
 class _SharedClock:
