@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from automix_eval.costs.flops import FlopsCost
 from automix_eval.costs.paper import PaperCost
+from automix_eval.costs.seconds import SecondsCost
 from automix_eval.costs.tokens import TokenCost
 from automix_eval.types import Answer, AutoMixError, Call, Verification
 
@@ -64,6 +66,11 @@ def test_uncounted_tokens_cannot_be_priced() -> None:
         lambda: PaperCost(("a", 1)),  # type: ignore[arg-type]
         lambda: TokenCost([{"prompt": -1.0}]),
         lambda: TokenCost([{"input": 1.0}]),
+        lambda: FlopsCost([-1.0]),
+        lambda: FlopsCost([1e9, None]).check(2),
+        lambda: FlopsCost([1e9]).check(2),
+        lambda: SecondsCost([float("nan")]),
+        lambda: SecondsCost([1.0]).check(2),
         lambda: PaperCost((1, 5, 50)).check(2),
     ],
 )
@@ -71,3 +78,54 @@ def test_unusable_prices_are_refused(make: object) -> None:
     """Negative, infinite, misspelt or missing prices never enter a table."""
     with pytest.raises(AutoMixError, match="cost"):
         make()  # type: ignore[operator]
+
+
+def call(prompt: int = 100, made: int = 10, cached: int | None = None) -> Call:
+    """A call of the first tier that took half a second."""
+    return Call(0, "answer", prompt, made, 0.5, cached)
+
+
+@given(st.integers(0, 1000), st.integers(0, 1000), st.floats(0, 10), st.floats(0, 1))
+def test_cached_tokens_have_their_own_price(
+    prompt: int, cached: int, price: float, share: float
+) -> None:
+    """Without one they cost what fresh tokens cost; they never exceed the prompt."""
+    known = min(prompt, cached)
+    plain = TokenCost([{"prompt": price, "generated": 0.0}])
+    apart = TokenCost([{"prompt": price, "cached": price * share, "generated": 0.0}])
+    one = call(prompt, 0, cached)
+    assert plain.price(one) == pytest.approx(price * prompt / 1e6)
+    assert apart.price(one) == pytest.approx(price * (prompt - known + share * known) / 1e6)
+    assert apart.price(call(prompt, 0)) == plain.price(call(prompt, 0))
+
+
+def test_flops_count_what_is_computed() -> None:
+    """Two operations a parameter and token; tokens of the cache are not computed again."""
+    cost = FlopsCost([1e9])
+    assert cost.price(call()) == 2e9 * 110
+    assert cost.price(call(cached=60)) == 2e9 * 50
+    assert cost.verification_cost(Verification(0, 0.5, calls=(call(), call()))) == 4e9 * 110
+
+
+def test_seconds_are_priced_by_tier() -> None:
+    """As they are, or at the price of the machine; an untimed call is an error."""
+    assert SecondsCost().price(call()) == 0.5
+    assert SecondsCost([3.0]).price(call()) == 1.5
+    with pytest.raises(AutoMixError, match="did not time"):
+        SecondsCost().price(Call(0, "answer", 1, 1, None))
+
+
+def test_listed_prices_are_those_of_the_package() -> None:
+    """By the model's name; what is written out goes first, an unknown model is an error."""
+    pytest.importorskip("genai_prices")
+    from genai_prices import Usage, calc_price
+
+    cost = TokenCost([{"model": "gpt-4o-mini"}])
+    listed = calc_price(
+        Usage(input_tokens=1000, cache_read_tokens=400, output_tokens=100), "gpt-4o-mini"
+    )
+    assert cost.price(call(1000, 100, 400)) == pytest.approx(float(listed.total_price))
+    dearer = TokenCost([{"model": "gpt-4o-mini", "generated": 1e6}])
+    assert dearer.price(call(0, 1)) == pytest.approx(1.0)
+    with pytest.raises(AutoMixError, match="genai-prices knows no such price"):
+        TokenCost([{"model": "a-model-that-nobody-sells"}])

@@ -37,7 +37,7 @@ PROMPT = "Paris is a city in France. Question: In which country is Paris? Answer
 @pytest.fixture(scope="module")
 def model() -> Iterator[LlamaCppBackend]:
     """SmolLM2, loaded once."""
-    made = LlamaCppBackend(embedded="smollm2-135m-instruct", max_length=512)
+    made = LlamaCppBackend(embedded="smollm2-135m-instruct", max_length=512, threads=1)
     made.load()
     yield made
     made.close()
@@ -139,7 +139,7 @@ def test_what_is_no_gguf_file_is_named(tmp_path: Path) -> None:
 
 def test_the_identity_is_the_file_not_the_port(model: LlamaCppBackend) -> None:
     """Loaded or not, twice the same model."""
-    other = LlamaCppBackend(embedded="smollm2-135m-instruct", max_length=512)
+    other = LlamaCppBackend(embedded="smollm2-135m-instruct", max_length=512, threads=1)
     assert other.identity == model.identity
     assert "127.0.0.1" not in str(model.identity)
 

@@ -3,74 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from automix_eval.types import Answer, AutoMixError, Call, Verification
+from automix_eval.costs.listed import listed_prices
+from automix_eval.costs.metered import MeteredCost, count, is_price
+from automix_eval.types import AutoMixError, Call
 
-_KINDS = ("prompt", "generated")
+_KINDS = ("prompt", "cached", "generated")
+_LISTED = ("model", "provider")
 
 
-class TokenCost:
-    """Cost of a call = prompt tokens x prompt price + generated tokens x generated price.
+class TokenCost(MeteredCost):
+    """Cost of a call = fresh prompt, cached prompt and generated tokens, each at its own price.
 
     Args:
-        prices: For each tier, ascending, a mapping with the keys ``prompt`` and ``generated``:
-            price of a million tokens, in any one currency. None means the price is unknown and
-            is an error as soon as a call of that tier must be priced.
+        prices: For each tier, ascending, a mapping with the keys ``prompt``, ``generated`` and
+            ``cached``: prices of a million tokens, in any one currency. A ``cached`` that is left
+            out or None is the price of ``prompt``: nothing is taken off that nobody granted. Any
+            other None means that the price is unknown, an error as soon as it is needed. Or a
+            mapping with ``model`` (and ``provider``): US dollars from the list of the package
+            genai-prices.
+
+    Raises:
+        AutoMixError: A price is no finite number of 0 or more, a key is unknown, or a model is not
+            in the list.
     """
 
-    def __init__(self, prices: Sequence[Mapping[str, float | None] | None]) -> None:
+    def __init__(self, prices: Sequence[Mapping[str, Any] | None]) -> None:
         for tier, price in enumerate(prices):
-            for kind, value in (price or {}).items():
-                if kind not in _KINDS:
-                    raise AutoMixError(
-                        f"cost.prices[{tier}] has the unknown key {kind!r}; it takes "
-                        "prompt and generated"
-                    )
-                if value is not None and (
-                    isinstance(value, bool)
-                    or not isinstance(value, (int, float))
-                    or not 0 <= value < float("inf")
-                ):
-                    raise AutoMixError(
-                        f"cost.prices[{tier}].{kind} is {value!r}; a price is a finite number of "
-                        "0 or more"
-                    )
+            _check(tier, price or {})
         self.prices = prices
+        self._units = [_units(tier, price or {}) for tier, price in enumerate(prices)]
 
     def check(self, num_tiers: int) -> None:
-        """Raise AutoMixError unless every tier has both prices."""
+        """Raise AutoMixError unless every tier has its prices."""
         for tier in range(num_tiers):
             for kind in _KINDS:
                 self._unit(tier, kind)
 
     def price(self, call: Call) -> float:
         """Cost of one call in the currency of the prices."""
-        counts = {"prompt": call.prompt_tokens, "generated": call.generated_tokens}
-        total = 0.0
-        for kind, count in counts.items():
-            unit = self._unit(call.tier, kind)
-            if count is None:
-                raise AutoMixError(
-                    f"cost=tokens cannot price a {call.role} call of tier {call.tier}: its backend "
-                    f"did not count its {kind} tokens. Give the tier a tokenizer "
-                    "(slm.tokenizer=..., llm.tokenizer=...) or use cost=paper"
-                )
-            total += unit * count / 1e6
-        return total
-
-    def answer_cost(self, answer: Answer) -> float:
-        """Cost of all calls of one answer."""
-        return sum(self.price(c) for c in answer.calls)
-
-    def verification_cost(self, verification: Verification) -> float:
-        """Cost of all calls of one verification."""
-        return sum(self.price(c) for c in verification.calls)
+        units = {kind: self._unit(call.tier, kind) for kind in _KINDS}
+        prompt = count(call, "prompt", call.prompt_tokens, "tokens")
+        made = count(call, "generated", call.generated_tokens, "tokens")
+        cached = min(call.cached_tokens or 0, prompt)  # unknown: nothing came from a cache
+        total = units["prompt"] * (prompt - cached) + units["cached"] * cached
+        return (total + units["generated"] * made) / 1e6
 
     def _unit(self, tier: int, kind: str) -> float:
-        value = (self.prices[tier] or {}).get(kind) if tier < len(self.prices) else None
+        units = self._units[tier] if tier < len(self._units) else {}
+        value = units.get(kind)
+        if value is None and kind == "cached":
+            value = units.get("prompt")
         if value is None:
             raise AutoMixError(
                 f"cost=tokens has no {kind} price for tier {tier}: set it in cost.prices (price "
-                "of a million tokens; 0 must be written out)"
+                "of a million tokens; 0 must be written out), or name the model there "
+                "({model: NAME} takes the price from the package genai-prices)"
             )
         return float(value)
+
+
+def _check(tier: int, price: Mapping[str, Any]) -> None:
+    for kind, value in price.items():
+        if kind not in (*_KINDS, *_LISTED):
+            raise AutoMixError(
+                f"cost.prices[{tier}] has the unknown key {kind!r}; it takes prompt, cached and "
+                "generated, or model and provider"
+            )
+        if kind in _KINDS and value is not None and not is_price(value):
+            raise AutoMixError(
+                f"cost.prices[{tier}].{kind} is {value!r}; a price is a finite number of 0 or more"
+            )
+
+
+def _units(tier: int, price: Mapping[str, Any]) -> Mapping[str, float | None]:
+    """The prices of a tier; those written out go before those of the list."""
+    own = {kind: price.get(kind) for kind in _KINDS}
+    model = price.get("model")
+    if model is None:
+        return own
+    listed = listed_prices(tier, str(model), price.get("provider"))
+    return {kind: listed[kind] if own[kind] is None else own[kind] for kind in _KINDS}
