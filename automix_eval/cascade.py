@@ -11,9 +11,11 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from automix_eval.budget import Budget, BudgetSpentError
 from automix_eval.calls import Splitter, Tier
 from automix_eval.types import (
     Answer,
+    Decision,
     MetaVerifier,
     Observation,
     Question,
@@ -32,12 +34,14 @@ class Chain:
         verifier: Judges the answers of all tiers but the last.
         split: The parts of a completion prompt, for prompts that do not fit a window.
         announce: Receives one line a stage, for the log.
+        budget: Consulted before a tier is asked.
     """
 
     tiers: Sequence[Tier]
     verifier: Verifier
     split: Splitter
     announce: Callable[[str], None] = field(default=logging.getLogger(__name__).info)
+    budget: Budget = field(default_factory=Budget)
 
 
 def route(
@@ -54,6 +58,9 @@ def route(
 
     Returns:
         For each question the records of the tiers asked, in ascending order.
+
+    Raises:
+        BudgetSpentError: The budget is spent and says to stop; carries the finished questions.
     """
     last = len(chain.tiers) - 1
     before = [Observation(-1, len(chain.tiers), (), q) for q in questions]
@@ -72,40 +79,37 @@ def route(
                 f"{questions[0].task}: {stage} to {chain.tiers[tier].name}; "
                 f"{len(questions) - len(here)} calls saved"
             )
-        asked = [questions[i] for i in here]
         verify = tier < last and meta_verifier.needs_verification
-        answers, verifications = _ask(asked, chain, tier, verify, stage)
+        answers, verifications = _ask([questions[i] for i in here], chain, tier, verify, stage)
+        refused, here = here[len(answers) :], here[: len(answers)]
         for i, answer, verification in zip(here, answers, verifications, strict=True):
             records[i][tier] = TierRecord(tier, answer, verification=verification)
-        if tier == last:
-            break
-        observations = [
-            Observation(
-                tier,
-                len(chain.tiers),
-                tuple(v.confidence if v else None for v in seen),
-                questions[i],
-                answer,
-                tuple(v.signals if v else {} for v in seen),
-            )
-            for i, answer in zip(here, answers, strict=True)
-            for seen in [_verifications(records[i], tier)]
-        ]
-        for i, decision in zip(here, meta_verifier.decide(observations), strict=True):
-            records[i][tier] = replace(records[i][tier], decision=decision)
-            at[i] = decision.to
+        if here and tier < last:
+            seen = _observe(here, tier, questions, chain, records)
+            for i, decision in zip(here, meta_verifier.decide(seen), strict=True):
+                records[i][tier] = replace(records[i][tier], decision=decision)
+                at[i] = decision.to
+        if refused:
+            _keep(refused, tier, questions, chain, records, at)
     if full:
         _fill(questions, chain, records, verify=meta_verifier.needs_verification)
-    return [[by_tier[t] for t in sorted(by_tier)] for by_tier in records]
+    return _in_order(records)
 
 
 def ask_all(
     questions: Sequence[Question], chain: Chain, verify: bool = True
 ) -> list[list[TierRecord]]:
     """Ask every tier every question and verify all but the last: what a router is fitted on."""
+    chain.budget.need(questions)
     records: list[dict[int, TierRecord]] = [{} for _ in questions]
     _fill(questions, chain, records, verify)
-    return [[by_tier[t] for t in sorted(by_tier)] for by_tier in records]
+    if any(len(by_tier) < len(chain.tiers) for by_tier in records):
+        raise BudgetSpentError(
+            f"{chain.budget.reason()} before the calibration was done, which asks every tier every "
+            "question: raise it, lower calibration.num_docs, or give a policy "
+            "(meta_verifier.policy=FILE.json). Finished calls are kept"
+        )
+    return _in_order(records)
 
 
 def _fill(
@@ -123,12 +127,82 @@ def _fill(
         answers, verifications = _ask(
             [questions[i] for i in missing], chain, tier, verify and tier < last, stage
         )
-        for i, answer, verification in zip(missing, answers, verifications, strict=True):
+        done = missing[: len(answers)]
+        for i, answer, verification in zip(done, answers, verifications, strict=True):
             records[i][tier] = TierRecord(tier, answer, verification=verification, on_path=False)
+
+
+def _observe(
+    here: Sequence[int],
+    tier: int,
+    questions: Sequence[Question],
+    chain: Chain,
+    records: Sequence[dict[int, TierRecord]],
+) -> list[Observation]:
+    """What the meta-verifier sees of the questions that reached a tier."""
+    return [
+        Observation(
+            tier,
+            len(chain.tiers),
+            tuple(v.confidence if v else None for v in seen),
+            questions[i],
+            records[i][tier].answer,
+            tuple(v.signals if v else {} for v in seen),
+        )
+        for i in here
+        for seen in [_verifications(records[i], tier)]
+    ]
+
+
+def _keep(
+    refused: Sequence[int],
+    tier: int,
+    questions: Sequence[Question],
+    chain: Chain,
+    records: list[dict[int, TierRecord]],
+    at: list[int],
+) -> None:
+    """Leave refused questions with the answer they have; those without get the cheapest tier's."""
+    try:
+        reason = chain.budget.refuse(len(refused))
+    except BudgetSpentError as spent:
+        waiting = set(refused) | {i for i, to in enumerate(at) if to > tier}
+        done = [i for i, by_tier in enumerate(records) if by_tier and i not in waiting]
+        spent.finished = [(i, rows) for i in done for rows in _in_order([records[i]])]
+        raise
+    direct = [i for i in refused if not records[i]]
+    answers, _ = _ask([questions[i] for i in direct], chain, 0, False, reason)
+    for i, answer in zip(direct, answers, strict=True):
+        records[i][0] = TierRecord(0, answer)
+    for i in refused:
+        at[i] = max(records[i])
+        kept = Decision(at[i], at[i], reason)
+        records[i][at[i]] = replace(records[i][at[i]], decision=kept)
+
+
+def _in_order(records: Sequence[dict[int, TierRecord]]) -> list[list[TierRecord]]:
+    return [[by_tier[t] for t in sorted(by_tier)] for by_tier in records]
 
 
 def _ask(
     questions: Sequence[Question], chain: Chain, tier: int, verify: bool, stage: str = ""
+) -> tuple[list[Answer], list[Verification | None]]:
+    """Answers and verifications of the questions that the budget admits, from the first on."""
+    answers: list[Answer] = []
+    verifications: list[Verification | None] = []
+    while left := questions[len(answers) :]:
+        admitted = chain.budget.admit(tier, left)
+        if not admitted:
+            break
+        found = _ask_model(left[:admitted], chain, tier, verify, stage)
+        chain.budget.charge(tier, *found)
+        answers += found[0]
+        verifications += found[1]
+    return answers, verifications
+
+
+def _ask_model(
+    questions: Sequence[Question], chain: Chain, tier: int, verify: bool, stage: str
 ) -> tuple[list[Answer], Sequence[Verification | None]]:
     model = chain.tiers[tier]
     phase, task = questions[0].phase, questions[0].task

@@ -23,6 +23,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from automix_eval.budget import Budget
 from automix_eval.meta_verifiers.calibrated import Calibrated
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.types import AutoMixError, Backend, CostModel, MetaVerifier, Verifier
@@ -117,6 +118,12 @@ def make_meta_verifier(config: DictConfig) -> MetaVerifier:
 def make_cost(config: DictConfig) -> CostModel:
     """The cost model."""
     return cast(CostModel, _make(config, "cost"))
+
+
+def make_budget(config: DictConfig) -> Budget:
+    """What the run may spend, in the units of its cost model."""
+    limits = cast(dict[str, Any], OmegaConf.to_container(config.budget))
+    return Budget(**limits, cost=make_cost(config), num_tiers=len(tier_names(config)))
 
 
 def name_of(config: DictConfig, group: str) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.api.model import LM
 
 from automix_eval import cascade, config, harness, policy
+from automix_eval.budget import BudgetSpentError
 from automix_eval.calls import Tier
 from automix_eval.harness import HarnessRun, RoutedAnswer, TaskView
 from automix_eval.outcomes import Outcomes
@@ -70,6 +71,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         self.verifier = config.make_verifier(self.config)
         self.cost = config.make_cost(self.config)
         self.cost.check(len(config.tier_names(self.config)))
+        self.budget = config.make_budget(self.config).share(self._rank, self._world_size)
         self._meta_verifier = config.make_meta_verifier(self.config)
         if self._meta_verifier.needs_hindsight:
             raise AutoMixError(
@@ -99,7 +101,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             tier.backend.load()
         self._views: dict[str, TaskView] = {}
         self._routers: dict[str, MetaVerifier] = {}
-        self.log = RunLog(self.run_id, self.tiers, self._about(), self.ranks)
+        self.log = RunLog(self.run_id, self.tiers, self._about(), self.ranks, self.budget)
 
     # ----------------------------------------------------------------- the harness's contract
 
@@ -193,9 +195,14 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         """Results of the requests of one task, in their order."""
         questions, groups, copies = view.questions(requests)
         router, chain = self._router(view), self._chain(view)
-        done = cascade.route(questions, chain, router, self.config.record == "full")
-        rows = [self._record(view, q, tiers) for q, tiers in zip(questions, done, strict=True)]
-        self.log.add(view.name, view.metric, view.is_sample, rows)
+        try:
+            done = cascade.route(questions, chain, router, self.config.record == "full")
+        except BudgetSpentError as spent:
+            self.log.warn(view.name, str(spent))
+            kept = [(questions[i], tiers) for i, tiers in spent.finished]
+            self._log_rows(view, [q for q, _ in kept], [tiers for _, tiers in kept])
+            raise
+        rows = self._log_rows(view, questions, done)
         results: list[Any] = [None] * len(requests)
         for question, row, group in zip(questions, rows, groups, strict=True):
             final = row.tier(row.final)
@@ -210,7 +217,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         return results
 
     def _chain(self, view: TaskView) -> cascade.Chain:
-        return cascade.Chain(self.tiers, self.verifier, view.split, log.info)
+        return cascade.Chain(self.tiers, self.verifier, view.split, log.info, self.budget)
 
     def _view(self, name: str, run: HarnessRun) -> TaskView:
         view = self._views.get(name)
@@ -299,6 +306,14 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         return router
 
     # ----------------------------------------------------------------- records
+
+    def _log_rows(
+        self, view: TaskView, questions: Sequence[Question], done: Sequence[Sequence[TierRecord]]
+    ) -> list[Record]:
+        rows = [self._record(view, q, tiers) for q, tiers in zip(questions, done, strict=True)]
+        if rows:
+            self.log.add(view.name, view.metric, view.is_sample, rows)
+        return rows
 
     def _record(self, view: TaskView, question: Question, tiers: Sequence[TierRecord]) -> Record:
         scored = []

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from automix_eval import __version__, policy, records
+from automix_eval import budget as budgets
+from automix_eval.budget import Budget
 from automix_eval.calls import Tier
 from automix_eval.ranks import Ranks
 from automix_eval.types import Answer, Record, Verification
@@ -26,6 +28,7 @@ class Found:
     tasks: dict[str, dict[str, Any]]
     warnings: list[dict[str, str]]
     calls: list[dict[str, Any]]
+    budget: Mapping[str, Any]
 
 
 class RunLog:
@@ -36,10 +39,16 @@ class RunLog:
         tiers: The chain, for its labels and call counts.
         about: What the manifest says of the run's configuration.
         ranks: The processes of the run; the first one writes.
+        budget: What this process may spend.
     """
 
     def __init__(
-        self, run_id: str, tiers: Sequence[Tier], about: Mapping[str, Any], ranks: Ranks
+        self,
+        run_id: str,
+        tiers: Sequence[Tier],
+        about: Mapping[str, Any],
+        ranks: Ranks,
+        budget: Budget,
     ) -> None:
         self.run_id = run_id
         self.folder = Path()
@@ -52,6 +61,8 @@ class RunLog:
         self._alone = ranks.number == 1
         self._writes = ranks.index == 0
         self._elsewhere: list[dict[str, Any]] = []
+        self._budget = budget
+        self._spent: Mapping[str, Any] = {}
 
     def file(self, stem: str, suffix: str) -> Path:
         """Path of one of the run's files."""
@@ -78,7 +89,9 @@ class RunLog:
 
     def found(self) -> Found:
         """What this process found since the last merge, for the process that writes."""
-        return Found(self._records, self._tasks, self.warnings, self._calls())
+        return Found(
+            self._records, self._tasks, self.warnings, self._calls(), self._budget.summary()
+        )
 
     def merge(self, parts: Sequence[Found]) -> None:
         """Take what all processes found, this one's included, and write it.
@@ -109,6 +122,7 @@ class RunLog:
                 if rows:
                     self._note_losses(task, rows)
         self._elsewhere = _total([p.calls for p in parts])
+        self._spent = budgets.total([p.budget for p in parts])
         self._write()
 
     def _write(self) -> None:
@@ -142,6 +156,7 @@ class RunLog:
             "automix_eval_version": __version__,
             "records": self.file("records", "jsonl").name,
             "calls": self._elsewhere or self._calls(),
+            "budget": dict(self._spent or self._budget.summary()),
             "warnings": self.warnings,
         }
 
@@ -161,8 +176,7 @@ class RunLog:
         }
 
     def _calls(self) -> list[dict[str, Any]]:
-        """Calls by task, phase, tier and role, with what happened besides a plain answer by kind:
-        retries, answers cut at their length, content filters, missing usage."""
+        """Counts of calls, and of their events: retries, cut answers, filters, missing usage."""
         return [
             {
                 "task": task,
@@ -177,8 +191,27 @@ class RunLog:
             for phase, task, role in sorted({*tier.counts.made, *tier.counts.stored})
         ]
 
+    def _note_limits(self, task: str, rows: Sequence[Record]) -> None:
+        """Say where the budget, not the router, kept an answer."""
+        reasons = [t.decision.reason for r in rows for t in r.tiers if t.decision]
+        if spent := [r for r in reasons if r.startswith(budgets.SPENT)]:
+            self.warn(
+                task,
+                f"{spent[0]}: {len(spent)} of {len(rows)} questions were not escalated as the "
+                "router wished and keep the answer they had",
+            )
+        short = sum(len(r.tiers) < len(self._tiers) for r in rows)
+        if short and self._about.get("record") == "full" and self._budget.is_limited:
+            self.warn(
+                task,
+                f"record=full: {short} of {len(rows)} questions lack the answers of larger tiers, "
+                "because the budget was spent",
+            )
+
     def _note_losses(self, task: str, rows: Sequence[Record]) -> None:
         phase = rows[0].phase
+        if phase == "evaluation":
+            self._note_limits(task, rows)
         for tier in self._tiers:
             mine = [t for r in rows for t in r.tiers if t.tier == tier.tier]
             verified = [t.verification for t in mine if t.verification]

@@ -12,6 +12,7 @@ PACKAGE = Path(automix_eval.__file__).parent
 LAYERS = {
     0: {"types", "paths", "outcomes"},
     1: {
+        "budget",
         "prompts",
         "verifiers",
         "calibrators",

@@ -1,0 +1,169 @@
+"""Budgets: asked before each call; when spent, the run says so and loses nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
+from hypothesis import given
+from hypothesis import strategies as st
+
+from automix_eval.budget import Budget, total
+from automix_eval.costs.paper import PaperCost
+from automix_eval.types import Answer, AutoMixError, Call, Prompt, Question
+
+TASK = "narrativeqa_demo"
+
+
+def question(choices: int = 0) -> Question:
+    """A question, with options or without."""
+    return Question(TASK, 0, Prompt("q"), "", "q", choices=((Prompt("q"), " a"),) * choices)
+
+
+def answers(tier: int, number: int) -> list[Answer]:
+    """Answers of one call each."""
+    return [Answer(tier, "x", (Call(tier, "answer", 5, 1, 0.1),)) for _ in range(number)]
+
+
+def spend(budget: Budget, tier: int, wanted: int) -> int:
+    """Ask as the cascade does; how many of the questions were asked."""
+    left: Sequence[Question] = [question()] * wanted
+    while left and (admitted := budget.admit(tier, left)):
+        budget.charge(tier, answers(tier, admitted), [None] * admitted)
+        left = left[admitted:]
+    return wanted - len(left)
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_calls_of_the_llm_are_counted_exactly(limit: int, wanted: int) -> None:
+    """As many questions as the limit allows, from the first on; the SLM goes on."""
+    budget = Budget(max_llm_calls=limit)
+    assert spend(budget, 0, wanted) == wanted
+    assert spend(budget, 1, wanted) == min(limit, wanted)
+    assert budget.llm_calls <= limit
+
+
+@given(st.integers(0, 40), st.floats(0, 2000))
+def test_the_cost_never_exceeds_its_limit_in_units(wanted: int, limit: float) -> None:
+    """With one price a call, the limit is used as far as whole answers go."""
+    budget = Budget(max_cost=limit, cost=PaperCost((1, 50), 1))
+    asked = spend(budget, 1, wanted)
+    assert asked == min(wanted, int(limit // 50))
+    assert budget.cost_spent <= limit
+
+
+def test_a_question_with_options_takes_a_call_an_option() -> None:
+    """It is asked whole or not at all."""
+    budget = Budget(max_llm_calls=7)
+    assert budget.admit(1, [question(4), question(4)]) == 1
+
+
+@given(st.integers(1, 5), st.integers(0, 30), st.floats(0, 100))
+def test_shares_of_processes_add_up(number: int, calls: int, cost: float) -> None:
+    """No call more than the run may make."""
+    whole = Budget(cost, calls, cost=PaperCost())
+    parts = [whole.share(i, number).summary() for i in range(number)]
+    added = total(parts)
+    assert added["max_llm_calls"] == calls
+    assert added["max_cost"] == pytest.approx(cost)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"max_cost": -1},
+        {"max_cost": float("inf")},
+        {"max_llm_calls": 2.5},
+        {"max_llm_calls": "many"},
+        {"max_llm_calls": True},
+        {"when_spent": "explode"},
+    ],
+)
+def test_unusable_limits_are_refused(limits: dict[str, Any]) -> None:
+    """The error names the key."""
+    with pytest.raises(AutoMixError, match=r"budget\."):
+        Budget(**limits)
+
+
+# ------------------------------------------------------------------- in the harness
+
+
+def cascade(**more: Any) -> dict[str, Any]:
+    """An SLM that knows nothing, an LLM that knows everything, and an escalation of all."""
+    gold = gold_answers(TASK)
+    SCRIPTS["small"] = knows(gold, 0.0)
+    SCRIPTS["large"] = knows(gold, 1.0)
+    return scripted_args(meta_verifier="self_consistency", **more)
+
+
+def large_calls() -> int:
+    """Calls of the LLM so far."""
+    return sum(script == "large" for script, *_ in CALLS)
+
+
+@pytest.mark.parametrize("limit", [0, 3])
+def test_a_spent_budget_keeps_answers_and_says_so(limit: int, tmp_path: Path) -> None:
+    """Each question has an answer; decisions, warnings and the summary name the budget."""
+    results = run_harness([TASK], cascade(**{"budget.max_llm_calls": limit}), tmp_path, limit=8)
+    _, records = read_run(tmp_path)
+    assert large_calls() == limit
+    assert [r.final for r in records] == [1] * limit + [0] * (8 - limit)
+    reasons = [r.tiers[0].decision.reason for r in records if r.final == 0 and r.tiers[0].decision]
+    assert len(reasons) == 8 - limit
+    assert all(f"{limit} of {limit} LLM calls" in reason for reason in reasons)
+    summary = results["config"]["automix"]
+    assert summary["budget"]["questions_refused"] == 8 - limit
+    assert any("budget spent" in w["text"] for w in summary["warnings"])
+
+
+def test_the_store_does_not_stretch_a_budget(tmp_path: Path) -> None:
+    """The same command gives the same result, though its calls are stored now."""
+    arguments = cascade(**{"budget.max_cost": 150, "cost": "paper"})
+    for run in ("a", "b"):
+        run_harness([TASK], arguments, tmp_path / run, limit=8)
+    first, second = (read_run(tmp_path / run)[1] for run in ("a", "b"))
+    assert first == second
+    # 8 answers and 8 verifications of one unit, and two answers of fifty
+    assert sum(r.final for r in first) == 2
+
+
+def test_without_escalation_every_answer_is_the_first_tier_s(tmp_path: Path) -> None:
+    """A router that asks the LLM at once gets the SLM's answers when nothing may be spent."""
+    arguments = cascade() | {"meta_verifier": "always_llm", "budget.max_llm_calls": 2}
+    run_harness([TASK], arguments, tmp_path, limit=5)
+    _, records = read_run(tmp_path)
+    assert [r.final for r in records] == [1, 1, 0, 0, 0]
+
+
+def test_stop_ends_the_run_and_keeps_what_is_finished(tmp_path: Path) -> None:
+    """The records of the finished questions are written before the error."""
+    arguments = cascade(**{"budget.max_llm_calls": 2, "budget.when_spent": "stop"})
+    arguments["records_dir"] = str(tmp_path)
+    with pytest.raises(AutoMixError, match=r"2 of 2 LLM calls.*the run stops"):
+        run_harness([TASK], arguments, limit=6)
+    manifest, records = read_run(tmp_path)
+    assert [r.final for r in records] == [1, 1]
+    assert manifest["budget"]["questions_refused"] == 4
+
+
+def test_a_budget_below_the_calibration_stops_before_any_call() -> None:
+    """The remedy is named and nothing was spent."""
+    arguments = cascade(**{"budget.max_llm_calls": 3}) | {
+        "meta_verifier": "threshold",
+        "calibration.num_docs": 10,
+        "calibration.min_docs": 5,
+    }
+    with pytest.raises(AutoMixError, match=r"does not cover the calibration.*policy"):
+        run_harness([TASK], arguments, limit=4)
+    assert CALLS == []
+
+
+def test_a_full_record_says_what_it_lacks(tmp_path: Path) -> None:
+    """record=full with a spent budget is marked incomplete."""
+    arguments = cascade(**{"budget.max_llm_calls": 3, "record": "full"})
+    results = run_harness([TASK], arguments, tmp_path, limit=6)
+    texts = [w["text"] for w in results["config"]["automix"]["warnings"]]
+    assert any("3 of 6 questions lack" in text for text in texts)
