@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Role = Literal["answer", "verify"]
 Phase = Literal["calibration", "evaluation"]
+# The event of a continuation of whose log-probability only an upper bound is known.
+UNSEEN = "unseen"
 Outcome = Literal["ok", "unparsable", "empty_answer", "empty_context", "empty_question"]
 
 
@@ -161,7 +163,7 @@ class Scores:
         logprobs: Natural-log probability of each continuation, in the request's order.
         greedy: Whether greedy decoding would produce each continuation.
         cached_tokens: Tokens of the prompt that were read from a cache; None where unknown.
-        events: As of a :class:`Generation`, and one ``unseen`` for each continuation of which only
+        events: As of a :class:`Generation`, and one ``UNSEEN`` for each continuation of which only
             an upper bound is known.
     """
 

@@ -140,7 +140,10 @@ class APIBackend(HarnessBackend):
         self._check_scoring()
         arguments = {"max_gen_toks": 1, "temperature": 0.0}
 
-        def ask(prompts: Sequence[str], deliver: Callable[[int, next_token.Step], None]) -> None:
+        def look(
+            places: Sequence[next_token.Place], deliver: Callable[[int, next_token.Step], None]
+        ) -> None:
+            prompts = [requests[owner].prompt + "".join(done) for owner, done in places]
             payloads = [self._payload([p], arguments, None, 1, self._top) for p in prompts]
 
             def read(number: int, reply: Reply) -> None:
@@ -148,7 +151,12 @@ class APIBackend(HarnessBackend):
 
             self._exchange(payloads, read)
 
-        next_token.score(requests, ask, on_result, slice_size=4 * self._setting("num_concurrent"))
+        size = 4 * self._setting("num_concurrent")
+        next_token.score(requests, look, on_result, size, self._split())
+
+    def _split(self) -> next_token.Split | None:
+        """How the server itself splits a continuation into tokens, where that can be known."""
+        return None
 
     # ----------------------------------------------------------------- making requests
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from automix_eval.backends import next_token
 from automix_eval.backends.api import APIBackend, integer
 from automix_eval.backends.embedded import EmbeddedModelError, ensure_gguf
 from automix_eval.types import AutoMixError, Prompt, ScoreRequest
@@ -203,6 +204,17 @@ class LlamaCppBackend(APIBackend):
         turns = [{"role": m.role, "content": m.content} for m in prompt.messages]
         # a last turn of the assistant is continued
         return str(self._ask("/apply-template", messages=turns)["prompt"])
+
+    def _split(self) -> next_token.Split:
+        def pieces(text: str) -> list[str]:
+            found = self._ask("/tokenize", content=text, add_special=True, with_pieces=True)
+            return [t["piece"] if isinstance(t["piece"], str) else "" for t in found["tokens"]]
+
+        def split(request: ScoreRequest) -> list[list[str]]:
+            length = len(pieces(request.prompt))
+            return [pieces(request.prompt + c)[length:] for c in request.continuations]
+
+        return split
 
     def loglikelihood(
         self,

@@ -8,40 +8,42 @@ token: its first token is looked up after the prompt, its second after the promp
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from automix_eval.types import ScoreRequest, Scores
-
-UNSEEN = "unseen"
+from automix_eval.types import UNSEEN, ScoreRequest, Scores
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The most probable tokens after one text.
+    """The most probable tokens at one place.
 
     Attributes:
-        top: Token's text -> natural-log probability.
+        top: Token -> natural-log probability; a token is its text, or its number where ``score``
+            is given the numbers of the continuations.
     """
 
-    top: Mapping[str, float]
+    top: Mapping[Any, float]
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     seconds: float | None = None
     events: tuple[str, ...] = ()
 
 
-Look = Callable[[Sequence[str], Callable[[int, Step], None]], None]
+Place = tuple[int, tuple[Any, ...]]
+Look = Callable[[Sequence[Place], Callable[[int, Step], None]], None]
+Split = Callable[[ScoreRequest], Sequence[Sequence[Any]]]
 
 
 @dataclass(slots=True)
 class _Path:
-    """How far one continuation has been followed."""
+    """How far one continuation has been followed; ``limit`` bounds what no list showed."""
 
-    owner: int
-    done: str
-    rest: str
+    rest: Any  # the text left, or the tokens left
+    done: tuple[Any, ...] = ()
     logprob: float = 0.0
+    limit: float = -math.inf
     unseen: bool = False
 
     @property
@@ -54,67 +56,100 @@ def score(
     look: Look,
     on_result: Callable[[int, Scores], None],
     slice_size: int = 4,
+    split: Split | None = None,
 ) -> None:
     """Score every continuation of every request.
 
-    A token beyond the list has at most the probability of the list's last; the continuation then
-    gets that bound and an event ``unseen``, so that a reader knows which numbers are bounds.
+    A token beyond the list has at most the probability of the list's last one, and at most what the
+    list leaves; a continuation that needs it gets that bound and an event ``UNSEEN``, so that a
+    reader knows which numbers are bounds. Without ``split`` the longest listed token that begins
+    the text left is taken; a longer one beyond the list may then have been the model's own, which
+    counts as unseen where it could be the more probable.
 
     Args:
         requests: Prompts with their continuations.
-        look: Finds the most probable tokens after each of several texts.
+        look: Finds the most probable tokens at several places, each the number of a request and the
+            tokens that follow its prompt.
         on_result: Receives natural-log probabilities; tokens and seconds are sums over the steps.
         slice_size: Requests followed at once: what an interrupted run may lose.
+        split: The tokens of each continuation of a request, where the tokenizer is known.
     """
     for start in range(0, len(requests), slice_size):
-        _score_slice(
-            range(start, min(start + slice_size, len(requests))), requests, look, on_result
-        )
+        indices = range(start, min(start + slice_size, len(requests)))
+        paths = {i: [_Path(rest) for rest in (split or _texts)(requests[i])] for i in indices}
+        _follow_all(paths, look, on_result)
 
 
-def _score_slice(
-    indices: range,
-    requests: Sequence[ScoreRequest],
-    look: Look,
-    on_result: Callable[[int, Scores], None],
+def margin(logprob: float, listed: Iterable[float]) -> float:
+    """Lead of the best token over the second best; the probability of one known alone."""
+    best = sorted(listed, reverse=True)[:2]
+    return math.exp(best[0]) - math.exp(best[1]) if len(best) == 2 else math.exp(logprob)
+
+
+def _texts(request: ScoreRequest) -> Sequence[str]:
+    return request.continuations
+
+
+def _follow_all(
+    paths: Mapping[int, Sequence[_Path]], look: Look, on_result: Callable[[int, Scores], None]
 ) -> None:
-    paths = {i: [_Path(i, "", c) for c in requests[i].continuations] for i in indices}
-    steps: dict[int, list[Step]] = {i: [] for i in indices}
-    while open_paths := [p for i in indices for p in paths[i] if p.is_open]:
-        groups: dict[tuple[int, str], list[_Path]] = {}
-        for path in open_paths:
-            groups.setdefault((path.owner, path.done), []).append(path)
-        order = list(groups)
+    steps: dict[int, list[Step]] = {i: [] for i in paths}
+    while True:
+        groups: dict[Place, list[_Path]] = {}
+        for owner, own in paths.items():
+            for path in own:
+                if path.is_open:
+                    groups.setdefault((owner, path.done), []).append(path)
+        if not groups:
+            return
+        round_ = _Round(list(groups), list(groups.values()))
 
-        def read(
-            number: int,
-            step: Step,
-            order: list[tuple[int, str]] = order,
-            groups: dict[tuple[int, str], list[_Path]] = groups,
-        ) -> None:
-            owner = order[number][0]
+        def read(number: int, step: Step, round_: _Round = round_) -> None:
+            owner = round_.places[number][0]
             steps[owner].append(step)
-            for path in groups[order[number]]:
+            for path in round_.paths[number]:
                 _follow(path, step)
-            if not any(p.is_open for p in paths[owner]):
+            round_.read.setdefault(owner, set()).add(number)
+            expected = sum(place[0] == owner for place in round_.places)
+            if len(round_.read[owner]) == expected and not any(p.is_open for p in paths[owner]):
                 on_result(owner, _scores(paths[owner], steps[owner]))
 
-        look([requests[owner].prompt + done for owner, done in order], read)
+        look(round_.places, read)
+
+
+@dataclass(slots=True)
+class _Round:
+    """One look at many places, and which were read."""
+
+    places: list[Place]
+    paths: list[list[_Path]]
+    read: dict[int, set[int]] = field(default_factory=dict)
 
 
 def _follow(path: _Path, step: Step) -> None:
-    """One step along a continuation: its longest token among those listed."""
-    token = max((t for t in step.top if t and path.rest.startswith(t)), key=len, default="")
-    if token:
-        path.logprob += step.top[token]
-        path.done += token
-        path.rest = path.rest[len(token) :]
-    else:
-        listed = math.fsum(math.exp(v) for v in step.top.values())
-        # no more than the last one listed, and no more than what the list leaves
-        bound = min(min(step.top.values()), math.log(max(1.0 - listed, 1e-12)))
-        path.logprob += bound
+    """One step along a continuation."""
+    listed = math.fsum(math.exp(v) for v in step.top.values())
+    beyond = min(min(step.top.values()), math.log(max(1.0 - listed, 1e-12)))
+    token, rest = _next(path.rest, step.top)
+    if token is None:
+        path.logprob = max(path.logprob + beyond, path.limit)
         path.unseen = True
+        return
+    if rest and isinstance(rest, str):
+        path.limit = max(path.limit, path.logprob + beyond)
+    path.logprob += step.top[token]
+    path.done += (token,)
+    path.rest = rest
+    if not rest and path.logprob < path.limit:
+        path.logprob, path.unseen = path.limit, True
+
+
+def _next(rest: Any, top: Mapping[Any, float]) -> tuple[Any, Any]:
+    """The listed token that comes next and what is left after it; None where none is listed."""
+    if isinstance(rest, str):
+        token = max((t for t in top if t and rest.startswith(t)), key=len, default=None)
+        return token, rest[len(token or "") :]
+    return (rest[0], rest[1:]) if rest[0] in top else (None, rest)
 
 
 def _scores(paths: Sequence[_Path], steps: Sequence[Step]) -> Scores:

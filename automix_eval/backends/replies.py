@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from automix_eval.backends.faults import CONTENT_FILTER, RequestError
+from automix_eval.backends.next_token import margin
 
 _ENDS = {
     "length": "length",
@@ -45,11 +46,14 @@ class Token:
         text: Its text; empty where it is part of a character.
         logprob: Its natural-log probability.
         top: The most probable tokens at its place, text -> log-probability.
+        margin: Lead of the best token at its place over the second best, in probability. Not to be
+            had from ``top``: several tokens may share a text, as parts of a character do.
     """
 
     text: str
     logprob: float
     top: Mapping[str, float]
+    margin: float
 
 
 def check(body: Mapping[str, Any]) -> None:
@@ -164,11 +168,12 @@ def _token(text: Any, logprob: Any, top: Any) -> Token | None:
         pairs = [(t.get("token"), t.get("logprob")) for t in top if isinstance(t, dict)]
     else:
         pairs = []
+    listed = [(n, float(v)) for n, v in pairs if isinstance(n, str) and _is_logprob(v)]
     best: dict[str, float] = {}
-    for name, value in pairs:
-        if isinstance(name, str) and _is_logprob(value):
-            best[name] = max(float(value), best.get(name, -math.inf))
-    return Token(text if isinstance(text, str) else "", float(logprob), best)
+    for name, value in listed:
+        best[name] = max(value, best.get(name, -math.inf))
+    lead = margin(float(logprob), [value for _, value in listed])
+    return Token(text if isinstance(text, str) else "", float(logprob), best, lead)
 
 
 def probabilities(
@@ -187,14 +192,7 @@ def probabilities(
             break
         kept.append(token)
         length += len(token.text)
-    return tuple(t.logprob for t in kept), tuple(_margin(t) for t in kept)
-
-
-def _margin(token: Token) -> float:
-    best = sorted(token.top.values(), reverse=True)[:2]
-    if len(best) < 2:
-        return math.exp(token.logprob)
-    return math.exp(best[0]) - math.exp(best[1])
+    return tuple(t.logprob for t in kept), tuple(t.margin for t in kept)
 
 
 def _is_logprob(value: Any) -> bool:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from automix_eval.types import Answer, Ask, Question, ScoreRequest, Verification
+from automix_eval.types import UNSEEN, Answer, Ask, Question, ScoreRequest, Verification
 from automix_eval.verifiers import prompt as verification_prompt
 
 _CONTINUATIONS = (" Correct", " Incorrect")
@@ -44,9 +44,12 @@ class PTrue:
         ]
         for i, fitted, (scores, call) in zip(todo, prompts, scored, strict=True):
             correct, incorrect = scores.logprobs
+            # a model that would say neither gives no verdict
+            unseen = scores.events.count(UNSEEN) == len(_CONTINUATIONS)
             verifications[i] = Verification(
                 ask.tier,
-                1.0 / (1.0 + math.exp(min(incorrect - correct, 700.0))),
+                None if unseen else 1.0 / (1.0 + math.exp(min(incorrect - correct, 700.0))),
+                "unparsable" if unseen else "ok",
                 calls=(call,),
                 dropped_demonstrations=fitted.dropped_demonstrations,
                 cut_context_tokens=fitted.cut_context_tokens,

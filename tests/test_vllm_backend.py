@@ -1,0 +1,209 @@
+"""The vLLM tier, through the harness's own class, on an engine that a tiny model plays."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from tiny_models import save_tiny
+
+from automix_eval.backends.hf import HFBackend
+from automix_eval.backends.vllm import VLLMBackend
+from automix_eval.types import GenerateRequest, Generation, ScoreRequest, Scores
+
+GREEDY = {"do_sample": False, "max_gen_toks": 6, "until": ["zzz"]}
+SAMPLED = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 4, "until": ["zzz"]}
+
+
+@dataclass
+class SamplingParams:
+    """What vLLM's class of that name takes, as far as it is used."""
+
+    max_tokens: int = 16
+    temperature: float = 1.0
+    stop: Any = None
+    seed: int | None = None
+    n: int = 1
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    detokenize: bool = True
+    skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
+
+
+class Engine:
+    """vLLM's ``LLM``, played by transformers; keeps what it was asked."""
+
+    made: ClassVar[list[Engine]] = []
+
+    def __init__(self, model: str, **settings: Any) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self.settings = settings
+        self.model = AutoModelForCausalLM.from_pretrained(model)
+        self.tokenizer = AutoTokenizer.from_pretrained(model)
+        config = SimpleNamespace(max_model_len=256)
+        self.llm_engine = SimpleNamespace(model_config=config)
+        self.asked: list[tuple[list[int], SamplingParams]] = []
+        Engine.made.append(self)
+
+    def generate(self, prompts: Any, sampling_params: Any, **_: Any) -> list[Any]:
+        """Every prompt with its own parameters."""
+        outputs = []
+        for prompt, params in zip(prompts, sampling_params, strict=True):
+            ids = prompt["prompt_token_ids"]
+            self.asked.append((ids, params))
+            seeds = [None if params.seed is None else params.seed + i for i in range(params.n)]
+            outputs.append(
+                SimpleNamespace(
+                    prompt_token_ids=ids,
+                    num_cached_tokens=0,
+                    outputs=[self._sample(ids, params, seed) for seed in seeds],
+                )
+            )
+        return outputs
+
+    @torch.inference_mode()
+    def _sample(self, ids: list[int], params: SamplingParams, seed: int | None) -> Any:
+        draw = None if seed is None else torch.Generator().manual_seed(seed)
+        made: list[int] = []
+        listed = []
+        for _ in range(params.max_tokens):
+            logits = self.model(torch.tensor([ids + made])).logits[0, -1].float()
+            logprobs = logits.log_softmax(-1)
+            token = (
+                int(logprobs.argmax())
+                if draw is None
+                else int(torch.multinomial(logprobs.exp(), 1, generator=draw))
+            )
+            made.append(token)
+            if params.logprobs is not None:
+                best = {*logprobs.topk(params.logprobs).indices.tolist(), token}
+                listed.append(
+                    {
+                        t: SimpleNamespace(
+                            logprob=float(logprobs[t]), decoded_token=self.tokenizer.decode([t])
+                        )
+                        for t in best
+                    }
+                )
+        return SimpleNamespace(
+            text=self.tokenizer.decode(made),
+            token_ids=made,
+            finish_reason="length",
+            logprobs=listed or None,
+        )
+
+
+@pytest.fixture
+def vllm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A package vllm that the harness's class can import."""
+    parts: dict[str, dict[str, Any]] = {
+        "vllm": {"LLM": Engine, "SamplingParams": SamplingParams, "TokensPrompt": dict},
+        "vllm.lora": {},
+        "vllm.lora.request": {"LoRARequest": object},
+        "vllm.renderers": {},
+        "vllm.renderers.hf": {"resolve_chat_template": lambda **_: None},
+        "vllm.tokenizers": {"get_tokenizer": _tokenizer},
+    }
+    for name, names in parts.items():
+        module = ModuleType(name)
+        module.__spec__ = ModuleSpec(name, None)
+        vars(module).update(names)
+        monkeypatch.setitem(sys.modules, name, module)
+    known = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: "0.11.0" if name == "vllm" else known(name)
+    )
+    Engine.made.clear()
+    yield
+    sys.modules.pop("lm_eval.models.vllm_causallms", None)
+
+
+def _tokenizer(name: str, **_: Any) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(name)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A tiny model."""
+    return save_tiny(tmp_path / "tiny", "llama")
+
+
+def generate(backend: Any, *requests: GenerateRequest, probs: bool = False) -> list[Generation]:
+    """Results in the order of the requests."""
+    found: dict[int, Generation] = {}
+    backend.generate(requests, found.__setitem__, token_probs=probs)
+    return [found[i] for i in range(len(requests))]
+
+
+def score(backend: Any, *requests: ScoreRequest) -> list[Scores]:
+    """Scores in the order of the requests."""
+    found: dict[int, Scores] = {}
+    backend.score(requests, found.__setitem__)
+    return [found[i] for i in range(len(requests))]
+
+
+PROMPTS = ("The ferry leaves", "Question: where? Answer:", "Decide whether the answer")
+
+
+@pytest.mark.usefixtures("vllm")
+def test_greedy_answers_and_probabilities_are_those_of_transformers(folder: Path) -> None:
+    """The same model gives the same text, tokens and probabilities on either backend."""
+    ours = VLLMBackend(pretrained=str(folder))
+    theirs = HFBackend(pretrained=str(folder), device="cpu", dtype="float32")
+    asked = [GenerateRequest(p, GREEDY) for p in PROMPTS]
+    for mine, its in zip(
+        generate(ours, *asked, probs=True), generate(theirs, *asked, probs=True), strict=True
+    ):
+        assert mine.text == its.text
+        assert (mine.prompt_tokens, mine.generated_tokens) == (
+            its.prompt_tokens,
+            its.generated_tokens,
+        )
+        assert mine.token_margins == pytest.approx(its.token_margins, abs=1e-3)
+        assert mine.events == ("length",)
+    assert Engine.made[0].settings["enable_prefix_caching"] is True
+
+
+@pytest.mark.usefixtures("vllm")
+def test_samples_of_a_prompt_are_one_request_with_n(folder: Path) -> None:
+    """K samples read the prompt once; each has its own place and text."""
+    backend = VLLMBackend(pretrained=str(folder))
+    asked = [GenerateRequest(p, SAMPLED, seed=s) for p in PROMPTS for s in range(4)]
+    made = generate(backend, *asked)
+    sent = Engine.made[0].asked
+    assert sorted(params.n for _, params in sent) == [4, 4, 4]
+    assert len({g.text for g in made}) > 3
+    for start in range(0, 12, 4):
+        cached = [g.cached_tokens for g in made[start : start + 4]]
+        assert cached == [0] + [made[start].prompt_tokens] * 3
+
+
+@pytest.mark.usefixtures("vllm")
+@pytest.mark.parametrize("listed", ["all", 20])
+def test_p_true_s_scores_are_those_of_transformers(folder: Path, listed: Any) -> None:
+    """Whole continuations, by their own tokens; what the list does not show is bounded above."""
+    top = len(_tokenizer(str(folder))) if listed == "all" else listed
+    ours = VLLMBackend(pretrained=str(folder), top_logprobs=top)
+    theirs = HFBackend(pretrained=str(folder), device="cpu", dtype="float32")
+    asked = [ScoreRequest(p, (" Correct", " Incorrect")) for p in PROMPTS]
+    unseen = 0
+    for mine, its in zip(score(ours, *asked), score(theirs, *asked), strict=True):
+        unseen += mine.events.count("unseen")
+        exact = []
+        for found, true in zip(mine.logprobs, its.logprobs, strict=True):
+            assert found >= true - 1e-3
+            exact.append(found == pytest.approx(true, abs=1e-3))
+        assert exact.count(False) <= mine.events.count("unseen")
+    assert (unseen > 0) == (listed == 20)
