@@ -12,12 +12,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 
-from automix_eval import __version__, doctor
+from automix_eval import __version__, doctor, plan
 from automix_eval.report import command as report
 from automix_eval.report.text import plain
 from automix_eval.types import AutoMixError
 
-COMMANDS: Mapping[str, ModuleType] = {"report": report, "doctor": doctor}
+COMMANDS: Mapping[str, ModuleType] = {"report": report, "doctor": doctor, "plan": plan}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -77,6 +77,13 @@ def current_run(requests: Sequence[Instance]) -> HarnessRun:
     )
 
 
+def pending_requests() -> list[Instance]:
+    """All requests of the evaluation in progress, of every type, repeats included."""
+    evaluate = _locals_of("evaluate", "lm_eval.evaluator") or {}
+    by_type: Mapping[str, Sequence[Instance]] = evaluate.get("requests", {})
+    return [r for group in by_type.values() for r in group for _ in range(max(r.repeats or 1, 1))]
+
+
 def refuse_limit_zero() -> None:
     """Stop a run with ``--limit 0``, which the harness takes for no limit at all.
 

@@ -202,6 +202,9 @@ class Backend(Protocol):
     def load(self) -> None:
         """Load the model; a failure names the tier's settings."""
 
+    def counter(self) -> Callable[[Prompt], int] | None:
+        """Counts the tokens of prompts without the model, None without a tokenizer."""
+
     def count_tokens(self, text: str) -> int | None:
         """Number of tokens of a rendered prompt, None without a tokenizer."""
 

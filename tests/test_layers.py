@@ -38,7 +38,7 @@ LAYERS = {
         "runlog",
         "ranks",
     },
-    3: {"model", "report", "doctor"},
+    3: {"model", "report", "doctor", "plan"},
     4: {"cli", "__main__"},
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}

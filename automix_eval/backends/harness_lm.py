@@ -147,6 +147,39 @@ class HarnessBackend:
 
     # ----------------------------------------------------------------- prompts
 
+    def counter(self) -> Callable[[Prompt], int] | None:
+        """Counts the tokens of prompts by the tokenizer alone, None where the tier has none."""
+        name = self._tokenizer_source()
+        if not name:
+            return None
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer: Any = AutoTokenizer.from_pretrained(
+                name,
+                revision=self._args.get("revision") or "main",
+                trust_remote_code=bool(self._args.get("trust_remote_code")),
+            )
+        except (OSError, ValueError) as err:
+            raise AutoMixError(
+                f"{self.tier}: the tokenizer {name} cannot be loaded: {err}"
+            ) from err
+
+        def count(prompt: Prompt) -> int:
+            turns = [{"role": m.role, "content": m.content} for m in prompt.messages]
+            text = prompt.text or "\n\n".join(turn["content"] for turn in turns)
+            if turns and self.chat and tokenizer.chat_template:
+                text = tokenizer.apply_chat_template(
+                    turns, tokenize=False, add_generation_prompt=not prompt.continue_final
+                )
+            return len(tokenizer(text, add_special_tokens=not turns)["input_ids"])
+
+        return count
+
+    def _tokenizer_source(self) -> str | None:
+        """Name or folder of the tokenizer."""
+        return self._args.get("tokenizer") or self._args.get("pretrained")
+
     def count_tokens(self, text: str) -> int | None:
         """Tokens of a rendered prompt, None without a tokenizer."""
         lm: Any = self.lm

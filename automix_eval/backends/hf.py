@@ -84,6 +84,9 @@ class HFBackend(HarnessBackend):
         commit = getattr(self._metered().config, "_commit_hash", None)
         return f"{pretrained}@{commit or self._args.get('revision', 'main')}"
 
+    def _tokenizer_source(self) -> str | None:
+        return str(ensure_model(self._embedded)) if self._embedded else super()._tokenizer_source()
+
     def _make(self) -> LM:
         if self._embedded:
             self._args["pretrained"] = str(ensure_model(self._embedded))

@@ -184,7 +184,11 @@ class LlamaCppBackend(APIBackend):
     def _has_tokenizer(self) -> bool:
         return True
 
-    def count_tokens(self, text: str) -> int | None:
+    def counter(self) -> Callable[[Prompt], int]:
+        """Counts the tokens of prompts; the tokenizer comes with the model."""
+        return lambda prompt: self.count_tokens(self.render(prompt))
+
+    def count_tokens(self, text: str) -> int:
         """Tokens of a rendered prompt, as llama.cpp reads it."""
         return len(self._ask("/tokenize", content=text, add_special=True)["tokens"])
 

@@ -40,6 +40,6 @@ class FlopsCost(MeteredCost):
         if value is None:
             raise AutoMixError(
                 f"cost=flops does not know the parameters of tier {tier}: set cost.parameters to "
-                "one number per tier, cheapest first, as [135e6,7e9]"
+                "one number per tier, cheapest first (JSON or YAML: [135e6, 7e9])"
             )
         return float(value)

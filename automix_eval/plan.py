@@ -1,0 +1,365 @@
+"""``automix-eval plan``: questions, calls, tokens and expected cost of a run, calling no model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import yaml
+
+from automix_eval import config, harness
+from automix_eval.harness import HarnessRun, TaskView
+from automix_eval.report.parts import Paragraph, Table
+from automix_eval.report.table import render_text
+from automix_eval.types import (
+    Answer,
+    AutoMixError,
+    Backend,
+    Call,
+    CostModel,
+    GenerateRequest,
+    Generation,
+    Phase,
+    Prompt,
+    Question,
+    Role,
+    ScoreRequest,
+    Scores,
+    Verification,
+)
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+
+_DEFAULT_MAX_GEN_TOKS = 256
+_WIDTH = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What one tier will be asked for one purpose.
+
+    Attributes:
+        share: Expected share of the questions that get there.
+        prompt: Mean prompt tokens of a question, all its calls together; None where the tier has
+            no tokenizer.
+        generated: Mean of the most tokens that may be generated for a question.
+        cost: Mean cost of a question, with as many tokens; None where it cannot be known.
+    """
+
+    task: str
+    phase: Phase
+    tier: str
+    role: Role
+    questions: int
+    share: float
+    calls: float
+    prompt: float | None
+    generated: float | None
+    cost: float | None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the sub-command."""
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="model arguments of the run, as after --model_args (slm=hf slm.pretrained=...)",
+    )
+    parser.add_argument("--tasks", required=True, help="tasks of the run, with commas between them")
+    parser.add_argument("--num_fewshot", type=int, help="as in the run")
+    parser.add_argument("--limit", type=float, help="as in the run")
+    parser.add_argument("--apply_chat_template", action="store_true", help="as in the run")
+    parser.add_argument("--system_instruction", help="as in the run")
+    parser.add_argument("--include_path", help="as in the run")
+    parser.add_argument(
+        "--escalation_rate",
+        type=float,
+        default=0.5,
+        help="share of the questions of a tier that go on to the next (default 0.5)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the plan."""
+    if not 0 <= args.escalation_rate <= 1:
+        raise AutoMixError(f"--escalation_rate={args.escalation_rate:g} must lie in [0, 1]")
+    overrides = _arguments(args.overrides)
+    settings = config.build(overrides)
+    config.make_cost(settings).check(len(config.tier_names(settings)))
+    found, requests = _requests(args)
+    lines = [
+        line
+        for name, positions in harness.group_by_task(requests).items()
+        for line in _Planner(settings, found, args.escalation_rate).lines(
+            name, [requests[p] for p in positions]
+        )
+    ]
+    blocks = _blocks(lines, args.escalation_rate, config.name_of(settings, "cost"))
+    print(render_text(blocks, _WIDTH))
+    return 0
+
+
+# --------------------------------------------------------------------------- the run's requests
+
+
+class _Planned(Exception):  # noqa: N818  not an error: it carries the requests out of the harness
+    def __init__(self, run: HarnessRun, requests: list[Instance]) -> None:
+        super().__init__("planned")
+        self.run, self.requests = run, requests
+
+
+def _requests(args: argparse.Namespace) -> tuple[HarnessRun, list[Instance]]:
+    """The tasks and requests that the harness makes of the command line."""
+    import lm_eval
+    from lm_eval.api.model import LM
+    from lm_eval.tasks import TaskManager
+
+    class Planner(LM):  # type: ignore[misc]  # the harness ships no types
+        """Takes the requests of a run and answers none."""
+
+        tokenizer_name = "plan"
+
+        def generate_until(self, requests: list[Instance]) -> NoReturn:
+            raise _Planned(harness.current_run(requests), harness.pending_requests())
+
+        loglikelihood = loglikelihood_rolling = generate_until
+
+        def apply_chat_template(
+            self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+        ) -> str:
+            return harness.encode_chat(chat_history, continue_final=not add_generation_prompt)
+
+        def chat_template(self, chat_template: bool | str = False) -> str:
+            return "each tier's own" if chat_template else ""
+
+    try:
+        lm_eval.simple_evaluate(
+            model=Planner(),
+            tasks=args.tasks.split(","),
+            num_fewshot=args.num_fewshot,
+            limit=args.limit,
+            apply_chat_template=args.apply_chat_template,
+            system_instruction=args.system_instruction,
+            task_manager=TaskManager(include_path=args.include_path),
+        )
+    except _Planned as planned:
+        return planned.run, planned.requests
+    except KeyError as err:
+        raise AutoMixError(f"--tasks={args.tasks}: the harness has no such task ({err})") from err
+    raise AutoMixError(f"--tasks={args.tasks} gives no request: nothing to plan")
+
+
+def _arguments(pairs: Sequence[str]) -> dict[str, Any]:
+    """Model arguments, read as the harness reads those of its command line."""
+    from lm_eval.utils import simple_parse_args_string
+
+    given: dict[str, Any] = {}
+    for pair in pairs:
+        if pair.lstrip().startswith("{"):
+            try:
+                given |= json.loads(pair)
+            except json.JSONDecodeError as err:
+                raise AutoMixError(f"{pair!r} is no JSON: {err}") from err
+        elif "=" not in pair:
+            raise AutoMixError(f"{pair!r} is no KEY=VALUE")
+        elif pair.partition("=")[2][:1] in ("[", "{"):
+            key, _, value = pair.partition("=")
+            given[key] = yaml.safe_load(value)
+        else:
+            given |= simple_parse_args_string(pair)
+    return given
+
+
+# --------------------------------------------------------------------------- counting
+
+
+class _Planner:
+    """Counts what a configuration will ask.
+
+    Args:
+        settings: The configuration.
+        found: The run's tasks.
+        rate: Share of the questions of a tier that go on to the next.
+    """
+
+    def __init__(self, settings: Any, found: HarnessRun, rate: float) -> None:
+        self._settings, self._run, self._rate = settings, found, rate
+        self._names = config.tier_names(settings)
+        self._cost = config.make_cost(settings)
+        self._verifier = config.make_verifier(settings)
+        self._router = config.make_meta_verifier(settings)
+        self._asks = [
+            _Counting(i, config.make_backend(settings, n), int(settings.seed), found)
+            for i, n in enumerate(self._names)
+        ]
+
+    def lines(self, name: str, requests: list[Instance]) -> Iterator[Line]:
+        """Every line of one task: the calibration's, then the evaluation's."""
+        view = TaskView(name, self._run.tasks[name], self._run, self._settings.calibration.metric)
+        questions, _, _ = view.questions(requests)
+        last = len(self._names) - 1
+        if self._router.needs_fit and not self._settings.meta_verifier.policy:
+            c = self._settings.calibration
+            fitted_on = view.calibration_questions(c.num_docs, c.min_docs, c.seed)
+            for tier in range(last + 1):
+                verify = tier < last and self._router.needs_verification
+                yield from self._of_tier(view, fitted_on, tier, 1.0, verify)
+        only = self._router.only_tier
+        for tier in range(last + 1):
+            share = self._rate**tier if only is None else float(tier == only % (last + 1))
+            verify = tier < last and self._router.needs_verification
+            if self._settings.record == "full":
+                share = 1.0
+            if share:
+                yield from self._of_tier(view, questions, tier, share, verify)
+
+    def _of_tier(
+        self, view: TaskView, questions: Sequence[Question], tier: int, share: float, verify: bool
+    ) -> Iterator[Line]:
+        ask = self._asks[tier]
+        answers = [ask.answer(q, view) for q in questions]
+        yield self._line(view.name, questions, ask, share, "answer", [a.calls for a in answers])
+        if verify:
+            judged = self._verifier.verify(questions, answers, ask)
+            calls = [v.calls for v in judged]
+            yield self._line(view.name, questions, ask, share, "verify", calls)
+
+    def _line(
+        self,
+        task: str,
+        questions: Sequence[Question],
+        ask: _Counting,
+        share: float,
+        role: Role,
+        calls: Sequence[Sequence[Call]],
+    ) -> Line:
+        number = len(questions)
+        return Line(
+            task,
+            questions[0].phase,
+            self._names[ask.tier],
+            role,
+            number,
+            share,
+            sum(len(c) for c in calls) / number,
+            _mean([c.prompt_tokens for own in calls for c in own], number),
+            _mean([c.generated_tokens for own in calls for c in own], number),
+            _price(self._cost, ask.tier, role, calls),
+        )
+
+
+class _Counting:
+    """A tier that counts what it is asked and answers with a stand-in: an ``Ask``."""
+
+    def __init__(self, tier: int, backend: Backend, seed: int, found: HarnessRun) -> None:
+        self.tier, self.seed, self.max_length = tier, seed, None
+        self._chat = found.apply_chat_template
+        self._count = backend.counter()
+
+    def answer(self, question: Question, view: TaskView) -> Answer:
+        """The calls of an answer; its text is a reference, so that its length is likely."""
+        text = (view.references(question) or ("",))[0] or "?"
+        if question.choices:
+            calls = tuple(self._call("answer", p, 0) for p, _ in question.choices)
+            scores = tuple((-float(i), i == 0) for i in range(len(calls)))
+            return Answer(self.tier, text, calls, choice_logprobs=scores)
+        call = self._call("answer", question.prompt, _limit(question.generation))
+        return Answer(self.tier, text, (call,), token_logprobs=(0.0,), token_margins=(1.0,))
+
+    def count_tokens(self, text: str) -> int | None:
+        """Unknown to a verifier: a plan fits no prompt into a window."""
+        del text
+        return None
+
+    def render(self, prompt: str) -> str:
+        """As it is; the template's own tokens are added when it is counted."""
+        return prompt
+
+    def generate(
+        self, requests: Sequence[GenerateRequest], token_probs: bool = False
+    ) -> list[tuple[Generation, Call]]:
+        """A decision for each request, at the price of the longest text it allows."""
+        del token_probs
+        made = Generation(" Verification Decision: The AI generated answer is Correct.")
+        return [(made, self._call("verify", r.prompt, _limit(r.generation))) for r in requests]
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[tuple[Scores, Call]]:
+        """One pass over each prompt."""
+        made = [Scores((0.0,) * len(r.continuations)) for r in requests]
+        return [(s, self._call("verify", r.prompt, 0)) for s, r in zip(made, requests, strict=True)]
+
+    def _call(self, role: Role, prompt: Prompt | str, generated: int) -> Call:
+        asked = Prompt(prompt) if isinstance(prompt, str) else prompt
+        tokens = None if self._count is None else self._count(asked)
+        return Call(self.tier, role, tokens, generated, None)
+
+
+def _limit(generation: Any) -> int:
+    return int(generation.get("max_gen_toks", _DEFAULT_MAX_GEN_TOKS))
+
+
+def _mean(tokens: Sequence[int | None], questions: int) -> float | None:
+    return None if None in tokens else sum(t for t in tokens if t is not None) / questions
+
+
+def _price(cost: CostModel, tier: int, role: Role, calls: Sequence[Sequence[Call]]) -> float | None:
+    """Mean cost of a question; None where tokens or seconds are not known beforehand."""
+    try:
+        prices = [
+            cost.answer_cost(Answer(tier, "", tuple(own)))
+            if role == "answer"
+            else cost.verification_cost(Verification(tier, None, calls=tuple(own)))
+            for own in calls
+        ]
+    except AutoMixError:
+        return None
+    return sum(prices) / len(prices)
+
+
+# --------------------------------------------------------------------------- showing it
+
+
+def _blocks(lines: Sequence[Line], rate: float, cost: str) -> list[Table | Paragraph]:
+    header = (
+        "Task", "Phase", "Tier", "Role", "Questions", "Calls", "Prompt tokens",
+        "Generated, at most", "Cost",
+    )  # fmt: skip
+    rows = [
+        (
+            line.task,
+            line.phase,
+            line.tier,
+            line.role,
+            _number(line.questions * line.share),
+            *(
+                _number(None if value is None else value * line.questions * line.share)
+                for value in (line.calls, line.prompt, line.generated, line.cost)
+            ),
+        )
+        for line in lines
+    ]
+    known = [line.cost * line.questions * line.share for line in lines if line.cost is not None]
+    total = (
+        f"Expected cost: {_number(sum(known))} (cost={cost})"
+        if len(known) == len(lines)
+        else f"Expected cost: unknown, since cost={cost} needs what a plan cannot know of some "
+        "tiers: their tokens (a tokenizer is missing) or their seconds"
+    )
+    notes = (
+        f"{total}, if {rate:.0%} of the questions of each tier go on to the next "
+        "(--escalation_rate) and every generation is as long as it may be. Answers under "
+        "verification are taken to be as long as the references. Calls that are in the call store "
+        "already are not taken off."
+    )
+    return [Table(header, tuple(rows)), Paragraph(notes)]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:,.4g}"

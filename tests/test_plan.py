@@ -1,0 +1,100 @@
+"""``automix-eval plan``: what a run will ask, without asking."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import CALLS, SCRIPTS, gold_answers, knows, run_harness, scripted_args
+from tiny_models import save_tiny
+
+from automix_eval.cli import main
+
+TASK = "narrativeqa_demo"
+
+
+def planned(
+    capsys: pytest.CaptureFixture[str], *arguments: str
+) -> dict[tuple[str, ...], list[str]]:
+    """(phase, tier, role) -> the cells after them, of the only task."""
+    assert main(["plan", "--tasks", TASK, *arguments]) == 0
+    rows = {}
+    for line in capsys.readouterr().out.splitlines():
+        cells = line.split()
+        if line.startswith("narr"):
+            rows[tuple(cells[1:4])] = cells[4:]
+        elif line.startswith("Expected cost:"):
+            rows["total",] = [line.removeprefix("Expected cost: ").split(" ")[0].rstrip(",")]
+    return rows
+
+
+def test_a_plan_makes_the_calls_of_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """Call by call as many as a run in which the stated share escalates; itself it makes none."""
+    gold = gold_answers(TASK)
+    SCRIPTS["small"], SCRIPTS["large"] = knows(gold, 0.0), knows(gold, 1.0)
+    arguments = scripted_args(meta_verifier="self_consistency")
+    pairs = [f"{k}={v}" for k, v in arguments.items()]
+    rows = planned(capsys, "--limit", "5", "--escalation_rate", "1", *pairs)
+    assert CALLS == []
+    run_harness([TASK], arguments, limit=5)
+    verified = sum("AI Generated Answer" in prompt for _, _, prompt in CALLS)
+    large = sum(script == "large" for script, *_ in CALLS)
+    assert float(rows["evaluation", "slm", "verify"][1]) == verified == 10
+    assert float(rows["evaluation", "llm", "answer"][1]) == large == 5
+    # five answers and verifications of one unit, and five answers of fifty
+    assert rows["total",] == ["260"]
+    assert rows["evaluation", "slm", "answer"][2] == "unknown"
+
+
+def test_tokens_come_from_the_tier_s_own_tokenizer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The calibration is planned too, and priced by the tokens; half of the questions go on."""
+    folder = save_tiny(tmp_path / "tiny", "llama")
+    rows = planned(
+        capsys,
+        "--limit",
+        "4",
+        "slm=hf",
+        "llm=hf",
+        f"slm.pretrained={folder}",
+        f"llm.pretrained={folder}",
+        "cost=flops",
+        "cost.parameters=[1000, 1000000]",
+        "calibration.num_docs=10",
+        "calibration.min_docs=5",
+    )
+
+    def cells(*key: str) -> list[float]:
+        return [float(cell.replace(",", "")) for cell in rows[key]]
+
+    for key, size in ((("slm", "answer"), 1e3), (("llm", "answer"), 1e6)):
+        for phase, number in (("calibration", 10), ("evaluation", 4)):
+            share = 0.5 if (phase, key[0]) == ("evaluation", "llm") else 1.0
+            questions, calls, prompt, made, cost = cells(phase, *key)
+            assert questions == calls == number * share
+            assert prompt > 100 * calls
+            assert cost == pytest.approx(2 * size * (prompt + made), rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--escalation_rate", "2"], "escalation_rate"),
+        (["slm"], "KEY=VALUE"),
+        (["slm=nothing"], "slm=nothing"),
+        (["cost=tokens"], "cost.prices"),
+    ],
+)
+def test_a_mistake_is_named(
+    arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one line on stderr."""
+    assert main(["plan", "--tasks", TASK, "--limit", "2", *arguments]) == 2
+    assert named in capsys.readouterr().err
+
+
+def test_an_unknown_task_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """The harness's own complaint reaches the user."""
+    assert main(["plan", "--tasks", "no_such_task"]) == 2
+    assert "no_such_task" in capsys.readouterr().err
