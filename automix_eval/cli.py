@@ -14,10 +14,11 @@ from types import ModuleType
 
 from automix_eval import __version__, doctor
 from automix_eval.report import command as report
+from automix_eval.report import compare_command as compare
 from automix_eval.report.text import plain
 from automix_eval.types import AutoMixError
 
-COMMANDS: Mapping[str, ModuleType] = {"report": report, "doctor": doctor}
+COMMANDS: Mapping[str, ModuleType] = {"report": report, "compare": compare, "doctor": doctor}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -38,7 +38,7 @@ LAYERS = {
         "ranks",
     },
     3: {"model", "report", "doctor"},
-    4: {"cli", "__main__"},
+    4: {"cli", "__main__", "pytest_plugin"},
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 

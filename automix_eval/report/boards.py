@@ -224,7 +224,7 @@ def plain_entries(sheets: Sequence[Sheet], plains: Sequence[PlainRun]) -> list[E
 
 
 def _method_key(run: Run) -> str:
-    groups = ("meta_verifier", "verifier", "calibration")
+    groups = ("meta_verifier", "calibrator", "verifier", "calibration")
     return json.dumps([*(_part(run, g) for g in groups), run.label])
 
 

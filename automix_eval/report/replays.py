@@ -16,6 +16,7 @@ import numpy as np
 from automix_eval.metrics.ibc import Undefined, delta_ibc
 from automix_eval.outcomes import Outcomes, follow
 from automix_eval.report.lanes import Mask, Sheet, Track, pack
+from automix_eval.report.load import Run
 from automix_eval.report.prices import Priced, Prices, price
 from automix_eval.report.rows import FloatArray, Rows
 from automix_eval.report.text import plain
@@ -105,7 +106,7 @@ def play(stage: Stage, spec: str) -> Played | Undefined:
 
     name, _, rest = spec.partition(":")
     parameters = dict(_parameter(spec, part) for part in rest.split(",") if part)
-    router = config.make_meta_verifier(_configured(name, parameters))
+    router = config.make_meta_verifier(_configured(name, parameters, stage.sheet.run))
     return _play(stage, router, spec)
 
 
@@ -118,10 +119,10 @@ def play_own(stage: Stage) -> Played | Undefined:
     given = stage.sheet.run.config.get("meta_verifier")
     held = dict(given) if isinstance(given, Mapping) else {}
     name = str(held.pop("name", ""))
-    unread = ("_target_", "policy", "transfer")
+    unread = ("_target_", "policy", "transfer", "option")
     try:
         wanted = {k: v for k, v in held.items() if k not in unread}
-        router = config.make_meta_verifier(_configured(name, wanted))
+        router = config.make_meta_verifier(_configured(name, wanted, stage.sheet.run))
     except AutoMixError as err:
         return Undefined(plain(err))
     if router.needs_texts:
@@ -272,11 +273,17 @@ def _thin(family: list[Any], questions: int) -> list[Any]:
     return [family[i] for i in np.linspace(0, len(family) - 1, most).round().astype(int).tolist()]
 
 
-def _configured(name: str, parameters: Mapping[str, Any]) -> Any:
-    given = {f"meta_verifier.{k}": v for k, v in parameters.items()}
+def _configured(name: str, parameters: Mapping[str, Any], run: Run) -> Any:
+    """The configuration of a router behind the calibrator of a run."""
     from automix_eval import config
 
-    return config.build({"meta_verifier": name, **given})
+    given = {"meta_verifier": name, **{f"meta_verifier.{k}": v for k, v in parameters.items()}}
+    held = run.config.get("calibrator")
+    if isinstance(held, Mapping) and held.get("name"):
+        unread = ("name", "_target_")
+        given["calibrator"] = held["name"]
+        given |= {f"calibrator.{k}": v for k, v in held.items() if k not in unread}
+    return config.build(given)
 
 
 def _parameter(spec: str, text: str) -> tuple[str, Any]:
