@@ -98,7 +98,9 @@ def measure(folder: Path) -> None:
 def main() -> None:
     """Print the table."""
     numbers = [int(n) for n in sys.argv[1:]] or [10_000, 100_000]
-    print("records   methods    report   its CPU   reading alone   reading / json.loads   peak memory")
+    print(
+        "  records  methods    report   its CPU  reading alone  reading / json.loads  peak memory"
+    )
     for number in numbers:
         with tempfile.TemporaryDirectory() as name:
             write_run(Path(name), number)
@@ -106,7 +108,7 @@ def main() -> None:
             done = subprocess.run(command, capture_output=True, text=True, check=True)
         seconds, cpu, read, bare, peak, methods = map(float, done.stdout.split()[-6:])
         print(
-            f"{number:>9,}  {methods:7.0f}  {seconds:6.1f} s  {cpu:6.1f} s  {read:12.1f} s  "
+            f"{number:>9,}  {methods:7.0f}  {seconds:6.1f} s  {cpu:6.1f} s  {read:11.1f} s  "
             f"{read / bare:18.2f} x  {peak:8.2f} GB"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -33,9 +34,9 @@ EXAMPLES = settings(max_examples=300, deadline=None)
 def test_envelope_is_concave_and_above_all_points(points: list[tuple[float, float]]) -> None:
     """Its corners rise with falling slope, and no operating point lies above it."""
     hull = envelope(points)
-    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(hull[:-1], hull[1:], strict=True)]
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(hull)]
     assert all(s > 0 for s in slopes)
-    assert all(a > b for a, b in zip(slopes[:-1], slopes[1:], strict=True))
+    assert all(a > b for a, b in itertools.pairwise(slopes))
     for cost, quality in points:
         reached = quality_at(points, cost)
         assert not isinstance(reached, Undefined)

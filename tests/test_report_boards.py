@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from report_builder import ROWS, Row, build_run, harness, llm_scores, reason, record
+from report_builder import ROWS, Row, build_run, call, harness, llm_scores, reason, record
 
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.assemble import Settings, assemble
 from automix_eval.report.figures import Board, MethodFigures
 from automix_eval.report.prices import parse_costs
-from automix_eval.types import AutoMixError
+from automix_eval.types import Answer, AutoMixError, Record, TierRecord, Verification
 
 # Four kinds of questions; the confidence tells most of them apart.
 KINDS: list[Row] = [
@@ -104,9 +104,7 @@ def test_replay_of_the_live_router_is_the_live_run(tmp_path: Path) -> None:
     assert live.tiers == played.tiers
 
 
-def test_a_family_has_a_curve_and_regions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_family_has_a_curve_and_regions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A router with a parameter gives operating points and a policy for each cost region."""
 
     def family(self: Threshold) -> list[tuple[float, Threshold]]:
@@ -307,6 +305,35 @@ def test_methods_that_cannot_be_told_apart_are_said_to_be(tmp_path: Path) -> Non
     pair = next(c for c in board.comparisons if {c.first, c.second} == {"pomdp", "threshold"})
     assert "not distinguishable" in pair.words
     assert value(pair.quality_holm) >= value(pair.quality_p)
+
+
+def test_three_tiers(tmp_path: Path) -> None:
+    """A longer chain has its escalation at each tier, and an oracle over all tiers."""
+
+    def chain(i: int) -> Record:
+        scores = ((1.0, 1.0, 1.0), (0.0, 1.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 0.0))[i % 4]
+        final = min(i % 4, 2)
+        tiers = tuple(
+            TierRecord(
+                t, Answer(t, "a", (call(t),)), scores[t],
+                verification=Verification(t, 0.5, calls=(call(t, "verify"),)) if t < 2 else None,
+                on_path=t <= final,
+            )
+            for t in range(3)
+        )  # fmt: skip
+        return Record("coqa", i, 0, "evaluation", final, tiers, f"hash{i}")
+
+    names = [{"index": t, "name": f"t{t}", "label": f"m{t}"} for t in range(3)]
+    cost = {"cost": {"name": "paper", "tiers": [1, 10, 100], "verifier": 1}}
+    build_run(tmp_path, records=[chain(i) for i in range(40)], tiers=names, config=cost)
+    methods = only(tmp_path)
+    live, oracle = methods["pomdp"], methods["replay:oracle"]
+    assert value(live.cost) == pytest.approx((2 + 13 + 113 + 113) / 4)
+    assert [t.escalated.value for t in live.tiers[:2]] == [0.75, pytest.approx(2 / 3)]
+    assert value(oracle.quality) == 0.75
+    assert value(oracle.cost) == pytest.approx((1 + 10 + 100 + 1) / 4)
+    # the run reaches the best score dearly, so the oracle at its cost can do no better
+    assert value(methods["oracle@pomdp"].quality) == 0.75
 
 
 def test_lazy_records_are_read_again(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +50,7 @@ def edit(field: str, value: Any) -> Callable[[dict[str, Any]], None]:
     [
         (edit("final", 1.5), "$.final"),
         (edit("final", 7), "final is tier 7"),
+        (edit("final", 1), "the routed path ends at tier 0"),
         (edit("task", "other"), "not in the manifest"),
         (edit("tiers.0.tier", 9), "not ascending numbers"),
         (edit("tiers.0.answer", [1]), "not a record"),
@@ -66,7 +66,7 @@ def test_damaged_records_are_named_and_left_out(
     tmp_path: Path, change: Callable[[Any], None], words: str
 ) -> None:
     """A record with one wrong field is left out by file, line and field; the rest is read."""
-    build_run(tmp_path)
+    build_run(tmp_path, full=True)
     path = tmp_path / "automix_records_r1.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     change(rows[2])
@@ -105,7 +105,7 @@ def test_file_without_a_readable_line_is_an_error(tmp_path: Path, capsys: Captur
 def test_duplicates_of_several_ranks_count_once(tmp_path: Path, same: bool) -> None:
     """A question written twice counts once, and it is said whether the two agree."""
     records = [record(i, row, full=True) for i, row in enumerate(ROWS)]
-    again = replace(records[3], final=0 if same else 1)
+    again = records[3] if same else record(3, ROWS[0], full=True)
     build_run(tmp_path, records=[*records, again])
     (task,) = build([tmp_path]).tasks
     said = " ".join(task.warnings)

@@ -12,12 +12,13 @@ import numpy as np
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.comparisons import compare_all
 from automix_eval.report.ends import Ends
+from automix_eval.report.entries import Entry, Part
 from automix_eval.report.figures import Board, CurvePoint, MethodFigures
 from automix_eval.report.lanes import Fixed, Sheet, Track
 from automix_eval.report.ledger import Ledger
 from automix_eval.report.load import Run
 from automix_eval.report.matched import matched
-from automix_eval.report.methods import Entry, Part, Row
+from automix_eval.report.methods import Row
 from automix_eval.report.plains import PlainRun
 from automix_eval.report.replays import (
     Played,

@@ -17,10 +17,11 @@ from automix_eval.metrics.tests import bootstrap_p, paired_test
 from automix_eval.report.assemble import Gathered, Settings, gather, why_unlike
 from automix_eval.report.boards import Desk, live_entries, plain_entries, replay_entries
 from automix_eval.report.comparisons import difference, verdict
+from automix_eval.report.entries import Entry
 from automix_eval.report.figures import Comparison, Figure
 from automix_eval.report.lanes import Fixed, Lane, Sheet, Track
 from automix_eval.report.ledger import LaneColumns, Ledger, Vector, figure
-from automix_eval.report.methods import NO_CHAIN, Entry
+from automix_eval.report.methods import NO_CHAIN
 from automix_eval.report.plains import PlainRun
 from automix_eval.report.rows import FloatArray, IntArray
 from automix_eval.report.text import plain

@@ -98,7 +98,9 @@ class Track:
     @classmethod
     def live(cls, sheet: Sheet) -> Track:
         """What the run did."""
-        return cls(sheet, pack(sheet.rows.on_path), (1 << sheet.rows.num_tiers) - 1)
+        rows = sheet.rows
+        ends = np.arange(rows.num_tiers) == rows.final[:, None]
+        return cls(sheet, pack(rows.on_path | ends), (1 << rows.num_tiers) - 1)
 
     @classmethod
     def only(cls, sheet: Sheet, tier: int) -> Track:

@@ -9,19 +9,18 @@ import numpy as np
 
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.ends import Ends
+from automix_eval.report.entries import Entry, Part
 from automix_eval.report.figures import (
     NO_VERIFIER,
     QUALITY_SHARES,
     THE_SLM,
     CurvePoint,
     Figure,
-    Kind,
     MethodFigures,
     Region,
     Spread,
     TierShare,
 )
-from automix_eval.report.lanes import Lane, Sheet
 from automix_eval.report.ledger import (
     Array,
     LaneColumns,
@@ -32,7 +31,7 @@ from automix_eval.report.ledger import (
     pooled,
     seed_weights,
 )
-from automix_eval.report.replays import NUM_REGIONS, Choice
+from automix_eval.report.replays import NUM_REGIONS
 from automix_eval.report.vectors import (
     Curve,
     Four,
@@ -46,45 +45,6 @@ from automix_eval.report.vectors import (
 _POINT = ("quality", "cost")
 NO_CHAIN = Undefined("a run of one model alone: there is no SLM and no LLM to compare it with")
 _ONE_POINT = Undefined("the method has one operating point, which lies outside this region")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """What a method does in one run.
-
-    Attributes:
-        lane: Its way through the questions.
-        sheet: The run's questions; None for a plain run beside no chain.
-        run_id: The run.
-        seed: Its seed, -1 where it names none.
-        curve: Operating points of its range.
-        regions: The policy for each of five cost regions, or the reason; empty for one point.
-    """
-
-    lane: Lane
-    sheet: Sheet | None
-    run_id: str
-    seed: int = -1
-    curve: tuple[Choice, ...] = ()
-    regions: tuple[Choice | Undefined, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Entry:
-    """A row in the making: one part a seed.
-
-    Attributes:
-        verifier: Name of the verifier it reads; empty if none.
-        missing: Why the row has no figures at all; None if it has.
-    """
-
-    name: str
-    kind: Kind
-    label: str
-    verifier: str
-    parts: tuple[Part, ...]
-    note: str = ""
-    missing: Undefined | None = None
 
 
 # --------------------------------------------------------------------------- one row

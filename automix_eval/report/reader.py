@@ -199,6 +199,9 @@ def _problem(record: _Record, tasks: Mapping[str, Any], num_tiers: int) -> str |
         return f"tiers {indexes} are not ascending numbers below {num_tiers}"
     if record.final not in indexes:
         return f"final is tier {record.final}, which was not asked"
+    path = [t.tier for t in record.tiers if t.on_path] or [record.final]
+    if path[-1] != record.final:
+        return f"final is tier {record.final}, but the routed path ends at tier {path[-1]}"
     for tier in record.tiers:
         if tier.score is not None and abs(tier.score) > MAX_SCORE:
             return f"a score is beyond {MAX_SCORE:g}"
