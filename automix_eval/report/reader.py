@@ -78,7 +78,7 @@ _CALLS = (
 _TIER = ("asked", "on_path", "score", "judged", "confidence", "outcome", "samples", "unparsable")
 _WIDTH = len(_TIER) + 2 * len(_CALLS)
 _NOT_ASKED = (0.0, 0.0, np.nan, 0.0, np.nan, -1.0, 0.0, 0.0, *(0.0,) * (2 * len(_CALLS)))
-_NO_CALLS = (0.0,) * len(_CALLS)
+_NO_CALLS: tuple[float | None, ...] = (0.0,) * len(_CALLS)
 _NUMBERS = {name: float(i) for i, name in enumerate(OUTCOMES)}
 
 
@@ -89,7 +89,7 @@ class _Batch:
     heads: list[tuple[int, int, int, int]] = field(default_factory=list)
     prompts: list[int] = field(default_factory=list)
     documents: list[int] = field(default_factory=list)
-    tiers: list[tuple[float, ...]] = field(default_factory=list)
+    tiers: list[tuple[float | None, ...]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -206,8 +206,9 @@ def _problem(record: _Record, tasks: Mapping[str, Any], num_tiers: int) -> str |
         if tier.score is not None and abs(tier.score) > MAX_SCORE:
             return f"a score is beyond {MAX_SCORE:g}"
         for part in (tier.answer, tier.verification):
-            if part is not None and not all(c.tier < num_tiers for c in part.calls):
-                return f"a call names a tier outside 0 .. {num_tiers - 1}"
+            for one in part.calls if part is not None else ():
+                if one.tier >= num_tiers:
+                    return f"a call names a tier outside 0 .. {num_tiers - 1}"
     return None
 
 
@@ -235,7 +236,7 @@ def digest(text: str) -> int:
     return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big")
 
 
-def _numbers(tier: _Tier) -> tuple[float, ...]:
+def _numbers(tier: _Tier) -> tuple[float | None, ...]:
     score = np.nan if tier.score is None else tier.score
     verification = tier.verification
     if verification is None:
@@ -254,8 +255,12 @@ def _numbers(tier: _Tier) -> tuple[float, ...]:
     return (1.0, float(tier.on_path), score, *judged, *_spent(tier.answer), *spent)
 
 
-def _spent(part: _Answer | _Verification) -> tuple[float, ...]:
+def _spent(part: _Answer | _Verification) -> tuple[float | None, ...]:
     calls = part.calls
+    if len(calls) == 1:  # most answers: numpy reads None as NaN
+        one = calls[0]
+        tokens = (one.prompt_tokens, one.generated_tokens, one.seconds)
+        return (1.0, *tokens, part.dropped_demonstrations, part.cut_context_tokens)
     return (
         float(len(calls)),
         _sum([c.prompt_tokens for c in calls]),
