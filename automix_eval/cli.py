@@ -14,10 +14,16 @@ from types import ModuleType
 
 from automix_eval import __version__, doctor, plan
 from automix_eval.report import command as report
+from automix_eval.report import compare_command as compare
 from automix_eval.report.text import plain
 from automix_eval.types import AutoMixError
 
-COMMANDS: Mapping[str, ModuleType] = {"report": report, "doctor": doctor, "plan": plan}
+COMMANDS: Mapping[str, ModuleType] = {
+    "report": report,
+    "compare": compare,
+    "plan": plan,
+    "doctor": doctor,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -39,7 +39,7 @@ LAYERS = {
         "ranks",
     },
     3: {"model", "report", "doctor", "plan"},
-    4: {"cli", "__main__"},
+    4: {"cli", "__main__", "pytest_plugin"},
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 

@@ -82,7 +82,7 @@ def test_verifier_figures(tmp_path: Path) -> None:
     rows: list[Row] = [*ROWS[:8], (0.0, 1.0, None, True)]
     build_run(tmp_path, rows=rows)
     (verifier,) = only(tmp_path).figures.verifiers
-    assert verifier.auroc == 1.0
+    assert verifier.auroc.value == 1.0
     assert verifier.five_numbers == (0.125, 0.21875, 0.375, 0.59375, 0.875)
     assert verifier.outcomes == {"ok": 8, "unparsable": 1}
     assert (verifier.num_unparsable, verifier.num_samples, verifier.distinct) == (8, 72, 4)

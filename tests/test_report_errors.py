@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_builder import build_run, finals, harness
+from report_builder import ROWS, build_run, finals, harness, record
 
 from automix_eval import __version__
 from automix_eval.cli import main
+from automix_eval.report.command import build
 
 Capture = pytest.CaptureFixture[str]
 
@@ -47,42 +48,70 @@ def edit(field: str, value: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (edit("final", 1.5), "final is 1.5"),
+        (edit("final", 1.5), "$.final"),
         (edit("final", 7), "final is tier 7"),
+        (edit("final", 1), "the routed path ends at tier 0"),
         (edit("task", "other"), "not in the manifest"),
-        (edit("doc_id", 0), "was read in line 1"),
         (edit("tiers.0.tier", 9), "not ascending numbers"),
-        (edit("tiers.0.metrics", [1]), "not a record"),
+        (edit("tiers.0.answer", [1]), "not a record"),
         (edit("tiers.0.score", 10**400), "not a record"),
         (edit("tiers.0.score", 1e300), "a score is beyond"),
-        (edit("tiers.0.verification.confidence", 1.5), "outside [0, 1]"),
+        (edit("tiers.0.verification.confidence", 1.5), "confidence"),
+        (edit("tiers.0.verification.outcome", "fine"), "outcome"),
         (edit("tiers.0.answer.calls.0.tier", 5), "a call names a tier"),
-        (edit("tiers.0.answer.calls.0.prompt_tokens", -5), "negative number of tokens"),
+        (edit("tiers.0.answer.calls.0.prompt_tokens", -5), "prompt_tokens"),
     ],
 )
-def test_damaged_records_name_file_and_line(
-    tmp_path: Path, capsys: Capture, change: Callable[[Any], None], words: str
+def test_damaged_records_are_named_and_left_out(
+    tmp_path: Path, change: Callable[[Any], None], words: str
 ) -> None:
-    """A record with one wrong field is an error that names file, line and what is wrong."""
-    build_run(tmp_path)
+    """A record with one wrong field is left out by file, line and field; the rest is read."""
+    build_run(tmp_path, full=True)
     path = tmp_path / "automix_records_r1.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     change(rows[2])
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    error = failure(capsys, tmp_path)
-    assert words in error
-    assert "automix_records_r1.jsonl, line 3" in error
+    report = build([tmp_path])
+    said = " ".join([*report.warnings, *report.tasks[0].warnings])
+    assert words in said
+    assert "automix_records_r1.jsonl" in said
+    assert "line 3" in said
+    assert report.tasks[0].figures.num_questions == len(rows) - 1
 
 
 @pytest.mark.parametrize("damage", [b'{"task": ', b"\xff\xfe\n", b"[1]\n", b"3\n", b"\n"])
-def test_damaged_lines_name_file_and_line(tmp_path: Path, capsys: Capture, damage: bytes) -> None:
-    """Half a line, another encoding and other JSON are errors that name file and line."""
+def test_damaged_lines_are_named_and_left_out(tmp_path: Path, damage: bytes) -> None:
+    """Half a line, another encoding and other JSON are named; what else the files hold is read."""
     build_run(tmp_path, samples=finals())
     for name in ("samples_coqa_t-r1.jsonl", "automix_records_r1.jsonl"):
         path = tmp_path / name
         lines = path.read_bytes().splitlines(keepends=True)
         path.write_bytes(b"".join([*lines[:2], damage]))
-        assert f"{name}, line 3" in failure(capsys, tmp_path)
+        report = build([tmp_path])
+        said = " ".join([*report.warnings, *report.tasks[0].warnings])
+        assert name in said
+        assert "line 3" in said
+    assert report.tasks[0].figures.num_questions == 2
+
+
+def test_file_without_a_readable_line_is_an_error(tmp_path: Path, capsys: Capture) -> None:
+    """Where nothing can be read the first line's defect is the error."""
+    build_run(tmp_path)
+    (tmp_path / "automix_records_r1.jsonl").write_text("{\n[\n")
+    assert "automix_records_r1.jsonl, line 1" in failure(capsys, tmp_path)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_duplicates_of_several_ranks_count_once(tmp_path: Path, same: bool) -> None:
+    """A question written twice counts once, and it is said whether the two agree."""
+    records = [record(i, row, full=True) for i, row in enumerate(ROWS)]
+    again = records[3] if same else record(3, ROWS[0], full=True)
+    build_run(tmp_path, records=[*records, again])
+    (task,) = build([tmp_path]).tasks
+    said = " ".join(task.warnings)
+    assert task.figures.num_questions == len(ROWS)
+    assert "doc_id 3" in said
+    assert ("differ" not in said) == same
 
 
 @pytest.mark.parametrize(
@@ -123,7 +152,8 @@ def test_unreadable_results_are_left_out_by_name(tmp_path: Path, capsys: Capture
 def test_out_that_cannot_be_written(tmp_path: Path, capsys: Capture) -> None:
     """An unwritable --out is one line, not a traceback."""
     build_run(tmp_path)
-    assert "cannot write" in failure(capsys, tmp_path, "--out", tmp_path / "no" / "file")
+    (tmp_path / "file").write_text("")
+    assert "cannot write" in failure(capsys, tmp_path, "--out", tmp_path / "file" / "a.md")
 
 
 def test_version(capsys: Capture) -> None:

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
-from report_builder import ROWS, build_run
+from report_builder import build_run
 
 from automix_eval.cli import main
 from automix_eval.report.text import plain
@@ -61,11 +61,11 @@ def test_text_fits_one_hundred_columns(tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_undefined_figures_have_numbered_reasons(tmp_path: Path, capsys: Capture) -> None:
-    """Each undefined figure points to a reason that is printed once, and nothing is NaN."""
+    """Each undefined figure points to a reason, printed once a section, and nothing is NaN."""
     build_run(tmp_path)
     text = report(capsys, tmp_path)
     assert "delta IBC: undefined [1]" in text
-    assert text.count("[1] undefined: the LLM was not asked 20 of 40 questions") == 1
+    assert text.count("undefined: the LLM was not asked 20 of 40 questions") == 2
     assert "nan" not in text.lower()
 
 
@@ -115,29 +115,45 @@ def test_json(tmp_path: Path, capsys: Capture) -> None:
     assert "record=full" in task["figures"]["delta_ibc"]["undefined"]
 
 
+def table(capsys: Capture, folder: Path, *arguments: object) -> dict[str, dict[str, str]]:
+    """The CSV's rows by method."""
+    text = report(capsys, folder, "--format", "csv", *arguments)
+    return {r["method"]: r for r in csv.DictReader(io.StringIO(text))}
+
+
 def test_csv(tmp_path: Path, capsys: Capture) -> None:
-    """CSV has one row a system, with numbers that parse and empty cells where undefined."""
+    """CSV has one row a method, with numbers that parse and empty cells where undefined."""
     build_run(tmp_path, full=True)
     build_run(tmp_path / "b", "r22", policy="always_slm")
-    rows = list(csv.DictReader(io.StringIO(report(capsys, tmp_path, "--format", "csv"))))
-    names = ["SLM", "LLM", "AutoMix (pomdp)", "SLM", "LLM", "AutoMix (always_slm)"]
-    assert [r["system"] for r in rows] == names
-    assert float(rows[2]["delta_ibc"]) == pytest.approx(49 / 26 - 1)
-    assert float(rows[2]["delta_ibc_low"]) < float(rows[2]["delta_ibc_high"])
-    assert rows[4]["quality"] == ""
-    assert "was not asked" in rows[4]["undefined"]
+    rows = table(capsys, tmp_path)
+    assert list(rows) == [
+        "pomdp", "always_slm", "replay:always_slm", "replay:always_llm", "replay:oracle",
+        "random@pomdp", "oracle@pomdp", "random@always_slm", "oracle@always_slm",
+    ]  # fmt: skip
+    assert float(rows["pomdp"]["delta_ibc"]) == pytest.approx(49 / 26 - 1)
+    assert float(rows["pomdp"]["delta_ibc_low"]) < float(rows["pomdp"]["delta_ibc_high"])
+    assert rows["always_slm"]["delta_ibc"] == ""
+    assert "delta_ibc" in rows["always_slm"]["undefined"]
+    assert {r["kind"] for r in rows.values()} == {"live", "replay"}
 
 
 @pytest.mark.parametrize("start", "=+-@")
 def test_csv_has_no_formulas(tmp_path: Path, capsys: Capture, start: str) -> None:
-    """A label that a spreadsheet would run is quoted; a negative number is not."""
-    build_run(
-        tmp_path, full=True, labels=(f"{start}cmd()", "large"), rows=[*ROWS[:2], *ROWS[2:4] * 9]
-    )
-    build_run(tmp_path / "b", "r22", full=True, rows=[(0.0, 0.1, 0.5, True)] * 9)
-    rows = list(csv.DictReader(io.StringIO(report(capsys, tmp_path, "--format", "csv"))))
-    assert rows[0]["model"] == f"'{start}cmd()"
-    assert float(rows[5]["delta_ibc"]) == pytest.approx(-2 / 51)
+    """A name that a spreadsheet would run is quoted; a negative number is not."""
+    labels = (f"{start}cmd()", "large")
+    build_run(tmp_path, full=True, labels=labels, rows=[(0.0, 0.1, 0.5, True)] * 9)
+    rows = table(capsys, tmp_path)
+    assert rows["pomdp"]["tiers"] == f"'{start}cmd() -> large"
+    assert float(rows["pomdp"]["delta_ibc"]) == pytest.approx(-2 / 51)
+
+
+def test_latex_shows_special_characters(tmp_path: Path, capsys: Capture) -> None:
+    """LaTeX has a row a method, and commands in names stay text."""
+    build_run(tmp_path, full=True, config={"meta_verifier": {"name": r"\input{x}%$&_#^~"}})
+    text = report(capsys, tmp_path, "--format", "latex")
+    assert r"\textbackslash{}input\{x\}\%\$\&\_\#\textasciicircum{}\textasciitilde{}" in text
+    assert r"\input" not in text
+    assert text.count(r" \\") == 1 + 6  # the header, live, three closed forms and two matched
 
 
 def test_markdown(tmp_path: Path, capsys: Capture) -> None:

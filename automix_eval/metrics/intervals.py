@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from automix_eval.metrics.ibc import TOLERANCE, Undefined
+from automix_eval.metrics.resample import SINGLE, resample
 
 Array = npt.NDArray[np.float64]
 Interval = tuple[float, float] | Undefined
@@ -27,7 +28,6 @@ RESAMPLES = 2000
 # Undefined resamples lie beyond one end of the distribution (an LLM no better than the SLM). As
 # long as they are fewer than one tail holds, the interval's ends are among the defined ones.
 MAX_UNDEFINED = (1 - LEVEL) / 2
-_CHUNK = 4_000_000  # resampled documents held in memory at a time
 
 
 def paired_intervals(
@@ -93,23 +93,16 @@ def bootstrap_means(
     values = np.asarray([np.asarray(c, dtype=float) for c in columns], dtype=float).T
     if values.ndim != 2 or len(values) != len(documents) or len(values) == 0:
         raise ValueError(f"need columns of {len(documents)} > 0 numbers, got shape {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError("scores and costs must be finite numbers")
-    index = {d: i for i, d in enumerate(dict.fromkeys(documents))}
-    groups, number = np.array([index[d] for d in documents]), len(index)
-    if number < 2:
-        return Undefined("an interval needs questions about at least two documents, there is one")
-    sums = np.zeros((number, values.shape[1] + 1))
-    np.add.at(sums, groups, np.column_stack([values, np.ones(len(values))]))
-    rng, parts = np.random.default_rng(seed), []
-    step = max(1, _CHUNK // number)
-    for first in range(0, resamples, step):
-        rows = min(step, resamples - first)
-        drawn = rng.integers(number, size=(rows, number)) + number * np.arange(rows)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=rows * number).reshape(rows, number)
-        totals = times @ sums
-        parts.append(totals[:, :-1] / totals[:, -1:])
-    return np.concatenate(parts)
+    totals = resample(document_codes(documents), lambda rows: values[rows], resamples, seed)
+    if totals.draws is None or totals.weights is None:
+        return SINGLE
+    return totals.draws / totals.weights[:, None]
+
+
+def document_codes(documents: Sequence[Hashable]) -> npt.NDArray[np.intp]:
+    """(n,) equal numbers for equal documents, counted from 0 in the order of appearance."""
+    index: dict[Hashable, int] = {}
+    return np.array([index.setdefault(d, len(index)) for d in documents], dtype=np.intp)
 
 
 def delta_ibc_values(
@@ -141,10 +134,10 @@ def percentile_interval(values: Array, level: float = LEVEL) -> Interval:
         (low, high), or Undefined where more than 2.5 % of the resamples have no value.
     """
     missing = float(np.isnan(values).mean())
-    if missing > MAX_UNDEFINED:
+    if missing > MAX_UNDEFINED or not len(values):
         return Undefined(
             f"no interval: the figure is undefined in {missing:.0%} of the resamples, so the "
-            "questions are too few, or the SLM and the LLM too close, to tell"
+            "questions are too few, or too much alike, to tell"
         )
     low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -1,6 +1,11 @@
 """Reports of finished runs: reads result folders, needs neither a model nor the harness.
 
-``load`` and ``samples`` read and check files, ``sources`` finds the LLM-only figures, ``summary``
-turns records and prices into figures, ``blocks`` puts them into words and tables, ``table`` and
-``formats`` write those as text, Markdown, CSV or JSON, ``command`` is the sub-command.
+In the order of the data: ``load``, ``reader`` and ``samples`` read and check files into ``rows``;
+``prices`` prices their calls; ``sources`` finds the LLM-only figures; ``lanes`` are ways through
+the questions, live or computed by ``replays``; ``entries`` are methods, one lane a
+seed; ``ledger`` bootstraps all their columns at once; ``methods``, ``matched`` and ``comparisons``
+turn the draws into ``figures``; ``boards`` and ``assemble`` put them side by side. ``blocks`` and
+``leaderboard`` say it in words and tables, ``table``, ``formats`` and ``jsonform`` write those,
+``output`` puts them into files. ``command`` and ``compare_command`` are the sub-commands, ``gate``
+is for tests.
 """

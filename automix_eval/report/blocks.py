@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.metrics.intervals import LEVEL, RESAMPLES
-from automix_eval.report.diagnostics import VerifierFigures
+from automix_eval.metrics.intervals import LEVEL
+from automix_eval.report.figures import Figure, System, TaskFigures, VerifierFigures
+from automix_eval.report.leaderboard import board_blocks, board_legend
 from automix_eval.report.parts import Block, Heading, Paragraph, Report, Table, TaskReport
-from automix_eval.report.summary import Figure, System, TaskFigures
+from automix_eval.report.reasons import Reasons, interval_text
 from automix_eval.report.text import clip
 
 SAMPLE_NOTE = "an embedded sample for trying the tool, not a benchmark"
@@ -17,38 +17,23 @@ SAMPLE_NOTE = "an embedded sample for trying the tool, not a benchmark"
 FEW_DOCUMENTS = 30
 
 
-@dataclass(slots=True)
-class _Reasons:
-    """Numbers the reasons why figures are undefined, equal reasons once."""
-
-    numbers: dict[str, int] = field(default_factory=dict)
-
-    def show(self, value: float | Undefined, form: str) -> str:
-        if isinstance(value, Undefined):
-            return f"undefined {self.mark(value)}"
-        return format(value, form)
-
-    def mark(self, undefined: Undefined) -> str:
-        return f"[{self.numbers.setdefault(undefined.reason, len(self.numbers) + 1)}]"
-
-    def blocks(self) -> list[Block]:
-        return [Paragraph(f"undefined: {text}", f"[{n}] ") for text, n in self.numbers.items()]
-
-
 def report_blocks(report: Report) -> list[Block]:
     """The whole report."""
     blocks: list[Block] = [Heading("AutoMix report", 1)]
     for task in report.tasks:
         blocks += _task(task)
-    blocks += _overall(report.tasks)
-    blocks += _legend(report)
+    if report.tasks:
+        blocks += _overall(report.tasks)
+    for board in report.boards:
+        blocks += board_blocks(board)
+    blocks += [*_legend(report), *board_legend()]
     if report.warnings:
         blocks += [Heading("Warnings", 2), *(Paragraph(w, "! ") for w in report.warnings)]
     return blocks
 
 
 def _task(task: TaskReport) -> list[Block]:
-    figures, reasons = task.figures, _Reasons()
+    figures, reasons = task.figures, Reasons()
     title = f"Task {task.task}" + (f" ({SAMPLE_NOTE})" if task.sample else "")
     blocks: list[Block] = [
         Heading(title, 2),
@@ -92,18 +77,18 @@ def _task(task: TaskReport) -> list[Block]:
     return [*blocks, *(Paragraph(w, "! ") for w in task.warnings)]
 
 
-def _system_row(name: str, system: System, reasons: _Reasons) -> tuple[str, ...]:
+def _system_row(name: str, system: System, reasons: Reasons) -> tuple[str, ...]:
     return (
         name,
         reasons.show(system.quality.value, ".4f"),
-        _interval(system.quality, ".3f", reasons),
+        interval_text(system.quality, ".3f", reasons),
         reasons.show(system.cost.value, ".4g"),
-        _interval(system.cost, ".4g", reasons),
+        interval_text(system.cost, ".4g", reasons),
         reasons.show(system.escalation_rate.value, ".1%"),
     )
 
 
-def _ibc_line(figures: TaskFigures, reasons: _Reasons) -> str:
+def _ibc_line(figures: TaskFigures, reasons: Reasons) -> str:
     method, base = (
         "-" if system.ibc is None else reasons.show(system.ibc, ".3g")
         for system in (figures.method, figures.llm)
@@ -111,12 +96,12 @@ def _ibc_line(figures: TaskFigures, reasons: _Reasons) -> str:
     return f"IBC: AutoMix {method}, always asking the LLM {base}"
 
 
-def _delta_line(figures: TaskFigures, reasons: _Reasons) -> str:
+def _delta_line(figures: TaskFigures, reasons: Reasons) -> str:
     delta = figures.delta_ibc
     text = f"delta IBC: {reasons.show(delta.value, '+.1%')}"
     if delta.interval is None:
         return text
-    text += f", 95% interval {_interval(delta, '+.1%', reasons)}"
+    text += f", 95% interval {interval_text(delta, '+.1%', reasons)}"
     if isinstance(delta.interval, Undefined):
         return text
     low, high = delta.interval
@@ -125,15 +110,6 @@ def _delta_line(figures: TaskFigures, reasons: _Reasons) -> str:
     if low > 0:
         return f"{text}: more quality per cost than always asking the LLM"
     return f"{text}: less quality per cost than always asking the LLM"
-
-
-def _interval(figure: Figure, form: str, reasons: _Reasons) -> str:
-    if figure.interval is None or isinstance(figure.value, Undefined):
-        return "-"
-    if isinstance(figure.interval, Undefined):
-        return f"undefined {reasons.mark(figure.interval)}"
-    low, high = figure.interval
-    return f"[{low:{form}}, {high:{form}}]"
 
 
 def _calls(task: TaskReport) -> list[Block]:
@@ -165,11 +141,9 @@ def _calls(task: TaskReport) -> list[Block]:
 
 
 def _verifier(task: TaskReport, figures: VerifierFigures) -> list[Block]:
-    reasons = _Reasons()
-    text = (
-        f"Verifier on the {_tier(task, figures.tier)}: AUROC {reasons.show(figures.auroc, '.3f')} "
-        "(correct = score > 0.5). "
-    )
+    reasons = Reasons()
+    auroc = reasons.show(figures.auroc.value, ".3f")
+    text = f"Verifier on the {_tier(task, figures.tier)}: AUROC {auroc} (correct = score > 0.5). "
     if figures.five_numbers is None:
         text += "No answer has a confidence. "
     else:
@@ -227,8 +201,8 @@ def _legend(report: Report) -> list[Block]:
             "delta IBC: ",
         ),
         Paragraph(
-            f"{LEVEL:.0%} intervals, paired bootstrap of whole documents, {RESAMPLES} resamples, "
-            f"seed {report.seed}. An interval that holds 0 tells no difference from 0.",
+            f"{LEVEL:.0%} intervals, paired bootstrap of whole documents, {report.resamples} "
+            f"resamples, seed {report.seed}. An interval that holds 0 tells no difference from 0.",
             "[low, high]: ",
         ),
         Paragraph("mean per question; the SLM and LLM rows are without verification.", "Cost: "),

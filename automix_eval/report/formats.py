@@ -1,4 +1,4 @@
-"""The report as Markdown, CSV and JSON."""
+"""The report as Markdown, CSV, LaTeX and results of the harness."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ import io
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.parts import Block, Heading, Report, Table, TaskReport
-from automix_eval.report.summary import Figure
+from automix_eval.report.figures import Board, Figure, MethodFigures
+from automix_eval.report.parts import Block, Heading, Report, Table
 from automix_eval.report.text import plain
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~])")
+_TEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
+    "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+}  # fmt: skip
 
 
 def render_markdown(blocks: Sequence[Block]) -> str:
@@ -33,69 +37,148 @@ def render_markdown(blocks: Sequence[Block]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def render_json(report: Report) -> str:
-    """Everything in the report as one object.
-
-    An undefined figure is null with its reason beside it: each figure is
-    ``{"value", "low", "high", "undefined"}``; rates and delta IBC are ratios, not percent.
-    """
-    value = {
-        "format": "automix-eval report",
-        "version": 1,
-        "seed": report.seed,
-        "tasks": [{**asdict(t), "method": t.method, "figures": _figures(t)} for t in report.tasks],
-        "warnings": list(report.warnings),
-    }
-    return json.dumps(value, indent=2, allow_nan=False) + "\n"
-
-
 def render_csv(report: Report) -> str:
-    """One row a run, task and system; undefined figures are empty, their reasons in one cell."""
+    """One row a leaderboard and method; undefined figures are empty, their reasons in one cell."""
     out = io.StringIO()
-    rows = [row for task in report.tasks for row in _csv_rows(task)]
-    writer = csv.DictWriter(out, list(rows[0]) if rows else ["run_id"], lineterminator="\n")
+    rows = [_csv_row(board, m) for board in report.boards for m in board.methods]
+    names = list(dict.fromkeys(name for row in rows for name in row)) or ["task"]
+    writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows({k: _cell(v) for k, v in row.items()} for row in rows)
     return out.getvalue()
+
+
+def render_latex(report: Report) -> str:
+    r"""A tabular a leaderboard, for ``\\input``; needs the package booktabs."""
+    parts = [
+        "% Written by automix-eval; needs \\usepackage{booktabs} and \\usepackage{textcomp}.",
+    ]
+    for board in report.boards:
+        head = ("Method", "Kind", "Quality", "Cost", r"Esc. (\%)", "IBC", r"$\Delta$IBC (\%)")
+        rows = [" & ".join(_tex_row(m)) + r" \\" for m in board.methods]
+        parts += [
+            f"% {tex(board.key).replace(chr(10), ' ')}",
+            r"\begin{tabular}{llrrrrr}",
+            r"\toprule",
+            " & ".join(head) + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    return "\n".join(parts) + "\n"
+
+
+def render_harness(report: Report) -> str:
+    """The leaderboards in the harness's own results schema, IBC figures as metrics.
+
+    ``lm_eval.utils.make_table`` prints them: one entry a task and method, named ``task/method``. An
+    undefined figure is left out, as the schema has no place for its reason.
+    """
+    results: dict[str, dict[str, Any]] = {}
+    size: dict[str, dict[str, int]] = {}
+    higher: dict[str, dict[str, bool]] = {}
+    for board in report.boards:
+        for method in board.methods:
+            key = f"{board.key}/{method.name}"
+            results[key] = {"alias": f"{board.key}: {method.label}", **_metrics(method)}
+            size[key] = {"original": board.num_questions, "effective": board.num_questions}
+            higher[key] = dict(_HIGHER)
+    keys = list(results)
+    value = {
+        "results": results,
+        "group_subtasks": {key: [] for key in keys},
+        "configs": {key: {"task": key} for key in keys},
+        "versions": dict.fromkeys(keys, "N/A"),
+        "n-shot": dict.fromkeys(keys, "N/A"),
+        "higher_is_better": higher,
+        "n-samples": size,
+        "config": {"model": "automix-eval report", "model_args": {}},
+    }
+    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def tex(text: str) -> str:
+    """Text for LaTeX: its special characters are shown, not obeyed."""
+    return "".join(_TEX.get(c, c) for c in plain(text, limit=2000))
 
 
 def _escape(text: str) -> str:
     return _MARKUP.sub(r"\\\1", plain(text, limit=2000))
 
 
-def _csv_rows(task: TaskReport) -> list[dict[str, object]]:
-    rows = []
-    for name, model, system in task.systems:
-        delta = task.figures.delta_ibc if name == task.method else Figure(Undefined(""))
-        parts = {
-            "quality": system.quality,
-            "cost": system.cost,
-            "escalation_rate": system.escalation_rate,
-            "ibc": Figure(Undefined("") if system.ibc is None else system.ibc),
-            "delta_ibc": delta,
-        }
-        row: dict[str, object] = {
-            "run_id": task.run_id,
-            "created": task.created,
-            "task": task.task,
-            "embedded_sample": task.sample,
-            "metric": task.metric,
-            "questions": task.figures.num_questions,
-            "documents": task.figures.num_documents,
-            "system": name,
-            "model": model,
-        }
-        reasons: dict[str, list[str]] = {}
-        for key, figure in parts.items():
-            shown = _figure(figure)
-            row[key] = shown["value"]
-            if key != "ibc":
-                row[f"{key}_low"], row[f"{key}_high"] = shown["low"], shown["high"]
-            if shown["undefined"]:
-                reasons.setdefault(str(shown["undefined"]), []).append(key)
-        texts = [f"{', '.join(keys)}: {reason}" for reason, keys in reasons.items()]
-        rows.append({**row, "undefined": "; ".join(texts)})
-    return rows
+# --------------------------------------------------------------------------- one row
+
+_HIGHER = {
+    "quality": True, "cost": False, "escalation_rate": False, "ibc": True, "delta_ibc": True,
+    "area": True, "verifier_auroc": True, "verifier_calibration_error": False,
+    "calls_saved": True, "cost_at_95": False, "cost_at_99": False, "cost_at_100": False,
+}  # fmt: skip
+
+
+def method_row(m: MethodFigures) -> dict[str, Figure]:
+    """The figures of a row of the leaderboard by the names of the CSV."""
+    return {
+        "quality": m.quality,
+        "cost": m.cost,
+        "escalation_rate": m.escalation_rate,
+        "ibc": m.ibc,
+        "delta_ibc": m.delta_ibc,
+        "random_quality": m.random_quality,
+        "oracle_quality": m.oracle_quality,
+        **{f"cost_at_{share * 100:.0f}": f for share, f in m.cost_at},
+        "area": m.area,
+        "calls_saved": m.calls_saved,
+        "verifier_auroc": m.auroc,
+        "verifier_calibration_error": m.calibration_error,
+        **{f"delta_ibc_region_{i}": r.delta_ibc for i, r in enumerate(m.regions, 1)},
+        "delta_ibc_regions_mean": m.regions_mean,
+        **{f"escalated_tier_{t.tier}": t.escalated for t in m.tiers[:-1]},
+    }
+
+
+def _metrics(m: MethodFigures) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, figure in method_row(m).items():
+        if name in _HIGHER and not isinstance(figure.value, Undefined):
+            found[f"{name},none"] = figure.value
+            if figure.stderr is not None:
+                found[f"{name}_stderr,none"] = figure.stderr
+    return found
+
+
+def _csv_row(board: Board, m: MethodFigures) -> dict[str, object]:
+    row: dict[str, object] = {
+        "leaderboard": board.key,
+        "task": board.task,
+        "embedded_sample": board.sample,
+        "metric": board.metric,
+        "questions": board.num_questions,
+        "documents": board.num_documents,
+        "tiers": " -> ".join(board.tiers),
+        "prices": board.cost,
+        "method": m.name,
+        "label": m.label,
+        "kind": m.kind,
+        "verifier": m.verifier,
+        "runs": " ".join(plain(r) for r in m.runs),
+        "seeds": " ".join(str(s) for s in m.seeds if s >= 0),
+    }
+    reasons: dict[str, list[str]] = {}
+    for name, figure in method_row(m).items():
+        value, ends = figure.value, figure.interval
+        row[name] = None if isinstance(value, Undefined) else value
+        known = isinstance(ends, tuple) and not isinstance(value, Undefined)
+        row[f"{name}_low"], row[f"{name}_high"] = ends if known else (None, None)  # type: ignore[misc]
+        missing = value if isinstance(value, Undefined) else ends
+        if isinstance(missing, Undefined):
+            reasons.setdefault(missing.reason, []).append(name)
+    for name, spread in m.by_seed.items():
+        parts = {"mean": spread.mean, "std": spread.std, "min": spread.low, "max": spread.high}
+        row |= {f"{name}_seeds_{k}": v for k, v in parts.items()}
+    texts = [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    return {**row, "note": m.note, "undefined": "; ".join(texts)}
 
 
 def _cell(value: object) -> object:
@@ -105,26 +188,22 @@ def _cell(value: object) -> object:
     return "" if value is None else value
 
 
-def _figures(task: TaskReport) -> dict[str, Any]:
-    f = task.figures
-    systems = {
-        key: {
-            "quality": _figure(s.quality),
-            "cost": _figure(s.cost),
-            "escalation_rate": _figure(s.escalation_rate),
-            **({} if s.ibc is None else {"ibc": _figure(Figure(s.ibc))}),
-        }
-        for key, s in (("slm", f.slm), ("llm", f.llm), ("method", f.method))
-    }
-    verifiers = [{**asdict(v), "auroc": _figure(Figure(v.auroc))} for v in f.verifiers]
-    return {**asdict(f), **systems, "delta_ibc": _figure(f.delta_ibc), "verifiers": verifiers}
+def _tex_row(m: MethodFigures) -> tuple[str, ...]:
+    def show(figure: Figure, form: str, scale: float = 1.0) -> str:
+        if isinstance(figure.value, Undefined):
+            return "--"
+        text = format(figure.value * scale, form)
+        if not isinstance(figure.interval, tuple):
+            return f"${text}$"
+        low, high = (format(v * scale, form) for v in figure.interval)
+        return f"${text}$ [${low}$, ${high}$]"
 
-
-def _figure(figure: Figure) -> dict[str, float | str | None]:
-    value, ends = figure.value, figure.interval
-    if isinstance(value, Undefined):
-        return {"value": None, "low": None, "high": None, "undefined": value.reason or None}
-    if isinstance(ends, Undefined):
-        return {"value": value, "low": None, "high": None, "undefined": ends.reason}
-    low, high = ends if ends is not None else (None, None)
-    return {"value": value, "low": low, "high": high, "undefined": None}
+    return (
+        tex(m.label),
+        m.kind,
+        show(m.quality, ".3f"),
+        show(m.cost, ".4g"),
+        show(m.escalation_rate, ".1f", 100),
+        show(m.ibc, ".3g"),
+        show(m.delta_ibc, "+.1f", 100),
+    )

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from automix_eval import policy
 from automix_eval import records as stored
-from automix_eval.costs.paper import PaperCost
-from automix_eval.costs.tokens import TokenCost
+from automix_eval.report.prices import cost_from, cost_prices
+from automix_eval.report.reader import read_rows
+from automix_eval.report.rows import Rows
 from automix_eval.report.text import plain
-from automix_eval.types import AutoMixError, CostModel, Record
-
-# Sums of larger scores may leave the range of floating-point numbers.
-MAX_SCORE = 1e12
-_COST_MODELS: dict[str, tuple[Callable[..., CostModel], set[str]]] = {
-    "paper": (PaperCost, {"tiers", "verifier"}),
-    "tokens": (TokenCost, {"prices"}),
-}
+from automix_eval.types import AutoMixError, CostModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +53,11 @@ class Run:
     Attributes:
         path: The manifest.
         config: Its ``config``; never instantiated.
-        records: Evaluation records by task, in the order of the file.
-        cost: Built from ``config.cost``.
+        warnings: (task, text) of the run itself and of reading it; the task may be empty.
+        records: Evaluation records by task.
+        calibration: Calibration records by task.
+        policies: The policy fitted for a task, as its file holds it.
+        cost: The prices: those asked for, else built from ``config.cost``.
     """
 
     path: Path
@@ -73,7 +70,9 @@ class Run:
     tasks: Mapping[str, TaskInfo]
     calls: tuple[CallCount, ...]
     warnings: tuple[tuple[str, str], ...]
-    records: Mapping[str, tuple[Record, ...]]
+    records: Mapping[str, Rows]
+    calibration: Mapping[str, Rows]
+    policies: Mapping[str, Mapping[str, Any]]
     cost: CostModel
 
     def part(self, group: str) -> str:
@@ -81,9 +80,21 @@ class Run:
         value = self.config.get(group)
         return plain(value.get("name", "unnamed") if isinstance(value, Mapping) else value)
 
+    @property
+    def seeds(self) -> tuple[int, int]:
+        """Seeds of the run and of its choice of calibration questions; -1 where it names none."""
+        chosen = self.config.get("calibration")
+        inner = chosen.get("seed") if isinstance(chosen, Mapping) else None
+        one, two = (v if isinstance(v, int) else -1 for v in (self.config.get("seed"), inner))
+        return one, two
 
-def find_runs(paths: Iterable[Path]) -> list[Run]:
+
+def find_runs(paths: Iterable[Path], costs: Mapping[str, Any] | None = None) -> list[Run]:
     """All runs at or below some folders, oldest first; a manifest's own path is one too.
+
+    Args:
+        paths: Folders and manifests.
+        costs: Prices in the place of the runs' own, as ``config.cost`` holds them.
 
     Raises:
         AutoMixError: A path does not exist, or a manifest or records file is damaged.
@@ -94,11 +105,14 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
             raise AutoMixError(f"{path} does not exist: name a folder that holds results")
         found = [path] if path.is_file() else sorted(path.rglob(stored.MANIFEST_GLOB))
         manifests.update({p.resolve(): p for p in found})
-    return sorted((read_run(p) for p in manifests.values()), key=lambda r: (r.created, r.run_id))
+    runs = (read_run(p, costs) for p in manifests.values())
+    return sorted(runs, key=lambda r: (r.created, r.run_id))
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path, costs: Mapping[str, Any] | None = None) -> Run:
     """Read one manifest and the records beside it.
+
+    Damaged records are left out and named in the warnings.
 
     Raises:
         AutoMixError: Something is missing or damaged; names the file, and the line of a record.
@@ -106,6 +120,7 @@ def read_run(path: Path) -> Run:
     manifest = stored.read_manifest(path)
     try:
         run_id, config = _text(manifest, "run_id"), _mapping(manifest, "config")
+        config = {**config, **({} if costs is None else {"cost": dict(costs)})}
         tiers = tuple(
             TierInfo(_count(t, "index"), _text(t, "name"), plain(t.get("label", t["name"])))
             for t in _rows(manifest, "tiers")
@@ -128,6 +143,8 @@ def read_run(path: Path) -> Run:
             cost.check(len(tiers))
     except (AutoMixError, KeyError, TypeError) as err:
         raise AutoMixError(f"{path}: {_missing(err)}") from err
+    contents = read_rows(stored.records_path(path, manifest), tasks, len(tiers))
+    policies, problems = _policies(path, manifest)
     return Run(
         path=path,
         run_id=run_id,
@@ -138,82 +155,31 @@ def read_run(path: Path) -> Run:
         tiers=tiers,
         tasks=tasks,
         calls=calls,
-        warnings=warnings,
-        records=_records(stored.records_path(path, manifest), tasks, len(tiers)),
+        warnings=(*warnings, *contents.defects, *problems),
+        records={task: r for (phase, task), r in contents.rows.items() if phase == "evaluation"},
+        calibration={
+            task: r for (phase, task), r in contents.rows.items() if phase == "calibration"
+        },
+        policies=policies,
         cost=cost,
     )
 
 
-def cost_from(config: Mapping[str, Any]) -> CostModel:
-    """The cost model a manifest names, built from checked numbers only.
-
-    A ``_target_`` is left unread: a results folder must not choose code to run.
-
-    Raises:
-        AutoMixError: The name or a parameter is unknown, or a price is not a number.
-    """
-    name = config.get("name")
-    if not isinstance(name, str) or name not in _COST_MODELS:
-        raise AutoMixError(
-            f"the cost model {name!r} is unknown; the report knows {', '.join(_COST_MODELS)}"
-        )
-    build, known = _COST_MODELS[name]
-    params = {k: v for k, v in config.items() if k not in {"name", "_target_"}}
-    if unknown := set(params) - known:
-        raise AutoMixError(
-            f"cost={name} has the unknown parameters {', '.join(sorted(map(repr, unknown)))}; "
-            f"it takes {', '.join(sorted(known))}"
-        )
-    try:
-        return build(**params)
-    except (AttributeError, TypeError, ValueError) as err:
-        raise AutoMixError(f"cost={name} cannot be built from {params!r}: {err}") from err
-
-
-def cost_prices(cost: CostModel) -> Sequence[Any]:
-    """One entry a tier of a cost model of :func:`cost_from`."""
-    return cost.tiers if isinstance(cost, PaperCost) else getattr(cost, "prices", ())
-
-
-def _records(
-    path: Path, tasks: Mapping[str, TaskInfo], num_tiers: int
-) -> dict[str, tuple[Record, ...]]:
-    by_task: dict[str, list[Record]] = defaultdict(list)
-    seen: dict[tuple[str, str, int, int], int] = {}
-    for line, record in enumerate(stored.read_records(path), 1):
-        key = (record.phase, record.task, record.doc_id, record.repeat)
-        problem = _problem(record, tasks, num_tiers)
-        if key in seen:
-            problem = f"doc_id {record.doc_id} of {record.task!r} was read in line {seen[key]}"
-        if problem:
-            raise AutoMixError(f"{path}, line {line}: {problem}")
-        seen[key] = line
-        if record.phase == "evaluation":
-            by_task[record.task].append(record)
-    return {task: tuple(rows) for task, rows in by_task.items()}
-
-
-def _problem(record: Record, tasks: Mapping[str, TaskInfo], num_tiers: int) -> str | None:
-    """What is wrong with a record whose fields each have the right type."""
-    indexes = [t.tier for t in record.tiers]
-    confidences = [t.verification.confidence for t in record.tiers if t.verification]
-    calls = [c for t in record.tiers for c in t.answer.calls]
-    calls += [c for t in record.tiers if t.verification for c in t.verification.calls]
-    if record.task not in tasks:
-        return f"task {record.task!r} is not in the manifest"
-    if indexes != sorted(set(indexes)) or not all(0 <= i < num_tiers for i in indexes):
-        return f"tiers {indexes} are not ascending numbers below {num_tiers}"
-    if record.final not in indexes:
-        return f"final is tier {record.final}, which was not asked"
-    if any(c is not None and not 0 <= c <= 1 for c in confidences):
-        return f"a confidence is outside [0, 1]: {confidences}"
-    if any(t.score is not None and abs(t.score) > MAX_SCORE for t in record.tiers):
-        return f"a score is beyond {MAX_SCORE:g}"
-    if not all(0 <= c.tier < num_tiers for c in calls):
-        return f"a call names a tier outside 0 .. {num_tiers - 1}"
-    if any(n is not None and n < 0 for c in calls for n in (c.prompt_tokens, c.generated_tokens)):
-        return "a call has a negative number of tokens"
-    return None
+def _policies(
+    path: Path, manifest: Mapping[str, Any]
+) -> tuple[dict[str, Mapping[str, Any]], list[tuple[str, str]]]:
+    """The policies beside a manifest; those of other folders are not looked for."""
+    found: dict[str, Mapping[str, Any]] = {}
+    problems = []
+    named = manifest.get("policies")
+    for task, name in (named if isinstance(named, Mapping) else {}).items():
+        if not isinstance(name, str) or Path(name).name != name:
+            continue
+        try:
+            found[task] = policy.load(path.with_name(name))
+        except (AutoMixError, ValueError, RecursionError) as err:
+            problems.append((str(task), f"the policy is not shown: {plain(err, 600)}"))
+    return found, problems
 
 
 def _task(row: Any) -> TaskInfo:

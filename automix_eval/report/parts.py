@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from automix_eval.report.summary import System, TaskFigures
+from automix_eval.metrics.intervals import RESAMPLES
+from automix_eval.report.figures import Board, MethodFigures, System, TaskFigures
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class TaskReport:
     Attributes:
         tiers: Labels of the tiers, SLM first.
         llm_source: Where the LLM-only figures come from; empty if there are none.
+        methods: The run's own row (``live``) and the replays from its records.
+        policy: The fitted policy as its file holds it; None if there is none.
     """
 
     run_id: str
@@ -57,6 +62,8 @@ class TaskReport:
     figures: TaskFigures
     llm_source: str
     warnings: tuple[str, ...]
+    methods: tuple[MethodFigures, ...] = ()
+    policy: Mapping[str, Any] | None = None
 
     @property
     def method(self) -> str:
@@ -77,8 +84,18 @@ class TaskReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All tasks of all runs, oldest run first."""
+    """All tasks of all runs, oldest run first, and the leaderboard of each task.
+
+    Attributes:
+        tasks: One entry a task of a run.
+        warnings: What concerns no single task.
+        seed: Seed of the bootstrap.
+        boards: One a task, more where its runs cannot be compared.
+        resamples: Number of bootstrap resamples.
+    """
 
     tasks: tuple[TaskReport, ...]
     warnings: tuple[str, ...]
     seed: int
+    boards: tuple[Board, ...] = ()
+    resamples: int = RESAMPLES

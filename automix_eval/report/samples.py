@@ -9,9 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from automix_eval.report.load import MAX_SCORE, Run
+import msgspec
+import numpy as np
+
+from automix_eval.report.load import Run
+from automix_eval.report.reader import MAX_SCORE
+from automix_eval.report.rows import FloatArray, Rows
 from automix_eval.report.text import listing, plain
-from automix_eval.types import AutoMixError, Record
+from automix_eval.types import AutoMixError
 
 # With --output_path DIR the file is results_<time>.json, with --output_path NAME.json it is
 # NAME_<time>.json (lm_eval 0.4.13, EvaluationTracker.save_results_aggregated).
@@ -29,12 +34,25 @@ class HarnessResults:
         time: The stamp it shares with its samples files.
         run_id: The run of automix that it belongs to; None for a plain model.
         models: Names of the evaluated model, from ``model_args`` and ``model_name``.
+        versions: Version of each task, as text.
     """
 
     path: Path
     time: str
     run_id: str | None
     models: tuple[str, ...]
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks with a samples file."""
+        end = f"_{self.time}.jsonl"
+        names = sorted(p.name for p in self.path.parent.iterdir())
+        return tuple(
+            n[len("samples_") : -len(end)]
+            for n in names
+            if n.startswith("samples_") and n.endswith(end)
+        )
 
     def samples_path(self, task: str) -> Path | None:
         """The samples file of a task, None without ``--log_samples``."""
@@ -49,10 +67,14 @@ class Samples:
     Attributes:
         scores: For each filter of the task, doc_id -> score.
         prompts: doc_id -> prompt_hash.
+        metrics: Names of the task's metrics, as the file lists them.
+        defects: Lines that could not be read, each with file and line.
     """
 
     scores: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     prompts: Mapping[int, str] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ()
+    defects: tuple[str, ...] = ()
 
     def main(self) -> Mapping[int, float]:
         """Scores under the filter ``none``, or else the first of the file."""
@@ -76,30 +98,51 @@ def find_results(paths: Iterable[Path]) -> tuple[list[HarnessResults], list[str]
     return list(found.values()), warnings
 
 
-def read_samples(path: Path, metric: str) -> Samples:
-    """Scores of one metric in a samples file.
+def read_samples(path: Path, metric: str | None) -> Samples:
+    """Scores of one metric in a samples file; a damaged line is left out and named.
+
+    Args:
+        path: The file.
+        metric: The metric; None for the first that the file lists.
 
     Raises:
-        AutoMixError: The file cannot be read or a line is damaged; names file and line.
+        AutoMixError: The file cannot be read, or none of its lines can; names file and line.
     """
     scores: dict[str, dict[int, float]] = {}
     prompts: dict[int, str] = {}
-    for number, row in _lines(path):
+    metrics: tuple[str, ...] = ()
+    defects: list[str] = []
+    for number, line in _lines(path):
         try:
-            doc_id, name = row["doc_id"], str(row.get("filter", "none"))
-            if isinstance(doc_id, bool) or not isinstance(doc_id, int):
-                raise TypeError(f"doc_id is {doc_id!r}, expected an integer")
-            by_doc = scores.setdefault(name, {})
-            if metric in row:
-                value = row[metric]
-                if not isinstance(value, (int, float)) or not abs(value) <= MAX_SCORE:
-                    raise TypeError(f"{metric} is {value!r}, expected a finite number")
-                by_doc[doc_id] = float(value)
-            prompts[doc_id] = str(row.get("prompt_hash", ""))
-        except (KeyError, TypeError, OverflowError) as err:
-            where = f"{path}, line {number}"
-            raise AutoMixError(f"{where}: not a sample of the harness: {err}") from err
-    return Samples(scores, prompts)
+            row = msgspec.json.decode(line)
+            doc_id, name = _doc_id(row), str(row.get("filter", "none"))
+            if not metrics and isinstance(row.get("metrics"), list):
+                metrics = tuple(map(str, row["metrics"]))
+            wanted = metric or next(iter(metrics), None)
+            value = row.get(wanted) if wanted else None
+            if value is not None and (
+                not isinstance(value, (int, float)) or not abs(value) <= MAX_SCORE
+            ):
+                raise TypeError(f"{wanted} is {value!r}, expected a finite number")
+        except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as err:
+            defects.append(f"{path}, line {number}: not a sample of the harness: {plain(err)}")
+            continue
+        by_doc = scores.setdefault(name, {})
+        if value is not None:
+            by_doc[doc_id] = float(value)
+        prompts[doc_id] = str(row.get("prompt_hash", ""))
+    if defects and not prompts:
+        raise AutoMixError(defects[0])
+    return Samples(scores, prompts, metrics, tuple(defects))
+
+
+def _doc_id(row: Any) -> int:
+    if not isinstance(row, Mapping):
+        raise TypeError("expected an object")
+    value = row["doc_id"]
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"doc_id is {value!r}, expected an integer")
+    return value
 
 
 def check_samples(run: Run, task: str, results: Sequence[HarnessResults]) -> list[str]:
@@ -115,20 +158,20 @@ def check_samples(run: Run, task: str, results: Sequence[HarnessResults]) -> lis
     if path is None or metric is None:
         return []
     samples = read_samples(path, metric)
+    rows = run.records[task]
     # A task's default filter keeps the first repeat, so that is the one the samples score.
-    records = {r.doc_id: r for r in run.records.get(task, ()) if r.repeat == 0}
-    name, warnings = plain(path.name), []
+    first = np.flatnonzero(rows.repeats == 0)
+    known = set(rows.doc_ids[first].tolist())
+    name, warnings = plain(path.name), list(samples.defects)
     if not any(samples.scores.values()):
         return [f"{name} has no metric {metric}: its scores were not compared with the records"]
-    if missing := sorted(set(samples.prompts) - set(records)):
+    if missing := sorted(set(samples.prompts) - known):
         ids = listing([str(i) for i in missing])
         warnings.append(f"{len(missing)} documents of {name} have no record: doc_id {ids}")
-    if missing := sorted(set(records) - set(samples.prompts)):
+    if missing := sorted(known - set(samples.prompts)):
         ids = listing([str(i) for i in missing])
         warnings.append(f"{len(missing)} records have no row in {name}: doc_id {ids}")
-    differing = [
-        text for r in records.values() if (text := _difference(r, samples.scores.values()))
-    ]
+    differing = _differing(rows, first, list(samples.scores.values()))
     if differing:
         warnings.append(
             f"{len(differing)} final scores of the records differ from {metric} in {name}: "
@@ -137,16 +180,26 @@ def check_samples(run: Run, task: str, results: Sequence[HarnessResults]) -> lis
     return warnings
 
 
-def _difference(record: Record, filters: Iterable[Mapping[int, float]]) -> str | None:
-    final = record.tier(record.final)
-    scored = [by_doc[record.doc_id] for by_doc in filters if record.doc_id in by_doc]
-    if not scored or final is None:
-        return None
-    if final.score is None:
-        return f"doc_id {record.doc_id} (no score and {scored[0]:.4g})"
-    if any(abs(final.score - s) <= _TOLERANCE for s in scored):
-        return None
-    return f"doc_id {record.doc_id} ({final.score:.4g} and {scored[0]:.4g})"
+def _differing(rows: Rows, first: Any, filters: Sequence[Mapping[int, float]]) -> list[str]:
+    """Questions whose final score is that of no filter; a task has one row a filter."""
+    ids = rows.doc_ids[first].tolist()
+    final = rows.scores[first, rows.final[first]]
+    found: list[FloatArray] = [
+        np.array([by_doc.get(i, np.nan) for i in ids], dtype=float) for by_doc in filters
+    ]
+    alike = np.zeros(len(ids), dtype=bool)
+    shown = np.full(len(ids), np.nan)
+    for scores in found:
+        alike |= np.abs(scores - final) <= _TOLERANCE
+        shown = np.where(np.isnan(shown), scores, shown)
+    return [
+        f"doc_id {ids[i]} ({_score(final[i])} and {shown[i]:.4g})"
+        for i in np.flatnonzero(~alike & ~np.isnan(shown)).tolist()
+    ]
+
+
+def _score(value: float) -> str:
+    return "no score" if np.isnan(value) else f"{value:.4g}"
 
 
 def model_names(config: Any) -> tuple[str, ...]:
@@ -174,20 +227,19 @@ def _read_results(path: Path, time: str) -> HarnessResults:
     names = model_names(config.get("model_args"))
     if not names and isinstance(value.get("model_name"), str):
         names = (value["model_name"],)
-    return HarnessResults(path, time, None if run_id is None else str(run_id), names)
+    versions = value.get("versions")
+    return HarnessResults(
+        path,
+        time,
+        None if run_id is None else str(run_id),
+        names,
+        {str(k): plain(v) for k, v in versions.items()} if isinstance(versions, Mapping) else {},
+    )
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    number = 0
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
-        # Decoded line by line: a text file decodes in blocks and could not name the line.
         with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                row = json.loads(line.decode("utf-8"))
-                if not isinstance(row, Mapping):
-                    raise ValueError("expected an object")
-                yield number, row
-    except (ValueError, RecursionError) as err:
-        raise AutoMixError(f"{path}, line {number}: not a sample of the harness: {err}") from err
+            yield from enumerate(lines, 1)
     except OSError as err:
         raise AutoMixError(f"cannot read {path}: {err}") from err

@@ -7,14 +7,19 @@ question; a run with ``always_llm`` on the same questions; a plain run of the LL
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.load import Run
+from automix_eval.report.prices import Prices, answer_price, price_answers
+from automix_eval.report.reader import digest
+from automix_eval.report.rows import BoolArray, FloatArray, IntArray, Rows
 from automix_eval.report.samples import HarnessResults, Samples, model_names, read_samples
 from automix_eval.report.text import listing, plain
-from automix_eval.types import Answer, AutoMixError, Call, CostModel, Record
+from automix_eval.types import AutoMixError, Call
 
 HOW_TO = (
     "To get them: (1) run again with record=full, or (2) run meta_verifier=always_llm on the same "
@@ -23,7 +28,7 @@ HOW_TO = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LLMPoint:
     """The LLM alone on a task's questions, in the order of the records.
 
@@ -34,8 +39,8 @@ class LLMPoint:
         warnings: What the reader should know about them.
     """
 
-    scores: tuple[float, ...] | Undefined
-    costs: tuple[float, ...] | Undefined
+    scores: FloatArray | Undefined
+    costs: Prices
     source: str = ""
     warnings: tuple[str, ...] = field(default=())
 
@@ -49,22 +54,6 @@ class Folders:
     llm_runs: Sequence[Run] = ()
     llm_results: Sequence[HarnessResults] = ()
     llm_name: str | None = None
-
-
-def answer_costs(
-    answers: Sequence[Answer], cost: CostModel, tier: int | None = None
-) -> tuple[float, ...] | Undefined:
-    """Price of each answer; the reason where one cannot be priced.
-
-    Args:
-        answers: Answers with their calls.
-        cost: The prices.
-        tier: Price the calls as calls of this tier; None leaves them as they are.
-    """
-    try:
-        return tuple(cost.answer_cost(_at(a, tier)) for a in answers)
-    except AutoMixError as err:
-        return Undefined(plain(err))
 
 
 def find_llm(run: Run, task: str, folders: Folders) -> LLMPoint:
@@ -94,7 +83,7 @@ def _from_folder(
         points, reasons = _plain_points(run, task, results, named)
         refused += reasons
     # Repeated runs that agree on every question are one source.
-    distinct = list({(p.scores, p.costs): p for p in points}.values())
+    distinct = list({(_bytes(p.scores), _bytes(p.costs)): p for p in points}.values())
     if len(distinct) == 1:
         return distinct[0]
     if distinct:
@@ -128,25 +117,33 @@ def _automix_points(
 
 def _from_run(run: Run, other: Run, task: str) -> LLMPoint | str:
     """LLM answers that ``other`` recorded for every evaluated question of ``run``."""
-    theirs = {(r.doc_id, r.repeat): r for r in other.records[task]}
-    last = len(other.tiers) - 1
-    answers, scores = [], []
-    missing = 0
-    for record in run.records[task]:
-        match = theirs.get((record.doc_id, record.repeat))
-        if match is None or not _same_prompt(record.prompt_hash, match.prompt_hash):
-            return "it did not answer the same questions"
-        tier = match.tier(last)
-        if tier is None:
-            missing += 1
-            continue
-        answers.append(tier.answer)
-        scores.append(tier.score)
-    if missing:
-        return f"the LLM was not asked {missing} of {len(run.records[task])} questions"
-    costs = answer_costs(answers, run.cost, len(run.tiers) - 1)
+    rows, theirs, last = run.records[task], other.records[task], len(other.tiers) - 1
+    place = find_rows(rows, theirs)
+    if (place < 0).any() or not same_prompts(rows, theirs, place).all():
+        return "it did not answer the same questions"
+    if missing := int((~theirs.asked[place, last]).sum()):
+        return f"the LLM was not asked {missing} of {len(rows)} questions"
+    costs = price_answers(theirs, last, run.cost, len(run.tiers) - 1)
     source = f"run {plain(other.run_id)} ({other.part('meta_verifier')})"
-    return LLMPoint(_all_scores(scores), costs, source)
+    scores = theirs.scores[place, last]
+    return LLMPoint(
+        _all_scores(scores), costs if isinstance(costs, Undefined) else costs[place], source
+    )
+
+
+def find_rows(rows: Rows, among: Rows) -> IntArray:
+    """(n,) for each question its row among other rows; -1 where it is not there."""
+    repeats = 1 + int(max(rows.repeats.max(), among.repeats.max()))
+    ours, theirs = (r.doc_ids * repeats + r.repeats for r in (rows, among))
+    place = np.searchsorted(theirs, ours)
+    found = theirs[np.minimum(place, len(theirs) - 1)] == ours
+    return np.where(found, place, -1)
+
+
+def same_prompts(rows: Rows, others: Rows, place: IntArray) -> BoolArray:
+    """(n,) whether questions and their rows among others were asked with one prompt."""
+    one, other = rows.prompts, others.prompts[place]
+    return np.asarray((one == other) | (one == 0) | (other == 0))
 
 
 def _plain_points(
@@ -168,34 +165,47 @@ def _plain_points(
             continue
         samples = read_samples(path, metric)
         scores = samples.main()
-        absent = [r.doc_id for r in run.records[task] if r.doc_id not in scores]
+        absent = [i for i in run.records[task].doc_ids.tolist() if i not in scores]
         if absent:
             refused.append(f"{shown} lacks {metric} for {len(absent)} of the questions")
             continue
-        points.append(_plain_point(run, task, shown, samples, scores))
+        points.append(_plain_point(run, task, shown, samples))
     return points, refused
 
 
-def _plain_point(
-    run: Run, task: str, shown: str, samples: Samples, scores: Mapping[int, float]
-) -> LLMPoint:
-    records, last = run.records[task], len(run.tiers) - 1
-    call = Call(last, "answer", None, None, None)
-    costs = answer_costs([Answer(last, "", (call,))] * len(records), run.cost)
-    if isinstance(costs, Undefined):
-        costs = Undefined(
+def _plain_point(run: Run, task: str, shown: str, samples: Samples) -> LLMPoint:
+    rows, scores = run.records[task], samples.main()
+    costs = plain_cost(run, len(run.tiers) - 1, len(rows))
+    warnings = list(samples.defects)
+    prompts = [digest(samples.prompts.get(i, "")) for i in rows.doc_ids.tolist()]
+    other = (rows.prompts != prompts) & (rows.prompts != 0) & (np.array(prompts) != 0)
+    if other.any():
+        warnings.append(
+            f"{shown} asked {int(other.sum())} of {len(rows)} questions with another prompt than "
+            "this run (chat template, few-shot examples or data differ): compare with care"
+        )
+    found = np.array([scores[i] for i in rows.doc_ids.tolist()])
+    return LLMPoint(found, costs, f"plain run {shown}", tuple(warnings))
+
+
+def plain_cost(run: Run, tier: int, number: int) -> Prices:
+    """Cost of answers of a tier without records, where the prices need no token counts."""
+    try:
+        value = answer_price(run.cost)(Call(tier, "answer", None, None, None))
+    except AutoMixError:
+        return Undefined(
             "a plain run of the harness records no token counts, so cost="
             f"{run.part('cost')} has no price for it: run with record=full or always_llm instead"
         )
-    warnings = []
-    if other := [r for r in records if not _same_prompt(r.prompt_hash, _hash(samples, r))]:
-        warnings.append(
-            f"{shown} asked {len(other)} of {len(records)} questions with another prompt than this "
-            "run (chat template, few-shot examples or data differ): compare with care"
-        )
-    return LLMPoint(
-        tuple(scores[r.doc_id] for r in records), costs, f"plain run {shown}", tuple(warnings)
-    )
+    return np.full(number, value)
+
+
+def tier_of(run: Run, models: Sequence[str]) -> int | None:
+    """The tier that a plain run of these models stands for; None if its name is of none."""
+    names = {_short(m) for m in models}
+    parts = {0: "slm", len(run.tiers) - 1: "llm"}
+    tiers = range(len(run.tiers))
+    return next((t for t in tiers if names & _names(run, t, parts.get(t, ""))[0]), None)
 
 
 def _other_model(
@@ -225,22 +235,10 @@ def _short(name: str) -> str:
     return name.rstrip("/").rsplit("/", 1)[-1].lower()
 
 
-def _same_prompt(one: str, other: str) -> bool:
-    return not one or not other or one == other
+def _all_scores(scores: FloatArray) -> FloatArray | Undefined:
+    missing = int(np.isnan(scores).sum())
+    return Undefined(f"the task gave no score to {missing} answers") if missing else scores
 
 
-def _hash(samples: Samples, record: Record) -> str:
-    return samples.prompts.get(record.doc_id, "")
-
-
-def _all_scores(scores: Sequence[float | None]) -> tuple[float, ...] | Undefined:
-    known = tuple(s for s in scores if s is not None)
-    if len(known) == len(scores):
-        return known
-    return Undefined(f"the task gave no score to {len(scores) - len(known)} answers")
-
-
-def _at(answer: Answer, tier: int | None) -> Answer:
-    if tier is None:
-        return answer
-    return replace(answer, tier=tier, calls=tuple(replace(c, tier=tier) for c in answer.calls))
+def _bytes(values: Prices) -> object:
+    return values if isinstance(values, Undefined) else values.tobytes()

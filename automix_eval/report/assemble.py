@@ -1,0 +1,295 @@
+"""From folders to a report: reads runs, groups those that can be compared, computes everything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from automix_eval.metrics.intervals import RESAMPLES
+from automix_eval.records import MANIFEST_GLOB
+from automix_eval.report.boards import Desk, Drafted, board, cost_text, draft
+from automix_eval.report.lanes import Sheet
+from automix_eval.report.load import Run, find_runs
+from automix_eval.report.parts import Report, TaskReport
+from automix_eval.report.plains import PlainRun, read_plains
+from automix_eval.report.samples import HarnessResults, check_samples, find_results
+from automix_eval.report.sources import Folders, find_llm, find_rows, same_prompts
+from automix_eval.report.summary import summarise
+from automix_eval.report.text import plain
+from automix_eval.types import AutoMixError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a report is asked for.
+
+    Attributes:
+        llm: A folder whose run stands for the LLM alone.
+        seed: Seed of the bootstrap.
+        costs: Prices in the place of the runs' own, as ``config.cost`` holds them.
+        baselines: Meta-verifiers to replay.
+        resamples: Number of bootstrap resamples.
+    """
+
+    llm: Path | None = None
+    seed: int = 0
+    costs: Mapping[str, Any] | None = None
+    baselines: tuple[str, ...] = ()
+    resamples: int = RESAMPLES
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """A report, and the runs it rests on (their records can still be read one by one)."""
+
+    report: Report
+    runs: tuple[Run, ...]
+
+
+@dataclass(slots=True)
+class Cluster:
+    """Runs and plain runs on the same questions."""
+
+    sheets: list[Sheet]
+    plains: list[PlainRun]
+    why_apart: str
+
+
+@dataclass(slots=True)
+class Gathered:
+    """Everything that was found below some folders, priced.
+
+    Attributes:
+        sheets: One a task of a run.
+        plains: One a task of a plain run.
+        warnings: What was left out, and why.
+    """
+
+    runs: list[Run]
+    results: list[HarnessResults]
+    sheets: list[Sheet]
+    plains: list[PlainRun]
+    warnings: list[str]
+
+    def clusters(self) -> list[tuple[Cluster, str]]:
+        """Runs that can be compared question by question, each group with a unique name."""
+        return _clusters(self.sheets, self.plains, self.versions())
+
+    def versions(self) -> dict[str, Mapping[str, str]]:
+        """Versions of the tasks of each run of the cascade."""
+        return {r.run_id: r.versions for r in self.results if r.run_id}
+
+
+def gather(paths: Sequence[Path], settings: Settings) -> Gathered:
+    """Read all runs and plain runs at or below some folders.
+
+    Raises:
+        AutoMixError: There is none, or a file is damaged beyond use.
+    """
+    runs, doubles = _once(find_runs(paths, settings.costs))
+    results, warnings = find_results(paths)
+    warnings += doubles
+    folders = _folders(runs, results, settings, warnings)
+    sheets = []
+    for one in runs:
+        for task in one.tasks:
+            if task in one.records:
+                sheets.append(Sheet.of(one, task, find_llm(one, task, folders)))
+            else:
+                warnings.append(f"run {one.run_id} has no evaluation records of {task}")
+        warnings += [text for about, text in one.warnings if about not in one.tasks]
+    metrics = {s.task: s.run.tasks[s.task].metric for s in sheets}
+    plains, problems = read_plains(results, metrics)
+    warnings += [*problems, *_without_records(runs, results)]
+    if not sheets and not plains:
+        raise AutoMixError(_nothing(paths, runs, warnings))
+    return Gathered(runs, results, sheets, plains, warnings)
+
+
+def assemble(paths: Sequence[Path], settings: Settings) -> Assembled:
+    """The report on all runs at or below some folders.
+
+    Args:
+        paths: Folders, or manifests.
+        settings: What is asked for.
+
+    Raises:
+        AutoMixError: There is no run, or a file is damaged beyond use.
+    """
+    found = gather(paths, settings)
+    desk = Desk(settings.baselines, settings.resamples, settings.seed)
+    boards, tasks = [], []
+    for cluster, key in found.clusters():
+        whole = None
+        alone = len(cluster.sheets) == 1
+        for sheet in cluster.sheets:
+            drafted = draft([sheet], cluster.plains if alone else [], desk)
+            tasks.append(_task_report(sheet, drafted, found.results))
+            whole = drafted if alone else None
+        boards.append(board(key, cluster.sheets, cluster.plains, desk, cluster.why_apart, whole))
+    notes = dict.fromkeys(plain(w, 600) for w in found.warnings)
+    tasks.sort(key=lambda t: _place(t, found.sheets))
+    report = Report(tuple(tasks), tuple(notes), settings.seed, tuple(boards), settings.resamples)
+    return Assembled(report, tuple(found.runs))
+
+
+def _place(task: TaskReport, sheets: Sequence[Sheet]) -> int:
+    return next(
+        i
+        for i, s in enumerate(sheets)
+        if (plain(s.run.run_id), plain(s.task)) == (task.run_id, task.task)
+    )
+
+
+def _once(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """Each run once, whatever number of copies of its folder was named."""
+    kept: dict[str, Run] = {}
+    warnings = []
+    for run in runs:
+        if run.run_id in kept:
+            warnings.append(
+                f"run {run.run_id} is in {kept[run.run_id].path.parent} and again in "
+                f"{run.path.parent}: the first counts"
+            )
+        else:
+            kept[run.run_id] = run
+    return list(kept.values()), warnings
+
+
+def _folders(
+    runs: list[Run], results: list[HarnessResults], settings: Settings, warnings: list[str]
+) -> Folders:
+    paths = [] if settings.llm is None else [settings.llm]
+    llm_results, problems = find_results(paths)
+    warnings += problems
+    name = None if settings.llm is None else str(settings.llm)
+    return Folders(runs, results, find_runs(paths), llm_results, name)
+
+
+def _without_records(runs: Sequence[Run], results: Sequence[HarnessResults]) -> list[str]:
+    known = {r.run_id for r in runs}
+    return [
+        f"{r.path} belongs to the run {plain(r.run_id or 'of an unknown id')} of the cascade, "
+        f"whose {MANIFEST_GLOB} and records are not here: name their folder too (records_dir)"
+        for r in results
+        if r.run_id is not None and r.run_id not in known
+    ]
+
+
+def _nothing(paths: Sequence[Path], runs: Sequence[Run], warnings: Sequence[str]) -> str:
+    if runs:
+        return f"the runs hold no evaluation records: {'; '.join(warnings)}"
+    text = (
+        f"no run in {', '.join(map(str, paths))}: looked for {MANIFEST_GLOB} there and below, and "
+        "for results of the harness with samples. A run with --output_path writes it beside the "
+        "results of the harness"
+    )
+    return f"{text}. {'; '.join(warnings)}" if warnings else text
+
+
+def _task_report(sheet: Sheet, drafted: Drafted, results: Sequence[HarnessResults]) -> TaskReport:
+    run, task, info = sheet.run, sheet.task, sheet.run.tasks[sheet.task]
+    warnings = [*check_samples(run, task, results), *sheet.llm.warnings]
+    warnings += [text for about, text in run.warnings if about == task]
+    # Repeats are records of their own, so either count may be the one the manifest states.
+    documents = len(np.unique(sheet.rows.doc_ids))
+    if info.num_questions not in {None, len(sheet.rows), documents}:
+        warnings.append(
+            f"the manifest counts {info.num_questions} questions, the records hold "
+            f"{len(sheet.rows)}"
+        )
+    return TaskReport(
+        run_id=plain(run.run_id),
+        label=plain(run.label),
+        created=plain(run.created),
+        version=plain(run.version),
+        task=plain(task),
+        metric=plain(info.metric or "none"),
+        sample=info.sample,
+        meta_verifier=run.part("meta_verifier"),
+        verifier=run.part("verifier"),
+        cost=cost_text(run),
+        tiers=tuple(t.label for t in run.tiers),
+        figures=summarise(sheet, drafted),
+        llm_source=plain(sheet.llm.source),
+        warnings=tuple(dict.fromkeys(plain(w, 600) for w in warnings)),
+        methods=tuple(m for m in drafted.methods() if m.kind != "plain"),
+        policy=run.policies.get(task),
+    )
+
+
+# --------------------------------------------------------------------------- who may be compared
+
+
+def _clusters(
+    sheets: Sequence[Sheet], plains: Sequence[PlainRun], versions: Mapping[str, Mapping[str, str]]
+) -> list[tuple[Cluster, str]]:
+    found: dict[str, list[Cluster]] = {}
+    for sheet in sheets:
+        clusters = found.setdefault(sheet.task, [])
+        reasons = [why_apart(c.sheets[0], sheet, versions) for c in clusters]
+        place = next((i for i, r in enumerate(reasons) if not r), None)
+        if place is None:
+            clusters.append(Cluster([sheet], [], reasons[0] if reasons else ""))
+        else:
+            clusters[place].sheets.append(sheet)
+    for one in plains:
+        clusters = found.setdefault(one.task, [])
+        reasons = [
+            one.same_questions(c.sheets[0]) if c.sheets else one.beside(c.plains[0])
+            for c in clusters
+        ]
+        places = [i for i, r in enumerate(reasons) if not r]
+        for place in places:
+            clusters[place].plains.append(one)
+        if not places:
+            clusters.append(Cluster([], [one], reasons[0] if reasons else ""))
+    return [
+        (cluster, plain(task) + (f" ({i})" if i > 1 else ""))
+        for task, clusters in found.items()
+        for i, cluster in enumerate(clusters, 1)
+    ]
+
+
+def why_apart(one: Sheet, other: Sheet, versions: Mapping[str, Mapping[str, str]]) -> str:
+    """Why two runs of a task cannot share a leaderboard; empty if they can."""
+    if reason := why_unlike(one, other, versions):
+        return reason
+    names = f"run {plain(one.run.run_id)} and run {plain(other.run.run_id)}"
+    chains = [" -> ".join(t.label for t in s.run.tiers) for s in (one, other)]
+    if chains[0] != chains[1]:
+        return f"{names} have different tiers ({chains[0]}, and {chains[1]})"
+    prices = [cost_text(s.run) for s in (one, other)]
+    if prices[0] != prices[1]:
+        return f"{names} have different prices ({prices[0]}, and {prices[1]}): --costs sets one"
+    if len(one.rows) != len(other.rows) or (find_rows(other.rows, one.rows) < 0).any():
+        return f"{names} answered different questions ({len(one.rows)} and {len(other.rows)})"
+    return ""
+
+
+def why_unlike(one: Sheet, other: Sheet, versions: Mapping[str, Mapping[str, str]]) -> str:
+    """Why two runs of a task cannot be paired question by question; empty if they can."""
+    names = f"run {plain(one.run.run_id)} and run {plain(other.run.run_id)}"
+    pair = [versions.get(s.run.run_id, {}).get(s.task, "") for s in (one, other)]
+    if all(pair) and pair[0] != pair[1]:
+        return f"{names} have different versions of the task ({pair[0]} and {pair[1]})"
+    metrics = [s.run.tasks[s.task].metric for s in (one, other)]
+    if metrics[0] != metrics[1]:
+        return f"{names} have different metrics ({plain(metrics[0])} and {plain(metrics[1])})"
+    place = find_rows(other.rows, one.rows)
+    shared = np.flatnonzero(place >= 0)
+    if not len(shared):
+        return f"{names} have no question in common"
+    unlike = shared[~same_prompts(other.rows, one.rows, place)[shared]]
+    if len(unlike):
+        first = int(other.rows.doc_ids[unlike[0]])
+        return (
+            f"{names} asked {len(unlike)} of {len(shared)} common questions with different prompts "
+            f"(the hashes differ, first at doc_id {first}: data, template or few-shot examples), "
+            "so they are not paired"
+        )
+    return ""

@@ -1,0 +1,311 @@
+"""Two methods on the same questions: the paired difference, and the questions on which they differ.
+
+What is compared may come from different folders, models and prices; only the questions must be the
+same: the same task and version, and the same prompt hash for every question they share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from automix_eval.metrics.ibc import Undefined
+from automix_eval.metrics.tests import bootstrap_p, paired_test
+from automix_eval.report.assemble import Gathered, Settings, gather, why_unlike
+from automix_eval.report.boards import Desk, live_entries, plain_entries, replay_entries
+from automix_eval.report.comparisons import difference, verdict
+from automix_eval.report.entries import Entry
+from automix_eval.report.figures import Comparison, Figure
+from automix_eval.report.lanes import Fixed, Lane, Sheet, Track
+from automix_eval.report.ledger import LaneColumns, Ledger, Vector, figure
+from automix_eval.report.methods import NO_CHAIN
+from automix_eval.report.plains import PlainRun
+from automix_eval.report.rows import FloatArray, IntArray
+from automix_eval.report.text import plain
+from automix_eval.report.vectors import Lifted, lift
+from automix_eval.types import AutoMixError
+
+_SAME = 1e-9  # scores closer than this are the same
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One question on which two methods have different scores.
+
+    Attributes:
+        first: Score of the first method, the mean over its seeds.
+        second: Likewise of the second.
+        tiers: Final tier of each in its first run; None for plain runs.
+        question: The question's text, made printable; empty where no record holds it.
+    """
+
+    doc_id: int
+    repeat: int
+    first: float
+    second: float
+    tiers: tuple[int | None, int | None]
+    question: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Two methods on the questions of one task.
+
+    Attributes:
+        labels: What the two are.
+        left_out: Questions that only one of them answered.
+        qualities: Quality of each.
+        costs: Cost of each.
+        result: First minus second.
+        better: Questions on which the first has the higher score.
+        worse: Questions on which it has the lower one.
+        differences: Those questions, largest difference first.
+    """
+
+    task: str
+    metric: str
+    num_questions: int
+    num_documents: int
+    left_out: int
+    labels: tuple[str, str]
+    qualities: tuple[Figure, Figure]
+    costs: tuple[Figure, Figure]
+    result: Comparison
+    better: int
+    worse: int
+    differences: tuple[Difference, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answers:
+    """What one method did on a task, seeds averaged question by question."""
+
+    label: str
+    sheet: Sheet | None
+    source: PlainRun | None
+    scores: FloatArray
+    costs: FloatArray | Undefined
+    final: IntArray | None
+    four: tuple[FloatArray | Undefined, ...]
+
+    @property
+    def keys(self) -> list[tuple[int, int]]:
+        """(doc_id, repeat) of each question."""
+        if self.sheet is None:
+            assert self.source is not None
+            return [(i, 0) for i in self.source.doc_ids.tolist()]
+        rows = self.sheet.rows
+        return list(zip(rows.doc_ids.tolist(), rows.repeats.tolist(), strict=True))
+
+
+def compare(
+    first: str, second: str, settings: Settings, task: str | None = None, most: int = 50
+) -> tuple[Compared, ...]:
+    """Compare two methods on every task they share.
+
+    Args:
+        first: ``FOLDER``, or ``FOLDER::METHOD`` where the folder has several methods.
+        second: Likewise.
+        settings: Prices, seed and number of resamples.
+        task: Compare on this task only.
+        most: Differing questions to return.
+
+    Raises:
+        AutoMixError: They share no task, or did not answer the same questions.
+    """
+    if first == second:
+        raise AutoMixError(f"{first} is compared with itself: name two, as FOLDER::METHOD")
+    sides = [_side(text, settings) for text in (first, second)]
+    shared = [t for t in sides[0][1] if t in sides[1][1] and task in (None, t)]
+    if not shared:
+        tasks = " and ".join(f"{n} ({', '.join(sorted(held))})" for _, held, n in sides)
+        raise AutoMixError(f"no task in common: {plain(tasks)}" + (f", {task}" if task else ""))
+    return tuple(
+        _compared(t, [s[1][t] for s in sides], [s[0] for s in sides], settings, most)
+        for t in shared
+    )
+
+
+def _side(text: str, settings: Settings) -> tuple[Gathered, dict[str, _Answers], str]:
+    folder, _, method = text.partition("::")
+    held = gather([Path(folder)], settings)
+    spec = method.removeprefix("replay:")
+    desk = Desk((spec,) if method.startswith("replay:") else (), settings.resamples, settings.seed)
+    answers: dict[str, _Answers] = {}
+    for cluster, key in held.clusters():
+        task = (cluster.sheets or cluster.plains)[0].task
+        if task in answers:
+            raise AutoMixError(f"{folder} has several groups of runs on {task} ({key}): name one")
+        entry = _entry(text, method, cluster.sheets, cluster.plains, desk)
+        answers[task] = _answers(entry, cluster.plains)
+    return held, answers, text
+
+
+def _entry(
+    text: str, method: str, sheets: Sequence[Sheet], plains: Sequence[PlainRun], desk: Desk
+) -> Entry:
+    own = [*live_entries(sheets, desk), *plain_entries(sheets, plains)]
+    if not method:
+        live = [e for e in own if e.kind == "live"] or own
+        if len(live) == 1:
+            return live[0]
+        raise AutoMixError(
+            f"{text} has the methods {', '.join(e.name for e in live)}: say which, as "
+            f"{text}::{live[0].name}"
+        )
+    closed = ("always_slm", "always_llm", "oracle")
+    if method.removeprefix("replay:") in closed:
+        desk = Desk((), desk.resamples, desk.seed)
+    every = [*own, *replay_entries(sheets, desk)]
+    found = next((e for e in every if e.name == method), None)
+    if found is None:
+        raise AutoMixError(f"{text}: there is {', '.join(e.name for e in every)}")
+    if found.missing:
+        raise AutoMixError(f"{text} has no figures: {found.missing.reason}")
+    return found
+
+
+def _answers(entry: Entry, plains: Sequence[PlainRun]) -> _Answers:
+    part = entry.parts[0]
+    source = next((p for p in plains if entry.kind == "plain" and p.shown == part.run_id), None)
+    number = len(source.scores) if source else len(part.sheet.rows) if part.sheet else 0
+    every = np.arange(number)
+    reason = next((p.lane.missing().get("quality") for p in entry.parts), None)
+    if reason:
+        raise AutoMixError(f"{entry.label} has no quality: {reason.reason}")
+    costs = _mean([p.lane for p in entry.parts], "cost", every)
+    four: tuple[FloatArray | Undefined, ...] = (NO_CHAIN,) * 4
+    if part.sheet is not None and not source:
+        sheets = [p.sheet for p in entry.parts if p.sheet]
+        lanes: list[list[Lane]] = [
+            [Track.only(s, 0) for s in sheets],
+            [Fixed(s.llm.scores, s.llm.costs, s.last) for s in sheets],
+        ]
+        four = tuple(_mean(one, name, every) for one in lanes for name in ("quality", "cost"))
+    scores = _mean([p.lane for p in entry.parts], "quality", every)
+    assert isinstance(scores, np.ndarray)
+    final = None
+    if part.sheet is not None and not source:
+        tiers = range(part.sheet.rows.num_tiers)
+        final = np.argmax([part.lane.values(f"final {t}", every) for t in tiers], axis=0)
+    return _Answers(entry.label, None if source else part.sheet, source, scores, costs, final, four)
+
+
+def _mean(lanes: Sequence[Lane], name: str, rows: IntArray) -> FloatArray | Undefined:
+    missing = next((m for lane in lanes if (m := lane.missing().get(name))), None)
+    return missing or np.asarray(np.mean([lane.values(name, rows) for lane in lanes], axis=0))
+
+
+def _check(pair: Sequence[_Answers], held: Sequence[Gathered]) -> None:
+    one, other = pair
+    if one.sheet is not None and other.sheet is not None:
+        versions = {**held[0].versions(), **held[1].versions()}
+        reason = "" if one.sheet is other.sheet else why_unlike(one.sheet, other.sheet, versions)
+    elif one.source is not None and other.source is not None:
+        reason = one.source.beside(other.source)
+    else:
+        source, sheet = one.source or other.source, one.sheet or other.sheet
+        assert source is not None
+        assert sheet is not None
+        reason = source.same_questions(sheet)
+    if reason:
+        raise AutoMixError(f"cannot be compared: {reason}")
+
+
+def _compared(
+    task: str,
+    pair: Sequence[_Answers],
+    held: Sequence[Gathered],
+    settings: Settings,
+    most: int,
+) -> Compared:
+    _check(pair, held)
+    places = [{key: i for i, key in enumerate(a.keys)} for a in pair]
+    keys = [k for k in places[0] if k in places[1]]
+    index = [np.array([p[k] for k in keys], dtype=np.intp) for p in places]
+    codes = _documents(pair, index)
+    ledger = Ledger(codes, settings.resamples, settings.seed)
+    means = [list(_register(ledger, a, i)) for a, i in zip(pair, index, strict=True)]
+    vectors = [[column.mean(name) for column, name in one] for one in means]
+    (q1, c1, *four1), (q2, c2, *four2) = vectors
+    gain = difference(q1, q2)
+    lifts: list[Lifted] = [lift(q1, c1, tuple(four1)), lift(q2, c2, tuple(four2))]  # type: ignore[arg-type]
+    delta: Vector = lifts[0][1] or lifts[1][1] or difference(lifts[0][0], lifts[1][0])
+    scores = [a.scores[i] for a, i in zip(pair, index, strict=True)]
+    gap = scores[0] - scores[1]
+    p = paired_test(np.bincount(codes, gap), settings.seed)
+    delta_p = delta if isinstance(delta, Undefined) else bootstrap_p(delta[1:])
+    labels = (pair[0].label, pair[1].label)
+    if labels[0] == labels[1]:
+        labels = (f"{labels[0]}, first", f"{labels[1]}, second")
+    result = Comparison(
+        first=labels[0],
+        second=labels[1],
+        quality=figure(gain),
+        cost=figure(difference(c1, c2)),
+        delta_ibc=figure(delta),
+        quality_p=Figure(p),
+        quality_holm=Figure(p),
+        delta_ibc_p=Figure(delta_p),
+        delta_ibc_holm=Figure(delta_p),
+        words=verdict(*labels, figure(gain), p),
+    )
+    differ = np.flatnonzero(np.abs(gap) > _SAME)
+    ranked = differ[np.argsort(-np.abs(gap[differ]), kind="stable")][:most]
+    sheet = next((a.sheet for a in pair if a.sheet), None)
+    metric = sheet.run.tasks[task].metric if sheet else pair[0].source and pair[0].source.metric
+    return Compared(
+        task=plain(task),
+        metric=plain(metric or "none"),
+        num_questions=len(keys),
+        num_documents=int(codes.max()) + 1,
+        left_out=sum(len(p) for p in places) - 2 * len(keys),
+        labels=labels,
+        qualities=(figure(q1), figure(q2)),
+        costs=(figure(c1), figure(c2)),
+        result=result,
+        better=int((gap > _SAME).sum()),
+        worse=int((gap < -_SAME).sum()),
+        differences=tuple(_differences(ranked.tolist(), keys, pair, index)),
+    )
+
+
+def _register(
+    ledger: Ledger, answers: _Answers, index: IntArray
+) -> Iterator[tuple[LaneColumns, str]]:
+    slm, slm_cost, llm, llm_cost = answers.four
+    for scores, costs in ((answers.scores, answers.costs), (slm, slm_cost), (llm, llm_cost)):
+        parts = [v if isinstance(v, Undefined) else v[index] for v in (scores, costs)]
+        columns = LaneColumns.of(ledger, Fixed(parts[0], parts[1]), ("quality", "cost"))
+        yield columns, "quality"
+        yield columns, "cost"
+
+
+def _documents(pair: Sequence[_Answers], index: Sequence[IntArray]) -> IntArray:
+    for answers, rows in zip(pair, index, strict=True):
+        if answers.sheet is not None:
+            codes = answers.sheet.rows.documents[rows]
+            return np.asarray(np.unique(codes, return_inverse=True)[1])
+    return np.arange(len(index[0]))
+
+
+def _differences(
+    ranked: list[int],
+    keys: Sequence[tuple[int, int]],
+    pair: Sequence[_Answers],
+    index: Sequence[IntArray],
+) -> Iterator[Difference]:
+    texts: dict[int, str] = {}
+    for answers, rows in zip(pair, index, strict=True):
+        if answers.sheet is not None:
+            found = answers.sheet.rows.read(int(rows[i]) for i in ranked)
+            texts = {i: plain(r.question, 200) for i, r in zip(ranked, found, strict=True)}
+            break
+    for i in ranked:
+        tiers = [None if a.final is None else int(a.final[r[i]])
+                 for a, r in zip(pair, index, strict=True)]  # fmt: skip
+        one, two = (float(a.scores[r[i]]) for a, r in zip(pair, index, strict=True))
+        yield Difference(*keys[i], one, two, (tiers[0], tiers[1]), texts.get(i, ""))

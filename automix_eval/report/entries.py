@@ -1,0 +1,49 @@
+"""Rows of the leaderboard in the making: which runs a method rests on, and what it does in each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from automix_eval.metrics.ibc import Undefined
+from automix_eval.report.figures import Kind
+from automix_eval.report.lanes import Lane, Sheet
+from automix_eval.report.replays import Choice
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """What a method does in one run.
+
+    Attributes:
+        lane: Its way through the questions.
+        sheet: The run's questions; None for a plain run beside no chain.
+        run_id: The run.
+        seed: Its seed, -1 where it names none.
+        curve: Operating points of its range.
+        regions: The policy for each of five cost regions, or the reason; empty for one point.
+    """
+
+    lane: Lane
+    sheet: Sheet | None
+    run_id: str
+    seed: int = -1
+    curve: tuple[Choice, ...] = ()
+    regions: tuple[Choice | Undefined, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """A row in the making: one part a seed.
+
+    Attributes:
+        verifier: Name of the verifier it reads; empty if none.
+        missing: Why the row has no figures at all; None if it has.
+    """
+
+    name: str
+    kind: Kind
+    label: str
+    verifier: str
+    parts: tuple[Part, ...]
+    note: str = ""
+    missing: Undefined | None = None

@@ -1,0 +1,338 @@
+"""The figures of a report: frozen values, no files and no arithmetic.
+
+Every figure that has no value for the data says why (:class:`Undefined`); none is infinite or NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from automix_eval.metrics.ibc import Undefined
+from automix_eval.metrics.intervals import Interval
+
+Kind = Literal["live", "replay", "plain"]
+
+# Shares of the LLM's quality of which the cost is given.
+QUALITY_SHARES = (0.95, 0.99, 1.0)
+
+
+# Reasons that a table shows as a dash: the figure has no meaning for such a row.
+NO_VERIFIER = Undefined("the method reads no confidence")
+POINT_ON_A_LINE = Undefined("it is a point on a line, not a router with a curve of its own")
+NO_SINGLE_RATE = Undefined("lots drawn between two oracles: their escalation rate is not unique")
+THE_SLM = Undefined("it is the SLM itself, from which gain and extra cost are counted")
+DASHES = frozenset({NO_VERIFIER, POINT_ON_A_LINE, NO_SINGLE_RATE, THE_SLM})
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number and its 95 % interval; either may be undefined, the interval also absent.
+
+    Attributes:
+        value: The figure of the data, or why there is none.
+        interval: (low, high) of the paired bootstrap, in the unit of the value.
+        stderr: Standard deviation of the bootstrap, where there is an interval.
+    """
+
+    value: float | Undefined
+    interval: Interval | None = None
+    stderr: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One way of answering a task's questions.
+
+    Attributes:
+        quality: Mean score.
+        cost: Mean cost per question, in the cost model's unit.
+        escalation_rate: Share of questions answered by a tier above the first.
+        ibc: Gain over the SLM per extra cost; None for the SLM itself.
+    """
+
+    quality: Figure
+    cost: Figure
+    escalation_rate: Figure
+    ibc: float | Undefined | None = None
+
+
+# --------------------------------------------------------------------------- methods
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """One operating point of a method on the evaluated questions.
+
+    Attributes:
+        cost: Mean cost per question.
+        quality: Mean score.
+        escalation_rate: Share of questions answered above the first tier; None where unknown.
+        parameter: The parameter of the policy; None where it has none.
+        chosen: Whether it is the point of the method's own row.
+    """
+
+    cost: float
+    quality: float
+    escalation_rate: float | None
+    parameter: float | None = None
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TierShare:
+    """What becomes of the questions at one tier.
+
+    Attributes:
+        asked: Share of questions this tier was asked on the routed path.
+        final: Share of questions it answered finally.
+        escalated: Of the questions it was asked, the share that went on to a later tier;
+            undefined for the last tier and for a tier that was never asked.
+    """
+
+    tier: int
+    asked: Figure
+    final: Figure
+    escalated: Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Delta IBC in one of five equal parts of the cost range from the SLM to the LLM.
+
+    Source: AutoMix, arXiv 2310.12963 (final version), which averages delta IBC over them.
+    """
+
+    low: float
+    high: float
+    delta_ibc: Figure
+    parameter: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A figure over seeds, as the first version of the paper reports it.
+
+    Attributes:
+        mean: Mean over seeds.
+        std: Standard deviation, ddof 0.
+        low: Least value.
+        high: Largest value.
+        number: Seeds with a value.
+        undefined: Reasons of the seeds without one, each with its seed.
+    """
+
+    mean: float
+    std: float
+    low: float
+    high: float
+    number: int
+    undefined: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MethodFigures:
+    """One row of the leaderboard.
+
+    Attributes:
+        name: Stable key, unique within its board: ``pomdp``, ``replay:threshold``, ...
+        kind: ``live``: calls were made by this router; ``replay``: computed from records in which
+            every tier was asked; ``plain``: a run of one model by the harness alone.
+        label: What a table shows.
+        verifier: Name of the verifier whose confidences it reads; empty if none.
+        runs: Ids of the runs it rests on.
+        seeds: Their seeds, in the order of ``runs``; -1 where a run names none.
+        quality: Mean score.
+        cost: Mean cost per question.
+        escalation_rate: Share of questions answered above the first tier.
+        tiers: One entry a tier of the chain; empty for plain runs.
+        ibc: Gain over the SLM per extra cost.
+        delta_ibc: Lift over always asking the LLM, a ratio.
+        random_quality: Quality of a random choice between SLM and LLM at the same cost.
+        oracle_quality: Quality of an oracle at the same cost.
+        regions: Delta IBC in five cost regions; empty where SLM or LLM has no figures.
+        regions_mean: Its mean over the five.
+        cost_at: (share, cost) for :data:`QUALITY_SHARES` of the LLM's quality.
+        area: Mean quality along the cost-quality curve from the SLM's cost to the LLM's.
+        calls_saved: Share of questions on which the last tier was not asked.
+        auroc: Of the first tier's confidence as a predictor of score > 0.5.
+        calibration_error: Expected calibration error of the same.
+        curve: Operating points, ascending in cost; one for a router without a sweep.
+        by_seed: Figure name -> its spread over seeds; empty for fewer than two seeds.
+        note: What the reader should know of the row; may be empty.
+    """
+
+    name: str
+    kind: Kind
+    label: str
+    verifier: str
+    runs: tuple[str, ...]
+    seeds: tuple[int, ...]
+    quality: Figure
+    cost: Figure
+    escalation_rate: Figure
+    tiers: tuple[TierShare, ...]
+    ibc: Figure
+    delta_ibc: Figure
+    random_quality: Figure
+    oracle_quality: Figure
+    regions: tuple[Region, ...]
+    regions_mean: Figure
+    cost_at: tuple[tuple[float, Figure], ...]
+    area: Figure
+    calls_saved: Figure
+    auroc: Figure
+    calibration_error: Figure
+    curve: tuple[CurvePoint, ...]
+    by_seed: Mapping[str, Spread]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two methods of a board on the same questions: first minus second.
+
+    Attributes:
+        first: Name of a method.
+        second: Name of another.
+        quality: Difference of mean scores.
+        cost: Difference of mean costs.
+        delta_ibc: Difference of delta IBC.
+        quality_p: p-value of the paired test on quality.
+        quality_holm: The same after Holm's correction over the board's pairs.
+        delta_ibc_p: p-value of the bootstrap of delta IBC.
+        delta_ibc_holm: The same after Holm's correction.
+        words: What to conclude, one sentence.
+    """
+
+    first: str
+    second: str
+    quality: Figure
+    cost: Figure
+    delta_ibc: Figure
+    quality_p: Figure
+    quality_holm: Figure
+    delta_ibc_p: Figure
+    delta_ibc_holm: Figure
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The leaderboard of one task: methods that answered the same questions.
+
+    Attributes:
+        key: Unique among the report's boards; the task, and a number where it has several.
+        methods: Live ones first, then replays, then plain runs.
+        oracle_curve: (cost, quality) of the oracle from the SLM's cost upwards; empty where not
+            every tier was asked every question.
+        why_apart: Why the task has another board, empty if it has none.
+    """
+
+    key: str
+    task: str
+    metric: str
+    sample: bool
+    num_questions: int
+    num_documents: int
+    tiers: tuple[str, ...]
+    cost: str
+    methods: tuple[MethodFigures, ...]
+    comparisons: tuple[Comparison, ...]
+    oracle_curve: tuple[CurvePoint, ...]
+    why_apart: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+# --------------------------------------------------------------------------- what else a run tells
+
+
+@dataclass(frozen=True, slots=True)
+class CallRow:
+    """Calls of one tier and role: on the routed path (from records), and as the run made them."""
+
+    tier: int
+    role: str
+    on_path: int
+    made: int
+    stored: int
+    calibration_made: int
+    calibration_stored: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Answers whose confidence lies in (low, high] (the first bin holds 0 too).
+
+    Attributes:
+        count: How many, all with a score.
+        confidence: Their mean confidence; None if there are none.
+        accuracy: The share of them that is correct (score > 0.5); None if there are none.
+        right: How many are correct: with ``count`` the histogram of right and wrong answers.
+    """
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None
+    accuracy: float | None
+    right: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierFigures:
+    """What the verifications of one tier look like.
+
+    Attributes:
+        auroc: Of the confidence as a predictor of score > 0.5.
+        calibration_error: Expected calibration error over the bins of ``reliability``: mean of
+            |accuracy - confidence|, weighted by count.
+        five_numbers: Minimum, lower quartile, median, upper quartile, maximum; None if no
+            confidence is defined.
+        distinct: Number of different confidences.
+        outcomes: Outcome -> number of verifications.
+        num_samples: Verification samples drawn, and of them those without a decision.
+        reliability: Ten equal bins of the confidence.
+        histogram: Twenty equal bins for a picture of right and wrong answers.
+    """
+
+    tier: int
+    auroc: Figure
+    calibration_error: Figure
+    five_numbers: tuple[float, ...] | None
+    distinct: int
+    outcomes: Mapping[str, int]
+    num_samples: int
+    num_unparsable: int
+    reliability: tuple[ReliabilityBin, ...]
+    histogram: tuple[ReliabilityBin, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Truncation:
+    """Prompts of one tier and role that did not fit, and what was left out of them."""
+
+    tier: int
+    role: str
+    prompts: int
+    shortened: int
+    demonstrations: int
+    context_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFigures:
+    """Everything the main blocks of the report say about one task of one run."""
+
+    num_questions: int
+    num_documents: int
+    slm: System
+    llm: System
+    method: System
+    delta_ibc: Figure
+    final_tiers: tuple[int, ...]
+    llm_answers_recorded: int
+    calls: tuple[CallRow, ...]
+    verifiers: tuple[VerifierFigures, ...]
+    truncations: tuple[Truncation, ...]

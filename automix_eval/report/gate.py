@@ -1,0 +1,196 @@
+"""Figures of runs for tests that let a change of prompt, model or policy pass or not.
+
+An undefined figure raises with its reason: a gate is never passed by a missing number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from automix_eval.metrics.ibc import Undefined
+from automix_eval.report.assemble import Assembled
+from automix_eval.report.figures import Comparison, Figure, MethodFigures
+from automix_eval.report.parts import Report, TaskReport
+from automix_eval.types import AutoMixError
+
+
+class GateError(AutoMixError):
+    """A figure that a gate asks for does not exist; says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A figure as numbers, with the ends of its 95 % interval.
+
+    Attributes:
+        name: What it is, for the error message.
+        figure: The figure.
+    """
+
+    name: str
+    figure: Figure
+
+    @property
+    def value(self) -> float:
+        """The figure; a GateError with the reason where it is undefined."""
+        if isinstance(self.figure.value, Undefined):
+            raise GateError(f"{self.name} is undefined: {self.figure.value.reason}")
+        return self.figure.value
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval; a GateError where there is none."""
+        return self._ends()[0]
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval; a GateError where there is none."""
+        return self._ends()[1]
+
+    def __float__(self) -> float:
+        return self.value
+
+    def __repr__(self) -> str:
+        if isinstance(self.figure.value, Undefined):
+            return f"{self.name} undefined ({self.figure.value.reason})"
+        if isinstance(self.figure.interval, tuple):
+            low, high = self.figure.interval
+            return f"{self.name} {self.figure.value:.4g} [{low:.4g}, {high:.4g}]"
+        return f"{self.name} {self.figure.value:.4g}"
+
+    def _ends(self) -> tuple[float, float]:
+        number, ends = self.value, self.figure.interval
+        if isinstance(ends, tuple):
+            return ends
+        reason = ends.reason if isinstance(ends, Undefined) else "it is exact"
+        raise GateError(f"{self.name} is {number:.4g} and has no interval: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class GatedRun:
+    """One run: its figures by task, and by method for replays.
+
+    Attributes:
+        run_id: The run.
+        label: Its label, empty if it has none.
+        reports: Task -> what the report says of it.
+    """
+
+    run_id: str
+    label: str
+    reports: Mapping[str, TaskReport]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks of the run."""
+        return tuple(self.reports)
+
+    def delta_ibc(self, task: str, method: str | None = None) -> Gate:
+        """Lift over always asking the LLM, a ratio."""
+        return self._gate("delta_ibc", task, method)
+
+    def ibc(self, task: str, method: str | None = None) -> Gate:
+        """Quality gained over the SLM per unit of extra cost."""
+        return self._gate("ibc", task, method)
+
+    def quality(self, task: str, method: str | None = None) -> Gate:
+        """Mean score."""
+        return self._gate("quality", task, method)
+
+    def cost(self, task: str, method: str | None = None) -> Gate:
+        """Mean cost per question."""
+        return self._gate("cost", task, method)
+
+    def escalation_rate(self, task: str, method: str | None = None) -> Gate:
+        """Share of questions answered above the first tier."""
+        return self._gate("escalation_rate", task, method)
+
+    def calls_saved(self, task: str, method: str | None = None) -> Gate:
+        """Share of questions on which the last tier was not asked."""
+        return self._gate("calls_saved", task, method)
+
+    def area(self, task: str, method: str | None = None) -> Gate:
+        """Area under the cost-quality curve, per unit of cost."""
+        return self._gate("area", task, method)
+
+    def auroc(self, task: str, method: str | None = None) -> Gate:
+        """AUROC of the first tier's confidence."""
+        return self._gate("auroc", task, method)
+
+    def calibration_error(self, task: str, method: str | None = None) -> Gate:
+        """Expected calibration error of the first tier's confidence."""
+        return self._gate("calibration_error", task, method)
+
+    def cost_at(self, task: str, share: float, method: str | None = None) -> Gate:
+        """Cost that reaches 0.95, 0.99 or 1.0 of the LLM's quality."""
+        found = dict(self.method(task, method).cost_at)
+        if share not in found:
+            raise GateError(f"cost_at knows the shares {', '.join(map(str, found))}, not {share}")
+        return Gate(f"cost at {share:.0%} of the LLM's quality on {task}", found[share])
+
+    def method(self, task: str, name: str | None = None) -> MethodFigures:
+        """A row of the run: its own, or a replay such as ``always_llm`` or ``threshold``."""
+        if task not in self.reports:
+            raise GateError(f"run {self.run_id} has no task {task}: it has {', '.join(self.tasks)}")
+        rows = self.reports[task].methods
+        if name is None:
+            return rows[0]
+        found = next((m for m in rows if name in (m.name, m.name.removeprefix("replay:"))), None)
+        if found is None:
+            names = ", ".join(m.name for m in rows)
+            raise GateError(f"run {self.run_id} has no method {name} on {task}: it has {names}")
+        return found
+
+    def _gate(self, name: str, task: str, method: str | None) -> Gate:
+        figure: Figure = getattr(self.method(task, method), name)
+        return Gate(f"{name} of {method or self.reports[task].method} on {task}", figure)
+
+
+@dataclass(frozen=True, slots=True)
+class GatedRuns(Sequence[GatedRun]):
+    """All runs below the folders, oldest first.
+
+    Attributes:
+        report: The whole report, leaderboards included.
+        runs: The runs.
+    """
+
+    report: Report
+    runs: tuple[GatedRun, ...]
+
+    @classmethod
+    def of(cls, assembled: Assembled) -> GatedRuns:
+        """The runs of a report."""
+        by_run: dict[str, dict[str, TaskReport]] = {}
+        for task in assembled.report.tasks:
+            by_run.setdefault(task.run_id, {})[task.task] = task
+        runs = tuple(
+            GatedRun(run_id, next(iter(tasks.values())).label, tasks)
+            for run_id, tasks in by_run.items()
+        )
+        return cls(assembled.report, runs)
+
+    def __getitem__(self, key):  # type: ignore[no-untyped-def]
+        """A run by its place, its run_id or its label."""
+        if not isinstance(key, str):
+            return self.runs[key]
+        found = [r for r in self.runs if key in (r.run_id, r.label)]
+        if len(found) != 1:
+            names = ", ".join(f"{r.run_id} ({r.label})" for r in self.runs)
+            raise GateError(f"{len(found)} runs are named {key}; there are {names}")
+        return found[0]
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __iter__(self) -> Iterator[GatedRun]:
+        return iter(self.runs)
+
+    def comparison(self, task: str, first: str, second: str) -> Comparison:
+        """The paired comparison of two methods of a task's leaderboard, first minus second."""
+        for board in self.report.boards:
+            for one in board.comparisons if board.task == task else ():
+                if (one.first, one.second) == (first, second):
+                    return one
+        raise GateError(f"no leaderboard of {task} compares {first} with {second}, in this order")

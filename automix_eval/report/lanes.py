@@ -1,0 +1,168 @@
+"""Ways through the questions of a run: who answers each, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from automix_eval.metrics.ibc import Undefined
+from automix_eval.report.load import Run
+from automix_eval.report.prices import Priced, Prices, price
+from automix_eval.report.rows import FloatArray, Rows
+from automix_eval.report.sources import LLMPoint
+
+Index = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.unsignedinteger[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sheet:
+    """The evaluated questions of one task of one run, with prices and the LLM-only point."""
+
+    run: Run
+    task: str
+    rows: Rows
+    priced: Priced
+    llm: LLMPoint
+
+    @classmethod
+    def of(cls, run: Run, task: str, llm: LLMPoint) -> Sheet:
+        """The sheet of a task of a run."""
+        rows = run.records[task]
+        return cls(run, task, rows, price(rows, run.cost), llm)
+
+    @property
+    def last(self) -> int:
+        """N - 1."""
+        return self.rows.num_tiers - 1
+
+
+class Lane(Protocol):
+    """One way of answering all questions of a sheet.
+
+    The figures have the names ``quality``, ``cost``, ``asked 0`` .. and ``final 0`` ..
+    """
+
+    def missing(self) -> Mapping[str, Undefined]:
+        """Figures that do not exist, with the reason."""
+
+    def values(self, name: str, rows: Index) -> FloatArray:
+        """(len(rows),) a figure of some questions."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fixed:
+    """A lane whose scores and costs are given.
+
+    Attributes:
+        scores: (n,) or why there are none.
+        costs: (n,) or why there are none.
+        tier: The tier that answers everything; None outside the chain.
+    """
+
+    scores: FloatArray | Undefined
+    costs: Prices
+    tier: int | None = None
+
+    def missing(self) -> dict[str, Undefined]:
+        """Figures that do not exist, with the reason."""
+        pairs = {"quality": self.scores, "cost": self.costs}
+        return {k: v for k, v in pairs.items() if isinstance(v, Undefined)}
+
+    def values(self, name: str, rows: Index) -> FloatArray:
+        """(len(rows),) a figure of some questions."""
+        held = {"quality": self.scores, "cost": self.costs}.get(name)
+        if isinstance(held, np.ndarray):
+            return held[rows]
+        return np.full(len(rows), float(name.endswith(f" {self.tier}")))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Track:
+    """A lane through the chain, one bit a tier: a hundred of them fit into memory.
+
+    Attributes:
+        sheet: The questions.
+        visited: (n,) bit t is set where tier t is asked; the highest bit is the final tier.
+        pays: Bit t is set where the verification of tier t is paid, if t is asked.
+    """
+
+    sheet: Sheet
+    visited: Mask
+    pays: int
+
+    @classmethod
+    def live(cls, sheet: Sheet) -> Track:
+        """What the run did."""
+        rows = sheet.rows
+        ends = np.arange(rows.num_tiers) == rows.final[:, None]
+        return cls(sheet, pack(rows.on_path | ends), (1 << rows.num_tiers) - 1)
+
+    @classmethod
+    def only(cls, sheet: Sheet, tier: int) -> Track:
+        """One tier for every question, unverified."""
+        kind = pack(np.zeros((1, sheet.rows.num_tiers), dtype=bool)).dtype
+        return cls(sheet, np.full(len(sheet.rows), 1 << tier, dtype=kind), 0)
+
+    def missing(self) -> dict[str, Undefined]:
+        """Figures that do not exist, with the reason."""
+        found: dict[str, Undefined] = {}
+        rows, priced = self.sheet.rows, self.sheet.priced
+        final = self._final(self.visited)
+        tiers = [t for t in range(rows.num_tiers) if (self.visited >> t & 1).any()]
+        picked = np.arange(len(rows))
+        absent = int((~rows.asked[picked, final]).sum())
+        who = "the SLM" if tiers == [0] else "the LLM" if tiers == [self.sheet.last] else "the run"
+        if absent:
+            reason = Undefined(f"{who} was not asked {absent} of {len(rows)} questions in this run")
+            return {"quality": reason, "cost": reason}
+        if unscored := int(np.isnan(rows.scores[picked, final]).sum()):
+            found["quality"] = Undefined(f"the task gave no score to {unscored} answers of {who}")
+        for tier in tiers:
+            parts = [priced.answers[tier]]
+            parts += [priced.verifications[tier]] if self.pays >> tier & 1 else []
+            for part in parts:
+                if isinstance(part, Undefined):
+                    return {**found, "cost": part}
+        return found
+
+    def values(self, name: str, rows: Index) -> FloatArray:
+        """(len(rows),) a figure of some questions."""
+        visited = self.visited[rows]
+        if name == "quality":
+            return np.asarray(self.sheet.rows.scores[rows, self._final(visited)])
+        if name == "cost":
+            return self._cost(visited, rows)
+        kind, tier = name.split(" ")
+        if kind == "asked":
+            return (visited >> int(tier) & 1).astype(float)
+        return np.asarray(self._final(visited) == int(tier), dtype=float)
+
+    def _final(self, visited: Mask) -> Index:
+        return np.frexp(visited.astype(np.float64))[1].astype(np.intp) - 1
+
+    def _cost(self, visited: Mask, rows: Index) -> FloatArray:
+        total = np.zeros(len(rows))
+        for tier in range(self.sheet.rows.num_tiers):
+            asked = (visited >> tier & 1).astype(bool)
+            parts = [self.sheet.priced.answers[tier]]
+            parts += [self.sheet.priced.verifications[tier]] if self.pays >> tier & 1 else []
+            for part in parts:
+                # a tier without a price is asked nothing here, see `missing`
+                if isinstance(part, np.ndarray):
+                    total += np.where(asked, part[rows], 0.0)
+        return total
+
+
+def pack(visited: npt.NDArray[np.bool_]) -> Mask:
+    """(n, N) flags as one bit a tier, in the smallest type that holds them."""
+    tiers = visited.shape[1]
+    kind = np.min_scalar_type((1 << tiers) - 1)
+    total = np.zeros(len(visited), dtype=kind)
+    for tier in range(tiers):
+        total |= (visited[:, tier].astype(kind) << kind.type(tier)).astype(kind)
+    return total

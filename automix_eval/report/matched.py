@@ -1,0 +1,82 @@
+"""The random router and the oracle at the cost of a method."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from automix_eval.metrics.ibc import Undefined
+from automix_eval.report.figures import (
+    NO_SINGLE_RATE,
+    NO_VERIFIER,
+    POINT_ON_A_LINE,
+    QUALITY_SHARES,
+    Figure,
+    MethodFigures,
+)
+from automix_eval.report.ledger import Vector, figure, first_undefined
+from automix_eval.report.methods import Row
+from automix_eval.report.vectors import Four, Lifted, benefit, lift, random_quality
+
+
+def matched(row: Row) -> tuple[MethodFigures, MethodFigures]:
+    """The random router and the oracle at the cost of a method, as rows of their own."""
+    four, cost = row.four(), row.mean("cost")
+    lots = random_quality(cost, four)
+    # lots cannot be made to cost more than the LLM
+    spent = cost if isinstance(cost, Undefined) or isinstance(four[3], Undefined) else np.minimum(
+        cost, four[3]
+    )  # fmt: skip
+    share = _line_share(spent, four)
+    label, name = row.entry.label, row.entry.name
+    return (
+        _simple(row, f"random@{name}", f"random at the cost of {label}", lots, spent, share),
+        _simple(
+            row, f"oracle@{name}", f"oracle at the cost of {label}", row.oracle_quality(), cost,
+            NO_SINGLE_RATE,
+        ),
+    )  # fmt: skip
+
+
+def _line_share(cost: Vector, four: Four) -> Vector:
+    if reason := first_undefined(cost, *four):
+        return reason
+    slm, llm = np.asarray(four[1]), np.asarray(four[3])
+    dearer = llm > slm
+    if not dearer[0]:
+        return Undefined("the LLM does not cost more than the SLM: there is no line")
+    share = (np.asarray(cost) - slm) / np.where(dearer, llm - slm, 1)
+    return np.where(dearer, np.clip(share, 0, 1), np.nan)
+
+
+def _simple(
+    row: Row, name: str, label: str, quality: Lifted, cost: Vector, escalation: Vector
+) -> MethodFigures:
+    """A row that is known by its quality and cost alone."""
+    four, (values, reason) = row.four(), quality
+    known: Vector = reason or values
+    none, unread = Figure(POINT_ON_A_LINE), Figure(NO_VERIFIER)
+    return MethodFigures(
+        name=name,
+        kind="replay",
+        label=label,
+        verifier="",
+        runs=tuple(p.run_id for p in row.entry.parts),
+        seeds=tuple(p.seed for p in row.entry.parts),
+        quality=figure(known),
+        cost=figure(cost),
+        escalation_rate=figure(escalation),
+        tiers=(),
+        ibc=figure(*benefit(known, cost, four[0], four[1])),
+        delta_ibc=figure(*lift(known, cost, four)),
+        random_quality=figure(*random_quality(cost, four)),
+        oracle_quality=figure(*row.oracle_quality()),
+        regions=(),
+        regions_mean=none,
+        cost_at=tuple((s, none) for s in QUALITY_SHARES),
+        area=none,
+        calls_saved=figure(escalation if isinstance(escalation, Undefined) else 1 - escalation),
+        auroc=unread,
+        calibration_error=unread,
+        curve=(),
+        by_seed={},
+    )

@@ -1,0 +1,363 @@
+"""Rows of the leaderboard: what a method is made of, and its figures from one bootstrap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from automix_eval.metrics.ibc import Undefined
+from automix_eval.report.ends import Ends
+from automix_eval.report.entries import Entry, Part
+from automix_eval.report.figures import (
+    NO_VERIFIER,
+    QUALITY_SHARES,
+    THE_SLM,
+    CurvePoint,
+    Figure,
+    MethodFigures,
+    Region,
+    Spread,
+    TierShare,
+)
+from automix_eval.report.ledger import (
+    Array,
+    LaneColumns,
+    Ledger,
+    Vector,
+    figure,
+    first_undefined,
+    pooled,
+    seed_weights,
+)
+from automix_eval.report.replays import NUM_REGIONS
+from automix_eval.report.vectors import (
+    Curve,
+    Four,
+    Lifted,
+    benefit,
+    lift,
+    random_quality,
+    spread_of,
+)
+
+_POINT = ("quality", "cost")
+NO_CHAIN = Undefined("a run of one model alone: there is no SLM and no LLM to compare it with")
+_ONE_POINT = Undefined("the method has one operating point, which lies outside this region")
+
+
+# --------------------------------------------------------------------------- one row
+
+
+@dataclass(slots=True)
+class _PartColumns:
+    part: Part
+    lane: LaneColumns
+    ends: Ends | None
+    curve: list[LaneColumns]
+    regions: list[LaneColumns | Undefined]
+
+
+@dataclass(slots=True)
+class Row:
+    """A method's columns, registered before the bootstrap and read after it.
+
+    Attributes:
+        entry: The method.
+        weights: (1 + B, S) of its seeds.
+    """
+
+    entry: Entry
+    weights: Array
+    _parts: list[_PartColumns] = field(default_factory=list)
+    _figures: MethodFigures | None = None
+
+    @classmethod
+    def of(cls, ledger: Ledger, entry: Entry, ends: Mapping[int, Ends]) -> Row:
+        """Register a method; ``ends`` are those of its sheets, by their identity."""
+        row = cls(entry, seed_weights(max(1, len(entry.parts)), ledger.resamples, ledger.seed))
+        for part in entry.parts:
+            tiers = range(part.sheet.rows.num_tiers) if part.sheet else range(0)
+            names = ["quality", "cost", *(f"{k} {t}" for t in tiers for k in ("asked", "final"))]
+            curve = [
+                LaneColumns.of(ledger, t, ("quality", "cost", "final 0")) for _, t in part.curve
+            ]
+            regions = [
+                c if isinstance(c, Undefined) else LaneColumns.of(ledger, c[1], ("quality", "cost"))
+                for c in part.regions
+            ]
+            own = ends.get(id(part.sheet))
+            row._parts.append(
+                _PartColumns(part, LaneColumns.of(ledger, part.lane, names), own, curve, regions)
+            )
+        return row
+
+    # ------------------------------------------------------------- vectors
+
+    def mean(self, name: str) -> Vector:
+        """A figure of the method as a vector."""
+        return self._pooled(lambda p: p.lane.mean(name))
+
+    def end(self, which: str, name: str) -> Vector:
+        """A figure of the SLM or the LLM on the same questions."""
+        return self._pooled(
+            lambda p: NO_CHAIN if p.ends is None else getattr(p.ends, which).mean(name)
+        )
+
+    def delta_ibc(self) -> Lifted:
+        """Delta IBC as a vector, and why the data's own value is undefined."""
+        four = self.four()
+        if reason := first_undefined(*four):
+            return reason, reason
+        return lift(self.mean("quality"), self.mean("cost"), four)
+
+    def oracle(self) -> list[tuple[Array, Array, Array]] | Undefined:
+        """(quality, cost, escalation) vectors of the oracle's corners."""
+        sets = [p.ends for p in self._parts]
+        reason = next((NO_CHAIN if e is None else e.no_oracle for e in sets
+                       if e is None or e.no_oracle), None)  # fmt: skip
+        if reason or not sets:
+            return reason or NO_CHAIN
+        number = min(len(e.oracle) for e in sets if e)
+        corners = []
+        for i in range(number):
+            q, c, f = (
+                self._pooled(lambda p, n=n, i=i: p.ends.oracle[i].mean(n))  # type: ignore[misc]
+                for n in ("quality", "cost", "final 0")
+            )
+            if isinstance(q, Undefined) or isinstance(c, Undefined) or isinstance(f, Undefined):
+                return first_undefined(q, c, f) or NO_CHAIN
+            corners.append((q, c, 1 - f))
+        return corners
+
+    def curve(self) -> list[tuple[float | None, Vector, Vector, Vector]]:
+        """(parameter, quality, cost, escalation) of the range, where all seeds share it."""
+        lists = [[c for c, _ in p.part.curve] for p in self._parts]
+        if not lists or any(one != lists[0] for one in lists):
+            return []
+        found = []
+        for i, parameter in enumerate(lists[0]):
+            q, c, f = (
+                self._pooled(lambda p, n=n, i=i: p.curve[i].mean(n))  # type: ignore[misc]
+                for n in ("quality", "cost", "final 0")
+            )
+            found.append((parameter, q, c, f if isinstance(f, Undefined) else 1 - f))
+        return found
+
+    def four(self) -> Four:
+        """Quality and cost of the SLM, then of the LLM."""
+        return (
+            self.end("slm", "quality"), self.end("slm", "cost"),
+            self.end("llm", "quality"), self.end("llm", "cost"),
+        )  # fmt: skip
+
+    def _pooled(self, value: Callable[[_PartColumns], Vector]) -> Vector:
+        if self.entry.missing:
+            return self.entry.missing
+        return pooled([value(p) for p in self._parts], self.weights)
+
+    # ------------------------------------------------------------- figures
+
+    def figures(self) -> MethodFigures:
+        """The row of the leaderboard; the first call of any row draws the bootstrap."""
+        self._figures = self._figures or self._compute()
+        return self._figures
+
+    def _compute(self) -> MethodFigures:
+        entry, four = self.entry, self.four()
+        quality, cost = self.mean("quality"), self.mean("cost")
+        curve = self.curve() or [(None, quality, cost, self._escalation())]
+        whole = Curve.of([*((c, q) for _, q, c, _ in curve), (cost, quality)], four)
+        auroc_figure, error = self._verifier()
+        gain, delta = benefit(quality, cost, four[0], four[1]), self.delta_ibc()
+        if entry.name == "replay:always_slm":
+            gain, delta = (THE_SLM, THE_SLM), (THE_SLM, THE_SLM)
+        return MethodFigures(
+            name=entry.name,
+            kind=entry.kind,
+            label=entry.label,
+            verifier=entry.verifier,
+            runs=tuple(p.run_id for p in entry.parts),
+            seeds=tuple(p.seed for p in entry.parts),
+            quality=figure(quality),
+            cost=figure(cost),
+            escalation_rate=figure(self._escalation()),
+            tiers=self._tiers(),
+            ibc=figure(*gain),
+            delta_ibc=figure(*delta),
+            random_quality=figure(*random_quality(cost, four)),
+            oracle_quality=figure(*self.oracle_quality()),
+            regions=self._regions(four),
+            regions_mean=self._regions_mean(four),
+            cost_at=tuple(
+                (
+                    s,
+                    figure(whole)
+                    if isinstance(whole, Undefined)
+                    else figure(*whole.cost_of_share(s)),
+                )
+                for s in QUALITY_SHARES
+            ),
+            area=figure(whole) if isinstance(whole, Undefined) else figure(*whole.area()),
+            calls_saved=figure(self._calls_saved()),
+            auroc=auroc_figure,
+            calibration_error=error,
+            curve=_points(curve, quality, cost),
+            by_seed=self._by_seed(),
+            note=entry.note,
+        )
+
+    def _escalation(self) -> Vector:
+        first = self._share("final", 0)
+        return first if isinstance(first, Undefined) else 1 - first
+
+    def _calls_saved(self) -> Vector:
+        last = next((p.ends.sheet.last for p in self._parts if p.ends), None)
+        asked = NO_CHAIN if last is None else self._share("asked", last)
+        return asked if isinstance(asked, Undefined) else 1 - asked
+
+    def _share(self, kind: str, tier: int) -> Vector:
+        name = f"{kind} {tier}"
+        if any(name not in p.lane.places for p in self._parts):
+            return NO_CHAIN
+        return self.mean(name)
+
+    def _tiers(self) -> tuple[TierShare, ...]:
+        last = next((p.ends.sheet.last for p in self._parts if p.ends), -1)
+        shares = []
+        for tier in range(last + 1):
+            asked, final = self._share("asked", tier), self._share("final", tier)
+            if isinstance(asked, Undefined) or isinstance(final, Undefined):
+                shares.append(TierShare(tier, figure(asked), figure(final), figure(asked)))
+                continue
+            reached = asked > 0
+            on = np.where(reached, 1 - final / np.where(reached, asked, 1), np.nan)
+            reason = None if reached[0] else Undefined("this tier was never asked")
+            if tier == last:
+                reason = Undefined("there is no tier after the last")
+            shares.append(TierShare(tier, figure(asked), figure(final), figure(on, reason)))
+        return tuple(shares)
+
+    def oracle_quality(self) -> Lifted:
+        """Quality of an oracle at the same cost."""
+        corners, cost = self.oracle(), self.mean("cost")
+        if isinstance(corners, Undefined):
+            return corners, corners
+        curve = Curve.of([(c, q) for q, c, _ in corners], self.four())
+        if isinstance(curve, Undefined) or isinstance(cost, Undefined):
+            reason = first_undefined(cost) or curve
+            assert isinstance(reason, Undefined)
+            return reason, reason
+        return curve.quality(cost)
+
+    def _verifier(self) -> tuple[Figure, Figure]:
+        ends = [p.ends for p in self._parts]
+        if not self.entry.verifier or not all(ends):
+            return Figure(NO_VERIFIER), Figure(NO_VERIFIER)
+        if len(ends) == 1 and ends[0]:
+            return ends[0].verifier(0)
+        pairs = [e.cells[0].vectors() for e in ends if e and 0 in e.cells]
+        if len(pairs) < len(ends):
+            reason = Undefined("the first tier was not verified in every run")
+            return Figure(reason), Figure(reason)
+        one, two = (figure(pooled([p[i] for p in pairs], self.weights)) for i in (0, 1))
+        return one, two
+
+    # ------------------------------------------------------------- regions and seeds
+
+    def _region_lift(self, index: int, four: Four) -> Lifted:
+        """Delta IBC of the policies chosen for one region."""
+        low, high = region_ends(four)[index : index + 2]
+        cost = self.mean("cost")
+        if not all(p.regions for p in self._parts):
+            if isinstance(cost, Undefined) or not low < cost[0] <= high:
+                reason = first_undefined(cost) or _ONE_POINT
+                return reason, reason
+            return self.delta_ibc()
+
+        def mean(name: str) -> Vector:
+            chosen = [p.regions[index] for p in self._parts]
+            vectors = [c if isinstance(c, Undefined) else c.mean(name) for c in chosen]
+            return pooled(vectors, self.weights)
+
+        return lift(mean("quality"), mean("cost"), four)
+
+    def _regions(self, four: Four) -> tuple[Region, ...]:
+        if first_undefined(*four) or self.entry.missing:
+            return ()
+        ends = region_ends(four)
+        return tuple(
+            Region(ends[i], ends[i + 1], figure(*self._region_lift(i, four)), self._parameter(i))
+            for i in range(NUM_REGIONS)
+        )
+
+    def _parameter(self, region: int) -> float | None:
+        chosen = [p.part.regions[region] if p.part.regions else None for p in self._parts]
+        values = {c[0] for c in chosen if c is not None and not isinstance(c, Undefined)}
+        return values.pop() if len(values) == 1 else None
+
+    def _regions_mean(self, four: Four) -> Figure:
+        if reason := first_undefined(*four) or self.entry.missing:
+            return Figure(reason)
+        lifts = [self._region_lift(i, four) for i in range(NUM_REGIONS)]
+        empty = [i for i, (_, reason) in enumerate(lifts) if reason]
+        if empty:
+            which = ", ".join(str(i + 1) for i in empty)
+            return Figure(Undefined(f"delta IBC is undefined in the cost regions {which} of 5"))
+        return figure(np.mean([np.asarray(v) for v, _ in lifts], axis=0))
+
+    def _by_seed(self) -> dict[str, Spread]:
+        """Mean, std (ddof 0), minimum and maximum over seeds: the paper's first protocol."""
+        if len(self._parts) < 2:
+            return {}
+        found = {}
+        for name in ("quality", "cost", "escalation_rate", "delta_ibc"):
+            values = [_single(p, name) for p in self._parts]
+            known = np.array([v for v in values if not isinstance(v, Undefined)])
+            reasons = tuple(
+                f"seed {p.part.seed} (run {p.part.run_id}): {v.reason}"
+                for p, v in zip(self._parts, values, strict=True)
+                if isinstance(v, Undefined)
+            )
+            if len(known):
+                found[name] = Spread(*spread_of(known), len(known), reasons)
+        return found
+
+
+def region_ends(four: Four) -> list[float]:
+    """Six costs that part the range from the SLM's to the LLM's into five equal regions."""
+    slm, llm = (float(v[0]) for v in (four[1], four[3]) if not isinstance(v, Undefined))
+    return [float(v) for v in np.linspace(slm, llm, NUM_REGIONS + 1)]
+
+
+def _single(columns: _PartColumns, name: str) -> float | Undefined:
+    """A figure of one seed alone."""
+    if name == "delta_ibc":
+        if columns.ends is None:
+            return NO_CHAIN
+        ends = [getattr(columns.ends, e).mean(n) for e in ("slm", "llm") for n in _POINT]
+        value, reason = lift(columns.lane.mean("quality"), columns.lane.mean("cost"), tuple(ends))
+        return reason or float(np.asarray(value)[0])
+    if name == "escalation_rate":
+        if "final 0" not in columns.lane.places:
+            return NO_CHAIN
+        first = columns.lane.mean("final 0")
+        return first if isinstance(first, Undefined) else float(1 - first[0])
+    vector = columns.lane.mean(name)
+    return vector if isinstance(vector, Undefined) else float(vector[0])
+
+
+def _points(
+    curve: list[tuple[float | None, Vector, Vector, Vector]], quality: Vector, cost: Vector
+) -> tuple[CurvePoint, ...]:
+    found = []
+    known = not isinstance(cost, Undefined) and not isinstance(quality, Undefined)
+    point = (float(np.asarray(cost)[0]), float(np.asarray(quality)[0])) if known else None
+    for parameter, q, c, up in curve:
+        if isinstance(q, Undefined) or isinstance(c, Undefined):
+            continue
+        rate = None if isinstance(up, Undefined) else float(up[0])
+        chosen = (float(c[0]), float(q[0])) == point
+        found.append(CurvePoint(float(c[0]), float(q[0]), rate, parameter, chosen))
+    return tuple(sorted(found, key=lambda p: (p.cost, p.quality)))

@@ -1,0 +1,106 @@
+"""Writes a report: to the terminal, one file, or a folder with stable names."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+
+from automix_eval.report.assemble import Assembled
+from automix_eval.report.blocks import report_blocks
+from automix_eval.report.formats import render_csv, render_harness, render_latex, render_markdown
+from automix_eval.report.jsonform import render_json, render_schema
+from automix_eval.report.table import render_text
+from automix_eval.types import AutoMixError
+
+# Format -> its name in a folder. Stable: scripts may rely on it.
+NAMES = {
+    "text": "report.txt",
+    "md": "report.md",
+    "csv": "report.csv",
+    "latex": "report.tex",
+    "json": "report.json",
+    "html": "report.html",
+    "lm-eval": "lm_eval_results.json",
+}
+SCHEMA = "report.schema.json"
+PICTURES = "pictures"
+
+
+def render(assembled: Assembled, form: str) -> str:
+    """The report in one of :data:`NAMES`."""
+    report = assembled.report
+    if form == "json":
+        return render_json(report)
+    if form == "csv":
+        return render_csv(report)
+    if form == "latex":
+        return render_latex(report)
+    if form == "lm-eval":
+        return render_harness(report)
+    if form == "html":
+        # imported late, like the pictures: the page's template takes a moment
+        page = import_module("automix_eval.report.page")
+        return str(page.render_html(report, assembled.runs))
+    blocks = report_blocks(report)
+    return render_markdown(blocks) if form == "md" else render_text(blocks)
+
+
+def show(text: str) -> None:
+    """Print, whatever the terminal's encoding."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+
+
+def is_folder(out: Path) -> bool:
+    """Whether ``--out`` names a folder: one that exists, or a name without an ending."""
+    return out.is_dir() or (not out.exists() and not out.suffix)
+
+
+def write_folder(assembled: Assembled, folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Write every format under its stable name, and the pictures.
+
+    All texts are made before the first is written, and each replaces its file in one step: a
+    failure leaves the old report whole.
+
+    Raises:
+        AutoMixError: The folder cannot be made or written.
+    """
+    texts = {NAMES[form]: render(assembled, form) for form in formats}
+    if "json" in formats:
+        texts[SCHEMA] = render_schema()
+    written = [write_file(folder / name, text) for name, text in texts.items()]
+    if "html" in formats:
+        plots = import_module("automix_eval.report.plots")
+        inside = folder / PICTURES
+        try:
+            inside.mkdir(exist_ok=True)
+            written += plots.save_all(assembled.report, assembled.runs, inside)
+        except OSError as err:
+            raise AutoMixError(f"cannot write the pictures to {inside}: {err}") from err
+    return written
+
+
+def write_file(path: Path, text: str) -> Path:
+    """Write a file in one step: it is the old one or the new one, never half of either.
+
+    Raises:
+        AutoMixError: It cannot be written; an old file is left as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # "x" refuses a file or link that somebody laid there
+        with temporary.open("x", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(path)
+    except OSError as err:
+        with suppress(OSError):  # the disk that refused the text may refuse this as well
+            temporary.unlink(missing_ok=True)
+        raise AutoMixError(f"cannot write {path}: {err}") from err
+    return path

@@ -1,0 +1,295 @@
+"""Methods computed from records in which every tier was asked; no model is called.
+
+The constant policies, the random one and the oracle have closed forms. A meta-verifier is fitted
+on the run's calibration records and played on its evaluation records, exactly as a live run would.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from automix_eval.metrics.ibc import Undefined, delta_ibc
+from automix_eval.outcomes import Outcomes, follow
+from automix_eval.report.lanes import Mask, Sheet, Track, pack
+from automix_eval.report.load import Run
+from automix_eval.report.prices import Priced, Prices, price
+from automix_eval.report.rows import FloatArray, Rows
+from automix_eval.report.text import plain
+from automix_eval.types import AutoMixError, MetaVerifier
+
+NUM_REGIONS = 5
+# Operating points of a curve: enough for its shape, few enough for a million questions.
+_POINTS, _POINTS_OF_MANY, _MANY = 33, 9, 200_000
+# Texts are read for routers that look at them; more would not fit into memory beside the columns.
+_MOST_TEXTS = 100_000
+_ORACLE_POINTS = 16
+
+Choice = tuple[float | None, Track]
+"""(parameter, what the policy does)"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Played:
+    """A router, fitted on a sheet's calibration records and played on its questions.
+
+    Attributes:
+        lane: What the fitted policy does.
+        curve: The policies of its range, cheap to dear; empty for a router without a parameter.
+        regions: The policy for each of five cost regions, chosen on the calibration records; the
+            reason where there is none.
+        label: The router's name.
+    """
+
+    lane: Track
+    curve: tuple[Choice, ...]
+    regions: tuple[Choice | Undefined, ...]
+    label: str
+
+
+@dataclass(slots=True, eq=False)
+class Stage:
+    """A sheet, and its records as the columns that routers are fitted and played on."""
+
+    sheet: Sheet
+    _questions: Outcomes | None = None
+    _fitting: Outcomes | Undefined | None = None
+
+    def questions(self, router: MetaVerifier) -> Outcomes:
+        """The evaluation questions, with texts for routers that read them."""
+        if self._questions is None:
+            self._questions = _outcomes(self.sheet.rows, self.sheet.priced)
+        return _with_texts(self._questions, self.sheet.rows, router)
+
+    def fitting(self, router: MetaVerifier) -> Outcomes | Undefined:
+        """The calibration questions, or why the router cannot be fitted on them."""
+        rows = self.sheet.run.calibration.get(self.sheet.task)
+        if self._fitting is None:
+            self._fitting = _calibration(self.sheet, rows)
+        if rows is None or isinstance(self._fitting, Undefined):
+            return self._fitting
+        return _with_texts(self._fitting, rows, router)
+
+
+def why_not_full(sheet: Sheet) -> Undefined | None:
+    """Why nothing can be replayed on a sheet; None if it can."""
+    rows = sheet.rows
+    if rows.full:
+        return next((p for p in _costs(sheet.priced) if isinstance(p, Undefined)), None)
+    if rows.asked.all():
+        return Undefined(f"the task gave no score to {int(np.isnan(rows.scores).sum())} answers")
+    missing = int((~rows.asked).any(axis=1).sum())
+    return Undefined(
+        f"a replay needs the answers of every tier, and {missing} of {len(rows)} questions were "
+        "not put to all of them: run with record=full"
+    )
+
+
+def play(stage: Stage, spec: str) -> Played | Undefined:
+    """Fit and play a meta-verifier.
+
+    Args:
+        stage: Questions that every tier was asked.
+        spec: ``NAME`` or ``NAME:key=value,...``, an option of ``hydra_conf/meta_verifier``.
+
+    Returns:
+        What it does, or why it cannot be played on this sheet.
+
+    Raises:
+        AutoMixError: There is no such meta-verifier or parameter.
+    """
+    from automix_eval import config  # imported late: Hydra takes a second
+
+    name, _, rest = spec.partition(":")
+    parameters = dict(_parameter(spec, part) for part in rest.split(",") if part)
+    router = config.make_meta_verifier(_configured(name, parameters, stage.sheet.run))
+    return _play(stage, router, spec)
+
+
+def play_own(stage: Stage) -> Played | Undefined:
+    """Play the meta-verifier of the run itself, for the whole range of its policies."""
+    if (reason := why_not_full(stage.sheet)) or stage.sheet.task not in stage.sheet.run.calibration:
+        return reason or Undefined("the run has no calibration records to fit its range on")
+    from automix_eval import config  # imported late: Hydra takes a second
+
+    given = stage.sheet.run.config.get("meta_verifier")
+    held = dict(given) if isinstance(given, Mapping) else {}
+    name = str(held.pop("name", ""))
+    unread = ("_target_", "policy", "transfer", "option")
+    try:
+        wanted = {k: v for k, v in held.items() if k not in unread}
+        router = config.make_meta_verifier(_configured(name, wanted, stage.sheet.run))
+    except AutoMixError as err:
+        return Undefined(plain(err))
+    if router.needs_texts:
+        # such routers may train a model; only --baseline asks for that
+        return Undefined(f"{name} reads texts, so its curve is not computed unasked")
+    return _play(stage, router, name)
+
+
+def oracle_tracks(sheet: Sheet) -> list[Track]:
+    """The oracle at several prices of quality, dear to cheap.
+
+    At price p it takes, per question, the tier with the largest score - p x cost: at price 0 the
+    best score, and of equal scores the cheapest tier. Nothing is verified. Between two prices lots
+    are drawn, so these are the corners of the best any router can do.
+    """
+    scores = sheet.rows.scores
+    costs = _stacked(sheet.priced.answers)
+    slopes = []
+    for high in range(1, scores.shape[1]):
+        for low in range(high):
+            gain, extra = scores[:, high] - scores[:, low], costs[:, high] - costs[:, low]
+            slopes.append(gain[(gain > 0) & (extra > 0)] / extra[(gain > 0) & (extra > 0)])
+    worth = np.unique(np.concatenate(slopes)) if slopes else np.zeros(0)
+    if len(worth) > _ORACLE_POINTS:
+        worth = np.unique(np.quantile(np.concatenate(slopes), np.arange(1, 16) / 16))
+    # just below each slope the questions of that slope are still worth asking
+    prices = [0.0, *(worth[:-1] + np.diff(worth) / 2).tolist()]
+    return [Track(sheet, _best(scores, costs, p), 0) for p in prices]
+
+
+def _best(scores: FloatArray, costs: FloatArray, price_of_quality: float) -> Mask:
+    order = np.lexsort((costs, -(scores - price_of_quality * costs)), axis=1)
+    visited = np.zeros(scores.shape, dtype=bool)
+    np.put_along_axis(visited, order[:, :1], values=True, axis=1)
+    return pack(visited)
+
+
+def _play(stage: Stage, router: MetaVerifier, label: str) -> Played | Undefined:
+    sheet = stage.sheet
+    if reason := why_not_full(sheet):
+        return reason
+    fitting = stage.fitting(router) if router.needs_fit else None
+    if isinstance(fitting, Undefined):
+        return fitting
+    pays = (1 << sheet.last) - 1 if router.needs_verification else 0
+
+    def track(fitted: MetaVerifier) -> Track:
+        return Track(sheet, pack(follow(fitted, questions).visited), pays)
+
+    try:
+        questions = stage.questions(router)
+        router = router if fitting is None else router.fit(fitting)
+        family = [] if router.needs_hindsight else router.sweep()
+        family = family if len(family) > 1 else []
+        chosen = list(_choose_regions(fitting, family)) if family and fitting is not None else []
+        return Played(
+            track(router),
+            tuple((parameter, track(one)) for parameter, one in _thin(family, len(questions))),
+            tuple(c if isinstance(c, Undefined) else (c[0], track(c[1])) for c in chosen),
+            label,
+        )
+    except AutoMixError as err:
+        return Undefined(plain(err, 600))
+
+
+def _choose_regions(
+    fitting: Outcomes, family: list[tuple[float | None, MetaVerifier]]
+) -> Iterator[tuple[float | None, MetaVerifier] | Undefined]:
+    """For each region the policy with the largest delta IBC on the fitting data."""
+    paths = [follow(router, fitting) for _, router in family]
+    cost = np.array([p.cost.mean() for p in paths])
+    slm = (fitting.scores[:, 0].mean(), fitting.answer_costs[:, 0].mean())
+    llm = (fitting.scores[:, -1].mean(), fitting.answer_costs[:, -1].mean())
+    lifts = [delta_ibc(float(p.score.mean()), float(p.cost.mean()), *slm, *llm) for p in paths]
+    ends = np.linspace(slm[1], llm[1], NUM_REGIONS + 1)
+    for low, high in itertools.pairwise(ends):
+        inside = np.flatnonzero((cost > low) & (cost <= high)).tolist()
+        lifted = [(v, -i) for i in inside if not isinstance(v := lifts[i], Undefined)]
+        if lifted:
+            yield family[-max(lifted)[1]]
+        elif inside:
+            yield next(v for i in inside if isinstance(v := lifts[i], Undefined))
+        else:
+            yield Undefined("no policy of the range costs this much on the calibration questions")
+
+
+def _calibration(sheet: Sheet, rows: Rows | None) -> Outcomes | Undefined:
+    if rows is None:
+        return Undefined(
+            "it must be fitted, and the run has no calibration records: run it once with "
+            "meta_verifier=threshold or another that learns"
+        )
+    if not rows.full:
+        return Undefined("it must be fitted, and the calibration records lack answers of a tier")
+    priced = price(rows, sheet.run.cost)
+    reason = next((p for p in _costs(priced) if isinstance(p, Undefined)), None)
+    return reason or _outcomes(rows, priced)
+
+
+def _outcomes(rows: Rows, priced: Priced) -> Outcomes:
+    ids = zip(rows.doc_ids.tolist(), rows.repeats.tolist(), strict=True)
+    return Outcomes(
+        scores=rows.scores,
+        answer_costs=_stacked(priced.answers),
+        confidences=rows.confidences,
+        verification_costs=_stacked(priced.verifications),
+        names=tuple(f"tier {t}" for t in range(rows.num_tiers)),
+        ids=tuple(f"{rows.task}/{doc_id}/{repeat}" for doc_id, repeat in ids),
+        signals=rows.signals,
+        documents=tuple(map(str, rows.documents.tolist())),
+    )
+
+
+def _stacked(columns: Sequence[Prices]) -> FloatArray:
+    return np.column_stack([c for c in columns if not isinstance(c, Undefined)])
+
+
+def _with_texts(outcomes: Outcomes, rows: Rows, router: MetaVerifier) -> Outcomes:
+    if not router.needs_texts:
+        return outcomes
+    if len(rows) > _MOST_TEXTS:
+        raise AutoMixError(
+            f"it reads texts, and those of {len(rows)} questions do not fit into memory: report on "
+            f"runs of at most {_MOST_TEXTS} questions"
+        )
+    questions, answers = _texts(rows)
+    return replace(outcomes, questions=questions, answers=answers)
+
+
+def _texts(rows: Rows) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    questions = []
+    answers: list[list[str]] = [[] for _ in range(rows.num_tiers)]
+    for record in rows.read(range(len(rows))):
+        questions.append(record.question)
+        for tier in record.tiers:
+            answers[tier.tier].append(tier.answer.text)
+    return tuple(questions), tuple(map(tuple, answers))
+
+
+def _costs(priced: Priced) -> tuple[Any, ...]:
+    return (*priced.answers, *priced.verifications)
+
+
+def _thin(family: list[Any], questions: int) -> list[Any]:
+    most = _POINTS if questions <= _MANY else _POINTS_OF_MANY
+    if len(family) <= most:
+        return family
+    return [family[i] for i in np.linspace(0, len(family) - 1, most).round().astype(int).tolist()]
+
+
+def _configured(name: str, parameters: Mapping[str, Any], run: Run) -> Any:
+    """The configuration of a router behind the calibrator of a run."""
+    from automix_eval import config
+
+    given = {"meta_verifier": name, **{f"meta_verifier.{k}": v for k, v in parameters.items()}}
+    held = run.config.get("calibrator")
+    if isinstance(held, Mapping) and held.get("name"):
+        unread = ("name", "_target_")
+        given["calibrator"] = held["name"]
+        given |= {f"calibrator.{k}": v for k, v in held.items() if k not in unread}
+    return config.build(given)
+
+
+def _parameter(spec: str, text: str) -> tuple[str, Any]:
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise AutoMixError(f"--baseline {spec}: write NAME or NAME:key=value,key=value")
+    return key, yaml.safe_load(value)

@@ -1,0 +1,134 @@
+"""The records of one task and phase of a run as columns; texts stay in the file until asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from automix_eval.records import RecordError, from_json
+from automix_eval.types import Outcome, Record
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+HashArray = npt.NDArray[np.uint64]
+IntArray = npt.NDArray[np.signedinteger[Any]]
+
+OUTCOMES: tuple[str, ...] = get_args(Outcome)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calls:
+    """What the answers (or verifications) of every tier consumed; all (n, N).
+
+    Attributes:
+        number: Model calls.
+        prompt_tokens: Of all calls together, NaN where a call was not counted.
+        generated_tokens: Likewise.
+        seconds: Likewise.
+        demonstrations: Demonstrations dropped from the prompt.
+        context_tokens: Tokens cut from the context.
+    """
+
+    number: IntArray
+    prompt_tokens: FloatArray
+    generated_tokens: FloatArray
+    seconds: FloatArray
+    demonstrations: IntArray
+    context_tokens: IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """n questions of one task and phase, ascending in (doc_id, repeat); N tiers.
+
+    Attributes:
+        task: The task.
+        path: The records file.
+        offsets: (n,) where in the file each record begins, in bytes.
+        doc_ids: (n,) the harness's index of the document.
+        repeats: (n,) which repeat.
+        documents: (n,) 0 .. D - 1: questions about one document share it.
+        prompts: (n,) 64 bits of the hash of the harness's prompt; 0 where unknown.
+        final: (n,) tier whose answer counts.
+        asked: (n, N) whether the tier was asked.
+        on_path: (n, N) whether that was on the routed path.
+        scores: (n, N) NaN where the tier was not asked or not scored.
+        judged: (n, N) whether the answer was verified.
+        confidences: (n, N) NaN where there is none.
+        outcomes: (n, N) index into :data:`OUTCOMES`; -1 where the answer was not verified.
+        samples: (n, N) verification samples drawn.
+        unparsable: (n, N) of them, those without a decision.
+        signals: What several verifiers said, by name, each (n, N); NaN where missing.
+        answers: What the answers consumed.
+        verifications: What the verifications consumed.
+    """
+
+    task: str
+    path: Path
+    offsets: IntArray
+    doc_ids: IntArray
+    repeats: IntArray
+    documents: IntArray
+    prompts: HashArray
+    final: IntArray
+    asked: BoolArray
+    on_path: BoolArray
+    scores: FloatArray
+    judged: BoolArray
+    confidences: FloatArray
+    outcomes: IntArray
+    samples: IntArray
+    unparsable: IntArray
+    signals: Mapping[str, FloatArray]
+    answers: Calls
+    verifications: Calls
+
+    def __len__(self) -> int:
+        return len(self.doc_ids)
+
+    @property
+    def num_tiers(self) -> int:
+        """N."""
+        return int(self.asked.shape[1])
+
+    @property
+    def num_documents(self) -> int:
+        """Number of different documents."""
+        return int(self.documents.max()) + 1
+
+    @property
+    def full(self) -> bool:
+        """Whether every tier was asked and scored on every question."""
+        return bool(self.asked.all() and np.isfinite(self.scores).all())
+
+    def read(self, rows: Iterable[int]) -> Iterator[Record]:
+        """The whole records of some rows, read from the file now; their texts are untrusted.
+
+        Raises:
+            RecordError: The file is gone, or no longer holds these records.
+        """
+        try:
+            with self.path.open("rb") as lines:
+                for row in rows:
+                    lines.seek(int(self.offsets[row]))
+                    yield self._record(lines.readline(), row)
+        except OSError as err:
+            raise RecordError(f"cannot read the records {self.path}: {err}") from err
+
+    def _record(self, line: bytes, row: int) -> Record:
+        problem = f"{self.path} changed while it was read: read the folder again"
+        try:
+            record = from_json(json.loads(line.decode("utf-8")))
+        except (ValueError, RecursionError, RecordError) as err:
+            raise RecordError(f"{problem} ({err})") from err
+        if (record.task, record.doc_id, record.repeat) != (
+            self.task, int(self.doc_ids[row]), int(self.repeats[row]),
+        ):  # fmt: skip
+            raise RecordError(problem)
+        return record

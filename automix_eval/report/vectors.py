@@ -1,0 +1,120 @@
+"""Figures of vectors: the data's own value first, then that of each resample (see ledger.py).
+
+Each function returns the vector, NaN where it is undefined, and the reason where the data's own
+value is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from automix_eval.metrics.curves import (
+    area,
+    area_values,
+    cost_at,
+    cost_at_values,
+    quality_at,
+    quality_at_values,
+)
+from automix_eval.metrics.ibc import TOLERANCE, Undefined, delta_ibc, ibc
+from automix_eval.metrics.intervals import delta_ibc_values
+from automix_eval.report.ledger import Array, Vector, first_undefined
+
+Lifted = tuple[Vector, Undefined | None]
+Four = tuple[Vector, Vector, Vector, Vector]
+"""Quality and cost of the SLM, quality and cost of the LLM."""
+
+
+def benefit(quality: Vector, cost: Vector, slm_quality: Vector, slm_cost: Vector) -> Lifted:
+    """IBC of a method."""
+    parts = (quality, cost, slm_quality, slm_cost)
+    if reason := first_undefined(*parts):
+        return reason, reason
+    q, c, qs, cs = map(np.asarray, parts)
+    above = c - cs > TOLERANCE * np.maximum(np.abs(c), np.abs(cs))
+    values = np.where(above, (q - qs) / np.where(above, c - cs, 1), np.nan)
+    return values, _reason(ibc(*(float(v[0]) for v in (q, c, qs, cs))))
+
+
+def lift(quality: Vector, cost: Vector, four: Four) -> Lifted:
+    """Delta IBC of a method."""
+    parts = (quality, cost, *four)
+    if reason := first_undefined(*parts):
+        return reason, reason
+    arrays = [np.asarray(v) for v in parts]
+    return delta_ibc_values(*arrays), _reason(delta_ibc(*(float(v[0]) for v in arrays)))
+
+
+def random_quality(cost: Vector, four: Four) -> Lifted:
+    """Quality of lots drawn between SLM and LLM so that the mean cost is ``cost``.
+
+    Exact: the mixture lies on the line between the two. Above the LLM's cost it is the LLM's
+    quality, since lots cannot be made to cost more.
+    """
+    if reason := first_undefined(cost, *four):
+        return reason, reason
+    c, qs, cs, ql, cl = (np.asarray(v) for v in (cost, *four))
+    dearer = cl - cs > TOLERANCE * np.maximum(np.abs(cl), np.abs(cs))
+    share = (c - cs) / np.where(dearer, cl - cs, 1)
+    values = np.where(dearer & (share >= -TOLERANCE), qs + np.clip(share, 0, 1) * (ql - qs), np.nan)
+    if not np.isnan(values[0]):
+        return values, None
+    if not dearer[0]:
+        return values, Undefined("the LLM does not cost more than the SLM: there is no line")
+    return values, Undefined("the method costs less than the SLM: no lots are as cheap")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """The cost-quality curve of each draw; its ends are the SLM and the LLM.
+
+    Attributes:
+        costs: (1 + B, m) of the operating points, the SLM first and the LLM last.
+        qualities: (1 + B, m) likewise.
+    """
+
+    costs: Array
+    qualities: Array
+
+    @classmethod
+    def of(cls, points: Sequence[tuple[Vector, Vector]], four: Four) -> Curve | Undefined:
+        """The curve through operating points (cost, quality), or why there is none."""
+        qs, cs, ql, cl = four
+        pairs = [(cs, qs), *points, (cl, ql)]
+        if reason := first_undefined(*(v for pair in pairs for v in pair)):
+            return reason
+        costs, qualities = (np.stack([np.asarray(p[i]) for p in pairs], axis=1) for i in (0, 1))
+        return cls(costs, qualities)
+
+    def area(self) -> Lifted:
+        """Area under the curve, per unit of cost."""
+        points = self._first()
+        (cs, qs), (cl, ql) = points[0], points[-1]
+        return area_values(self.costs, self.qualities), _reason(area(points, qs, cs, ql, cl))
+
+    def cost_of_share(self, share: float) -> Lifted:
+        """Cost at which the curve reaches a share of the LLM's quality."""
+        values = cost_at_values(self.costs, self.qualities, share * self.qualities[:, -1])
+        return values, _reason(cost_at(self._first(), float(self.qualities[0, -1]), share))
+
+    def quality(self, cost: Array) -> Lifted:
+        """Quality that a cost buys on the curve."""
+        values = quality_at_values(self.costs, self.qualities, cost)
+        return values, _reason(quality_at(self._first(), float(cost[0])))
+
+    def _first(self) -> list[tuple[float, float]]:
+        return list(zip(self.costs[0].tolist(), self.qualities[0].tolist(), strict=True))
+
+
+def spread_of(values: Array) -> tuple[float, float, float, float]:
+    """Mean, standard deviation (ddof 0), minimum and maximum."""
+    return (
+        float(values.mean()), float(values.std(ddof=0)), float(values.min()), float(values.max())
+    )  # fmt: skip
+
+
+def _reason(value: float | Undefined) -> Undefined | None:
+    return value if isinstance(value, Undefined) else None

@@ -1,0 +1,93 @@
+"""The cost-quality curve: envelope, cost of a quality, area; one curve and many at once."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from automix_eval.metrics.curves import (
+    area,
+    area_values,
+    cost_at,
+    cost_at_values,
+    envelope,
+    quality_at,
+    quality_at_values,
+)
+from automix_eval.metrics.ibc import Undefined
+
+POINT = st.tuples(
+    st.sampled_from([1.0, 2.0, 3.5, 10.0, 27.0, 50.0, 52.0]),
+    st.sampled_from([0.0, 0.125, 0.3, 0.5, 0.55, 0.9, 1.0]),
+)
+CURVE = st.lists(POINT, min_size=1, max_size=6).map(lambda p: [(1.0, 0.25), *p, (50.0, 0.75)])
+EXAMPLES = settings(max_examples=300, deadline=None)
+
+
+@EXAMPLES
+@given(CURVE)
+def test_envelope_is_concave_and_above_all_points(points: list[tuple[float, float]]) -> None:
+    """Its corners rise with falling slope, and no operating point lies above it."""
+    hull = envelope(points)
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(hull)]
+    assert all(s > 0 for s in slopes)
+    assert all(a > b for a, b in itertools.pairwise(slopes))
+    for cost, quality in points:
+        reached = quality_at(points, cost)
+        assert not isinstance(reached, Undefined)
+        assert reached >= quality - 1e-12
+
+
+def test_random_router_has_the_area_of_the_line() -> None:
+    """Without a router the area is the mean of the two models, and half the gap costs half."""
+    points = [(1.0, 0.25), (50.0, 0.75)]
+    assert area(points, 0.25, 1, 0.75, 50) == pytest.approx(0.5)
+    assert cost_at(points, 0.75, 2 / 3) == pytest.approx(25.5)
+    assert cost_at(points, 0.75, 1.0) == 50
+
+
+def test_worse_router_changes_nothing() -> None:
+    """A point below the line between the models is not used by anybody."""
+    line = [(1.0, 0.25), (50.0, 0.75)]
+    assert area([*line, (30.0, 0.3)], 0.25, 1, 0.75, 50) == area(line, 0.25, 1, 0.75, 50)
+
+
+def test_perfect_router_by_hand() -> None:
+    """LLM quality at cost 11: the curve rises to it and stays."""
+    points = [(1.0, 0.25), (11.0, 0.75), (50.0, 0.75)]
+    assert cost_at(points, 0.75, 1.0) == 11
+    assert area(points, 0.25, 1, 0.75, 50) == pytest.approx((10 * 0.5 + 39 * 0.75) / 49)
+
+
+def test_undefined_cases_have_reasons() -> None:
+    """No range of costs, no such quality and no policy as cheap are sentences."""
+    assert "range of costs" in area([], 0.2, 5, 0.9, 5).reason  # type: ignore[union-attr]
+    assert "not reached" in cost_at([(1.0, 0.5)], 0.9, 1.0).reason  # type: ignore[union-attr]
+    assert "as cheap" in quality_at([(2.0, 0.5)], 1.0).reason  # type: ignore[union-attr]
+
+
+@EXAMPLES
+@given(CURVE, st.sampled_from([0.5, 1.0, 2.0, 20.0, 60.0]), st.sampled_from([0.5, 0.95, 1.0, 1.4]))
+def test_many_curves_agree_with_one(
+    points: list[tuple[float, float]], cost: float, share: float
+) -> None:
+    """The vectorised forms are the plain ones, NaN where those are undefined."""
+    costs, qualities = (np.array([[p[i] for p in points]]) for i in (0, 1))
+    pairs = (
+        (quality_at(points, cost), quality_at_values(costs, qualities, np.array([cost]))),
+        (
+            cost_at(points, 0.75, share),
+            cost_at_values(costs, qualities, np.array([0.75 * share])),
+        ),
+        (area(points, 0.25, 1.0, 0.75, 50.0), area_values(costs, qualities)),
+    )
+    for plain, vector in pairs:
+        if isinstance(plain, Undefined):
+            assert math.isnan(vector[0])
+        else:
+            assert vector[0] == pytest.approx(plain, abs=1e-9)

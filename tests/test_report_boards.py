@@ -1,0 +1,349 @@
+"""Leaderboards: who is compared with whom, replays and their closed forms, seeds, prices."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from report_builder import ROWS, Row, build_run, call, harness, llm_scores, reason, record
+
+from automix_eval.meta_verifiers.threshold import Threshold
+from automix_eval.metrics.ibc import Undefined
+from automix_eval.report.assemble import Settings, assemble
+from automix_eval.report.figures import Board, MethodFigures
+from automix_eval.report.prices import parse_costs
+from automix_eval.types import Answer, AutoMixError, Record, TierRecord, Verification
+
+# Four kinds of questions; the confidence tells most of them apart.
+KINDS: list[Row] = [
+    (0.0, 1.0, 0.125, True),
+    (0.25, 1.0, 0.25, True),
+    (1.0, 1.0, 0.875, False),
+    (0.0, 0.0, 0.5, False),
+    (1.0, 0.0, 0.5, False),
+]
+
+
+def boards(folder: Path, *baselines: str, **settings: Any) -> tuple[Board, ...]:
+    """The leaderboards of a folder."""
+    chosen = Settings(baselines=baselines, resamples=200, **settings)
+    return assemble([folder], chosen).report.boards
+
+
+def only(folder: Path, *baselines: str, **settings: Any) -> dict[str, MethodFigures]:
+    """The methods of the only leaderboard, by name."""
+    (board,) = boards(folder, *baselines, **settings)
+    return {m.name: m for m in board.methods}
+
+
+def full_run(folder: Path, run_id: str = "r1", rows: list[Row] | None = None, **more: Any) -> Path:
+    """A run with calibration and evaluation records of every tier."""
+    evaluated = [record(i, row, full=True) for i, row in enumerate(rows or KINDS * 8)]
+    fitting = [replace(r, phase="calibration") for r in evaluated]
+    return build_run(folder, run_id, records=[*fitting, *evaluated], **more)
+
+
+def value(figure: Any) -> float:
+    """A figure that must be defined."""
+    assert not isinstance(figure.value, Undefined), figure.value.reason
+    return float(figure.value)
+
+
+def test_closed_forms(tmp_path: Path) -> None:
+    """Constants, random and oracle are those counted by hand."""
+    full_run(tmp_path)
+    methods = only(tmp_path)
+    slm, llm = 2.25 / 5, 3 / 5
+    assert value(methods["replay:always_slm"].quality) == pytest.approx(slm)
+    assert value(methods["replay:always_llm"].quality) == pytest.approx(llm)
+    assert value(methods["replay:always_llm"].cost) == 50
+    oracle = methods["replay:oracle"]
+    assert (value(oracle.quality), value(oracle.cost)) == (
+        pytest.approx(4 / 5), pytest.approx((3 + 2 * 50) / 5),
+    )  # fmt: skip
+    live = methods["pomdp"]
+    cost = (5 * 2 + 2 * 50) / 5
+    assert value(live.cost) == pytest.approx(cost)
+    on_line = slm + (cost - 1) / 49 * (llm - slm)
+    assert value(live.random_quality) == pytest.approx(on_line)
+    assert value(methods["random@pomdp"].quality) == pytest.approx(on_line)
+    assert value(methods["random@pomdp"].delta_ibc) == pytest.approx(0, abs=1e-9)
+    assert value(live.oracle_quality) == pytest.approx(4 / 5)
+
+
+def test_oracle_at_a_cost_draws_lots_between_its_corners(tmp_path: Path) -> None:
+    """With the price of half its gains it reaches the dearest gains last."""
+    rows: list[Row] = [(0.0, 1.0, 0.1, True), (0.5, 1.0, 0.9, False)] * 10
+    full_run(tmp_path, rows=rows)
+    live = only(tmp_path)["pomdp"]
+    # cost 27 = 2 + 50 / 2; the oracle pays 1 or 50 and takes the gains of 1 before those of 0.5
+    assert value(live.cost) == 27
+    assert value(live.oracle_quality) == pytest.approx(0.75 + 0.25 * (27 - 25.5) / 24.5)
+
+
+def test_nothing_beats_the_oracle_at_its_cost(tmp_path: Path) -> None:
+    """Every method lies on or below the oracle at the same cost."""
+    full_run(tmp_path)
+    for method in only(tmp_path, "threshold", "self_consistency", "pomdp").values():
+        if isinstance(method.quality.value, float) and method.name != "replay:always_slm":
+            assert value(method.quality) <= value(method.oracle_quality) + 1e-9
+
+
+def test_replay_of_the_live_router_is_the_live_run(tmp_path: Path) -> None:
+    """A router replayed on the records of a run of its own reaches the figures of the run."""
+    rows = [(a, b, c, c is not None and c <= 0.5) for a, b, c, _ in KINDS * 8]
+    full_run(tmp_path, rows=rows, config={"meta_verifier": {"name": "self_consistency"}})
+    methods = only(tmp_path, "self_consistency")
+    live, played = methods["self_consistency"], methods["replay:self_consistency"]
+    for name in ("quality", "cost", "escalation_rate", "delta_ibc", "calls_saved"):
+        assert getattr(live, name) == getattr(played, name)
+    assert live.tiers == played.tiers
+
+
+def test_a_family_has_a_curve_and_regions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A router with a parameter gives operating points and a policy for each cost region."""
+
+    def family(self: Threshold) -> list[tuple[float, Threshold]]:
+        rules = [(t, replace(self.rules_[0], threshold=t)) for t in (0.2, 0.3, 0.6, 1.0)]
+        members = []
+        for t, rule in rules:
+            one = Threshold()
+            one.rules_ = (rule,)
+            members.append((t, one))
+        return members
+
+    monkeypatch.setattr(Threshold, "sweep", family)
+    full_run(tmp_path)
+    threshold = only(tmp_path, "threshold")["replay:threshold"]
+    assert [p.cost for p in threshold.curve] == pytest.approx([12, 22, 42, 52])
+    assert [p.parameter for p in threshold.curve] == [0.2, 0.3, 0.6, 1.0]
+    assert sum(p.chosen for p in threshold.curve) == 1
+    regions = threshold.regions
+    # ends 1, 10.8, 20.6, 30.4, 40.2, 50; the dearest policy costs more than the LLM
+    assert [r.parameter for r in regions] == [None, 0.2, 0.3, None, 0.6]
+    by_parameter = {r.parameter: r for r in regions if r.parameter is not None}
+    assert value(by_parameter[0.3].delta_ibc) > value(by_parameter[0.6].delta_ibc)
+    assert "regions" in reason(threshold.regions_mean.value)
+    line = value(only(tmp_path)["replay:always_llm"].area)
+    assert value(threshold.area) > line
+
+
+def test_baseline_needs_full_records_and_calibration(tmp_path: Path) -> None:
+    """What cannot be replayed is a row with the reason."""
+    build_run(tmp_path)
+    routed = only(tmp_path, "threshold")
+    assert "record=full" in reason(routed["replay:threshold"].quality.value)
+    assert "record=full" in reason(routed["replay:oracle"].quality.value)
+    build_run(tmp_path, full=True)
+    assert "calibration" in reason(only(tmp_path, "threshold")["replay:threshold"].quality.value)
+
+
+def test_unknown_baseline_is_refused(tmp_path: Path) -> None:
+    """A baseline that does not exist is an error with the nearest names."""
+    full_run(tmp_path)
+    with pytest.raises(AutoMixError, match="did you mean threshold"):
+        boards(tmp_path, "treshold")
+
+
+def test_seeds_are_pooled(tmp_path: Path) -> None:
+    """Runs that differ in their seed alone are one row with mean, std, minimum and maximum."""
+    for seed in range(3):
+        rows = [*KINDS * 8, *[(0.0, 1.0, 0.5, seed > i) for i in range(5)]]
+        full_run(tmp_path / str(seed), f"r{seed}", rows, config={"seed": seed})
+    methods = only(tmp_path)
+    live = methods["pomdp"]
+    assert (live.seeds, len(live.runs)) == ((0, 1, 2), 3)
+    spread = live.by_seed["quality"]
+    single = [value(only(tmp_path / str(s))["pomdp"].quality) for s in range(3)]
+    assert (spread.mean, spread.std, spread.low, spread.high) == pytest.approx(
+        (np.mean(single), np.std(single), min(single), max(single))
+    )
+    assert value(live.quality) == pytest.approx(np.mean(single))
+    assert isinstance(live.quality.interval, tuple)
+
+
+def test_pooled_seeds_are_no_more_questions(tmp_path: Path) -> None:
+    """Three equal runs with three seeds give the interval of one, not one of thrice the data."""
+    for seed in range(3):
+        full_run(tmp_path / str(seed), f"r{seed}", config={"seed": seed})
+    one, three = only(tmp_path / "0")["pomdp"], only(tmp_path)["pomdp"]
+    assert three.quality.interval == pytest.approx(one.quality.interval)
+    assert three.delta_ibc.interval == pytest.approx(one.delta_ibc.interval)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"labels": ("small", "huge")}, "different tiers"),
+        ({"rows": KINDS * 7}, "different questions (40 and 35)"),
+        ({"config": {"cost": {"name": "paper", "tiers": [1, 60], "verifier": 1}}}, "prices"),
+    ],
+)
+def test_runs_that_differ_stand_apart(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    """Other tiers, questions or prices make a leaderboard of their own, with the reason."""
+    full_run(tmp_path / "a")
+    full_run(tmp_path / "b", "r22", **change)
+    first, second = boards(tmp_path)
+    assert first.why_apart == ""
+    assert words in second.why_apart
+    assert [b.key for b in (first, second)] == ["coqa", "coqa (2)"]
+
+
+def test_other_prompts_are_not_paired(tmp_path: Path) -> None:
+    """Runs whose prompt hashes differ are refused for pairing, and it is said which."""
+    full_run(tmp_path / "a")
+    records = [replace(record(i, r, full=True), prompt_hash="x") for i, r in enumerate(KINDS * 8)]
+    build_run(tmp_path / "b", "r22", records=records)
+    _, second = boards(tmp_path)
+    assert "run r1 and run r22 asked 40 of 40" in second.why_apart
+    assert "hashes differ" in second.why_apart
+
+
+def test_other_versions_of_the_task_are_not_paired(tmp_path: Path) -> None:
+    """The harness's results name the version of a task; another one stands apart."""
+    for name, run_id, version in (("a", "r1", 1.0), ("b", "r22", 2.0)):
+        full_run(tmp_path / name, run_id)
+        path = harness(tmp_path / name, {}, automix={"run_id": run_id}).with_name(
+            "results_2026-01-02T00-00-00.000001.json"
+        )
+        results = json.loads(path.read_text())
+        path.write_text(json.dumps({**results, "versions": {"coqa": version}}))
+    _, second = boards(tmp_path)
+    assert "different versions of the task (1.0 and 2.0)" in second.why_apart
+
+
+def test_copies_of_a_run_count_once(tmp_path: Path) -> None:
+    """The same run in two folders is one run, and that is said."""
+    full_run(tmp_path / "a")
+    full_run(tmp_path / "b")
+    report = assemble([tmp_path], Settings(resamples=50)).report
+    assert len(report.tasks) == 1
+    assert any("the first counts" in w for w in report.warnings)
+
+
+def test_plain_runs_stand_beside_the_cascade(tmp_path: Path) -> None:
+    """A plain run on the same prompts is a row; with the LLM's name it has the LLM's price."""
+    full_run(tmp_path / "a", rows=ROWS)
+    harness(tmp_path / "b", llm_scores())
+    row = only(tmp_path)["plain:org/large"]
+    assert (row.kind, value(row.quality), value(row.cost)) == ("plain", 0.75, 50)
+
+
+def test_plain_runs_alone_make_a_report(tmp_path: Path) -> None:
+    """Folders of the harness without a cascade have qualities, intervals and paired tests."""
+    harness(tmp_path / "a", dict.fromkeys(range(40), 0.25), pretrained="org/one")
+    harness(tmp_path / "b", dict.fromkeys(range(40), 0.75), pretrained="org/two")
+    (board,) = boards(tmp_path)
+    assert {m.name: value(m.quality) for m in board.methods} == {
+        "plain:org/one": 0.25, "plain:org/two": 0.75,
+    }  # fmt: skip
+    (pair,) = board.comparisons
+    assert "has the higher quality" in pair.words
+    assert "no SLM" in reason(board.methods[0].delta_ibc.value)
+
+
+def test_results_without_samples_are_named(tmp_path: Path) -> None:
+    """A plain run without --log_samples is left out with the remedy."""
+    full_run(tmp_path / "a")
+    harness(tmp_path / "b", llm_scores()).unlink()
+    report = assemble([tmp_path], Settings(resamples=50)).report
+    assert any("--log_samples" in w for w in report.warnings)
+
+
+def test_samples_without_records_are_named(tmp_path: Path) -> None:
+    """Results of a cascade whose records lie elsewhere are not taken for a plain run."""
+    full_run(tmp_path / "a")
+    harness(tmp_path / "b", llm_scores(), automix={"run_id": "gone"})
+    report = assemble([tmp_path], Settings(resamples=50)).report
+    assert any("gone" in w and "records" in w for w in report.warnings)
+    assert {m.kind for m in report.boards[0].methods} == {"live", "replay"}
+
+
+def test_new_prices_need_no_new_run(tmp_path: Path) -> None:
+    """--costs prices the recorded calls anew, in paper units and by tokens."""
+    full_run(tmp_path)
+    assert value(only(tmp_path, costs=parse_costs("paper:2,3,100"))["pomdp"].cost) == (
+        pytest.approx(2 + 3 + 0.4 * 100)
+    )
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("- {prompt: 1000, generated: 0}\n- {prompt: 10000, generated: 100000}\n")
+    by_tokens = only(tmp_path, costs=parse_costs(f"tokens:{prices}"))
+    # 9 calls of 100 tokens, and of 2 in 5 questions one call of 100 and 10 tokens
+    assert value(by_tokens["pomdp"].cost) == pytest.approx(0.9 + 0.4 * (1 + 1))
+    assert value(by_tokens["replay:always_llm"].cost) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("text", ["paper", "paper:a,b", "paper:1", "tokens:nowhere.yaml", "x:1"])
+def test_wrong_prices_are_refused(text: str) -> None:
+    """Prices that cannot be understood are an error that shows the form."""
+    with pytest.raises(AutoMixError, match="--costs"):
+        parse_costs(text)
+
+
+def test_one_question_and_equal_scores(tmp_path: Path) -> None:
+    """A single question has no intervals and equal scores no gain; both are said, not NaN."""
+    full_run(tmp_path / "one", rows=KINDS[:1])
+    one = only(tmp_path / "one")["pomdp"]
+    assert "two documents" in reason(one.quality.interval)
+    full_run(tmp_path / "same", rows=[(0.5, 0.5, 0.5, True)] * 10)
+    same = only(tmp_path / "same", "threshold")
+    assert "not better" in reason(same["pomdp"].delta_ibc.value)
+    assert "not better" in reason(same["replay:threshold"].delta_ibc.value)
+
+
+def test_methods_that_cannot_be_told_apart_are_said_to_be(tmp_path: Path) -> None:
+    """Two routers with one question's difference are not distinguishable, in words."""
+    full_run(tmp_path / "a")
+    rows = [*KINDS * 8]
+    rows[3] = (0.0, 0.0, 0.5, True)
+    full_run(tmp_path / "b", "r22", rows, config={"meta_verifier": {"name": "threshold"}})
+    (board,) = boards(tmp_path)
+    pair = next(c for c in board.comparisons if {c.first, c.second} == {"pomdp", "threshold"})
+    assert "not distinguishable" in pair.words
+    assert value(pair.quality_holm) >= value(pair.quality_p)
+
+
+def test_three_tiers(tmp_path: Path) -> None:
+    """A longer chain has its escalation at each tier, and an oracle over all tiers."""
+
+    def chain(i: int) -> Record:
+        scores = ((1.0, 1.0, 1.0), (0.0, 1.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 0.0))[i % 4]
+        final = min(i % 4, 2)
+        tiers = tuple(
+            TierRecord(
+                t, Answer(t, "a", (call(t),)), scores[t],
+                verification=Verification(t, 0.5, calls=(call(t, "verify"),)) if t < 2 else None,
+                on_path=t <= final,
+            )
+            for t in range(3)
+        )  # fmt: skip
+        return Record("coqa", i, 0, "evaluation", final, tiers, f"hash{i}")
+
+    names = [{"index": t, "name": f"t{t}", "label": f"m{t}"} for t in range(3)]
+    cost = {"cost": {"name": "paper", "tiers": [1, 10, 100], "verifier": 1}}
+    build_run(tmp_path, records=[chain(i) for i in range(40)], tiers=names, config=cost)
+    methods = only(tmp_path)
+    live, oracle = methods["pomdp"], methods["replay:oracle"]
+    assert value(live.cost) == pytest.approx((2 + 13 + 113 + 113) / 4)
+    assert [t.escalated.value for t in live.tiers[:2]] == [0.75, pytest.approx(2 / 3)]
+    assert value(oracle.quality) == 0.75
+    assert value(oracle.cost) == pytest.approx((1 + 10 + 100 + 1) / 4)
+    # the run reaches the best score dearly, so the oracle at its cost can do no better
+    assert value(methods["oracle@pomdp"].quality) == 0.75
+
+
+def test_lazy_records_are_read_again(tmp_path: Path) -> None:
+    """Rows give the whole record of any question, and notice a file that changed."""
+    path = full_run(tmp_path).with_name("automix_records_r1.jsonl")
+    (run,) = assemble([tmp_path], Settings(resamples=50)).runs
+    rows = run.records["coqa"]
+    found = list(rows.read([7, 2]))
+    assert [r.doc_id for r in found] == [7, 2]
+    assert found[0].tiers[0].verification is not None
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(AutoMixError, match="changed"):
+        list(rows.read([7]))

@@ -1,0 +1,79 @@
+"""The bootstrap of many columns: exact draws, Poisson draws, blocks, documents."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from automix_eval.metrics import resample as module
+from automix_eval.metrics.resample import Totals, resample
+
+RNG = np.random.default_rng(3)
+
+
+def means(totals: Totals) -> np.ndarray:
+    """(B, k) resampled means."""
+    assert totals.draws is not None
+    assert totals.weights is not None
+    return totals.draws / totals.weights[:, None]
+
+
+def test_poisson_draws_agree_with_multinomial_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the limit on documents the means and their spread are the same but for the draws."""
+    values = RNG.random((3_000, 2))
+    exact = resample(np.arange(3_000), lambda rows: values[rows], 4_000)
+    monkeypatch.setattr(module, "LARGE", 10)
+    poisson = resample(np.arange(3_000), lambda rows: values[rows], 4_000)
+    assert np.allclose(exact.point, poisson.point)
+    assert np.allclose(means(exact).mean(axis=0), means(poisson).mean(axis=0), atol=5e-4)
+    assert np.allclose(means(exact).std(axis=0), means(poisson).std(axis=0), rtol=0.06)
+
+
+@pytest.mark.parametrize("limit", [10, 10**9])
+def test_blocks_of_questions_change_nothing(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """Columns computed block by block give the totals of columns held at once."""
+    monkeypatch.setattr(module, "LARGE", limit)
+    documents = np.sort(RNG.integers(40, size=500))
+    documents = np.unique(documents, return_inverse=True)[1]
+    values = RNG.random((500, 3))
+    whole = resample(documents, lambda rows: values[rows], 50, seed=1)
+    monkeypatch.setattr(module, "_ROWS", 37)
+    parts = resample(documents, lambda rows: values[rows], 50, seed=1)
+    assert np.allclose(whole.point, parts.point)
+    assert whole.draws is not None
+    assert parts.draws is not None
+    if limit > 10:  # Poisson draws follow the blocks, multinomial ones do not
+        assert np.allclose(whole.draws, parts.draws)
+
+
+def test_order_of_documents_does_not_matter() -> None:
+    """Questions of a document may stand anywhere: the draws are those of the sorted questions."""
+    documents = RNG.integers(10, size=200)
+    values = RNG.random((200, 1))
+    order = np.argsort(documents, kind="stable")
+    mixed = resample(documents, lambda rows: values[rows], 30)
+    sorted_ = resample(documents[order], lambda rows: values[order][rows], 30)
+    assert mixed.draws is not None
+    assert sorted_.draws is not None
+    assert np.allclose(mixed.draws, sorted_.draws)
+
+
+def test_draws_do_not_depend_on_the_columns() -> None:
+    """Equal seeds draw equal documents for any columns, so that figures stay paired."""
+    values = RNG.random((60, 2))
+    both = resample(np.arange(60), lambda rows: values[rows], 20, seed=5)
+    one = resample(np.arange(60), lambda rows: values[rows, 1:], 20, seed=5)
+    assert np.allclose(means(both)[:, 1:], means(one))
+
+
+def test_single_document_has_no_draws() -> None:
+    """The spread of one document cannot be seen, its mean can."""
+    totals = resample([0, 0], lambda rows: np.ones((len(rows), 1)), 10)
+    assert totals.draws is None
+    assert totals.mean(0) == (1.0, None)
+
+
+def test_infinite_values_are_refused() -> None:
+    """A column that is not finite is a mistake of the caller."""
+    with pytest.raises(ValueError, match="finite"):
+        resample([0, 1], lambda rows: np.full((len(rows), 1), np.nan), 10)
