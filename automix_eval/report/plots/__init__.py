@@ -1,0 +1,79 @@
+"""The report's pictures for papers and slides, as PNG and SVG; all in one style.
+
+``style`` is that style, ``plane`` draws what compares methods, ``diagrams`` what explains one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from automix_eval.report.load import Run
+from automix_eval.report.parts import Report
+from automix_eval.report.plots import diagrams, plane
+from automix_eval.report.plots.style import save, styled
+from automix_eval.report.policies import policy_pictures
+from automix_eval.report.scenes import Scene, scenes
+from automix_eval.runlog import safe_name
+from automix_eval.types import AutoMixError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def save_all(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
+    """Write all pictures of a report.
+
+    Files, each as ``.png`` and ``.svg``: ``ibc_by_task``; for each board ``<board>_plane`` and
+    ``<board>_escalation``; for each run on it ``<board>_<run>_verifier<tier>`` and
+    ``<board>_<run>_policy<tier>``. What has no figures has no picture.
+
+    Args:
+        report: The figures.
+        runs: Unused; the report holds all that is drawn.
+        folder: Where to write; made if missing.
+
+    Returns:
+        The files written, in a fixed order.
+
+    Raises:
+        AutoMixError: A file cannot be written.
+    """
+    del runs
+    paths: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with styled():
+            for name, made in _pictures(scenes(report)):
+                paths += save(made, folder, name)
+    except OSError as err:
+        raise AutoMixError(f"cannot write the pictures into {folder}: {err}") from err
+    return paths
+
+
+def _pictures(all_scenes: Sequence[Scene]) -> Iterator[tuple[str, Figure]]:
+    drawn = [("ibc_by_task", plane.by_task(all_scenes))]
+    yield from ((name, made) for name, made in drawn if made is not None)
+    taken: set[str] = set()
+    for number, scene in enumerate(all_scenes):
+        board = safe_name(scene.board.key)
+        # Two keys may differ in nothing but what no file name may hold.
+        board = f"{board}_{number}" if board in taken else board
+        taken.add(board)
+        for name, made in _board_pictures(scene):
+            if made is not None:
+                yield f"{board}_{name}", made
+
+
+def _board_pictures(scene: Scene) -> Iterator[tuple[str, Figure | None]]:
+    yield "plane", plane.plane(scene)
+    yield "escalation", plane.escalation(scene)
+    for task in scene.tasks:
+        run = safe_name(task.run_id)
+        for figures in task.figures.verifiers:
+            title = f"{scene.board.task}: verifier on tier {figures.tier}"
+            yield f"{run}_verifier{figures.tier}", diagrams.verifier(figures, title)
+        for picture in policy_pictures(task.policy):
+            title = f"{scene.board.task}: {task.meta_verifier}"
+            yield f"{run}_policy{picture.tier}", diagrams.policy(picture, title)

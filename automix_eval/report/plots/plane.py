@@ -1,0 +1,185 @@
+"""Pictures of a board: the cost-quality plane, quality against escalation, IBC by task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from automix_eval.metrics.ibc import Undefined
+from automix_eval.report.figures import MethodFigures
+from automix_eval.report.labels import place_labels
+from automix_eval.report.plots.style import ACCENT, INK, MARKERS, SOFT, figure
+from automix_eval.report.scenes import Across, Mark, Scene, defined, ends_of, number, role_of, sweep
+from automix_eval.report.text import clip, plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_TEXT = (7.4, 13.0)  # mean width of a character and height of a line, in pixels at 100 dpi
+
+
+def plane(scene: Scene) -> Figure | None:
+    """Cost against quality of every method, with the line of always asking one model."""
+    if not scene.marks:
+        return None
+    made, (axes,) = figure()
+    axes.set_title(plain(scene.board.task, 80))
+    axes.set_xlabel("mean cost per question")
+    axes.set_ylabel(f"quality ({plain(scene.board.metric, 40)})")
+    _line(axes, scene, "cost")
+    if oracle := sweep(scene.board.oracle_curve, "cost"):
+        _curve(axes, oracle, color=INK, linestyle=":", label="oracle")
+    _sweeps(axes, scene.marks, "cost")
+    axes.set_xlim(left=0.0)
+    _marks(axes, scene.marks, "cost")
+    _legend(axes)
+    return made
+
+
+def escalation(scene: Scene) -> Figure | None:
+    """Share of questions answered above the SLM against quality."""
+    marks = [m for m in scene.marks if defined(m.escalation_rate) and m.role != "plain"]
+    if not marks:
+        return None
+    made, (axes,) = figure()
+    axes.set_title(plain(scene.board.task, 80))
+    axes.set_xlabel("share of questions answered by a tier above the SLM")
+    axes.set_ylabel(f"quality ({plain(scene.board.metric, 40)})")
+    _line(axes, scene, "escalation_rate")
+    _sweeps(axes, marks, "escalation_rate")
+    axes.set_xlim(-0.04, 1.04)
+    axes.xaxis.set_major_formatter("{x:.0%}")
+    _marks(axes, marks, "escalation_rate")
+    _legend(axes)
+    return made
+
+
+def by_task(scenes: Sequence[Scene]) -> Figure | None:
+    """IBC beside that of always asking the LLM, and delta IBC with its interval, by task."""
+    rows = [(s, m) for s in scenes for m in s.judged if defined(m.ibc) or defined(m.delta_ibc)]
+    if not rows:
+        return None
+    made, (left, right) = figure(2, (8.4, 1.3 + 0.38 * len(rows)))
+    made.subplots_adjust(left=2.2 / 8.4, wspace=0.16)
+    for i, (scene, method) in enumerate(rows):
+        base = next((m for m in scene.board.methods if role_of(m) == "llm"), None)
+        if base is not None and defined(base.ibc):
+            left.plot(number(base.ibc), i, "s", color=INK, label="always the LLM", zorder=2)
+        if defined(method.ibc):
+            _dot(left, method, method.ibc, i)
+        if defined(method.delta_ibc):
+            _dot(right, method, method.delta_ibc, i)
+    names = [clip(plain(f"{s.board.task}: {m.label}"), 30) for s, m in rows]
+    for axes in (left, right):
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_yticks(range(len(rows)), names)
+    right.tick_params(labelleft=False)
+    left.axvline(0, color=SOFT, linewidth=0.8)
+    right.axvline(0, color=SOFT, linestyle="--")
+    left.set_xlabel("IBC")
+    right.set_xlabel("delta IBC")
+    right.xaxis.set_major_formatter("{x:+.0%}")
+    handles, labels = left.get_legend_handles_labels()
+    first = dict(zip(labels, handles, strict=True))
+    made.legend(first.values(), first.keys(), loc="upper left", ncols=2, handletextpad=0.2)
+    return made
+
+
+def _legend(axes: Axes) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower right")
+
+
+def _dot(axes: Axes, method: MethodFigures, value: Any, place: int) -> None:
+    at, ends = number(value), ends_of(value)
+    label = "the cascade" if method.kind == "live" else "replayed"
+    if ends:
+        axes.hlines(place, *ends, color=ACCENT, linewidth=1.6)
+        axes.plot(ends, [place, place], "|", color=ACCENT, markersize=8)
+    face = ACCENT if method.kind == "live" else "white"
+    axes.plot(
+        at, place, "o", color=ACCENT, markerfacecolor=face, markersize=7, label=label, zorder=3
+    )
+
+
+def _line(axes: Axes, scene: Scene, across: Across) -> None:
+    slm, llm = scene.end("slm"), scene.end("llm")
+    if slm is None or llm is None:
+        return
+    ends = (0.0, 1.0) if across == "escalation_rate" else (slm.at[0], llm.at[0])
+    label = "random questions" if across == "escalation_rate" else "SLM\u2013LLM line"
+    axes.plot(ends, (slm.at[1], llm.at[1]), "--", color=SOFT, linewidth=1.2, label=label)
+
+
+def _sweeps(axes: Axes, marks: Sequence[Mark], across: Across) -> None:
+    for mark in marks:
+        live = mark.role == "live"
+        if points := mark.sweep(across):
+            color, width = (ACCENT, 1.6) if live else (SOFT, 0.7)
+            _curve(axes, points, color=color, linewidth=width, alpha=1.0 if live else 0.6)
+
+
+def _curve(axes: Axes, points: Sequence[tuple[float, float]], **style: Any) -> None:
+    axes.plot([x for x, _ in points], [y for _, y in points], **style)
+
+
+def _marks(axes: Axes, marks: Sequence[Mark], across: Across) -> None:
+    """All marks with their intervals, and the names of those that have room for one."""
+    from matplotlib.patheffects import withStroke
+
+    places = []
+    for mark in marks:
+        at = number(getattr(mark, across)), mark.at[1]
+        places.append(at)
+        color = ACCENT if mark.role == "live" else INK
+        errors = [_error(getattr(mark, across), at[0]), _error(mark.quality, at[1])]
+        axes.errorbar(
+            *at,
+            xerr=errors[0],
+            yerr=errors[1],
+            color=color,
+            elinewidth=0.9,
+            zorder=3,
+            **_shape(mark),
+        )
+    pixels = axes.transData.transform(places)
+    height = axes.figure.bbox.height
+    box = axes.get_window_extent()
+    labels = place_labels(
+        [(x, height - y) for x, y in pixels],
+        [clip(plain(m.label), 30) for m in marks],
+        (box.x0 + 2, height - box.y1 + 2, box.x1 + 10, height - box.y0 - 2),
+        _TEXT,
+        gap=10,
+    )
+    for mark, label in zip(marks, labels, strict=True):
+        if label is None:
+            color = ACCENT if mark.role == "live" else INK
+            name = clip(plain(mark.label), 30)
+            axes.plot([], [], linestyle="", color=color, label=name, **_shape(mark))
+        else:
+            left, top, _, bottom = label.box
+            x, y = axes.transData.inverted().transform((left, height - (top + bottom) / 2))
+            weight = "bold" if mark.role != "replay" else "normal"
+            axes.text(
+                x, y, label.text, va="center", color=INK, fontsize=8.5, weight=weight, zorder=4,
+                path_effects=[withStroke(linewidth=2.5, foreground="white")],
+            )  # fmt: skip
+
+
+def _shape(mark: Mark) -> dict[str, Any]:
+    if mark.role == "live":
+        shape = MARKERS[(mark.kind - 1) % len(MARKERS)] if mark.kind else "o"
+        return {"marker": shape, "markersize": 8, "markeredgecolor": "white"}
+    if mark.role in ("slm", "llm"):
+        return {"marker": "s", "markersize": 7}
+    shape = MARKERS[mark.kind % len(MARKERS)]
+    return {"marker": shape, "markersize": 6.5, "markerfacecolor": "white"}
+
+
+def _error(value: Any, at: float) -> list[list[float]] | None:
+    ends = ends_of(value)
+    if ends is None or isinstance(value.value, Undefined):
+        return None
+    return [[max(0.0, at - ends[0])], [max(0.0, ends[1] - at)]]
