@@ -1,0 +1,9 @@
+"""The report as one self-contained HTML file.
+
+``view`` chooses what is shown, ``tables``, ``plane`` and ``diagrams`` make its parts, ``rows`` and
+``pack`` hold the questions, ``files`` the template, style and script, ``render`` writes them out.
+"""
+
+from automix_eval.report.page.render import render_html, write_html
+
+__all__ = ["render_html", "write_html"]

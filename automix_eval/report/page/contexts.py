@@ -1,0 +1,90 @@
+"""The passages questions were asked about, from the harness's samples; each distinct one once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from automix_eval.report.load import Run
+from automix_eval.report.samples import find_results
+from automix_eval.types import AutoMixError
+
+
+class _Doc(msgspec.Struct):
+    context: Any = None
+
+
+class _Sample(msgspec.Struct):
+    """What is needed of a line; the harness's prompts in it are never built."""
+
+    doc_id: int
+    doc: _Doc
+
+
+class Contexts:
+    """Numbered texts, and which question has which.
+
+    Records hold no passages, because many questions share one; the harness writes them into
+    ``samples_<task>_<time>.jsonl`` when it is run with ``--log_samples``.
+
+    Attributes:
+        texts: The distinct passages.
+    """
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self._by_question: dict[tuple[str, str, int], int] = {}
+
+    @classmethod
+    def of(cls, runs: tuple[Run, ...]) -> Contexts:
+        """The passages of all evaluation questions of some runs.
+
+        Raises:
+            AutoMixError: A samples file cannot be read.
+        """
+        contexts = cls()
+        for run in runs:
+            for task, path in _samples_files(run):
+                contexts.read(run.run_id, task, path)
+        return contexts
+
+    def read(self, run_id: str, task: str, path: Path) -> None:
+        """Take the passages of one samples file."""
+        decoder = msgspec.json.Decoder(_Sample)
+        try:
+            with path.open("rb") as lines:
+                for line in lines:
+                    try:
+                        self._add(run_id, task, decoder.decode(line))
+                    except (msgspec.MsgspecError, UnicodeDecodeError):
+                        # The comparison of samples and records names damaged lines; here they
+                        # only mean that a question has no passage to show.
+                        continue
+        except OSError as err:
+            raise AutoMixError(f"cannot read {path}: {err}") from err
+
+    def find(self, run_id: str, task: str, doc_id: int) -> int | None:
+        """Number of a question's passage; None where the harness kept none."""
+        return self._by_question.get((run_id, task, doc_id))
+
+    def _add(self, run_id: str, task: str, sample: _Sample) -> None:
+        text = sample.doc.context
+        if not isinstance(text, str) or not text.strip():
+            return
+        number = self._numbers.setdefault(text, len(self.texts))
+        if number == len(self.texts):
+            self.texts.append(text)
+        self._by_question[run_id, task, sample.doc_id] = number
+
+
+def _samples_files(run: Run) -> Iterator[tuple[str, Path]]:
+    results, _ = find_results([run.path])
+    own = [r for r in results if r.run_id == run.run_id]
+    for task in run.records:
+        path = next((p for r in own if (p := r.samples_path(task))), None)
+        if path is not None:
+            yield task, path

@@ -1,0 +1,8 @@
+// The static page is complete without this script; the script makes it answer.
+
+document.documentElement.dataset.script = "on";
+startTheme();
+startTables();
+startPanels();
+startCharts();
+document.addEventListener("DOMContentLoaded", startExplorer);

@@ -1,0 +1,137 @@
+"""What the page tells of one run: its verifier, its fitted policy, its calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from automix_eval.report.figures import VerifierFigures
+from automix_eval.report.page import diagrams, tables
+from automix_eval.report.page.words import with_interval
+from automix_eval.report.parts import TaskReport
+from automix_eval.report.policies import PolicyPicture, policy_pictures
+from automix_eval.report.scenes import defined
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A drawing, its title and what to see in it."""
+
+    title: str
+    svg: Markup
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class TierPart:
+    """The verifier and the fitted rule of one tier of one run."""
+
+    title: str
+    words: str
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunPart:
+    """What a panel tells of one run.
+
+    Attributes:
+        about: Provenance in a few sentences.
+        policy_json: The policy file's own values; empty if there is none.
+    """
+
+    task: TaskReport
+    title: str
+    about: str
+    tiers: tuple[TierPart, ...]
+    policy_json: str
+    calls: tables.Table
+    shortened: tuple[str, ...]
+
+
+def run_part(task: TaskReport, many_runs: bool) -> RunPart:
+    """The part of one run; it has a title where a board has several."""
+    figures = task.figures
+    chain = " \u2192 ".join(task.tiers)
+    made = ", ".join(filter(None, (task.created, f"automix-eval {task.version}")))
+    return RunPart(
+        task=task,
+        title=f"Run {task.label or task.run_id}: {task.meta_verifier}" if many_runs else "",
+        about=f"Run {task.run_id} ({made}). Tiers: {chain}. Verifier: {task.verifier}. "
+        f"Meta-verifier: {task.meta_verifier}. Cost: {task.cost}. LLM figures from: "
+        f"{task.llm_source or 'nowhere'}.",
+        tiers=tuple(_tier_parts(task)),
+        policy_json=json.dumps(task.policy, indent=1, ensure_ascii=False) if task.policy else "",
+        calls=tables.calls(task),
+        shortened=tuple(
+            f"{tables.tier_name(task.tiers, t.tier)}, {t.role}: {t.shortened} of {t.prompts} "
+            f"prompts did not fit; {t.demonstrations} demonstrations and {t.context_tokens} "
+            "context tokens were left out."
+            for t in figures.truncations
+        ),
+    )
+
+
+def _tier_parts(task: TaskReport) -> Iterator[TierPart]:
+    verifiers = {v.tier: v for v in task.figures.verifiers}
+    rules = {p.tier: p for p in policy_pictures(task.policy)}
+    for tier in sorted({*verifiers, *rules}):
+        name = tables.tier_name(task.tiers, tier)
+        found = [
+            *(_verifier_pictures(verifiers[tier]) if tier in verifiers else ()),
+            *([_policy_picture(rules[tier], name)] if tier in rules else ()),
+        ]
+        what = [w for w, part in (("verifier", verifiers), ("policy", rules)) if tier in part]
+        title = f"{name}: {' and '.join(what)}"
+        words = _verifier_words(verifiers[tier]) if tier in verifiers else ""
+        yield TierPart(title, words, tuple(p for p in found if p))
+
+
+def _verifier_pictures(figures: VerifierFigures) -> tuple[Picture | None, ...]:
+    return (
+        picture_of(
+            "Reliability of the confidence",
+            diagrams.reliability(figures),
+            "On the dashed line a confidence of 80 % is right 80 % of the time; below it the "
+            "verifier trusts its answers too much. Larger dots stand for more answers.",
+        ),
+        picture_of(
+            "Confidence of right and of wrong answers",
+            diagrams.distribution(figures),
+            "A verifier that can be routed by has its right answers (up) on the right and its "
+            "wrong ones (down) on the left.",
+        ),
+    )
+
+
+def _verifier_words(figures: VerifierFigures) -> str:
+    parts = [f"AUROC {with_interval(figures.auroc, '.3f')}"]
+    if defined(figures.calibration_error):
+        parts.append(f"calibration error {with_interval(figures.calibration_error, '.3f')}")
+    if figures.distinct == 1:
+        parts.append("the confidence is the same for every answer, so nothing can route by it")
+    outcomes = ", ".join(f"{k.replace('_', ' ')} {n:,}" for k, n in figures.outcomes.items())
+    parts.append(f"outcomes: {outcomes}")
+    if figures.num_unparsable:
+        parts.append(f"{figures.num_unparsable:,} of {figures.num_samples:,} samples undecided")
+    return "; ".join(parts) + "."
+
+
+def _policy_picture(picture: PolicyPicture, name: str) -> Picture:
+    caption = picture.words
+    if picture.belief:
+        caption += (
+            f" Above: the belief over the hidden states. Simple: the {name}'s answer is as good as "
+            "the next tier's; Complex: the next tier's is better; Unsolvable: neither is good."
+        )
+    # Safe: see picture_of.
+    return Picture("Policy: from confidence to action", Markup(diagrams.policy(picture)), caption)
+
+
+def picture_of(title: str, svg: str, caption: str) -> Picture | None:
+    """A drawing as a picture; None for an empty one."""
+    # Safe: a Drawing's markup comes from ElementTree, which escapes every text.
+    return Picture(title, Markup(svg), caption) if svg else None

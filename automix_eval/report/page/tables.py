@@ -1,0 +1,286 @@
+"""The page's tables: cells with a number to sort by, and the reasons of what is undefined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+from automix_eval.metrics.ibc import Undefined
+from automix_eval.report.figures import DASHES, Figure, MethodFigures
+from automix_eval.report.page import plane
+from automix_eval.report.page.words import DASH, interval, reason, show, verdict
+from automix_eval.report.parts import TaskReport
+from automix_eval.report.scenes import Scene, role_of
+
+_NO_GLYPH = Markup("")
+_KINDS = {"live": "ran", "replay": "replayed", "plain": "plain run"}
+_WHAT = {"slm": "always the SLM", "llm": "always the LLM", "bound": "for comparison"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        text: What stands in it.
+        aside: A smaller second part, such as an interval.
+        sort: The number to sort by, as text; empty where undefined, None to sort by the text.
+        note: Number of the reason below the table; 0 for none.
+        css: Class of the cell.
+    """
+
+    text: str
+    aside: str = ""
+    sort: str | None = None
+    note: int = 0
+    css: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row; ``key`` joins it with a mark of the plane, ``glyph`` is that mark."""
+
+    cells: tuple[Cell, ...]
+    key: str = ""
+    css: str = ""
+    glyph: Markup = _NO_GLYPH
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A sortable table.
+
+    Attributes:
+        head: (label, whether it holds numbers, what it means) of each column.
+        notes: Reasons, in the order of their numbers.
+    """
+
+    title: str
+    head: tuple[tuple[str, bool, str], ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Notes:
+    """Numbers the reasons of a table, equal reasons once."""
+
+    numbers: dict[str, int] = field(default_factory=dict)
+
+    def cell(self, figure: Figure, form: str, css: str = "") -> Cell:
+        """A figure with its interval, or a dash and the number of its reason."""
+        return Cell(
+            show(figure.value, form), interval(figure, form), _sort(figure.value),
+            0 if figure.value in DASHES else self.of(reason(figure)), css,
+        )  # fmt: skip
+
+    def of(self, text: str) -> int:
+        """The number of a reason, 0 for an empty one."""
+        return self.numbers.setdefault(text, len(self.numbers) + 1) if text else 0
+
+
+def leaderboard(scene: Scene) -> Table:
+    """The main table of a board."""
+    notes = Notes()
+    head = (
+        ("Method", False, ""),
+        ("Quality", True, "mean score, with its 95 % interval"),
+        ("Cost", True, "mean cost per question, verification included"),
+        ("Escalated", True, "share of questions answered by a tier above the SLM"),
+        ("\u0394IBC", True, "lift of quality per cost over always asking the LLM"),
+        (
+            "Random, same cost",
+            True,
+            "quality of a random choice between SLM and LLM at the same cost",
+        ),
+        ("Oracle, same cost", True, "quality of an oracle at the same cost"),
+        ("Cost for 95%", True, "cost needed for 95 % of the LLM's quality"),
+        ("Area", True, "mean quality along the cost-quality curve"),
+    )
+    # Safe: a Drawing's markup comes from ElementTree, which escapes every text.
+    glyphs = {m.name: Markup(plane.glyph(m)) for m in scene.marks}
+    rows = [_method_row(m, notes, glyphs.get(m.name, _NO_GLYPH)) for m in scene.board.methods]
+    return Table("Leaderboard", head, tuple(rows), tuple(notes.numbers))
+
+
+def further(scene: Scene) -> Table:
+    """What else is known of the methods of a board."""
+    notes = Notes()
+    head = (
+        ("Method", False, ""),
+        ("IBC", True, "quality gained over the SLM per unit of extra cost"),
+        ("\u0394IBC, 5 regions", True, "mean delta IBC over five equal cost regions"),
+        ("Cost for 99%", True, "cost needed for 99 % of the LLM's quality"),
+        ("Cost for 100%", True, "cost needed for the LLM's quality"),
+        ("LLM calls saved", True, "share of questions on which the LLM was not asked"),
+        ("AUROC", True, "of the SLM's confidence as a predictor of score > 0.5"),
+        ("Calibration error", True, "expected calibration error of that confidence"),
+        ("Runs", True, "runs pooled in this row"),
+        ("\u0394IBC over seeds", False, "mean (standard deviation), least to largest"),
+    )
+    rows = tuple(Row(_further_cells(m, notes), m.name) for m in scene.board.methods)
+    return Table("Further figures", head, rows, tuple(notes.numbers))
+
+
+def comparisons(scene: Scene) -> Table | None:
+    """Paired tests between the methods of a board; None if there are none."""
+    if not scene.board.comparisons:
+        return None
+    notes, names = Notes(), {m.name: m.label for m in scene.board.methods}
+    head = (
+        ("Method", False, ""),
+        ("against", False, ""),
+        ("Quality", True, "difference of mean scores, with its 95 % interval"),
+        ("p", True, "paired test on quality, after Holm's correction"),
+        ("Cost", True, "difference of mean costs"),
+        ("\u0394IBC", True, "difference of delta IBC"),
+        ("p", True, "paired test on delta IBC, after Holm's correction"),
+        ("In words", False, ""),
+    )
+    rows = tuple(
+        Row(
+            (
+                Cell(names.get(c.first, c.first)),
+                Cell(names.get(c.second, c.second)),
+                notes.cell(c.quality, "+.3f"),
+                notes.cell(c.quality_holm, ".3f"),
+                notes.cell(c.cost, "+.4g"),
+                notes.cell(c.delta_ibc, "+.1%"),
+                notes.cell(c.delta_ibc_holm, ".3f"),
+                Cell(c.words, css="words"),
+            )
+        )
+        for c in scene.board.comparisons
+    )
+    return Table("Paired comparisons", head, rows, tuple(notes.numbers))
+
+
+def overall(scenes: Sequence[Scene]) -> Table:
+    """One row a task and judged method."""
+    notes = Notes()
+    head = (
+        ("Task", False, ""),
+        ("Method", False, ""),
+        ("Questions", True, ""),
+        ("SLM", True, "quality of the SLM alone"),
+        ("Method's quality", True, ""),
+        ("LLM", True, "quality of the LLM alone"),
+        ("Cost", True, "mean cost per question"),
+        ("LLM's cost", True, "mean cost per question of always asking the LLM"),
+        ("Escalated", True, ""),
+        ("\u0394IBC", True, "lift of quality per cost over always asking the LLM"),
+        ("Verdict", False, ""),
+    )
+    rows = [_overall_row(s, m, notes) for s in scenes for m in s.judged]
+    return Table("All tasks", head, tuple(rows), tuple(notes.numbers))
+
+
+def calls(task: TaskReport) -> Table:
+    """Calls of one run on one task."""
+    head = (
+        ("Calls", False, ""),
+        ("on the path", True, "needed by the routed answers"),
+        ("made", True, "made by this run for the evaluation"),
+        ("from store", True, "taken from the store of an earlier run"),
+        ("calibration", True, "made for the calibration"),
+        ("its store", True, "taken from the store for the calibration"),
+    )
+    rows = tuple(
+        Row(
+            (
+                Cell(f"{tier_name(task.tiers, c.tier)}, {c.role}"),
+                *(
+                    Cell(f"{n:,}", sort=str(n))
+                    for n in (c.on_path, c.made, c.stored, c.calibration_made, c.calibration_stored)
+                ),
+            )
+        )
+        for c in task.figures.calls
+    )
+    return Table("Calls", head, rows)
+
+
+def tier_name(tiers: Sequence[str], index: int) -> str:
+    """What a tier is called in words."""
+    return {0: "SLM", len(tiers) - 1: "LLM"}.get(index, f"Tier {index}")
+
+
+def _method_row(method: MethodFigures, notes: Notes, glyph: Markup) -> Row:
+    role = role_of(method)
+    about = _WHAT.get(role) or " \u00b7 ".join(filter(None, (_KINDS[method.kind], method.verifier)))
+    cost_at = dict(method.cost_at)
+    cells = (
+        Cell(method.label, about, note=notes.of(method.note), css="name"),
+        notes.cell(method.quality, ".3f"),
+        notes.cell(method.cost, ".4g"),
+        notes.cell(method.escalation_rate, ".1%"),
+        notes.cell(
+            method.delta_ibc,
+            "+.1%",
+            verdict(method.delta_ibc).kind if role in ("live", "replay") else "",
+        ),
+        notes.cell(method.random_quality, ".3f"),
+        notes.cell(method.oracle_quality, ".3f"),
+        notes.cell(cost_at[0.95], ".4g") if 0.95 in cost_at else Cell(DASH, sort=""),
+        notes.cell(method.area, ".3f"),
+    )
+    return Row(cells, method.name, f"role-{role}", glyph)
+
+
+def _further_cells(method: MethodFigures, notes: Notes) -> tuple[Cell, ...]:
+    cost_at = dict(method.cost_at)
+    costs = [
+        notes.cell(cost_at[share], ".4g") if share in cost_at else Cell(DASH, sort="")
+        for share in (0.99, 1.0)
+    ]
+    spread = method.by_seed.get("delta_ibc")
+    seeds = (
+        f"{show(spread.mean, '+.1%')} ({show(spread.std, '.1%')}), {show(spread.low, '+.1%')} to "
+        f"{show(spread.high, '+.1%')}, {spread.number} seeds"
+        if spread
+        else DASH
+    )
+    return (
+        Cell(method.label, css="name"),
+        notes.cell(method.ibc, ".3g"),
+        notes.cell(method.regions_mean, "+.1%"),
+        *costs,
+        notes.cell(method.calls_saved, ".1%"),
+        notes.cell(method.auroc, ".3f"),
+        notes.cell(method.calibration_error, ".3f"),
+        Cell(str(len(method.runs)), sort=str(len(method.runs))),
+        Cell(seeds),
+    )
+
+
+def _overall_row(scene: Scene, method: MethodFigures, notes: Notes) -> Row:
+    judged, slm, llm = verdict(method.delta_ibc), scene.end("slm"), scene.end("llm")
+    none = Figure(Undefined("it was neither asked every question in a run nor named with --llm"))
+    cells = (
+        Cell(scene.board.task + ("*" if scene.board.sample else ""), css="name"),
+        Cell(method.label),
+        Cell(f"{scene.board.num_questions:,}", sort=str(scene.board.num_questions)),
+        notes.cell(slm.quality if slm else none, ".3f"),
+        notes.cell(method.quality, ".3f"),
+        notes.cell(llm.quality if llm else none, ".3f"),
+        notes.cell(method.cost, ".4g"),
+        notes.cell(llm.cost if llm else none, ".4g"),
+        notes.cell(method.escalation_rate, ".1%"),
+        notes.cell(method.delta_ibc, "+.1%", judged.kind),
+        Cell(f"{judged.sign} {_BRIEF[judged.kind]}", css=f"words {judged.kind}"),
+    )
+    return Row(cells)
+
+
+_BRIEF = {
+    "more": "pays",
+    "less": "does not pay",
+    "same": "no difference told",
+    "unknown": "undefined",
+}
+
+
+def _sort(value: float | Undefined) -> str:
+    return "" if isinstance(value, Undefined) else f"{value:.12g}"

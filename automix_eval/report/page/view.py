@@ -1,0 +1,196 @@
+"""Everything the template shows, in the order of the page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from automix_eval.report.blocks import FEW_DOCUMENTS, SAMPLE_NOTE
+from automix_eval.report.figures import MethodFigures
+from automix_eval.report.page import plane, tables
+from automix_eval.report.page.runs import Picture, RunPart, picture_of, run_part
+from automix_eval.report.page.words import Verdict, many, show, verdict, with_interval
+from automix_eval.report.parts import Report
+from automix_eval.report.scenes import Scene, defined, ends_of, number, scenes
+
+# Below this share a large delta IBC says little: hardly a question was escalated.
+LITTLE_ESCALATION = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A method's verdict on one task, as a card shows it.
+
+    Attributes:
+        delta: Delta IBC with its interval; empty where undefined.
+        plain: What the method achieves, in one sentence.
+        cautions: What one must know before believing it.
+    """
+
+    method: str
+    verdict: Verdict
+    delta: str
+    plain: str
+    cautions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One board: a card at the top of the page, and the part it opens.
+
+    Attributes:
+        id: Names the panel within the page; letters and digits only.
+        size: Questions and documents, in words.
+    """
+
+    id: str
+    scene: Scene
+    size: str
+    sample: bool
+    claims: tuple[Claim, ...]
+    plane: Picture | None
+    escalation: Picture | None
+    leaderboard: tables.Table
+    further: tables.Table
+    comparisons: tables.Table | None
+    runs: tuple[RunPart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The whole page but its questions."""
+
+    summary: str
+    sample_note: str
+    panels: tuple[Panel, ...]
+    forest: Picture | None
+    overall: tables.Table
+    about: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...]
+
+
+def view_of(report: Report) -> View:
+    """The page of a report."""
+    all_scenes = scenes(report)
+    panels = tuple(_panel(f"task{i}", scene) for i, scene in enumerate(all_scenes))
+    return View(
+        summary=_summary(panels),
+        sample_note=_sample_note(panels),
+        panels=panels,
+        forest=picture_of(
+            "\u0394IBC by task",
+            plane.forest(all_scenes),
+            "Right of 0 the cascade buys quality more cheaply than always asking the LLM; an "
+            "interval that holds 0 tells no difference.",
+        ),
+        overall=tables.overall(all_scenes),
+        about=_about(report),
+        warnings=report.warnings,
+    )
+
+
+def _summary(panels: Sequence[Panel]) -> str:
+    kinds = Counter(claim.verdict.kind for panel in panels for claim in panel.claims)
+    if not kinds:
+        return "There is no method to judge."
+    forms = {
+        "more": "it pays on {}",
+        "same": "no difference from always asking the LLM can be told on {}",
+        "less": "it does not pay on {}",
+        "unknown": "nothing can be concluded on {}",
+    }
+    one_each = all(len(p.claims) == 1 for p in panels)
+    cases = many(sum(kinds.values()), "task" if one_each else "pair")
+    parts = [form.format(kinds[kind]) for kind, form in forms.items() if kinds[kind]]
+    return f"Of {cases}{'' if one_each else ' of task and method'}: {', '.join(parts)}."
+
+
+def _sample_note(panels: Sequence[Panel]) -> str:
+    names = [p.scene.board.task for p in panels if p.sample]
+    return f"{', '.join(dict.fromkeys(names))}: {SAMPLE_NOTE}." if names else ""
+
+
+def _panel(id_: str, scene: Scene) -> Panel:
+    board = scene.board
+    size = many(board.num_questions, "question")
+    if board.num_documents != board.num_questions:
+        size += f" about {many(board.num_documents, 'document')}"
+    return Panel(
+        id=id_,
+        scene=scene,
+        size=size,
+        sample=board.sample,
+        claims=tuple(_claim(scene, m) for m in scene.judged),
+        plane=picture_of(
+            "Quality against cost",
+            plane.plane(scene),
+            "Dashed: the line from always asking the SLM to always asking the LLM; a point above "
+            "it buys quality more cheaply. Dotted: the oracle. Filled: what ran; open: replayed. "
+            "Solid lines: other operating points of a method. Whiskers: 95 % intervals.",
+        ),
+        escalation=picture_of(
+            "Quality against escalation",
+            plane.escalation(scene),
+            "Dashed: escalating random questions.",
+        ),
+        leaderboard=tables.leaderboard(scene),
+        further=tables.further(scene),
+        comparisons=tables.comparisons(scene),
+        runs=tuple(run_part(task, many_runs=len(scene.tasks) > 1) for task in scene.tasks),
+    )
+
+
+def _claim(scene: Scene, method: MethodFigures) -> Claim:
+    cautions = []
+    rate = method.escalation_rate
+    if defined(rate) and number(rate) == 0:
+        cautions.append("nothing is escalated: every answer is the SLM's")
+    elif defined(rate) and number(rate) < LITTLE_ESCALATION:
+        cautions.append(f"escalates only {number(rate):.1%}: read \u0394IBC beside the quality")
+    if ends_of(method.delta_ibc) and scene.board.num_documents < FEW_DOCUMENTS:
+        documents = many(scene.board.num_documents, "document")
+        cautions.append(f"only {documents}: the interval is rough and rather too narrow")
+    delta = with_interval(method.delta_ibc, "+.0%") if defined(method.delta_ibc) else ""
+    return Claim(
+        method.label, verdict(method.delta_ibc), delta, _achieved(scene, method), tuple(cautions)
+    )
+
+
+def _achieved(scene: Scene, method: MethodFigures) -> str:
+    """Quality and cost as shares of the LLM's; the figures alone where there is no LLM."""
+    if not defined(method.quality) or not defined(method.cost):
+        return ""
+    llm, slm = scene.end("llm"), scene.end("slm")
+    quality, cost = number(method.quality), number(method.cost)
+    text = f"Quality {quality:.3f}"
+    if slm and llm:
+        text += f" (SLM {slm.at[1]:.3f}, LLM {llm.at[1]:.3f})"
+    text += f" at a cost of {cost:.4g}"
+    if llm and llm.at[0] > 0:
+        text += f", {cost / llm.at[0]:.0%} of the LLM's"
+    if defined(method.escalation_rate):
+        text += f"; {show(method.escalation_rate.value, '.0%')} escalated"
+    return text + "."
+
+
+def _about(report: Report) -> tuple[tuple[str, str], ...]:
+    return (
+        ("IBC", "quality gained over the SLM alone per unit of extra cost."),
+        (
+            "\u0394IBC",
+            "IBC of a method against IBC of always asking the LLM. Above 0 %: quality is bought "
+            "more cheaply; 0 %: no better than sending random questions to the LLM unverified; "
+            "below: worse. Escalating almost nothing can make it large: read it beside quality.",
+        ),
+        (
+            "[low, high]",
+            f"95 % intervals, paired bootstrap of whole documents, {report.resamples:,} "
+            f"resamples, seed {report.seed}. An interval that holds 0 tells no difference from 0.",
+        ),
+        ("Cost", "mean per question; the SLM and the LLM rows are without verification."),
+        ("Escalated", "share of questions answered by a tier above the SLM."),
+        ("Ran, replayed", "a method that ran made its calls; a replayed one is computed from "
+         "records in which every tier was asked."),
+        ("Right", "a score above 0.5."),
+    )  # fmt: skip
