@@ -36,6 +36,7 @@ LAYERS = {
         "harness",
         "runlog",
         "ranks",
+        "dropin",
     },
     3: {"model", "report", "doctor"},
     4: {"cli", "__main__"},

@@ -7,6 +7,7 @@ number of bins; fitting and deciding ask the same function.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,13 @@ from automix_eval.outcomes import BoolArray, FloatArray, IntArray
 MAX_BINS = 1000
 
 
+@functools.cache
 def points(num_bins: int) -> FloatArray:
     """(num_bins + 1,) the points of the grid."""
     return np.arange(num_bins + 1) / num_bins
 
 
+@functools.cache
 def middles(num_bins: int) -> FloatArray:
     """(num_bins,) where one bin ends and the next begins."""
     return (np.arange(num_bins) + 0.5) / num_bins

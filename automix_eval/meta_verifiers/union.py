@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,37 +56,47 @@ class Union(RuleRouter):
 
     def breaks(self, rows: TierRows) -> FloatArray:
         """Those of the four."""
-        return np.unique(np.concatenate([part.breaks(rows) for part in self._parts().values()]))
+        return np.unique(
+            np.concatenate(
+                [part.breaks(rows) for part in parts(self.num_bins, self.sigma).values()]
+            )
+        )
 
     def candidates_of(self, rows: TierRows) -> list[Any]:
         """Those of the four, each with the name of its meta-verifier."""
         return [
             {"method": name, "rule": rule}
-            for name, part in self._parts().items()
+            for name, part in parts(self.num_bins, self.sigma).items()
             for rule in part.candidates_of(rows)
         ]
 
     def escalates(self, rule: Any, confidence: FloatArray) -> BoolArray:
         """What the rule's own meta-verifier says."""
-        return self._parts()[rule["method"]].escalates(rule["rule"], confidence)
+        part = parts(self.num_bins, self.sigma)[rule["method"]]
+        return part.escalates(rule["rule"], confidence)
 
     def words(self, rule: Any) -> str:
         """The rule in the words of its meta-verifier."""
-        return f"{self._parts()[rule['method']].words(rule['rule'])} ({rule['method']})"
+        part = parts(self.num_bins, self.sigma)[rule["method"]]
+        return f"{part.words(rule['rule'])} ({part.name})"
 
     def check(self, rule: Any) -> None:
         """A mapping of method and rule."""
         if not isinstance(rule, Mapping) or set(rule) != {"method", "rule"}:
             raise ValueError(f"the rule {rule!r} names no method and rule")
-        if rule["method"] not in self._parts():
-            raise ValueError(f"method={rule['method']!r} is none of {', '.join(self._parts())}")
-        self._parts()[rule["method"]].check(rule["rule"])
+        known = parts(self.num_bins, self.sigma)
+        if rule["method"] not in known:
+            raise ValueError(f"method={rule['method']!r} is none of {', '.join(known)}")
+        known[rule["method"]].check(rule["rule"])
 
-    def _parts(self) -> dict[str, RuleRouter]:
-        parts: list[RuleRouter] = [
-            PomdpV1(self.num_bins),
-            Greedy(self.num_bins, self.sigma),
-            DoubleThreshold(self.num_bins),
-            Threshold(points(self.num_bins).tolist()),
-        ]
-        return {part.name: part for part in parts}
+
+@functools.cache
+def parts(num_bins: int, sigma: float) -> Mapping[str, RuleRouter]:
+    """The four meta-verifiers by name, in the order in which equals are preferred."""
+    four: list[RuleRouter] = [
+        PomdpV1(num_bins),
+        Greedy(num_bins, sigma),
+        DoubleThreshold(num_bins),
+        Threshold(points(num_bins).tolist()),
+    ]
+    return {part.name: part for part in four}
