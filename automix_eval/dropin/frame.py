@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -37,18 +38,19 @@ class Frame:
         undefined: str | float = "escalate",
     ) -> None:
         self._data = data
-        self.is_row = not hasattr(data, "columns")
+        self.is_row = getattr(data, "ndim", 1) == 1
         if not self.is_row and not len(data):
             raise AutoMixError("the frame has no rows: give it at least one")
         self._scores = {name: self._score(column) for name, column in scores.items()}
         self.confidence, self._missing = self._read_confidence(verifier_column, undefined)
         self._escalates_missing = undefined == "escalate"
+        self._any_missing = bool(self._missing.any())
 
     def __len__(self) -> int:
         return len(self.confidence)
 
     def __contains__(self, column: str) -> bool:
-        return column in (self._data.keys() if self.is_row else self._data.columns)
+        return column in self._data
 
     def score(self, name: str) -> FloatArray:
         """(n,) the scores called ``slm`` or ``llm``, or those of another column."""
@@ -60,11 +62,8 @@ class Frame:
         Raises:
             AutoMixError: There is no such column.
         """
-        if column not in self:
-            raise AutoMixError(
-                f"the frame has no column {column!r}; it has {', '.join(map(str, self._columns()))}"
-            )
-        return [self._data[column]] if self.is_row else self._data[column].tolist()
+        self._require(column)
+        return [self._data[column]] if self.is_row else list(self._data[column].tolist())
 
     @property
     def defined(self) -> BoolArray:
@@ -73,7 +72,7 @@ class Frame:
 
     def decide(self, escalates: BoolArray) -> BoolArray:
         """Decisions by confidence, with what a missing confidence counts as in its place."""
-        if not self._missing.any():
+        if not self._any_missing:
             return escalates
         return np.where(self._missing, self._escalates_missing, escalates)
 
@@ -83,17 +82,23 @@ class Frame:
 
         return pd.Series(route, index=self._data.index)
 
-    def _columns(self) -> list[Any]:
-        return list(self._data.keys() if self.is_row else self._data.columns)
+    def _require(self, column: str) -> None:
+        if column not in self:
+            held = self._data.keys() if self.is_row else self._data.columns
+            raise AutoMixError(
+                f"the frame has no column {column!r}; it has {', '.join(map(str, held))}"
+            )
 
     def _numbers(self, column: str) -> FloatArray:
+        self._require(column)
+        kind = None if self.is_row else self._data[column].dtype
+        if isinstance(kind, np.dtype) and kind.kind in "fiub":
+            return np.asarray(self._data[column], dtype=np.float64)
         values = self.values(column)
-        try:
-            return np.array([np.nan if _is_missing(v) else v for v in values], dtype=np.float64)
-        except (TypeError, ValueError) as err:
-            raise AutoMixError(
-                f"column {column!r} holds something that is no number: {err}"
-            ) from err
+        odd = [v for v in values if not isinstance(v, Real) and not _is_missing(v)]
+        if odd:
+            raise AutoMixError(f"column {column!r} holds {odd[0]!r}, which is no number")
+        return np.array([np.nan if _is_missing(v) else v for v in values], dtype=np.float64)
 
     def _score(self, column: str) -> FloatArray:
         found = self._numbers(column)
@@ -102,6 +107,8 @@ class Frame:
 
     def _read_confidence(self, column: str, undefined: str | float) -> tuple[FloatArray, BoolArray]:
         found = self._numbers(column)
+        if ((found >= 0) & (found <= 1)).all():
+            return found, np.zeros(len(found), dtype=np.bool_)
         self._refuse((found < -ROUNDING) | (found > 1 + ROUNDING), column, "a number in [0, 1]")
         missing = np.isnan(found)
         if not isinstance(undefined, str):

@@ -92,5 +92,9 @@ def policies(confidence: FloatArray, states: IntArray, num_bins: int) -> list[li
     r = np.arange(REWARDS)
     keep = hard * -r + hopeless * (-r - 1)
     escalate = hard * -100 + easy * -100 + hopeless * (-r - 100)
-    rules: list[list[int]] = np.unique((escalate > keep).T.astype(int), axis=0).tolist()
+    # once a bin is escalated it stays so for every larger r
+    better = escalate > keep
+    turn = np.where(better.any(axis=1), better.argmax(axis=1), REWARDS)
+    steps = np.unique(np.append(turn[turn < REWARDS], 0))
+    rules: list[list[int]] = (turn <= steps[:, None]).astype(int).tolist()
     return rules
