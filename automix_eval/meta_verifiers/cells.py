@@ -20,19 +20,19 @@ from automix_eval.types import AutoMixError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TierRows:
-    """The fitting data of one decision: keep the answer of a tier, or ask the next.
+    """The fitting data of one decision: keep the answer of a tier, or ask a later one.
 
     Attributes:
         tier: The tier.
         confidence: (n,) confidence of its answer; NaN where it is undefined.
         score: (n,) score of its answer.
-        next_score: (n,) score of the next tier's answer.
+        later: (n, k) scores of the k later tiers' answers.
     """
 
     tier: int
     confidence: FloatArray
     score: FloatArray
-    next_score: FloatArray
+    later: FloatArray
 
     @property
     def defined(self) -> BoolArray:
@@ -98,7 +98,7 @@ def tier_rows(outcomes: Outcomes, undefined: str | float, name: str) -> list[Tie
             tier,
             stand_in(outcomes.confidences[:, tier], undefined),
             outcomes.scores[:, tier],
-            outcomes.scores[:, tier + 1],
+            outcomes.scores[:, tier + 1 :],
         )
         for tier in range(outcomes.num_tiers - 1)
     ]

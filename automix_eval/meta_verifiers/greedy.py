@@ -18,7 +18,8 @@ class Greedy(grid.BinRouter):
     """Escalate the m bins with the largest smoothed mean gain, with m chosen by the objective.
 
     The gain of a question is the next tier's score minus this tier's; a bin without a question
-    gains 0. Source: the authors' package automix-llm ("GreedyPOMDP").
+    gains 0. In a chain the later tiers are tried in the next tier's place as well, since a useless
+    one may stand before a useful one. Source: the authors' package automix-llm ("GreedyPOMDP").
 
     Args:
         num_bins: Steps of the grid; there is one bin more, see
@@ -52,8 +53,8 @@ class Greedy(grid.BinRouter):
     def candidates_of(self, rows: TierRows) -> list[Any]:
         """The best bin, the two best, ... all bins."""
         known = rows.defined
-        gain = (rows.next_score - rows.score)[known]
-        return greediest(rows.confidence[known], gain, self.num_bins, self.sigma)
+        sure, gains = rows.confidence[known], (rows.later - rows.score[:, None])[known]
+        return grid.distinct(greediest(sure, gain, self.num_bins, self.sigma) for gain in gains.T)
 
 
 def greediest(

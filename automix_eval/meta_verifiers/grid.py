@@ -8,6 +8,7 @@ number of bins; fitting and deciding ask the same function.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,11 @@ def middles(num_bins: int) -> FloatArray:
 def nearest(confidence: FloatArray, num_bins: int) -> IntArray:
     """(n,) the bin, 0 .. num_bins, of confidences in [0, 1]."""
     return np.searchsorted(middles(num_bins), confidence, "right")
+
+
+def distinct(families: Iterable[list[list[int]]]) -> list[list[int]]:
+    """The rules of several families, each once."""
+    return [list(rule) for rule in dict.fromkeys(tuple(r) for rules in families for r in rules)]
 
 
 class BinRouter(RuleRouter):

@@ -30,7 +30,8 @@ class PomdpV1(grid.BinRouter):
     score the same and not 0; Unsolvable, both at or below their own 10th percentile of the
     fitting data, or both 0; all others, where the tier scores higher than the next, are Simple:
     asking the next tier does not help there, and the evidence counts. At most num_bins + 2
-    policies differ, each contained in the next.
+    policies differ, each contained in the next. In a chain the later tiers are tried in the next
+    tier's place as well, since a useless one may stand before a useful one.
 
     Source: AutoMix, arXiv 2310.12963v1, and the authors' package automix-llm ("POMDPSimple").
 
@@ -62,8 +63,10 @@ class PomdpV1(grid.BinRouter):
     def candidates_of(self, rows: TierRows) -> list[Any]:
         """The distinct policies over all r."""
         known = rows.defined
-        states = label_states(rows.score, rows.next_score)[known]
-        return policies(rows.confidence[known], states, self.num_bins)
+        return grid.distinct(
+            policies(rows.confidence[known], label_states(rows.score, score)[known], self.num_bins)
+            for score in rows.later.T
+        )
 
 
 def label_states(score: FloatArray, next_score: FloatArray) -> IntArray:
