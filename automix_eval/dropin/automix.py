@@ -81,10 +81,14 @@ class AutoMix:
 
         Raises:
             AutoMixError: An empty frame, a missing column, a score or confidence that is none, or
-                no parameter within ``cost_constraint``.
+                no parameter at all or within ``cost_constraint``.
         """
         frame, prices = self._frame(data, scored=True), self._prices(costs, verifier_cost)
         params = self.method.generate_points(frame)
+        if not params:
+            raise AutoMixError(
+                f"{type(self.method).__name__} has no parameter to try: raise num_bins"
+            )
         routes = [self.method.run(frame, p) for p in params]
         score, cost = np.array([_point(frame, route, prices) for route in routes]).T
         share = np.array([route.mean() for route in routes])
