@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from router_records import columns, observe, record
 
 from automix_eval.costs.paper import PaperCost
 from automix_eval.meta_verifiers import chain
+from automix_eval.meta_verifiers.cells import sums
 from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
 from automix_eval.meta_verifiers.greedy import Greedy
 from automix_eval.meta_verifiers.pomdp_v1 import PomdpV1
@@ -50,6 +52,22 @@ def synthetic(tiers, rows=400, seed=0):
         tuple(f"tier {t}" for t in range(tiers)),
         tuple(str(i) for i in range(rows)),
     )
+
+
+@quick
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.floats(-1e6, 1e6)), min_size=1, max_size=60),
+    st.integers(0, 99),
+)
+def test_sums_are_exact_and_know_no_order(rows, seed):
+    """Sums of a cell are the correctly rounded ones, to the last bits, in every order of rows."""
+    codes, column = np.array([c for c, _ in rows]), np.array([x for _, x in rows])
+    order = np.random.RandomState(seed).permutation(len(rows))
+    found = sums(codes, column, 3)
+    assert (found == sums(codes[order], column[order], 3)).all()
+    for code in range(3):
+        exact = math.fsum(column[codes == code])
+        assert found[code] == pytest.approx(exact, rel=1e-15, abs=1e-15 * np.abs(column).max())
 
 
 def brute(router, outcomes, rules):

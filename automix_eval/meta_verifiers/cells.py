@@ -7,6 +7,7 @@ a million questions are read once, however many policies are compared.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -136,15 +137,21 @@ def make_cells(outcomes: Outcomes, rows: Sequence[TierRows], breaks: Sequence[Fl
 
 
 def sums(codes: IntArray, column: FloatArray, size: int) -> FloatArray:
-    """(size,) sum of a column over the rows of each code.
+    """(size,) sum of a column over the rows of each code, the same in every order of the rows.
 
-    The values of a code are added in ascending order, so that no sum depends on the order of rows.
+    Values are split into multiples of two powers of two, chosen so that no partial sum of either
+    part can round.
     """
-    if len(column) and (column == column[0]).all():
-        return np.asarray(np.bincount(codes, minlength=size) * column[0], dtype=np.float64)
-    order = np.lexsort((column, codes))
-    total = np.bincount(codes[order], weights=column[order], minlength=size)
-    return np.asarray(total, dtype=np.float64)
+    top = float(np.abs(column).max(initial=0.0))
+    bits = 52 - len(column).bit_length()
+    total, rest, exponent = np.zeros(size), column, math.frexp(top)[1]
+    for _ in range(2):
+        exponent -= bits
+        step = math.ldexp(1.0, max(exponent, -1000))
+        part = np.round(rest / step) * step
+        total += np.bincount(codes, weights=part, minlength=size)
+        rest = rest - part
+    return total
 
 
 def _bins(confidence: FloatArray, breaks: FloatArray) -> tuple[IntArray, FloatArray]:

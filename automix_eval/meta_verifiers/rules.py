@@ -220,8 +220,9 @@ class RuleRouter(TierByTier):
     # ----------------------------------------------------------------- helpers
 
     def _tried(self, rows: TierRows) -> list[Any]:
-        rules = [UNDEFINED] if rows.uninformed else self.candidates_of(rows)
-        return [NEVER, *rules, *([ALWAYS] if self.tries_always else [])]
+        if rows.uninformed:
+            return [NEVER, UNDEFINED]
+        return [NEVER, *self.candidates_of(rows), *([ALWAYS] if self.tries_always else [])]
 
     def _with(self: R, policy: Policy) -> R:
         other = copy.copy(self)

@@ -14,8 +14,9 @@ from automix_eval.outcomes import BoolArray, FloatArray
 from automix_eval.types import AutoMixError
 
 EIGHTHS = tuple(k / 8 for k in range(9))
-# More observed confidences than this are thinned to as many of their quantiles.
-MOST = 1000
+# More observed confidences than this are thinned to as many of their quantiles; the cells of a
+# longer chain are the product of its tiers' bins.
+MOST, MOST_IN_CHAIN = 1000, 250
 
 
 class Threshold(RuleRouter):
@@ -26,7 +27,7 @@ class Threshold(RuleRouter):
 
     Args:
         candidates: Values of t to try, or ``observed``: every confidence of the fitting data, or
-            1000 quantiles of them where there are more.
+            1000 quantiles of them where there are more (250 in a chain of more than two tiers).
         objective: See :class:`~automix_eval.meta_verifiers.rules.RuleRouter`, as for the others.
         budget: As there.
         target: As there.
@@ -52,7 +53,8 @@ class Threshold(RuleRouter):
     def breaks(self, rows: TierRows) -> FloatArray:
         """The thresholds."""
         if isinstance(self.candidates, str):
-            return thin(rows.confidence[rows.defined], MOST)
+            two_tiers = rows.tier == 0 and rows.later.shape[1] == 1
+            return thin(rows.confidence[rows.defined], MOST if two_tiers else MOST_IN_CHAIN)
         return np.unique(np.array(self.candidates, dtype=np.float64))
 
     def candidates_of(self, rows: TierRows) -> list[Any]:
