@@ -19,6 +19,7 @@ from automix_eval.meta_verifiers.always_slm import AlwaysSLM
 from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
 from automix_eval.meta_verifiers.greedy import Greedy, greediest
 from automix_eval.meta_verifiers.grid import middles, nearest, points
+from automix_eval.meta_verifiers.pomdp import Pomdp
 from automix_eval.meta_verifiers.pomdp_v1 import (
     COMPLEX,
     SIMPLE,
@@ -62,7 +63,7 @@ def ruled(router, *rules):
 # --------------------------------------------------------------------------- laws
 
 
-@pytest.mark.parametrize("make", LEARNERS)
+@pytest.mark.parametrize("make", [*LEARNERS, Pomdp])
 @quick
 @given(rows=ROWS, seed=st.integers(0, 99))
 def test_the_order_of_the_records_does_not_matter(make, rows, seed):
@@ -258,7 +259,7 @@ def test_threshold_finds_the_boundary():
     assert routes(router, [observe(k / 8) for k in range(9)]) == [k <= 3 for k in range(9)]
     assert router.policy_.escalation == pytest.approx(4 / 9)
     assert router.value_ == pytest.approx((4 / 9) / (1 + 50 * 4 / 9) / ((4 / 9) / 49) - 1)
-    assert router.note_ == ""
+    assert router.notes() == []
     assert "at most 0.375; undefined confidence: escalate" in router.describe()
 
 
@@ -360,18 +361,18 @@ def test_the_costs_matter():
     assert (cheap.policy_.rules, dear.policy_.rules) == ((0.0,), (0.5,))
 
 
-@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("make", [*MAKERS, Pomdp])
 def test_a_worse_llm_is_never_asked(make):
     """Where the LLM does not score higher the policy keeps everything and its note says why."""
     rows = [(k / 8, 1.0, k / 8) for k in range(9)] + [(None, 1.0, 0.0)]
     router = make().fit(columns(pair_records(rows)))
     assert not any(routes(router))
-    assert "not better" in router.note_
+    assert any("not better" in note for note in router.notes())
 
 
 # --------------------------------------------------------------------------- confidences
 
-CONFIDENT = [SelfConsistency, *MAKERS]
+CONFIDENT = [SelfConsistency, *MAKERS, Pomdp]
 
 
 def fitted(make, **kwargs):
@@ -411,7 +412,7 @@ def test_rounding_and_integers_are_confidences(make):
     assert routes(router, [observe(-1e-12), observe(0)]) == routes(router, [observe(0.0)] * 2)
 
 
-@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("make", [*MAKERS, Pomdp])
 def test_a_nan_confidence_cannot_be_fitted(make):
     """NaN in the fitting data is named, never ranked."""
     records = pair_records([*TYPICAL, (float("nan"), 0.0, 1.0)])
@@ -419,7 +420,7 @@ def test_a_nan_confidence_cannot_be_fitted(make):
         make().fit(columns(records))
 
 
-@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("make", [*MAKERS, Pomdp])
 def test_incomplete_records_are_named(make):
     """A tier not asked, prices for another chain."""
     records = pair_records(TYPICAL)
@@ -453,6 +454,13 @@ def test_incomplete_records_are_named(make):
         (PomdpV1, {"num_bins": True}),
         (Union, {"num_bins": 201}),
         (Union, {"sigma": "wide"}),
+        (Pomdp, {"num_bins": 1}),
+        (Pomdp, {"num_bins": 17.0}),
+        (Pomdp, {"bandwidth": "wide"}),
+        (Pomdp, {"bandwidth": 0}),
+        (Pomdp, {"ridge": 0}),
+        (Pomdp, {"lambda_": -0.5}),
+        (Pomdp, {"lambda_": float("nan")}),
     ],
 )
 def test_wrong_hyper_parameters_are_named(make, kwargs):

@@ -158,6 +158,10 @@ class RuleRouter(TierByTier):
         require_fitted(self.policy_, self.name)
         return [(policy.cost, self._with(policy)) for policy in self.family_]
 
+    def notes(self) -> list[str]:
+        """What the reader must know about the fit."""
+        return [self.note_] if self.note_ else []
+
     def get_learned(self) -> dict[str, Any]:
         """The policy and its family."""
         return {
