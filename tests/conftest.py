@@ -168,3 +168,9 @@ def scripted_args(small: str = "small", large: str = "large", **more: Any) -> di
         "progress": False,
         **more,
     }
+
+
+@pytest.fixture(scope="session")
+def fast_routers() -> dict[str, dict[str, object]]:
+    """Hyper-parameters that make a meta-verifier quick to fit, by its option: none needs them."""
+    return {}

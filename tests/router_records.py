@@ -9,6 +9,7 @@ from automix_eval.outcomes import Outcomes
 from automix_eval.types import (
     Answer,
     Call,
+    MetaVerifier,
     Observation,
     Prompt,
     Question,
@@ -54,6 +55,24 @@ def pair_records(rows: Sequence[tuple[float | None, float | None, float | None]]
 def columns(records: Sequence[Record], cost: PaperCost = PAPER) -> Outcomes:
     """What a router is fitted on."""
     return Outcomes.from_records(records, cost)
+
+
+def relive(router: MetaVerifier, record: Record) -> int:
+    """The tier at which the decisions of a live run end a question of a record."""
+    question = Question("toy", record.doc_id, Prompt("prompt"), "context", record.question)
+    tier, last, confidences = -1, len(record.tiers) - 1, [None] * len(record.tiers)
+    while tier < last:
+        reached = record.tiers[tier].answer if tier >= 0 else None
+        shown = tuple(confidences[: tier + 1])
+        seen = Observation(tier, last + 1, shown, question, reached)
+        (decision,) = router.decide([seen])
+        if decision.to == tier:
+            break
+        tier = decision.to
+        judged = record.tiers[tier].verification
+        if judged and router.needs_verification:
+            confidences[tier] = judged.confidence
+    return tier
 
 
 def observe(confidence: float | None, tier: int = 0, num_tiers: int = 2) -> Observation:

@@ -268,6 +268,5 @@ def test_a_calibration_without_any_confidence_does_not_end_the_run(
         assert [r.final for r in records if r.phase == "evaluation"] == [final] * 4
         (file,) = out.rglob("automix_policy_*.json")
         learned = json.loads(file.read_text())["learned"]
-        rule = learned if router == "pomdp" else learned["rules"][0]
-        assert "0 of 20 fitting questions have a confidence" in rule["note"]
+        assert "0 of 20 fitting questions have a confidence" in learned["note"]
         assert any("no verification gave a confidence" in w["text"] for w in manifest["warnings"])

@@ -37,6 +37,7 @@ LAYERS = {
         "harness",
         "runlog",
         "ranks",
+        "dropin",
     },
     3: {"model", "report", "doctor", "plan"},
     4: {"cli", "__main__", "pytest_plugin"},

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import json
+import random
 
+import numpy as np
 import pytest
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class
 from omegaconf import OmegaConf
-from router_records import GRID, TYPICAL, columns, observe, pair_records, record
+from router_records import GRID, PAPER, TYPICAL, columns, observe, pair_records, record, relive
 
+from automix_eval import config
 from automix_eval.costs.paper import PaperCost
+from automix_eval.outcomes import follow
 from automix_eval.paths import hydra_conf_dir
-from automix_eval.types import AutoMixError, Decision
+from automix_eval.types import AutoMixError, Decision, Observation
 
 FILES = sorted((hydra_conf_dir() / "meta_verifier").glob("*.yaml"))
+
+
+@functools.cache
+def composed(given):
+    """The configuration of some arguments; composing is slow, so each is composed once."""
+    return config.build(json.loads(given))
 
 
 @pytest.fixture(params=FILES, ids=lambda path: path.stem)
@@ -25,14 +36,55 @@ def path(request):
 
 
 @pytest.fixture
-def router(path):
+def make(path, fast_routers):
+    """Makes fresh meta-verifiers of one configuration, as the cascade does."""
+
+    def build(**arguments):
+        small = {f"meta_verifier.{k}": v for k, v in fast_routers.get(path.stem, {}).items()}
+        given = {"meta_verifier": path.stem, **small, **arguments}
+        return config.make_meta_verifier(composed(json.dumps(given)))
+
+    return build
+
+
+@pytest.fixture
+def router(make):
     """A fresh meta-verifier of one configuration."""
-    return instantiate(OmegaConf.load(path))
+    return make()
 
 
-def test_the_five_of_the_package_are_there():
+@pytest.fixture
+def live(router):
+    """The same, unless it decides by hindsight, which a live run has not."""
+    if router.needs_hindsight:
+        pytest.skip("replays only")
+    return router
+
+
+@pytest.fixture
+def parametric(router):
+    """The same, if an objective chooses its policy."""
+    if not hasattr(router, "budget"):
+        pytest.skip("no objective")
+    return router
+
+
+def typical():
+    """Fitting data of two tiers."""
+    return columns(pair_records(TYPICAL))
+
+
+def routes(router, outcomes):
+    """The tier whose answer counts for each question of a replay."""
+    return follow(router, outcomes).final.tolist()
+
+
+def test_those_of_the_package_are_there():
     """The folder is the registry; an empty glob would pass every test below."""
-    names = {"always_llm", "always_slm", "pomdp", "self_consistency", "threshold"}
+    names = {
+        *("always_llm", "always_slm", "double_threshold", "greedy", "pomdp", "pomdp_v1"),
+        *("self_consistency", "threshold", "union"),
+    }
     assert names <= {p.stem for p in FILES}
 
 
@@ -41,44 +93,66 @@ def test_the_configuration_lists_every_hyper_parameter(path):
     conf = OmegaConf.load(path)
     signature = inspect.signature(get_class(conf._target_))
     assert set(conf) - {"_target_"} == set(signature.parameters)
+    made = config.parameters(config.build({"meta_verifier": path.stem}), "meta_verifier")
     lines = path.read_text(encoding="utf-8").splitlines()
     for name, parameter in signature.parameters.items():
-        value = OmegaConf.to_object(conf)[name]
         default = parameter.default
-        assert value == (list(default) if isinstance(default, tuple) else default)
+        assert made[name] == (list(default) if isinstance(default, tuple) else default)
         at = next(i for i, line in enumerate(lines) if line.startswith(f"{name}:"))
         assert lines[at - 1].startswith("# ")
 
 
+def test_the_objective_is_one_key_for_all(path):
+    """Who has an objective takes it, budget and target from the top of the configuration."""
+    conf = OmegaConf.to_container(OmegaConf.load(path))
+    for name in {"objective", "budget", "target"} & set(conf):
+        assert conf[name] == f"${{{name}}}"
+
+
 def test_hyper_parameters_are_stored_untouched(path, router):
     """The constructor stores what it was given, also after a fit."""
-    conf = {k: v for k, v in OmegaConf.load(path).items() if k != "_target_"}
-    router.fit(columns(pair_records(TYPICAL)))
-    assert {k: getattr(router, k) for k in conf} == conf
+    names = inspect.signature(type(router)).parameters
+    before = {k: copy.deepcopy(getattr(router, k)) for k in names}
+    router.fit(typical())
+    assert {k: getattr(router, k) for k in names} == before
 
 
 def test_declares_what_it_needs(router):
-    """The three attributes of the protocol have their types."""
+    """The attributes of the protocol have their types."""
     assert isinstance(router.needs_verification, bool)
     assert isinstance(router.needs_fit, bool)
     assert isinstance(router.needs_texts, bool)
     assert isinstance(router.needs_hindsight, bool)
-    assert router.only_tier in (None, -1, 0)
+    assert router.only_tier is None or type(router.only_tier) is int
 
 
 def test_fit_returns_self_and_leaves_the_records_alone(router):
     """Fitting chains, and changes nothing it was given."""
+    outcomes = typical()
+    before = copy.deepcopy(outcomes)
+    assert router.fit(outcomes) is router
+    for name in ("scores", "answer_costs", "confidences", "verification_costs"):
+        assert np.array_equal(getattr(outcomes, name), getattr(before, name), equal_nan=True)
+    assert (outcomes.ids, outcomes.questions, outcomes.answers) == (
+        before.ids,
+        before.questions,
+        before.answers,
+    )
+
+
+def test_the_order_of_the_rows_does_not_matter(make):
+    """Shuffled rows give the same learned values, to the last bit."""
     records = pair_records(TYPICAL)
-    before = copy.deepcopy(records)
-    assert router.fit(columns(records)) is router
-    assert records == before
+    shuffled = random.Random(1).sample(records, len(records))
+    learned = [json.dumps(make().fit(columns(r)).get_learned()) for r in (records, shuffled)]
+    assert learned[0] == learned[1]
 
 
-def test_one_decision_an_observation_within_the_chain(router):
+def test_one_decision_an_observation_within_the_chain(live):
     """Decisions come in order, one each, and lead to the same or a later tier."""
-    router.fit(columns(pair_records(TYPICAL)))
-    assert router.decide([]) == []
-    decisions = router.decide(GRID)
+    live.fit(typical())
+    assert live.decide([]) == []
+    decisions = live.decide(GRID)
     assert len(decisions) == len(GRID)
     for decision, observation in zip(decisions, GRID, strict=True):
         assert isinstance(decision, Decision)
@@ -88,32 +162,53 @@ def test_one_decision_an_observation_within_the_chain(router):
         assert type(decision.to) is int
 
 
-def test_the_last_tier_keeps(router):
+def test_chooses_the_first_tier_too(live):
+    """Before the first tier only the question is known, and some tier is asked."""
+    live.fit(typical())
+    (decision,) = live.decide([Observation(-1, 2, (), observe(None).question)])
+    assert decision.tier == -1
+    assert 0 <= decision.to < 2
+
+
+def test_a_replay_is_the_live_run(live):
+    """Following columns ends each question where the decisions of a live run end it."""
+    records = pair_records(TYPICAL)
+    live.fit(columns(records))
+    assert routes(live, columns(records)) == [relive(live, r) for r in records]
+
+
+def test_the_last_tier_keeps(live):
     """The last tier has nowhere to send a question."""
-    router.fit(columns(pair_records(TYPICAL)))
-    (decision,) = router.decide([observe(None, tier=1)])
+    live.fit(typical())
+    (decision,) = live.decide([observe(None, tier=1)])
     assert decision.to == 1
 
 
-def test_a_chain_of_three_tiers(router):
-    """Every meta-verifier fits and decides in a longer chain, at every tier."""
+def test_a_chain_of_three_tiers(make):
+    """Every meta-verifier fits, decides and can be swept in a longer chain, at every tier."""
     rows = [
         record(i, (slm, (slm + llm) / 2, llm), (v, v)) for i, (v, slm, llm) in enumerate(TYPICAL)
     ]
-    router.fit(columns(rows, PaperCost(tiers=(1.0, 10.0, 50.0))))
-    for tier in range(3):
+    outcomes = columns(rows, PaperCost(tiers=(1.0, 10.0, 50.0)))
+    router = make().fit(outcomes)
+    assert set(routes(router, outcomes)) <= {0, 1, 2}
+    assert all(len(routes(policy, outcomes)) == len(rows) for _, policy in router.sweep())
+    for tier in () if router.needs_hindsight else range(3):
         (decision,) = router.decide([observe(0.5, tier, 3)])
         assert tier <= decision.to <= 2
 
 
-def test_learned_values_survive_json(path, router):
+def test_learned_values_survive_json(make):
     """What was learned goes through JSON into a fresh instance that decides the same."""
-    router.fit(columns(pair_records(TYPICAL)))
+    router = make().fit(typical())
     text = json.dumps(router.get_learned(), allow_nan=False)
-    other = instantiate(OmegaConf.load(path))
+    other = make()
     other.set_learned(json.loads(text))
-    assert other.decide(GRID) == router.decide(GRID)
+    assert routes(other, typical()) == routes(router, typical())
+    if not router.needs_hindsight:
+        assert other.decide(GRID) == router.decide(GRID)
     assert json.dumps(other.get_learned()) == text
+    assert other.describe() == router.describe() != ""
 
 
 def test_a_foreign_policy_is_refused(router):
@@ -123,22 +218,30 @@ def test_a_foreign_policy_is_refused(router):
             router.set_learned(learned)
 
 
-def test_needs_fit_is_meant(router):
+def test_needs_fit_is_meant(live):
     """Deciding, or saving, before fitting is an AutoMixError iff the router says it needs a fit."""
-    if not router.needs_fit:
-        assert len(router.decide(GRID)) == len(GRID)
+    if not live.needs_fit:
+        assert len(live.decide(GRID)) == len(GRID)
         return
-    for act in (lambda: router.decide([observe(0.5)]), router.get_learned):
+    for act in (lambda: live.decide([observe(0.5)]), live.get_learned, live.sweep):
         with pytest.raises(AutoMixError, match="fit"):
             act()
 
 
-def test_needs_verification_is_meant(router):
+def test_hindsight_is_for_replays(router):
+    """A router that reads scores it could not know refuses a live decision."""
+    if not router.needs_hindsight:
+        pytest.skip("decides by what it sees")
+    with pytest.raises(AutoMixError):
+        router.fit(typical()).decide([observe(0.5)])
+
+
+def test_needs_verification_is_meant(live):
     """A router that does not ask for a verification decides the same whatever it says."""
-    if router.needs_verification:
+    if live.needs_verification:
         pytest.skip("reads confidences")
-    router.fit(columns(pair_records(TYPICAL)))
-    assert len({d.to for d in router.decide(GRID)}) == 1
+    live.fit(typical())
+    assert len({d.to for d in live.decide(GRID)}) == 1
 
 
 @pytest.mark.parametrize("bad", [None, float("nan"), float("inf")])
@@ -156,5 +259,72 @@ def test_too_few_records_are_refused(router, count):
     """A router that learns wants at least two records."""
     if not router.needs_fit:
         pytest.skip("learns nothing")
-    with pytest.raises(AutoMixError, match=r"at least 2 records|no records to fit on"):
+    with pytest.raises(AutoMixError, match=r"at least \d+ records|no records to fit on"):
         router.fit(columns(pair_records(TYPICAL[:count])))
+
+
+# --------------------------------------------------------------------------- the family of policies
+
+
+def test_a_sweep_goes_from_cheap_to_dear(make):
+    """The family is fitted, ordered by cost on the fitting data, and leaves the router as it is."""
+    router, outcomes = make().fit(typical()), typical()
+    before = json.dumps(router.get_learned()), routes(router, outcomes)
+    family = router.sweep()
+    costs = [follow(policy, outcomes).cost.mean() for _, policy in family]
+    assert costs
+    assert (np.diff(costs) >= -1e-9).all()
+    assert len(family) == 1 or all(isinstance(parameter, float) for parameter, _ in family)
+    assert (json.dumps(router.get_learned()), routes(router, outcomes)) == before
+
+
+def test_a_budget_is_kept_with_the_best_quality(make, parametric):
+    """objective=budget: no policy of the family within the budget scores higher."""
+    outcomes = typical()
+    for budget in (2.0, 10.0, 30.0, 60.0):
+        chosen = make(objective="budget", budget=budget, **_exactly(parametric)).fit(outcomes)
+        path = follow(chosen, outcomes)
+        within = _within(chosen, outcomes, lambda p, b=budget: p.cost.mean() <= b + 1e-9)
+        assert not within or path.cost.mean() <= budget + 1e-9
+        assert all(path.score.mean() >= p.score.mean() - 1e-9 for p in within)
+
+
+def test_a_target_is_reached_at_the_least_cost(make, parametric):
+    """objective=target: no policy of the family that reaches the target costs less."""
+    outcomes = typical()
+    for target in (0.5, 0.9, 1.0):
+        least = target * outcomes.scores[:, -1].mean() - 1e-9
+        chosen = make(objective="target", target=target, **_exactly(parametric)).fit(outcomes)
+        path = follow(chosen, outcomes)
+        within = _within(chosen, outcomes, lambda p, least=least: p.score.mean() >= least)
+        assert not within or path.score.mean() >= least
+        assert all(path.cost.mean() <= p.cost.mean() + 1e-9 for p in within)
+
+
+def test_the_objective_has_its_number(make, parametric):
+    """A budget or target that is not given is an AutoMixError that names it."""
+    for name in ("budget", "target"):
+        with pytest.raises(AutoMixError, match=name):
+            make(objective=name).fit(typical())
+
+
+def test_prices_reach_the_objective(make, parametric):
+    """The cost model is not ignored: the same budget buys less where the last tier is dear."""
+    escalated = [
+        np.mean(routes(make(objective="budget", budget=12.0).fit(data), data))
+        for data in (
+            columns(pair_records(TYPICAL), PaperCost(tiers=(1.0, last))) for last in (10.0, 1000.0)
+        )
+    ]
+    assert escalated[0] > escalated[1]
+    assert PAPER.tiers == (1.0, 50.0)
+
+
+def _exactly(router):
+    """Options without draws: a mixture of two policies meets a bound in the mean of its draws."""
+    return {"meta_verifier.mixtures": False} if hasattr(router, "mixtures") else {}
+
+
+def _within(router, outcomes, condition):
+    paths = [follow(policy, outcomes) for _, policy in router.sweep()]
+    return [path for path in paths if condition(path)]

@@ -1,0 +1,28 @@
+"""The interface of the authors' package automix-llm 1.0.3; what differs: docs/automix-llm.md."""
+
+from automix_eval.dropin.automix import AutoMix, Automix
+from automix_eval.dropin.methods import (
+    POMDP,
+    AutomixUnion,
+    DoubleThreshold,
+    FixedAnswerRouting,
+    GreedyPOMDP,
+    POMDPSimple,
+    SelfConsistency,
+    Threshold,
+    TripleThreshold,
+)
+
+__all__ = [
+    "POMDP",
+    "AutoMix",
+    "Automix",
+    "AutomixUnion",
+    "DoubleThreshold",
+    "FixedAnswerRouting",
+    "GreedyPOMDP",
+    "POMDPSimple",
+    "SelfConsistency",
+    "Threshold",
+    "TripleThreshold",
+]

@@ -1,0 +1,176 @@
+"""Fitting data binned: what a rule on confidences can tell apart, summed once.
+
+Every candidate rule of a meta-verifier is constant between a few confidences. So the questions of a
+chain fall into joint cells, one bin a tier, and any policy of such rules is worth a sum over cells:
+a million questions are read once, however many policies are compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from automix_eval.meta_verifiers.base import stand_in
+from automix_eval.meta_verifiers.objectives import Ends
+from automix_eval.outcomes import BoolArray, FloatArray, IntArray, Outcomes
+from automix_eval.types import AutoMixError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TierRows:
+    """The fitting data of one decision: keep the answer of a tier, or ask a later one.
+
+    Attributes:
+        tier: The tier.
+        confidence: (n,) confidence of its answer; NaN where it is undefined.
+        score: (n,) score of its answer.
+        later: (n, k) scores of the k later tiers' answers.
+    """
+
+    tier: int
+    confidence: FloatArray
+    score: FloatArray
+    later: FloatArray
+
+    @property
+    def defined(self) -> BoolArray:
+        """(n,) whether the confidence is defined."""
+        return ~np.isnan(self.confidence)
+
+    @property
+    def uninformed(self) -> str:
+        """A note where fewer than two confidences are defined, else empty.
+
+        No rule can tell answers by their confidence then; a policy is fitted all the same, since a
+        verifier that fails on one task must not end a run over many.
+        """
+        number = int(self.defined.sum())
+        if number >= 2:
+            return ""
+        return (
+            f"{number} of {len(self.score)} fitting questions have a confidence at tier "
+            f"{self.tier}, so the policy cannot tell answers apart: meta_verifier.undefined "
+            "decides for those without one. Look at the verifier's outcomes, or try another"
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cells:
+    """Joint cells of a chain of N tiers; c of them hold a question, K_t bins at tier t.
+
+    Attributes:
+        bins: (c, N - 1) bin of each cell at each tier but the last.
+        values: For each tier but the last (K_t,), a confidence of each bin; NaN where undefined.
+        counts: (c,) questions.
+        scores: (c, N) sums of scores.
+        costs: (c, N) sums of what asking a tier costs, its verification included.
+        ends: Both ends of the chain.
+    """
+
+    bins: IntArray
+    values: tuple[FloatArray, ...]
+    counts: FloatArray
+    scores: FloatArray
+    costs: FloatArray
+    ends: Ends
+
+
+def tier_rows(outcomes: Outcomes, undefined: str | float, name: str) -> list[TierRows]:
+    """The fitting data of every tier but the last.
+
+    Raises:
+        AutoMixError: Fewer than two questions or tiers.
+    """
+    if len(outcomes) < 2:
+        raise AutoMixError(
+            f"meta_verifier={name} is fitted on at least 2 records and got {len(outcomes)}: raise "
+            "calibration.num_docs, or load a fitted policy"
+        )
+    if outcomes.num_tiers < 2:
+        raise AutoMixError(
+            f"meta_verifier={name} is fitted on records of at least 2 tiers, and these have only "
+            "the first: record them with every tier asked (record=full)"
+        )
+    return [
+        TierRows(
+            tier,
+            stand_in(outcomes.confidences[:, tier], undefined),
+            outcomes.scores[:, tier],
+            outcomes.scores[:, tier + 1 :],
+        )
+        for tier in range(outcomes.num_tiers - 1)
+    ]
+
+
+def make_cells(outcomes: Outcomes, rows: Sequence[TierRows], breaks: Sequence[FloatArray]) -> Cells:
+    """Sum the outcomes over joint cells.
+
+    Args:
+        outcomes: The fitting data.
+        rows: Its confidences, one entry a tier but the last.
+        breaks: For each of them the confidences, ascending, at which some rule may change. A
+            break is a bin of its own, and so is the room between two.
+    """
+    columns, values = [], []
+    for tier, edges in zip(rows, breaks, strict=True):
+        codes, held = _bins(tier.confidence, edges)
+        columns.append(codes)
+        values.append(held)
+    joint, bins = _join(columns)
+    number = len(bins)
+    costs = outcomes.answer_costs.copy()
+    costs[:, :-1] += outcomes.verification_costs[:, :-1]
+
+    def table(source: FloatArray) -> FloatArray:
+        return np.stack([sums(joint, column, number) for column in source.T], axis=1)
+
+    scores = table(outcomes.scores)
+    alone = [sums(joint, outcomes.answer_costs[:, t], number).sum() for t in (0, -1)]
+    n = float(len(outcomes))
+    first, last = scores[:, 0].sum() / n, scores[:, -1].sum() / n
+    ends = Ends(float(first), float(alone[0] / n), float(last), float(alone[1] / n))
+    counts = np.bincount(joint, minlength=number).astype(np.float64)
+    return Cells(bins, tuple(values), counts, scores, table(costs), ends)
+
+
+def sums(codes: IntArray, column: FloatArray, size: int) -> FloatArray:
+    """(size,) sum of a column over the rows of each code, the same in every order of the rows.
+
+    Values are split into multiples of two powers of two, chosen so that no partial sum of either
+    part can round.
+    """
+    top = float(np.abs(column).max(initial=0.0))
+    bits = 52 - len(column).bit_length()
+    total, rest, exponent = np.zeros(size), column, math.frexp(top)[1]
+    for _ in range(2):
+        exponent -= bits
+        step = math.ldexp(1.0, max(exponent, -1000))
+        part = np.round(rest / step) * step
+        total += np.bincount(codes, weights=part, minlength=size)
+        rest = rest - part
+    return total
+
+
+def _bins(confidence: FloatArray, breaks: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Which bin each confidence lies in, numbered without gaps, and a confidence of each bin."""
+    codes = np.searchsorted(breaks, confidence, "left") + np.searchsorted(
+        breaks, confidence, "right"
+    )
+    codes[np.isnan(confidence)] = 2 * len(breaks) + 1
+    held = np.empty(2 * len(breaks) + 2)
+    held[codes] = confidence
+    used = np.bincount(codes, minlength=len(held)) > 0
+    return (np.cumsum(used) - 1)[codes], held[used]
+
+
+def _join(columns: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
+    """The joint cell of each row, and the bins (c, tiers) of each cell."""
+    joint, bins = columns[0], np.arange(columns[0].max() + 1)[:, None]
+    for column in columns[1:]:
+        width = int(column.max()) + 1
+        found, joint = np.unique(joint * width + column, return_inverse=True)
+        bins = np.concatenate([bins[found // width], (found % width)[:, None]], axis=1)
+    return joint, bins

@@ -1,0 +1,159 @@
+"""One rule a tier, chosen jointly: what a policy of a whole chain is worth, and the best of them.
+
+Up to :data:`EXACT` policies every combination of the tiers' candidates is compared. Beyond, the
+search is coordinate ascent: from several starts one tier's rule at a time takes its best candidate
+while the others stand, until none changes; first for a range of prices of quality, which gives the
+policies from cheap to dear, then for the objective itself. That is a local optimum of the
+chain and not always the best combination.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from automix_eval.meta_verifiers.cells import Cells
+from automix_eval.meta_verifiers.objectives import TOLERANCE, Objective, Selection, select
+from automix_eval.outcomes import BoolArray, FloatArray, IntArray
+
+EXACT = 20_000
+PRICES = 17
+ROUNDS = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Points:
+    """Policies and what they are worth on the fitting data, means of a question.
+
+    Attributes:
+        rules: (m, N - 1) candidate of each tier.
+        score: (m,) mean score.
+        cost: (m,) mean cost, verification included.
+        escalation: (m,) share of questions answered above the first tier.
+    """
+
+    rules: IntArray
+    score: FloatArray
+    cost: FloatArray
+    escalation: FloatArray
+
+    def take(self, rows: IntArray) -> Points:
+        """Some of the policies, in that order."""
+        return Points(*(getattr(self, name)[rows] for name in self.__slots__))
+
+
+Best = Callable[[Points], int]
+
+
+def search(
+    cells: Cells, masks: Sequence[BoolArray], objective: Objective
+) -> tuple[Points, Selection]:
+    """Every policy looked at, and the best by the objective.
+
+    Args:
+        cells: The fitting data.
+        masks: For each tier but the last (m_t, K_t): whether a candidate escalates a bin.
+        objective: What is asked for.
+    """
+    weights = [np.asarray(m, dtype=np.float64) for m in masks]
+    number = math.prod(len(m) for m in masks)
+    points = _every(cells, weights) if number <= EXACT else _ascend(cells, weights, objective)
+    return points, select(points.score, points.cost, points.escalation, cells.ends, objective)
+
+
+def front(points: Points) -> IntArray:
+    """The policies to which no other is better at the same cost or less, cheap to dear."""
+    order = np.lexsort((points.escalation, -points.score, points.cost))
+    score = points.score[order]
+    best = np.concatenate([[-np.inf], np.maximum.accumulate(score)[:-1]])
+    return np.asarray(order[score > best + TOLERANCE], dtype=np.intp)
+
+
+def along(cells: Cells, masks: Sequence[FloatArray], rules: Sequence[int], tier: int) -> Points:
+    """The policies in which one tier's rule runs over its candidates and the others stand."""
+    reach = np.ones(len(cells.counts))
+    score, cost = cells.scores[:, 0].sum(), cells.costs[:, 0].sum()
+    gain = np.diff(cells.scores, axis=1)
+    for t in range(tier):
+        reach = reach * masks[t][rules[t]][cells.bins[:, t]]
+        score, cost = score + reach @ gain[:, t], cost + reach @ cells.costs[:, t + 1]
+    share = (masks[0][rules[0]][cells.bins[:, 0]] @ cells.counts) if tier else 0.0
+    more_score, more_cost = np.zeros(len(reach)), np.zeros(len(reach))
+    ahead = reach
+    for t in range(tier, len(masks)):
+        if t > tier:
+            ahead = ahead * masks[t][rules[t]][cells.bins[:, t]]
+        more_score, more_cost = (
+            more_score + ahead * gain[:, t],
+            more_cost + ahead * cells.costs[:, t + 1],
+        )
+    n, own = cells.counts.sum(), masks[tier]
+
+    def total(weights: FloatArray) -> FloatArray:
+        column = np.bincount(cells.bins[:, tier], weights=weights, minlength=own.shape[1])
+        return np.asarray(own @ column)
+
+    table = np.tile(np.asarray(rules, dtype=np.intp), (len(own), 1))
+    table[:, tier] = np.arange(len(own))
+    escalated = total(cells.counts) if tier == 0 else np.full(len(own), share)
+    return Points(
+        table, (score + total(more_score)) / n, (cost + total(more_cost)) / n, escalated / n
+    )
+
+
+def _every(cells: Cells, masks: Sequence[FloatArray]) -> Points:
+    last = len(masks) - 1
+    before = itertools.product(*(range(len(m)) for m in masks[:-1]))
+    return _concatenate([along(cells, masks, [*rules, 0], last) for rules in before])
+
+
+def _ascend(cells: Cells, masks: Sequence[FloatArray], objective: Objective) -> Points:
+    visited: list[Points] = []
+    starts = [[int(share * (len(m) - 1)) for m in masks] for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+
+    def climb(start: Sequence[int], best: Best) -> None:
+        rules = list(start)
+        for _ in range(ROUNDS):
+            before = list(rules)
+            for tier in reversed(range(len(masks))):
+                points = along(cells, masks, rules, tier)
+                visited.append(points)
+                rules[tier] = best(points)
+            if rules == before:
+                return
+
+    for price in _prices(cells):
+        # from the ends: whoever asks no later tier cannot see what its rules are worth
+        for start in (starts[0], starts[-1]):
+            climb(start, lambda p, price=price: int(np.argmax(p.score - price * p.cost)))  # type: ignore[misc]
+
+    def by_objective(points: Points) -> int:
+        chosen = select(points.score, points.cost, points.escalation, cells.ends, objective).index
+        return 0 if chosen is None else chosen
+
+    for start in [*starts, _best_of(visited, by_objective)]:
+        climb(start, by_objective)
+    points = _concatenate(visited)
+    _, first = np.unique(points.rules, axis=0, return_index=True)
+    return points.take(first)
+
+
+def _best_of(visited: Sequence[Points], best: Best) -> list[int]:
+    points = _concatenate(visited)
+    return [int(rule) for rule in points.rules[best(points)]]
+
+
+def _prices(cells: Cells) -> FloatArray:
+    """Prices of quality, around what the chain's own tiers ask for it."""
+    n = cells.counts.sum()
+    score, cost = cells.scores.sum(axis=0) / n, cells.costs.sum(axis=0) / n
+    scale = np.ptp(score) / np.ptp(cost) if np.ptp(score) > 0 and np.ptp(cost) > 0 else 1.0
+    return np.asarray(scale * np.geomspace(1 / 64, 64, PRICES))
+
+
+def _concatenate(parts: Sequence[Points]) -> Points:
+    return Points(*(np.concatenate([getattr(p, name) for p in parts]) for name in Points.__slots__))

@@ -1,0 +1,186 @@
+"""Rules for a whole chain, chosen jointly."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from router_records import columns, observe, record
+
+from automix_eval.costs.paper import PaperCost
+from automix_eval.meta_verifiers import chain
+from automix_eval.meta_verifiers.cells import sums
+from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
+from automix_eval.meta_verifiers.greedy import Greedy
+from automix_eval.meta_verifiers.pomdp_v1 import PomdpV1
+from automix_eval.meta_verifiers.rules import Policy
+from automix_eval.meta_verifiers.threshold import Threshold
+from automix_eval.meta_verifiers.union import Union
+from automix_eval.outcomes import Outcomes, follow
+from automix_eval.types import AutoMixError
+
+MAKERS = [Threshold, DoubleThreshold, Greedy, PomdpV1, Union]
+QUARTER = st.integers(0, 4).map(lambda k: k / 4)
+ROW = st.tuples(QUARTER, QUARTER, st.lists(QUARTER, min_size=3, max_size=3))
+quick = settings(max_examples=15, deadline=None, derandomize=True)
+
+
+def made(rows, prices=(1.0, 10.0, 50.0)):
+    """Outcomes of three tiers from (confidence, confidence, scores)."""
+    records = [record(i, scores, (first, second)) for i, (first, second, scores) in enumerate(rows)]
+    return columns(records, PaperCost(prices))
+
+
+def synthetic(tiers, rows=400, seed=0):
+    """A chain of any length in which larger tiers are better and confidences tell something."""
+    random = np.random.RandomState(seed)
+    skill = random.random_sample(rows)
+    strength = np.linspace(0.3, 1.0, tiers)
+    scores = (random.random_sample((rows, tiers)) < skill[:, None] * 0.3 + strength * 0.6) * 1.0
+    sure = np.clip(scores * 0.4 + 0.3 + random.normal(0, 0.25, (rows, tiers)), 0, 1)
+    sure[:, -1] = np.nan
+    return Outcomes(
+        scores,
+        np.tile(5.0 ** np.arange(tiers), (rows, 1)),
+        sure,
+        np.full((rows, tiers), 0.5),
+        tuple(f"tier {t}" for t in range(tiers)),
+        tuple(str(i) for i in range(rows)),
+    )
+
+
+@quick
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.floats(-1e6, 1e6)), min_size=1, max_size=60),
+    st.integers(0, 99),
+)
+def test_sums_are_exact_and_know_no_order(rows, seed):
+    """Sums of a cell are the correctly rounded ones, to the last bits, in every order of rows."""
+    codes, column = np.array([c for c, _ in rows]), np.array([x for _, x in rows])
+    order = np.random.RandomState(seed).permutation(len(rows))
+    found = sums(codes, column, 3)
+    assert (found == sums(codes[order], column[order], 3)).all()
+    for code in range(3):
+        exact = math.fsum(column[codes == code])
+        assert found[code] == pytest.approx(exact, rel=1e-15, abs=1e-15 * np.abs(column).max())
+
+
+def brute(router, outcomes, rules):
+    """Replays of all combinations of rules."""
+    found = []
+    for chosen in itertools.product(rules, repeat=outcomes.num_tiers - 1):
+        router.policy_ = Policy(chosen, 0.0, 0.0, 0.0)
+        path = follow(router, outcomes)
+        found.append((path.score.mean(), path.cost.mean()))
+    return np.array(found)
+
+
+@quick
+@given(rows=st.lists(ROW, min_size=2, max_size=20), budget=st.floats(2.0, 60.0))
+def test_no_combination_is_better(rows, budget):
+    """Replaying every combination of thresholds finds no better policy within the budget."""
+    outcomes = made(rows)
+    rules = ["never", 0.0, 0.25, 0.5, 0.75, 1.0, "always"]
+    router = Threshold(rules[1:-1], objective="budget", budget=budget).fit(outcomes)
+    score, cost = brute(Threshold(), outcomes, rules).T
+    within = score[cost <= budget + 1e-9]
+    assert router.policy_.score == pytest.approx(within.max() if len(within) else router.value_)
+    assert router.policy_.cost <= budget + 1e-9 or not len(within)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_useless_middle_tier_does_not_block_the_chain(make):
+    """Where tier 1 costs what tier 0 costs and adds nothing, tier 2 is still reached through it."""
+    rows = [(k / 8, k / 8, (float(k > 3), float(k > 3), 1.0)) for k in range(9)] * 3
+    outcomes = made(rows, (1.0, 1.0, 50.0))
+    router = make().fit(outcomes)
+    assert (follow(router, outcomes).final == 2).any()
+    assert router.value_ > 0.5
+    assert router.note_ == ""
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("tiers", [3, 4])
+def test_the_policy_is_worth_what_it_says(make, tiers):
+    """Score, cost and escalation of every policy of the sweep are those of a replay."""
+    outcomes = synthetic(tiers, 200)
+    family = make(num_bins=4).fit(outcomes).sweep() if make is not Threshold else ()
+    for cost, router in family or make().fit(outcomes).sweep():
+        path = follow(router, outcomes)
+        assert path.cost.mean() == pytest.approx(cost)
+        assert path.score.mean() == pytest.approx(router.policy_.score)
+        assert (path.final > 0).mean() == pytest.approx(router.policy_.escalation)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_the_sweep_is_a_front_and_holds_the_choice(make):
+    """Along the sweep quality rises with cost; the chosen policy is one of it."""
+    router = make(min_escalation=0.0).fit(synthetic(3))
+    assert router.policy_ in router.family_
+    rest = [p for p in router.family_ if p != router.policy_]
+    assert all(a.cost <= b.cost for a, b in itertools.pairwise(router.family_))
+    assert all(a.score < b.score for a, b in itertools.pairwise(rest))
+
+
+@pytest.mark.parametrize("objective", [{}, {"objective": "budget", "budget": 20.0}])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_ascent_comes_near_the_exact_search(monkeypatch, objective, seed):
+    """Where both can be done, coordinate ascent loses next to nothing against all combinations."""
+    outcomes = synthetic(3, seed=seed)
+    exact = DoubleThreshold(**objective).fit(outcomes)
+    monkeypatch.setattr(chain, "EXACT", 0)
+    found = DoubleThreshold(**objective).fit(outcomes)
+    assert found.value_ <= exact.value_ + 1e-9
+    assert found.value_ >= exact.value_ - 0.02 * abs(exact.value_)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_long_chains(make):
+    """Six tiers are searched by coordinate ascent, and better than either end."""
+    outcomes = synthetic(6, 200)
+    router = make().fit(outcomes)
+    assert len(router.policy_.rules) == 5
+    assert router.value_ > 0.0
+    assert len(json.loads(json.dumps(router.get_learned()))["family"]) == len(router.family_)
+
+
+def test_the_order_of_the_rows_does_not_matter_in_a_chain():
+    """Shuffled rows of a chain give the same learned values, to the last bit."""
+    outcomes = synthetic(3)
+    shuffled = outcomes.take(np.random.RandomState(1).permutation(len(outcomes)))
+    for make in MAKERS:
+        learned = [json.dumps(make().fit(o).get_learned()) for o in (outcomes, shuffled)]
+        assert learned[0] == learned[1]
+
+
+def test_each_tier_has_its_own_rule():
+    """Tier 0 is doubted up to a half, tier 1 from a half on: the rules differ."""
+    rows = [
+        (first / 8, second / 8, (float(first > 4), 1.0 if second < 4 else 0.0, 1.0))
+        for first in range(9)
+        for second in range(9)
+    ]
+    router = DoubleThreshold(objective="target", target=1.0).fit(made(rows))
+    assert router.decide([observe(0.25, 0, 3)])[0].to == 1
+    assert router.decide([observe(0.75, 0, 3)])[0].to == 0
+    assert router.decide([observe(0.25, 1, 3)])[0].to == 1
+    assert router.decide([observe(0.75, 1, 3)])[0].to == 2
+    with pytest.raises(AutoMixError, match="fitted for 3 tiers and meets a chain of 2"):
+        router.decide([observe(0.25)])
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_tier_without_confidences_says_so(make):
+    """A tier whose verifier never answers leaves the setting to decide, and the note names it."""
+    rows = [(k / 8, None, (float(k > 3), 1.0, 1.0)) for k in range(9)]
+    for undefined, expected in (("escalate", 2), ("keep", 1)):
+        router = make(undefined=undefined, objective="budget", budget=1000.0).fit(made(rows))
+        assert "0 of 9 fitting questions have a confidence at tier 1" in router.note_
+        router.policy_ = Policy(("always", "undefined"), 0.0, 0.0, 0.0)
+        assert router.decide([observe(None, 1, 3)])[0].to == expected
+        assert router.decide([observe(0.5, 1, 3)])[0].to == 1
