@@ -1,0 +1,1 @@
+"""Routers to compare with: the protocol of the meta-verifiers, one file each."""

@@ -1,0 +1,127 @@
+"""What the baselines that learn share: folds, thinning, objectives, reading of policies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from automix_eval.meta_verifiers.objectives import Objective
+from automix_eval.outcomes import FloatArray, IntArray, Outcomes
+from automix_eval.types import AutoMixError
+
+# Policies of a sweep: enough for a smooth curve, few enough to replay.
+SWEEP = 51
+
+
+def objective_of(router: Any) -> Objective:
+    """The objective a router's hyper-parameters ask for."""
+    return Objective(router.objective, router.budget, router.target, router.min_escalation)
+
+
+def require_rows(outcomes: Outcomes, name: str, least: int = 2) -> None:
+    """Raise AutoMixError unless there are enough questions, and a tier to escalate to."""
+    if len(outcomes) < least:
+        raise AutoMixError(
+            f"meta_verifier={name} is fitted on at least {least} records and got {len(outcomes)}: "
+            "raise calibration.num_docs, or load a fitted policy"
+        )
+    if outcomes.num_tiers < 2:
+        raise AutoMixError(
+            f"meta_verifier={name} is fitted on records of at least 2 tiers, and these have only "
+            "the first: record them with every tier asked (record=full)"
+        )
+
+
+def check_count(name: str, value: Any, least: int) -> None:
+    """Raise AutoMixError unless a hyper-parameter is an integer of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise AutoMixError(
+            f"meta_verifier.{name}={value!r} must be an integer of at least {least}"
+        )
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise AutoMixError unless a hyper-parameter is a positive, finite number."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 < value < np.inf:
+        raise AutoMixError(f"meta_verifier.{name}={value!r} must be a positive number")
+
+
+def thin(outcomes: Outcomes, most: int) -> Outcomes:
+    """The rows in their canonical order, at most ``most``: every n/most-th row of that order.
+
+    Rows next to each other in the canonical order are alike, so a regular step through it is a
+    stratified sample, and it is the same sample whatever the order of the rows was.
+    """
+    rows = outcomes.canonical()
+    if len(rows) <= most:
+        return rows
+    return rows.take(np.arange(most) * len(rows) // most)
+
+
+def fold_of(outcomes: Outcomes, folds: int) -> IntArray:
+    """(n,) the fold of each row of canonical outcomes, 0 .. folds - 1; no fold is empty.
+
+    Rows of one document share a fold: a learner that saw one of them would know the others too
+    well. Where there are fewer documents than folds, rows are dealt out one by one.
+    """
+    n = len(outcomes)
+    if outcomes.documents is not None:
+        names, group = np.unique(np.array(outcomes.documents), return_inverse=True)
+        if len(names) >= min(folds, n):
+            return np.asarray(group % folds, dtype=np.intp)
+    return np.arange(n, dtype=np.intp) % folds
+
+
+def scale_of(scores: FloatArray) -> tuple[float, float]:
+    """(low, width) that map scores to [0, 1]; (0, 1) for scores that lie there already."""
+    low, high = float(scores.min()), float(scores.max())
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    return low, high - low if high > low else 1.0
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Turns what goes wrong while a policy is read into an AutoMixError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as err:
+        raise AutoMixError(
+            f"this is no policy of meta_verifier={name} ({err!r}): fit it again"
+        ) from err
+
+
+def exactly(learned: Any, *keys: str) -> None:
+    """Raise ValueError unless a mapping of a policy has these keys and no other."""
+    if not isinstance(learned, dict) or set(learned) != set(keys):
+        raise ValueError(f"expected the keys {sorted(keys)}, got {learned!r:.120}")
+
+
+def number(value: Any, low: float = -np.inf, high: float = np.inf) -> float:
+    """A finite number of a policy, within bounds; ValueError otherwise."""
+    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not plain or not np.isfinite(value) or not low <= value <= high:
+        raise ValueError(f"expected a number in [{low}, {high}], got {value!r:.60}")
+    return float(value)
+
+
+def text(value: Any) -> str:
+    """A text of a policy; ValueError otherwise."""
+    if not isinstance(value, str):
+        raise ValueError(f"expected a text, got {value!r:.60}")
+    return value
+
+
+def table(value: Any, *shape: int | None) -> FloatArray:
+    """Finite numbers of a policy in this shape (None: any length); ValueError otherwise."""
+    made = np.array(value, dtype=np.float64)
+    fits = made.ndim == len(shape) and all(
+        want in (None, size) for want, size in zip(shape, made.shape, strict=True)
+    )
+    if not fits or not np.isfinite(made).all():
+        raise ValueError(f"expected finite numbers of the shape {shape}, got {made.shape}")
+    return made

@@ -1,0 +1,164 @@
+"""FrugalGPT: a fine-tuned encoder judges each answer, and thresholds make a cascade."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from automix_eval.baselines import common
+from automix_eval.baselines.encoder import DEFAULT
+from automix_eval.baselines.scorer import Scorer, cross_fit
+from automix_eval.baselines.texts import TextRouter
+from automix_eval.meta_verifiers.base import require_fitted
+from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
+from automix_eval.meta_verifiers.threshold import Threshold
+from automix_eval.outcomes import FloatArray, IntArray, Outcomes, Seen
+from automix_eval.types import Observation
+
+
+class FrugalGPT(TextRouter):
+    """Escalate iff g(question, answer) <= t, with g an encoder fine-tuned to predict the score.
+
+    Source: FrugalGPT, arXiv 2305.05176, section 3: a cascade with a scoring function
+    g(query, answer) in [0, 1] and one threshold a tier, searched together. There g is a DistilBERT
+    that regresses whether the answer is correct; here it is any encoder, and its target the score
+    itself (1 or 0 for right or wrong, F1 as a share), by cross-entropy. One g judges all tiers; it
+    is trained on the answers of all tiers but the last, whose answer is never judged. The order of
+    the tiers is given.
+
+    The thresholds are those of :class:`~automix_eval.meta_verifiers.threshold.Threshold`, with g in
+    the place of the confidence.
+
+    Args:
+        encoder: ``all-minilm-l6-v2`` (packaged), or a name or folder that transformers loads.
+        train_layers: Last layers to fine-tune; those below are frozen.
+        epochs: Passes over the fitting data.
+        learning_rate: Of AdamW; falls linearly to 0.
+        batch_size: Pairs a step.
+        max_length: Tokens of a pair at most; the longer text is cut at its end.
+        folds: Parts for the scores that the thresholds are chosen on.
+        max_fit_rows: At most so many questions are fitted on.
+        seed: Seed of the order of the batches.
+        folder: Where the trained weights are kept; None: ``encoders`` in the cache folder.
+        objective: What the thresholds are chosen by: ``ibc``, ``budget`` or ``target``.
+        budget: Largest mean cost of a question, for ``budget``.
+        target: Share of the last tier's mean score to reach, for ``target``.
+        min_escalation: Least share of escalated questions, for ``ibc``.
+
+    Attributes:
+        scorer_: The fine-tuned encoder; None before fitting.
+        threshold_: The fitted thresholds; None before fitting.
+    """
+
+    name = "frugal_gpt"
+
+    def __init__(
+        self,
+        encoder: str = DEFAULT,
+        train_layers: int = 1,
+        epochs: int = 3,
+        learning_rate: float = 3e-4,
+        batch_size: int = 16,
+        max_length: int = 128,
+        folds: int = 3,
+        max_fit_rows: int = 2000,
+        seed: int = 0,
+        folder: str | None = None,
+        objective: str = "ibc",
+        budget: float | None = None,
+        target: float | None = None,
+        min_escalation: float = MIN_ESCALATION,
+    ) -> None:
+        self.encoder = encoder
+        self.train_layers = train_layers
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.max_length = max_length
+        self.seed = seed
+        self.objective = objective
+        self.budget = budget
+        self.target = target
+        self.min_escalation = min_escalation
+        self._store(folds, max_fit_rows, folder)
+        self.threshold_: Threshold | None = None
+
+    def fit(self, outcomes: Outcomes) -> FrugalGPT:
+        """Fine-tune the scorer, then choose the thresholds on its out-of-fold scores."""
+        rows = self._rows(outcomes)
+        judged = rows.num_tiers - 1
+        answers = [a for tier in self._require(rows.answers, "answer")[:judged] for a in tier]
+        low, width = common.scale_of(rows.scores)
+        targets = (rows.scores[:, :judged].T.ravel() - low) / width
+        fold = np.tile(common.fold_of(rows, self.folds), judged)
+        questions = self._require(rows.questions, "question") * judged
+        held, self.scorer_ = cross_fit(self._tuning(), (questions, answers), targets, fold)
+        values = np.full(rows.scores.shape, np.nan)
+        values[:, :judged] = held.reshape(judged, len(rows)).T
+        free = np.zeros_like(rows.verification_costs)
+        self.threshold_ = self._thresholds().fit(
+            replace(rows, confidences=values, verification_costs=free, signals={})
+        )
+        return self
+
+    def choose(self, seen: Seen) -> IntArray:
+        """The next tier, or the same to keep."""
+        threshold: Threshold = require_fitted(self.threshold_, self.name)
+        values = np.full((len(seen), seen.tier + 1), np.nan)
+        if 0 <= seen.tier < seen.num_tiers - 1:
+            values[:, -1] = self._judge(seen)
+        return threshold.choose(replace(seen, confidences=values))
+
+    def sweep(self) -> list[tuple[float | None, Any]]:
+        """One policy for each of the thresholds' sweep; all share the scorer."""
+        threshold: Threshold = require_fitted(self.threshold_, self.name)
+        return [(value, self._with(policy)) for value, policy in threshold.sweep()]
+
+    def describe(self) -> str:
+        """The thresholds."""
+        threshold: Threshold = require_fitted(self.threshold_, self.name)
+        return f"g(question, answer) by {self.encoder} in the place of v. {threshold.describe()}"
+
+    def get_learned(self) -> dict[str, Any]:
+        """The thresholds, and where the weights are."""
+        threshold: Threshold = require_fitted(self.threshold_, self.name)
+        scorer: Scorer = require_fitted(self.scorer_, self.name)
+        return {"scorer": scorer.save(self.folder), "threshold": threshold.get_learned()}
+
+    def set_learned(self, learned: Mapping[str, Any]) -> None:
+        """Restore the thresholds and the scorer."""
+        with common.reading(self.name):
+            common.exactly(learned, "scorer", "threshold")
+            threshold = self._thresholds()
+            threshold.set_learned(learned["threshold"])
+            self.scorer_ = Scorer.restore(self._tuning(), self.folder, learned["scorer"])
+            self.threshold_ = threshold
+
+    def _judge(self, seen: Seen) -> FloatArray:
+        scorer: Scorer = require_fitted(self.scorer_, self.name)
+        return scorer.score(
+            self._require(seen.questions, "question"), self._require(seen.answers, "answer")
+        )
+
+    def _thresholds(self) -> Threshold:
+        return Threshold(
+            candidates="observed",
+            objective=self.objective,
+            budget=self.budget,
+            target=self.target,
+            min_escalation=self.min_escalation,
+        )
+
+    def _with(self, threshold: Threshold) -> FrugalGPT:
+        other = copy(self)
+        other.threshold_ = threshold
+        return other
+
+    def _reason(self, observation: Observation, to: int) -> str:
+        if 0 <= observation.tier < observation.num_tiers - 1:
+            return "judged by the encoder"
+        return super()._reason(observation, to)

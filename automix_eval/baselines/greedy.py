@@ -1,0 +1,249 @@
+"""Greedy routing on predicted scores: shared by the learners, which differ in the prediction only.
+
+At tier i a learner predicts the score of the answer at hand and of each later tier from what was
+seen so far, and the question goes to the tier with the best
+
+    predicted score - price * mean cost of asking that tier (its verification included)
+
+where the answer at hand costs nothing more. The price is one number for the whole chain; tiers may
+be skipped; every question starts at the first tier, since before it there is nothing to read. This
+is the seed of cascade routing (arXiv 2410.10347), with the features of AutoMix (arXiv 2310.12963).
+
+The price is chosen on *out-of-fold* predictions: each question's scores are predicted by a model
+that was fitted without it (and without the other questions on its document), and the candidates
+are played on these. In-sample predictions of a flexible learner look better than they are, and a
+price chosen on them would escalate too little. The models in use are fitted on all questions.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from automix_eval.baselines import common, features
+from automix_eval.baselines.features import Scaling
+from automix_eval.baselines.pricing import asking_costs, best, choose_price
+from automix_eval.meta_verifiers.base import Router, require_fitted
+from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
+from automix_eval.outcomes import FloatArray, IntArray, Outcomes, Seen
+from automix_eval.types import AutoMixError
+
+FOLDS = 5
+
+
+class Model(Protocol):
+    """A regression of several scores on the same columns."""
+
+    def predict(self, x: FloatArray) -> FloatArray:
+        """(n, m) predicted scores of (n, f) columns."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The learned values."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TierModel:
+    """What is learned for the decision at one tier.
+
+    Attributes:
+        scaling: From raw columns to those of the model.
+        model: Predicts the scores of this tier and of all later ones.
+    """
+
+    scaling: Scaling
+    model: Model
+
+    def predict(self, raw: FloatArray) -> FloatArray:
+        """(n, N - tier) predicted scores."""
+        return self.model.predict(self.scaling(raw))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Learned:
+    """A fitted policy.
+
+    Attributes:
+        tiers: One :class:`TierModel` per tier but the last.
+        signals: Signals read beside the confidences.
+        costs: (N,) mean cost of asking each tier.
+        price: Score that one unit of cost must buy.
+        prices: Prices of the sweep, from cheap policies to dear ones.
+        note: What the reader must know about the fit, else empty.
+    """
+
+    tiers: tuple[TierModel, ...]
+    signals: tuple[str, ...]
+    costs: FloatArray
+    price: float
+    prices: FloatArray
+    note: str
+
+
+class GreedyLearner(Router):
+    """Routes to the tier with the best predicted score at a price; see the module's docstring.
+
+    A subclass gives :meth:`_learn` and :meth:`_read_model`. An undefined confidence is a feature of
+    its own: the learner finds out what it means.
+
+    Attributes:
+        learned_: What was learned; None before fitting.
+    """
+
+    name: str
+    needs_verification = True
+    needs_fit = True
+    chosen_in_sample = False
+
+    max_fit_rows: int
+    signals: Sequence[str] | None
+
+    def _store(
+        self,
+        max_fit_rows: int,
+        signals: Sequence[str] | None,
+        objective: str = "ibc",
+        budget: float | None = None,
+        target: float | None = None,
+        min_escalation: float = MIN_ESCALATION,
+    ) -> None:
+        """Keep the hyper-parameters that all learners have."""
+        common.check_count("max_fit_rows", max_fit_rows, 2)
+        if isinstance(signals, str):
+            raise AutoMixError(f"meta_verifier.signals={signals!r} must be a list of names or null")
+        self.max_fit_rows = max_fit_rows
+        self.signals = signals
+        self.objective = objective
+        self.budget = budget
+        self.target = target
+        self.min_escalation = min_escalation
+        common.objective_of(self)
+        self.learned_: Learned | None = None
+
+    @abstractmethod
+    def _learn(self, x: FloatArray, y: FloatArray) -> Model:
+        """A model of (n, m) scores on (n, f) columns; rows come in canonical order."""
+
+    @abstractmethod
+    def _read_model(self, value: Any, inputs: int, outputs: int) -> Model:
+        """A model of a policy; ValueError for another shape."""
+
+    def fit(self, outcomes: Outcomes) -> GreedyLearner:
+        """Learn one model a tier, and the price."""
+        common.require_rows(outcomes, self.name)
+        signals = features.signal_names(outcomes, self.signals)
+        rows = common.thin(outcomes, self.max_fit_rows)
+        raws = [features.raw_columns(rows, t, signals) for t in range(rows.num_tiers - 1)]
+        costs = asking_costs(rows)
+        prices, index, chosen = choose_price(
+            self._out_of_fold(rows, raws), costs, rows, common.objective_of(self)
+        )
+        tiers = tuple(self._fit_tier(t, raw, rows.scores) for t, raw in enumerate(raws))
+        self.learned_ = Learned(
+            tiers, signals, costs, float(prices[index]), prices, chosen.note
+        )
+        return self
+
+    def choose(self, seen: Seen) -> IntArray:
+        """The tier with the best predicted score at the price; the cheaper of equals."""
+        learned: Learned = require_fitted(self.learned_, self.name)
+        if seen.num_tiers != len(learned.costs):
+            raise AutoMixError(
+                f"meta_verifier={self.name} was fitted for {len(learned.costs)} tiers and meets a "
+                f"chain of {seen.num_tiers}: fit it on records of this chain"
+            )
+        if seen.tier < 0 or seen.tier == seen.num_tiers - 1 or not len(seen):
+            return np.full(len(seen), max(seen.tier, 0), dtype=np.intp)
+        raw = features.raw_columns(seen, seen.tier, learned.signals)
+        predicted = learned.tiers[seen.tier].predict(raw)
+        return best(predicted, learned.costs[seen.tier :], learned.price) + seen.tier
+
+    def sweep(self) -> list[tuple[float | None, Any]]:
+        """One policy a price, cheap to dear by what they cost on out-of-fold predictions."""
+        learned: Learned = require_fitted(self.learned_, self.name)
+        return [(price, self._at(learned, price)) for price in learned.prices.tolist()]
+
+    def describe(self) -> str:
+        """The price, and what is predicted at tier 0 by its confidence."""
+        learned: Learned = require_fitted(self.learned_, self.name)
+        grid = np.linspace(0.0, 1.0, 9)
+        raw = np.full((9, 1 + len(learned.signals)), np.nan)
+        raw[:, 0] = grid
+        predicted = learned.tiers[0].predict(raw)
+        to = best(predicted, learned.costs, learned.price)
+        names = "  ".join(f"tier {t:<5}" for t in range(len(learned.costs)))
+        lines = [
+            f"{self.name}: predicted scores, routed at {learned.price:.6g} a unit of cost.",
+            f"At tier 0{', signals unknown' if learned.signals else ''}: v, {names.strip()}, goes to",
+            *(
+                f"{v:.3f}  " + "  ".join(f"{p:<10.4g}" for p in row) + f"  {goes}"
+                for v, row, goes in zip(grid, predicted, to, strict=True)
+            ),
+        ]
+        return "\n".join(lines + ([f"Note: {learned.note}."] if learned.note else []))
+
+    def get_learned(self) -> dict[str, Any]:
+        """The models, one a tier, and the prices."""
+        learned: Learned = require_fitted(self.learned_, self.name)
+        return {
+            "tiers": [
+                {"scaling": t.scaling.to_json(), "model": t.model.to_json()} for t in learned.tiers
+            ],
+            "signals": list(learned.signals),
+            "costs": learned.costs.tolist(),
+            "price": learned.price,
+            "prices": learned.prices.tolist(),
+            "note": learned.note,
+        }
+
+    def set_learned(self, learned: Mapping[str, Any]) -> None:
+        """Restore the models."""
+        with common.reading(self.name):
+            common.exactly(learned, "tiers", "signals", "costs", "price", "prices", "note")
+            signals = tuple(common.text(s) for s in learned["signals"])
+            costs = common.table(learned["costs"], None)
+            if len(costs) < 2 or len(learned["tiers"]) != len(costs) - 1 or (costs < 0).any():
+                raise ValueError(f"{len(learned['tiers'])} models, costs={costs}")
+            tiers = []
+            for t, tier in enumerate(learned["tiers"]):
+                common.exactly(tier, "scaling", "model")
+                scaling = Scaling.from_json(tier["scaling"], (t + 1) * (1 + len(signals)))
+                model = self._read_model(tier["model"], scaling.width, len(costs) - t)
+                tiers.append(TierModel(scaling, model))
+            price, prices = common.number(learned["price"]), common.table(learned["prices"], None)
+            note = common.text(learned["note"])
+            self.learned_ = Learned(tuple(tiers), signals, costs, price, prices, note)
+
+    def _at(self, learned: Learned, price: float) -> GreedyLearner:
+        other = copy(self)
+        other.learned_ = Learned(
+            learned.tiers, learned.signals, learned.costs, price, np.array([price]), ""
+        )
+        return other
+
+    def _fit_tier(self, tier: int, raw: FloatArray, scores: FloatArray) -> TierModel:
+        """A model that knows every way to the tier (one way only in chains of up to three)."""
+        ways = list(features.visits(tier))
+        stacked = np.concatenate([features.on_the_way(raw, way) for way in ways])
+        scaling = Scaling.of(stacked)
+        y = np.tile(scores[:, tier:], (len(ways), 1))
+        return TierModel(scaling, self._learn(scaling(stacked), y))
+
+    def _out_of_fold(self, rows: Outcomes, raws: Sequence[FloatArray]) -> list[FloatArray]:
+        """For each tier, (ways, n, N - tier) predictions by models that never saw the row."""
+        fold = common.fold_of(rows, FOLDS)
+        made = []
+        for tier, raw in enumerate(raws):
+            ways = list(features.visits(tier))
+            predicted = np.empty((len(ways), len(rows), rows.num_tiers - tier))
+            for k in np.unique(fold):
+                out = fold == k
+                model = self._fit_tier(tier, raw[~out], rows.scores[~out])
+                for way, visited in enumerate(ways):
+                    predicted[way, out] = model.predict(features.on_the_way(raw[out], visited))
+            made.append(predicted)
+        return made

@@ -1,0 +1,120 @@
+"""Nearest neighbours on confidences and signals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from automix_eval.baselines import common
+from automix_eval.baselines.greedy import GreedyLearner
+from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
+from automix_eval.outcomes import FloatArray
+
+# Decimals of standardised columns: rows that agree in them are one point.
+DECIMALS = 3
+# Rows predicted at a time, to bound memory.
+BATCH = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class KnnModel:
+    """Mean scores of the nearest points, each point the mean of all rows that share it.
+
+    Attributes:
+        points: (p, f) distinct rows of columns.
+        means: (p, m) mean scores of the rows of each point.
+        counts: (p,) how many rows that are.
+        neighbors: Rows to average at least.
+    """
+
+    points: FloatArray
+    means: FloatArray
+    counts: FloatArray
+    neighbors: int
+
+    @cached_property
+    def _tree(self) -> Any:
+        from scipy.spatial import cKDTree
+
+        return cKDTree(self.points)
+
+    def predict(self, x: FloatArray) -> FloatArray:
+        """(n, m) predicted scores."""
+        batches = [self._predict(x[i : i + BATCH]) for i in range(0, len(x), BATCH)]
+        return np.concatenate(batches) if len(batches) != 1 else batches[0]
+
+    def _predict(self, x: FloatArray) -> FloatArray:
+        most = min(self.neighbors, len(self.points))
+        near = self._tree.query(np.round(x, DECIMALS), k=[*range(1, most + 1)])[1]
+        counts = self.counts[near]
+        # a point counts as long as those nearer to it hold too few rows
+        weight = np.where(np.cumsum(counts, axis=1) - counts < self.neighbors, counts, 0.0)
+        total = (weight[:, :, None] * self.means[near]).sum(axis=1)
+        return np.asarray(total / weight.sum(axis=1, keepdims=True))
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "points": self.points.tolist(),
+            "means": self.means.tolist(),
+            "counts": self.counts.tolist(),
+            "neighbors": self.neighbors,
+        }
+
+
+class Knn(GreedyLearner):
+    """Predict each tier's score by the mean of the nearest questions, and route greedily at a price.
+
+    Columns are standardised. Questions that agree in them to three decimals are one point with
+    their mean score, so questions at the same confidence always count alike, in whatever order
+    they came; the last point that is needed to reach ``neighbors`` counts as a whole.
+
+    Args:
+        neighbors: Questions to average at least.
+        signals: Signals to read beside the confidences; None: all there are.
+        max_fit_rows: At most so many questions are fitted on; see
+            :func:`automix_eval.baselines.common.thin`. The policy holds their points.
+        objective: What the price is chosen by: ``ibc``, ``budget`` or ``target``.
+        budget: Largest mean cost of a question, for ``budget``.
+        target: Share of the last tier's mean score to reach, for ``target``.
+        min_escalation: Least share of escalated questions, for ``ibc``.
+
+    Attributes:
+        learned_: :class:`automix_eval.baselines.greedy.Learned`; None before fitting.
+    """
+
+    name = "knn"
+
+    def __init__(
+        self,
+        neighbors: int = 25,
+        signals: Sequence[str] | None = None,
+        max_fit_rows: int = 5000,
+        objective: str = "ibc",
+        budget: float | None = None,
+        target: float | None = None,
+        min_escalation: float = MIN_ESCALATION,
+    ) -> None:
+        common.check_count("neighbors", neighbors, 1)
+        self.neighbors = neighbors
+        self._store(max_fit_rows, signals, objective, budget, target, min_escalation)
+
+    def _learn(self, x: FloatArray, y: FloatArray) -> KnnModel:
+        points, which = np.unique(np.round(x, DECIMALS), axis=0, return_inverse=True)
+        counts = np.bincount(which).astype(np.float64)
+        means = np.stack([np.bincount(which, weights=column) for column in y.T], axis=1)
+        return KnnModel(points, means / counts[:, None], counts, self.neighbors)
+
+    def _read_model(self, value: Any, inputs: int, outputs: int) -> KnnModel:
+        common.exactly(value, "points", "means", "counts", "neighbors")
+        points = common.table(value["points"], None, inputs)
+        counts = common.table(value["counts"], len(points))
+        common.check_count("neighbors", value["neighbors"], 1)
+        if not len(points) or (counts < 1).any():
+            raise ValueError(f"{len(points)} points, counts={counts}")
+        means = common.table(value["means"], len(points), outputs)
+        return KnnModel(points, means, counts, value["neighbors"])

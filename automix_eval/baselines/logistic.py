@@ -1,0 +1,101 @@
+"""Logistic regression on confidences and signals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from automix_eval.baselines import common
+from automix_eval.baselines.greedy import GreedyLearner
+from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
+from automix_eval.outcomes import FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LogisticModel:
+    """Score = low + width / (1 + exp(-(weights x + bias))).
+
+    Attributes:
+        weights: (f, m) one column a score.
+        bias: (m,).
+        low: Least score.
+        width: Range of the scores.
+    """
+
+    weights: FloatArray
+    bias: FloatArray
+    low: float
+    width: float
+
+    def predict(self, x: FloatArray) -> FloatArray:
+        """(n, m) predicted scores."""
+        logit = np.clip(x @ self.weights + self.bias, -500.0, 500.0)
+        return np.asarray(self.low + self.width / (1.0 + np.exp(-logit)))
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON."""
+        weights, bias = self.weights.tolist(), self.bias.tolist()
+        return {"weights": weights, "bias": bias, "low": self.low, "width": self.width}
+
+
+class Logistic(GreedyLearner):
+    """Predict each tier's score by logistic regression, and route greedily at a price.
+
+    A score s in [0, 1], as F1 is, counts as s of a correct answer and 1 - s of a wrong one (the
+    fractional response of Papke and Wooldridge, 1996); other scores are mapped to [0, 1] first.
+
+    Args:
+        strength: scikit-learn's ``C``: the inverse of the L2 penalty.
+        signals: Signals to read beside the confidences; None: all there are.
+        max_fit_rows: At most so many questions are fitted on; see
+            :func:`automix_eval.baselines.common.thin`.
+        objective: What the price is chosen by: ``ibc``, ``budget`` or ``target``.
+        budget: Largest mean cost of a question, for ``budget``.
+        target: Share of the last tier's mean score to reach, for ``target``.
+        min_escalation: Least share of escalated questions, for ``ibc``.
+
+    Attributes:
+        learned_: :class:`automix_eval.baselines.greedy.Learned`; None before fitting.
+    """
+
+    name = "logistic"
+
+    def __init__(
+        self,
+        strength: float = 1.0,
+        signals: Sequence[str] | None = None,
+        max_fit_rows: int = 20000,
+        objective: str = "ibc",
+        budget: float | None = None,
+        target: float | None = None,
+        min_escalation: float = MIN_ESCALATION,
+    ) -> None:
+        common.check_positive("strength", strength)
+        self.strength = strength
+        self._store(max_fit_rows, signals, objective, budget, target, min_escalation)
+
+    def _learn(self, x: FloatArray, y: FloatArray) -> LogisticModel:
+        from sklearn.linear_model import LogisticRegression  # heavy, and needed to fit only
+
+        low, width = common.scale_of(y)
+        both = np.concatenate([x, x])
+        labels = np.repeat([1, 0], len(x))
+        fitted = []
+        for share in ((y - low) / width).T:
+            model = LogisticRegression(C=self.strength, max_iter=1000)
+            fitted.append(model.fit(both, labels, np.concatenate([share, 1 - share])))
+        weights = np.stack([m.coef_[0] for m in fitted], axis=1)
+        bias = np.array([m.intercept_[0] for m in fitted])
+        return LogisticModel(weights, bias, low, width)
+
+    def _read_model(self, value: Any, inputs: int, outputs: int) -> LogisticModel:
+        common.exactly(value, "weights", "bias", "low", "width")
+        return LogisticModel(
+            common.table(value["weights"], inputs, outputs),
+            common.table(value["bias"], outputs),
+            common.number(value["low"]),
+            common.number(value["width"], 0.0),
+        )

@@ -1,0 +1,127 @@
+"""A small neural network on confidences and signals."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from automix_eval.baselines import common
+from automix_eval.baselines.greedy import GreedyLearner
+from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
+from automix_eval.outcomes import FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MlpModel:
+    """Scores = tanh(... tanh(x W0 + b0) ...) Wk + bk, cut to the range of the fitting scores.
+
+    Attributes:
+        weights: One (inputs, outputs) matrix a layer.
+        biases: One (outputs,) vector a layer.
+        low: Least score of the fitting data.
+        width: Range of the scores.
+    """
+
+    weights: tuple[FloatArray, ...]
+    biases: tuple[FloatArray, ...]
+    low: float
+    width: float
+
+    def predict(self, x: FloatArray) -> FloatArray:
+        """(n, m) predicted scores."""
+        for weights, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            x = np.tanh(x @ weights + bias)
+        made = x @ self.weights[-1] + self.biases[-1]
+        return np.asarray(self.low + self.width * np.minimum(np.maximum(made, 0.0), 1.0))
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "weights": [w.tolist() for w in self.weights],
+            "biases": [b.tolist() for b in self.biases],
+            "low": self.low,
+            "width": self.width,
+        }
+
+
+class Mlp(GreedyLearner):
+    """Predict each tier's score by a small neural network, and route greedily at a price.
+
+    scikit-learn's ``MLPRegressor`` with tanh units, squared loss and L-BFGS, which needs no
+    learning rate and gives the same network for the same seed.
+
+    Args:
+        hidden: Units of each hidden layer.
+        penalty: scikit-learn's ``alpha``: L2 penalty of the weights, divided by the questions.
+        max_iter: Steps of L-BFGS at most; stopping there is meant, as a further penalty.
+        seed: Seed of the first weights.
+        signals: Signals to read beside the confidences; None: all there are.
+        max_fit_rows: At most so many questions are fitted on; see
+            :func:`automix_eval.baselines.common.thin`.
+        objective: What the price is chosen by: ``ibc``, ``budget`` or ``target``.
+        budget: Largest mean cost of a question, for ``budget``.
+        target: Share of the last tier's mean score to reach, for ``target``.
+        min_escalation: Least share of escalated questions, for ``ibc``.
+
+    Attributes:
+        learned_: :class:`automix_eval.baselines.greedy.Learned`; None before fitting.
+    """
+
+    name = "mlp"
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = (16,),
+        penalty: float = 1.0,
+        max_iter: int = 200,
+        seed: int = 0,
+        signals: Sequence[str] | None = None,
+        max_fit_rows: int = 20000,
+        objective: str = "ibc",
+        budget: float | None = None,
+        target: float | None = None,
+        min_escalation: float = MIN_ESCALATION,
+    ) -> None:
+        for units in hidden:
+            common.check_count("hidden", units, 1)
+        common.check_positive("penalty", penalty)
+        common.check_count("max_iter", max_iter, 1)
+        self.hidden = hidden
+        self.penalty = penalty
+        self.max_iter = max_iter
+        self.seed = seed
+        self._store(max_fit_rows, signals, objective, budget, target, min_escalation)
+
+    def _learn(self, x: FloatArray, y: FloatArray) -> MlpModel:
+        from sklearn.exceptions import ConvergenceWarning  # heavy, and needed to fit only
+        from sklearn.neural_network import MLPRegressor
+
+        low, width = common.scale_of(y)
+        model = MLPRegressor(
+            hidden_layer_sizes=tuple(self.hidden),
+            activation="tanh",
+            solver="lbfgs",
+            alpha=self.penalty,
+            max_iter=self.max_iter,
+            random_state=self.seed,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(x, (y - low) / width)
+        return MlpModel(tuple(model.coefs_), tuple(model.intercepts_), low, width)
+
+    def _read_model(self, value: Any, inputs: int, outputs: int) -> MlpModel:
+        common.exactly(value, "weights", "biases", "low", "width")
+        weights, biases = [], []
+        for w, b in zip(value["weights"], value["biases"], strict=True):
+            weights.append(common.table(w, inputs, None))
+            inputs = weights[-1].shape[1]
+            biases.append(common.table(b, inputs))
+        if not weights or inputs != outputs:
+            raise ValueError(f"{len(weights)} layers with {inputs} outputs, not {outputs}")
+        low, width = common.number(value["low"]), common.number(value["width"], 0.0)
+        return MlpModel(tuple(weights), tuple(biases), low, width)

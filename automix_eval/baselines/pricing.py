@@ -1,0 +1,96 @@
+"""The price of greedy routing: policies played on predicted scores, pure functions of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from automix_eval.baselines.common import SWEEP
+from automix_eval.meta_verifiers.objectives import Ends, Objective, Selection, select
+from automix_eval.outcomes import FloatArray, IntArray, Outcomes
+
+
+def asking_costs(rows: Outcomes) -> FloatArray:
+    """(N,) mean cost of asking each tier; all but the last are verified."""
+    costs = rows.answer_costs.mean(axis=0)
+    costs[:-1] += rows.verification_costs.mean(axis=0)[:-1]
+    return np.asarray(costs)
+
+
+def best(predicted: FloatArray, costs: FloatArray, price: float) -> IntArray:
+    """(n,) steps to the tier with the best predicted score - price * cost, the first of equals.
+
+    Args:
+        predicted: (n, m) scores of the answer at hand and of each later tier.
+        costs: (m,) cost of asking each; that of the answer at hand is spent, and not counted.
+        price: Score that one unit of cost must buy.
+    """
+    bill = price * costs
+    bill[0] = 0.0
+    return np.asarray((predicted - bill).argmax(axis=1), dtype=np.intp)
+
+
+def play(
+    predicted: Sequence[FloatArray], costs: FloatArray, price: float, rows: Outcomes
+) -> tuple[IntArray, FloatArray]:
+    """(n,) final tiers and (n,) costs of greedy routing.
+
+    Args:
+        predicted: For each tier but the last, (ways, n, N - tier) predictions; see
+            :func:`automix_eval.baselines.features.visits` for the ways.
+        costs: (N,) mean cost of asking each tier.
+        price: Score that one unit of cost must buy.
+        rows: What really happened.
+    """
+    last = rows.num_tiers - 1
+    step = rows.answer_costs.copy()
+    step[:, :last] += rows.verification_costs[:, :last]
+    at, way = np.zeros(len(rows), dtype=np.intp), np.zeros(len(rows), dtype=np.intp)
+    cost = step[:, 0].copy()
+    for tier in range(last):
+        here = np.flatnonzero(at == tier)
+        to = tier + best(predicted[tier][way[here], here], costs[tier:], price)
+        gone = here[to > tier]
+        at[gone] = to[to > tier]
+        cost[gone] += step[gone, at[gone]]
+        if tier:
+            way[gone] |= 1 << (tier - 1)
+    return at, cost
+
+
+def choose_price(
+    predicted: Sequence[FloatArray], costs: FloatArray, rows: Outcomes, objective: Objective
+) -> tuple[FloatArray, int, Selection]:
+    """Candidate prices from cheap policies to dear ones, and which of them the objective takes."""
+    prices = _candidates(predicted, costs)
+    index = np.arange(len(rows))
+    played = [play(predicted, costs, price, rows) for price in prices.tolist()]
+    score = np.array([rows.scores[index, at].mean() for at, _ in played])
+    cost = np.array([paid.mean() for _, paid in played])
+    escalation = np.array([(at > 0).mean() for at, _ in played])
+    # a cheaper price may skip a tier and so cost less, in chains of three tiers or more
+    order = np.argsort(cost, kind="stable")
+    chosen = select(score[order], cost[order], escalation[order], Ends.of(rows), objective)
+    # no index: the objective exists for no candidate, and the first keeps every answer
+    return prices[order], chosen.index or 0, chosen
+
+
+def _candidates(predicted: Sequence[FloatArray], costs: FloatArray) -> FloatArray:
+    """Falling prices at which predicted choices change, with one beyond either end.
+
+    Negative prices are among them where a later tier is predicted to be worse: they complete the
+    family up to the policy that always asks the last tier.
+    """
+    worth = []
+    for tier, table in enumerate(predicted):
+        for step in range(1, table.shape[-1]):
+            if costs[tier + step] > 0:
+                gain = table[-1, :, step] - table[-1, :, 0]
+                worth.append(np.unique(gain / costs[tier + step]))
+    values = np.unique(np.concatenate([*worth, [0.0]]))
+    if len(values) > SWEEP - 2:
+        values = np.unique(np.quantile(np.concatenate(worth), np.linspace(0, 1, SWEEP - 2)))
+    reach = max(float(values[-1] - values[0]), float(np.abs(values).max()), 1e-6)
+    # far enough that models fitted on all rows, which predict a little otherwise, agree
+    return np.concatenate([[values[-1] + reach], values[::-1], [values[0] - reach]])
