@@ -11,6 +11,8 @@ import pytest
 from lm_eval.api.model import LM
 from lm_eval.api.registry import model_registry
 
+from tiny_models import save_tiny_encoder
+
 from automix_eval.records import MANIFEST_GLOB, read_manifest, read_records, records_path
 from automix_eval.types import Record
 
@@ -171,6 +173,9 @@ def scripted_args(small: str = "small", large: str = "large", **more: Any) -> di
 
 
 @pytest.fixture(scope="session")
-def fast_routers() -> dict[str, dict[str, object]]:
-    """Hyper-parameters that make a meta-verifier quick to fit, by its option: none needs them."""
-    return {}
+def fast_routers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
+    """Hyper-parameters that make a meta-verifier quick to fit, by its option."""
+    encoder = save_tiny_encoder(tmp_path_factory.mktemp("encoder"))
+    weights = tmp_path_factory.mktemp("weights")
+    tiny = {"encoder": str(encoder), "epochs": 1, "max_length": 64, "folder": str(weights)}
+    return {"frugal_gpt": tiny, "hybrid_llm": tiny}

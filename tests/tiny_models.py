@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import (
+    BertConfig,
+    BertModel,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     LlamaConfig,
@@ -52,4 +54,26 @@ def save_tiny(folder: Path, family: str) -> Path:
         # sharper than the usual initialisation, so that probabilities differ
         parameter.data.mul_(4.0)
     model.save_pretrained(folder)  # type: ignore[operator]
+    return folder
+
+
+def save_tiny_encoder(folder: Path) -> Path:
+    """A random encoder of BERT's kind with its tokenizer, in a folder."""
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(_TEXT * 4, vocab_size=320, special_tokens=["<eos>", "<pad>"])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer, eos_token="<eos>", pad_token="<pad>"
+    )
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(7)
+    shape = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=256,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    BertModel(shape).save_pretrained(folder)
     return folder

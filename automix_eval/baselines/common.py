@@ -38,9 +38,7 @@ def require_rows(outcomes: Outcomes, name: str, least: int = 2) -> None:
 def check_count(name: str, value: Any, least: int) -> None:
     """Raise AutoMixError unless a hyper-parameter is an integer of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise AutoMixError(
-            f"meta_verifier.{name}={value!r} must be an integer of at least {least}"
-        )
+        raise AutoMixError(f"meta_verifier.{name}={value!r} must be an integer of at least {least}")
 
 
 def check_positive(name: str, value: Any) -> None:

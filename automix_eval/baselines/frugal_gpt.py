@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -18,6 +18,9 @@ from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.types import Observation
+
+# Thresholds tried for each tier.
+CANDIDATES = 101
 
 
 class FrugalGPT(TextRouter):
@@ -100,7 +103,9 @@ class FrugalGPT(TextRouter):
         values = np.full(rows.scores.shape, np.nan)
         values[:, :judged] = held.reshape(judged, len(rows)).T
         free = np.zeros_like(rows.verification_costs)
-        self.threshold_ = self._thresholds().fit(
+        # quantiles of all tiers' scores; they are nearly all distinct, so "observed" would be many
+        tried = np.quantile(held, np.linspace(0, 1, CANDIDATES), method="lower")
+        self.threshold_ = self._thresholds(np.unique(tried).tolist()).fit(
             replace(rows, confidences=values, verification_costs=free, signals={})
         )
         return self
@@ -144,9 +149,9 @@ class FrugalGPT(TextRouter):
             self._require(seen.questions, "question"), self._require(seen.answers, "answer")
         )
 
-    def _thresholds(self) -> Threshold:
+    def _thresholds(self, candidates: Sequence[float] | str = "observed") -> Threshold:
         return Threshold(
-            candidates="observed",
+            candidates=candidates,
             objective=self.objective,
             budget=self.budget,
             target=self.target,

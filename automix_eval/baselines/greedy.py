@@ -143,9 +143,7 @@ class GreedyLearner(Router):
             self._out_of_fold(rows, raws), costs, rows, common.objective_of(self)
         )
         tiers = tuple(self._fit_tier(t, raw, rows.scores) for t, raw in enumerate(raws))
-        self.learned_ = Learned(
-            tiers, signals, costs, float(prices[index]), prices, chosen.note
-        )
+        self.learned_ = Learned(tiers, signals, costs, float(prices[index]), prices, chosen.note)
         return self
 
     def choose(self, seen: Seen) -> IntArray:
@@ -176,9 +174,10 @@ class GreedyLearner(Router):
         predicted = learned.tiers[0].predict(raw)
         to = best(predicted, learned.costs, learned.price)
         names = "  ".join(f"tier {t:<5}" for t in range(len(learned.costs)))
+        unknown = ", signals unknown" if learned.signals else ""
         lines = [
             f"{self.name}: predicted scores, routed at {learned.price:.6g} a unit of cost.",
-            f"At tier 0{', signals unknown' if learned.signals else ''}: v, {names.strip()}, goes to",
+            f"At tier 0{unknown}: v, {names.strip()}, goes to",
             *(
                 f"{v:.3f}  " + "  ".join(f"{p:<10.4g}" for p in row) + f"  {goes}"
                 for v, row, goes in zip(grid, predicted, to, strict=True)

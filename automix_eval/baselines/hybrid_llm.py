@@ -201,9 +201,9 @@ def make_labels(lead: FloatArray, margin: float, temperature: float | None) -> F
 
 
 def spreading_margin(lead: FloatArray, temperature: float) -> float:
-    """The least margin with the largest mean |y_i - y_j|, of :data:`GAPS` from 0 to the largest gap.
+    """The margin with the largest mean |y_i - y_j|, of :data:`GAPS` from 0 to the largest gap.
 
-    Source: HybridLLM, arXiv 2404.14618, the transformation of the labels.
+    The least of equals. Source: HybridLLM, arXiv 2404.14618, the transformation of the labels.
     """
     margins = np.linspace(0.0, max(float(-lead.min()), 0.0), GAPS)
     rank = 2.0 * np.arange(len(lead)) - len(lead) + 1  # sum over pairs of a sorted list

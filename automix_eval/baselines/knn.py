@@ -67,7 +67,7 @@ class KnnModel:
 
 
 class Knn(GreedyLearner):
-    """Predict each tier's score by the mean of the nearest questions, and route greedily at a price.
+    """Predict each tier's score by that of the nearest questions, and route greedily at a price.
 
     Columns are standardised. Questions that agree in them to three decimals are one point with
     their mean score, so questions at the same confidence always count alike, in whatever order

@@ -63,7 +63,9 @@ class Tuning:
         common.check_count("max_length", self.max_length, 8)
         common.check_positive("learning_rate", self.learning_rate)
 
-    def batches(self, texts: Sequence[Sequence[str]], groups: IntArray | None = None) -> list[Batch]:
+    def batches(
+        self, texts: Sequence[Sequence[str]], groups: IntArray | None = None
+    ) -> list[Batch]:
         """Texts, through the frozen layers; no batch holds texts of two groups."""
         if groups is None:
             groups = np.zeros(len(texts[0]), dtype=np.intp)

@@ -1,0 +1,100 @@
+"""The tier's own token margin in the place of a verification."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from automix_eval.baselines import common
+from automix_eval.meta_verifiers.base import require_fitted
+from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
+from automix_eval.meta_verifiers.threshold import Threshold
+from automix_eval.outcomes import BoolArray, FloatArray, Outcomes, Seen
+from automix_eval.types import AutoMixError
+
+SIGNAL, CONFIDENCE = "signal", "confidence"
+
+
+class TokenMargin(Threshold):
+    """Escalate iff the margin of the answer's own token probabilities is <= t.
+
+    Source: arXiv 2405.02134, where the margin of the first token beats verification in most
+    set-ups. The verifier ``margin`` measures it for no further call, and the threshold is learned
+    like that of :class:`~automix_eval.meta_verifiers.threshold.Threshold`.
+
+    The margin is the signal of this name, where verifiers left signals; then verification is paid
+    for as it was recorded, whatever else it measured. Where there are no signals at all, the one
+    thing the verifier said is read, the confidence: use it with ``verifier=margin``. Records with
+    other signals only are refused. A policy reads later what it was fitted on.
+
+    Args:
+        signal: Name of the signal, in [0, 1].
+        candidates: Values of t to try, or ``observed``, as for the threshold.
+        objective: See :class:`~automix_eval.meta_verifiers.rules.RuleRouter`, as for the others.
+        budget: As there.
+        target: As there.
+        min_escalation: As there.
+        undefined: As there.
+
+    Attributes:
+        source_: ``signal`` or ``confidence``; None before fitting.
+    """
+
+    name = "token_margin"
+
+    def __init__(
+        self,
+        signal: str = "margin",
+        candidates: Sequence[float] | str = "observed",
+        objective: str = "ibc",
+        budget: float | None = None,
+        target: float | None = None,
+        min_escalation: float = MIN_ESCALATION,
+        undefined: str | float = "escalate",
+    ) -> None:
+        super().__init__(candidates, objective, budget, target, min_escalation, undefined)
+        self.signal = signal
+        self.source_: str | None = None
+
+    def fit(self, outcomes: Outcomes) -> TokenMargin:
+        """Learn one threshold per tier but the last."""
+        source = SIGNAL if outcomes.signals else CONFIDENCE
+        margins = self._margins(outcomes, source)
+        super().fit(replace(outcomes, confidences=margins))
+        self.source_ = source
+        return self
+
+    def describe(self) -> str:
+        """What is read, and the thresholds."""
+        source = require_fitted(self.source_, self.name)
+        read = f"the signal {self.signal}" if source == SIGNAL else "what the verifier says"
+        return f"The token margin is {read}.\n{super().describe()}"
+
+    def get_learned(self) -> dict[str, Any]:
+        """The policy, its family and what it reads."""
+        return {**super().get_learned(), "source": require_fitted(self.source_, self.name)}
+
+    def set_learned(self, learned: Mapping[str, Any]) -> None:
+        """Restore the policy and its family."""
+        with common.reading(self.name):
+            source = learned["source"]
+            if source not in (SIGNAL, CONFIDENCE):
+                raise ValueError(f"source={source!r:.60}")
+        super().set_learned({k: v for k, v in learned.items() if k != "source"})
+        self.source_ = source
+
+    def _escalates(self, seen: Seen) -> BoolArray:
+        source = require_fitted(self.source_, self.name)
+        return super()._escalates(replace(seen, confidences=self._margins(seen, source)))
+
+    def _margins(self, rows: Outcomes | Seen, source: str) -> FloatArray:
+        if source == CONFIDENCE:
+            return rows.confidences
+        if self.signal not in rows.signals:
+            raise AutoMixError(
+                f"meta_verifier=token_margin reads the signal {self.signal}, and the records have "
+                f"{', '.join(sorted(rows.signals)) or 'none'}: use verifier=margin, or set "
+                "meta_verifier.signal"
+            )
+        return rows.signals[self.signal]
