@@ -10,7 +10,6 @@ import lm_eval.models  # noqa: F401  registers the harness's models, and through
 import pytest
 from lm_eval.api.model import LM
 from lm_eval.api.registry import model_registry
-
 from tiny_models import save_tiny_encoder
 
 from automix_eval.records import MANIFEST_GLOB, read_manifest, read_records, records_path

@@ -83,6 +83,15 @@ def scale_of(scores: FloatArray) -> tuple[float, float]:
 
 
 @contextmanager
+def one_thread() -> Iterator[None]:
+    """Linear algebra on one thread: small products are slower on several, and round otherwise."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn's
+
+    with threadpool_limits(1):
+        yield
+
+
+@contextmanager
 def reading(name: str) -> Iterator[None]:
     """Turns what goes wrong while a policy is read into an AutoMixError."""
     try:

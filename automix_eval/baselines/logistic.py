@@ -86,7 +86,8 @@ class Logistic(GreedyLearner):
         fitted = []
         for share in ((y - low) / width).T:
             model = LogisticRegression(C=self.strength, max_iter=1000)
-            fitted.append(model.fit(both, labels, np.concatenate([share, 1 - share])))
+            with common.one_thread():
+                fitted.append(model.fit(both, labels, np.concatenate([share, 1 - share])))
         weights = np.stack([m.coef_[0] for m in fitted], axis=1)
         bias = np.array([m.intercept_[0] for m in fitted])
         return LogisticModel(weights, bias, low, width)

@@ -80,7 +80,7 @@ class Mlp(GreedyLearner):
         max_iter: int = 200,
         seed: int = 0,
         signals: Sequence[str] | None = None,
-        max_fit_rows: int = 20000,
+        max_fit_rows: int = 10000,
         objective: str = "ibc",
         budget: float | None = None,
         target: float | None = None,
@@ -109,7 +109,7 @@ class Mlp(GreedyLearner):
             max_iter=self.max_iter,
             random_state=self.seed,
         )
-        with warnings.catch_warnings():
+        with common.one_thread(), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(x, (y - low) / width)
         return MlpModel(tuple(model.coefs_), tuple(model.intercepts_), low, width)

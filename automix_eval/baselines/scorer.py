@@ -153,10 +153,9 @@ def train(tuning: Tuning, batches: Sequence[Batch], targets: FloatArray) -> torc
     import torch
 
     wanted = torch.tensor(targets, dtype=torch.float32)
-    top = _top(load(tuning.encoder), tuning)
     rows = np.concatenate([b.rows for b in batches])
     mean = float(np.clip(targets[rows].mean(), 0.01, 0.99))
-    top[-1].bias.data.fill_(float(np.log(mean / (1 - mean))))
+    top = _top(load(tuning.encoder), tuning, float(np.log(mean / (1 - mean))))
     rate = tuning.learning_rate
     optimizer = torch.optim.AdamW(
         [
@@ -206,14 +205,14 @@ def cross_fit(
     return held, Scorer(tuning, train(tuning, batches, targets))
 
 
-def _top(encoder: Encoder, tuning: Tuning) -> torch.nn.ModuleList:
-    """A copy of the last layers, and a head of zeros."""
+def _top(encoder: Encoder, tuning: Tuning, bias: float = 0.0) -> torch.nn.ModuleList:
+    """A copy of the last layers, and a head that says the same of every text."""
     import torch
 
     layers = [deepcopy(layer).requires_grad_(True) for layer in encoder.top(tuning.train_layers)]
     head = torch.nn.Linear(encoder.width, 1)
     torch.nn.init.zeros_(head.weight)
-    torch.nn.init.zeros_(head.bias)
+    torch.nn.init.constant_(head.bias, bias)
     return torch.nn.ModuleList([*layers, head])
 
 
