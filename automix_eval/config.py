@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from automix_eval.budget import Budget
 from automix_eval.meta_verifiers.calibrated import Calibrated
+from automix_eval.meta_verifiers.fixed_answer import FixedAnswer
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.types import AutoMixError, Backend, CostModel, MetaVerifier, Verifier
 
@@ -108,8 +109,11 @@ def make_verifier(config: DictConfig) -> Verifier:
 
 
 def make_meta_verifier(config: DictConfig) -> MetaVerifier:
-    """The meta-verifier, not fitted, behind its calibrator where there is one."""
+    """The meta-verifier, not fitted, under the fixed-answer rule and behind its calibrator."""
     router = cast(MetaVerifier, _make(config, "meta_verifier"))
+    rule = _fixed_answer(config)
+    if rule:
+        router = FixedAnswer(router, **rule)
     if config.calibrator.get("_target_") and router.needs_verification:
         return Calibrated(router, partial(_make, config, "calibrator"))
     return router
@@ -139,8 +143,11 @@ def parameters(config: DictConfig, group: str) -> dict[str, Any]:
 
 
 def router_parameters(config: DictConfig) -> dict[str, Any]:
-    """Hyper-parameters of the meta-verifier, and of the calibrator in front of it."""
+    """Hyper-parameters of the meta-verifier, its fixed-answer rule and its calibrator."""
     values = parameters(config, "meta_verifier")
+    rule = _fixed_answer(config)
+    if rule:
+        values["fixed_answer"] = rule
     if config.calibrator.get("_target_"):
         calibrator = {"name": name_of(config, "calibrator"), **parameters(config, "calibrator")}
         values["calibrator"] = calibrator
@@ -157,6 +164,15 @@ def shown(config: DictConfig) -> dict[str, Any]:
     for group, option in chosen.items():
         cleaned[group] = {"name": option, **cleaned[group]}
     return cleaned
+
+
+def _fixed_answer(config: DictConfig) -> dict[str, Any]:
+    """Arguments of the fixed-answer rule; empty where no answer is fixed."""
+    values = cast(dict[str, Any], OmegaConf.to_container(config.fixed_answer, resolve=True))
+    answers = values["answers"]
+    if isinstance(answers, str):  # --model_args has no lists
+        values["answers"] = answers.split("+")
+    return values if answers else {}
 
 
 def _compose(name: str, overrides: list[str]) -> DictConfig:

@@ -123,6 +123,10 @@ class FrugalGPT(TextRouter):
         threshold: Threshold = require_fitted(self.threshold_, self.name)
         return [(value, self._with(policy)) for value, policy in threshold.sweep()]
 
+    def notes(self) -> list[str]:
+        """Those of the thresholds."""
+        return self.threshold_.notes() if self.threshold_ else []
+
     def describe(self) -> str:
         """The thresholds."""
         threshold: Threshold = require_fitted(self.threshold_, self.name)

@@ -165,6 +165,10 @@ class GreedyLearner(Router):
         learned: Learned = require_fitted(self.learned_, self.name)
         return [(price, self._at(learned, price)) for price in learned.prices.tolist()]
 
+    def notes(self) -> list[str]:
+        """What the fit could not do, if anything."""
+        return [self.learned_.note] if self.learned_ and self.learned_.note else []
+
     def describe(self) -> str:
         """The price, and what is predicted at tier 0 by its confidence."""
         learned: Learned = require_fitted(self.learned_, self.name)

@@ -148,6 +148,10 @@ class HybridLLM(TextRouter):
         require_fitted(self.threshold_, self.name)
         return [(t, self._at(t)) for t in self.thresholds_.tolist()]
 
+    def notes(self) -> list[str]:
+        """What the fit could not do, if anything."""
+        return [self.note_] if self.note_ else []
+
     def describe(self) -> str:
         """The threshold."""
         threshold = require_fitted(self.threshold_, self.name)

@@ -110,6 +110,10 @@ class Oracle(Router):
         require_fitted(self.price_, "oracle")
         return [(price, Oracle(price)) for price in self.prices_.tolist()]
 
+    def notes(self) -> list[str]:
+        """What the fit could not do, if anything."""
+        return [self.note_] if self.note_ else []
+
     def describe(self) -> str:
         """The price."""
         price = require_fitted(self.price_, "oracle")

@@ -114,6 +114,10 @@ class Random(Router):
         rates = np.linspace(0.0, 1.0, SWEEP).tolist()
         return [(rate, Random(rate, self.seed)) for rate in rates]
 
+    def notes(self) -> list[str]:
+        """What the fit could not do, if anything."""
+        return [self.note_] if self.note_ else []
+
     def describe(self) -> str:
         """The rate."""
         rate = require_fitted(self.rate_, "random")

@@ -110,6 +110,10 @@ class FixedAnswer(Router):
             family.append((parameter, other))
         return family
 
+    def notes(self) -> list[str]:
+        """The rule's, and the meta-verifier's."""
+        return [*([self.note_] if self.note_ else []), *self.router_.notes()]
+
     def describe(self) -> str:
         """The rule, and the meta-verifier."""
         answers = ", ".join(repr(answer) for answer in sorted(self._fixed))
