@@ -52,7 +52,9 @@ def test_equal_answers_escalate(answer):
     assert follow(FixedAnswer(AlwaysSLM()), outcomes([[answer], ["x"]])).final.tolist() == [1]
 
 
-@pytest.mark.parametrize("answer", ["", "a", "un", "answerable", "it is unanswerable", "un answerable"])
+@pytest.mark.parametrize(
+    "answer", ["", "a", "un", "answerable", "it is unanswerable", "un answerable"]
+)
 def test_other_answers_are_left_alone(answer):
     """No part of a fixed answer matches it, nor does an answer that contains it."""
     assert follow(FixedAnswer(AlwaysSLM()), outcomes([[answer], ["x"]])).final.tolist() == [0]

@@ -77,20 +77,23 @@ def choose_price(
 
 
 def _candidates(predicted: Sequence[FloatArray], costs: FloatArray) -> FloatArray:
-    """Falling prices at which predicted choices change, with one beyond either end.
+    """Falling prices between those at which predicted choices change, one beyond either end.
 
     Negative prices are among them where a later tier is predicted to be worse: they complete the
     family up to the policy that always asks the last tier.
     """
-    worth = []
+    worth = [np.zeros(1)]
     for tier, table in enumerate(predicted):
         for step in range(1, table.shape[-1]):
             if costs[tier + step] > 0:
                 gain = table[-1, :, step] - table[-1, :, 0]
-                worth.append(np.unique(gain / costs[tier + step]))
-    values = np.unique(np.concatenate([*worth, [0.0]]))
-    if len(values) > SWEEP - 2:
-        values = np.unique(np.quantile(np.concatenate(worth), np.linspace(0, 1, SWEEP - 2)))
-    reach = max(float(values[-1] - values[0]), float(np.abs(values).max()), 1e-6)
+                worth.append(gain / costs[tier + step])
+    found = np.concatenate(worth)
+    unit = float(np.abs(found).max()) or 1.0
+    # predictions that differ by rounding change together: no price may lie between them
+    values = np.unique(np.round(found / unit, 9)) * unit
+    between = (values[:-1] + values[1:]) / 2
+    if len(between) > SWEEP - 2:
+        between = between[np.linspace(0, len(between) - 1, SWEEP - 2).round().astype(int)]
     # far enough that models fitted on all rows, which predict a little otherwise, agree
-    return np.concatenate([[values[-1] + reach], values[::-1], [values[0] - reach]])
+    return np.concatenate([[values[-1] + unit], between[::-1], [values[0] - unit]])

@@ -1,0 +1,378 @@
+"""Laws of the baselines that read no texts."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from router_records import TYPICAL, columns, observe, pair_records
+
+from automix_eval.baselines.always_tier import AlwaysTier
+from automix_eval.baselines.common import fold_of, thin
+from automix_eval.baselines.features import visits
+from automix_eval.baselines.knn import Knn
+from automix_eval.baselines.logistic import Logistic
+from automix_eval.baselines.mlp import Mlp
+from automix_eval.baselines.oracle import Oracle
+from automix_eval.baselines.pricing import play
+from automix_eval.baselines.random import Random
+from automix_eval.baselines.token_margin import TokenMargin
+from automix_eval.meta_verifiers.threshold import Threshold
+from automix_eval.outcomes import Outcomes, follow
+from automix_eval.types import AutoMixError
+
+LEARNERS = [Logistic, Knn, Mlp]
+PRICES = {2: (1.0, 50.0), 3: (1.0, 10.0, 50.0), 4: (1.0, 5.0, 20.0, 50.0)}
+
+
+def simulate(n: int, tiers: int = 2, seed: int = 0, informative: bool = True) -> Outcomes:
+    """Questions of random difficulty; confidences that tell, or that tell nothing."""
+    rng = np.random.default_rng(seed)
+    ease = rng.normal(size=(n, 1)) * 2
+    right = 1 / (1 + np.exp(-(ease + np.linspace(-1, 2.5, tiers))))
+    told = right if informative else rng.random((n, tiers))
+    confidences = np.clip(told + rng.normal(size=(n, tiers)) * 0.05, 0, 1)
+    confidences[:, -1] = np.nan
+    verification = np.ones((n, tiers))
+    verification[:, -1] = 0
+    return Outcomes(
+        scores=(rng.random((n, tiers)) < right).astype(float),
+        answer_costs=np.tile(PRICES[tiers], (n, 1)),
+        confidences=confidences,
+        verification_costs=verification,
+        names=tuple(f"tier {t}" for t in range(tiers)),
+        ids=tuple(f"q{i}" for i in range(n)),
+    )
+
+
+# --------------------------------------------------------------------------- one tier, random
+
+
+@pytest.mark.parametrize(("tier", "expected"), [(0, 0), (1, 1), (2, 2), (-1, 2), (-3, 0)])
+def test_one_tier_is_asked_alone(tier, expected):
+    """Its cost and score are that tier's own."""
+    data = simulate(20, 3)
+    path = follow(AlwaysTier(tier), data)
+    assert path.visited.sum(axis=1).tolist() == [1] * 20
+    assert path.cost.tolist() == data.answer_costs[:, expected].tolist()
+    assert path.score.tolist() == data.scores[:, expected].tolist()
+
+
+@pytest.mark.parametrize("tier", [3, -4, True, 1.0])
+def test_a_tier_that_is_not_there_is_refused(tier):
+    """The message names the tiers there are, or that a number is wanted."""
+    with pytest.raises(AutoMixError, match=r"meta_verifier\.tier"):
+        follow(AlwaysTier(tier), simulate(5, 3))
+
+
+def test_a_coin_depends_on_its_question_alone():
+    """Neither order nor company of a question changes what happens to it."""
+    data = simulate(200)
+    order = np.random.default_rng(1).permutation(200)[:50]
+    whole, part = follow(Random(0.3), data).final, follow(Random(0.3), data.take(order)).final
+    assert part.tolist() == whole[order].tolist()
+    assert follow(Random(0.3, seed=1), data).final.tolist() != whole.tolist()
+
+
+@given(low=st.floats(0, 1), high=st.floats(0, 1))
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_coins_of_two_rates_are_nested(low, high):
+    """A higher rate sends every question that a lower one sends, and more."""
+    data = simulate(300)
+    low, high = sorted((low, high))
+    less, more = follow(Random(low), data).final, follow(Random(high), data).final
+    assert (more >= less).all()
+    assert abs(more.mean() - high) < 4 * np.sqrt(0.25 / 300)
+
+
+@pytest.mark.parametrize("budget", [1.0, 7.3, 50.0])
+def test_random_matches_any_cost(budget):
+    """In the mean it costs the budget, on the line between both ends."""
+    data = simulate(500)
+    made = Random(objective="budget", budget=budget).fit(data)
+    assert 1 + 49 * made.rate_ == pytest.approx(budget)
+    wanted = Random(objective="target", target=0.9).fit(data)
+    slm, llm = data.scores.mean(axis=0)
+    assert slm + wanted.rate_ * (llm - slm) == pytest.approx(0.9 * llm)
+    assert Random().fit(data).rate_ == 0.05
+
+
+def test_random_needs_identities():
+    """Without them all questions would share one coin."""
+    with pytest.raises(AutoMixError, match="ids"):
+        Random(0.5).decide([observe(0.5, -1).__class__(-1, 2, ())])
+
+
+# --------------------------------------------------------------------------- oracle
+
+
+@given(seed=st.integers(0, 50), price=st.floats(0, 0.1), tiers=st.integers(2, 4))
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_nothing_beats_the_oracle_at_its_price(seed, price, tiers):
+    """No tier of a question has a better score - price * cost; verification is never paid."""
+    data = simulate(30, tiers, seed)
+    path = follow(Oracle(price), data)
+    value = data.scores - price * data.answer_costs
+    assert path.score - price * path.cost == pytest.approx(value.max(axis=1))
+
+
+def test_the_oracle_is_above_every_router_at_the_same_cost():
+    """Along its whole range."""
+    data = simulate(400)
+    family = [follow(policy, data) for _, policy in Oracle().fit(data).sweep()]
+    cost = np.array([p.cost.mean() for p in family])
+    score = np.array([p.score.mean() for p in family])
+    for _, policy in Threshold("observed").fit(data).sweep()[::20]:
+        path = follow(policy, data)
+        assert np.interp(path.cost.mean(), cost, score) >= path.score.mean() - 1e-9
+
+
+def test_equal_scores_go_to_the_cheaper_tier():
+    """Also where the cheaper one is later in the chain."""
+    data = simulate(4, 3)
+    same = Outcomes(
+        np.ones((4, 3)),
+        np.tile([5.0, 2.0, 9.0], (4, 1)),
+        data.confidences,
+        data.verification_costs,
+        data.names,
+        data.ids,
+    )
+    assert follow(Oracle(0.0), same).final.tolist() == [1] * 4
+
+
+# --------------------------------------------------------------------------- learners
+
+
+@pytest.mark.parametrize("make", LEARNERS)
+@pytest.mark.parametrize("tiers", [2, 3, 4])
+def test_learners_beat_a_coin_on_new_questions(make, tiers):
+    """At the same cost a learner that sees telling confidences scores more than the base line."""
+    train, test = simulate(600, tiers), simulate(4000, tiers, seed=1)
+    path = follow(make(objective="budget", budget=25.0).fit(train), test)
+    slm, llm = test.scores[:, 0].mean(), test.scores[:, -1].mean()
+    share = (path.cost.mean() - 1) / 49
+    assert path.score.mean() > slm + share * (llm - slm) + 0.02
+
+
+@pytest.mark.parametrize("make", [*LEARNERS, lambda **more: Knn(neighbors=1, **more)])
+@pytest.mark.parametrize("informative", [True, False])
+def test_a_budget_holds_on_new_questions(make, informative):
+    """The price is chosen out of fold, so an overfitting learner does not overspend either."""
+    budget = 20.0
+    costs = [
+        follow(
+            make(objective="budget", budget=budget).fit(
+                simulate(500, seed=s, informative=informative)
+            ),
+            simulate(2000, seed=100 + s, informative=informative),
+        ).cost.mean()
+        for s in range(4)
+    ]
+    assert np.mean(costs) < budget * 1.15
+
+
+@pytest.mark.parametrize("make", LEARNERS)
+def test_an_undefined_confidence_is_a_feature(make):
+    """Answers without a confidence that are always wrong are sent on, and only those."""
+    rng = np.random.default_rng(0)
+    missing = rng.random(400) < 0.3
+    data = Outcomes(
+        np.stack([1.0 - missing, np.ones(400)], axis=1),
+        np.tile([1.0, 50.0], (400, 1)),
+        np.stack([np.where(missing, np.nan, 0.5), np.full(400, np.nan)], axis=1),
+        np.tile([1.0, 0.0], (400, 1)),
+        ("slm", "llm"),
+        tuple(map(str, range(400))),
+    )
+    assert follow(make().fit(data), data).final.tolist() == missing.astype(int).tolist()
+
+
+@pytest.mark.parametrize("make", LEARNERS)
+def test_signals_are_read(make):
+    """A signal that knows the answer makes a useless confidence good; leaving it out does not."""
+    data = simulate(500, informative=False)
+    signal = np.stack([data.scores[:, 0], np.full(500, np.nan)], axis=1)
+    told = Outcomes(
+        data.scores, data.answer_costs, data.confidences, data.verification_costs, data.names,
+        data.ids, signals={"length": signal},
+    )  # fmt: skip
+    asked = {"objective": "budget", "budget": 25.0}
+    with_it = follow(make(**asked).fit(told), told).score.mean()
+    without = follow(make(signals=[], **asked).fit(told), told).score.mean()
+    assert with_it > without + 0.03
+    with pytest.raises(AutoMixError, match="length"):
+        follow(make(**asked).fit(told), data)
+    with pytest.raises(AutoMixError, match="nothing"):
+        make(signals=["nothing"]).fit(told)
+
+
+@pytest.mark.parametrize("make", LEARNERS)
+def test_scores_of_any_range_are_learned(make):
+    """A metric from 0 to 100 gives the policies of the same metric from 0 to 1."""
+    data = simulate(300)
+    larger = Outcomes(
+        100 * data.scores, data.answer_costs, data.confidences, data.verification_costs,
+        data.names, data.ids,
+    )  # fmt: skip
+    asked = {"objective": "budget", "budget": 20.0}
+    one, hundred = make(**asked).fit(data), make(**asked).fit(larger)
+    assert (follow(one, data).final == follow(hundred, larger).final).mean() > 0.99
+
+
+@pytest.mark.parametrize("make", LEARNERS)
+def test_a_constant_score_is_no_obstacle(make):
+    """A tier that is always, or never, right is learned as that, with a note."""
+    data = simulate(60)
+    flat = Outcomes(
+        np.tile([0.0, 0.0], (60, 1)), data.answer_costs, data.confidences,
+        data.verification_costs, data.names, data.ids,
+    )  # fmt: skip
+    made = make().fit(flat)
+    assert follow(made, flat).final.tolist() == [0] * 60
+    assert "delta IBC is undefined" in made.notes()[0]
+    json.dumps(made.get_learned(), allow_nan=False)
+
+
+@pytest.mark.parametrize("make", LEARNERS)
+def test_more_rows_than_the_bound_are_thinned_alike(make):
+    """The bound holds, and the sample is the same whatever the order of the rows."""
+    data = simulate(500)
+    order = np.random.default_rng(3).permutation(500)
+    learned = [make(max_fit_rows=100).fit(d).get_learned() for d in (data, data.take(order))]
+    assert json.dumps(learned[0]) == json.dumps(learned[1])
+    assert len(thin(data, 100)) == 100
+
+
+def test_neighbours_at_the_same_confidence_count_alike():
+    """Every question at a confidence is averaged, however few neighbours are asked for."""
+    rows = [(0.25, float(k < 3), 1.0) for k in range(10)] + [(0.75, 1.0, 1.0)] * 10
+    made = Knn(neighbors=1).fit(columns(pair_records(rows)))
+    scaled = made.learned_.tiers[0].predict(np.array([[0.25], [0.75]]))
+    assert scaled[:, 0].tolist() == pytest.approx([0.3, 1.0])
+
+
+def test_the_simulation_is_the_replay():
+    """Policies are compared on the paths that a replay takes, tiers skipped and all."""
+    data = simulate(200, 4).canonical()
+    made = Logistic(objective="budget", budget=60.0).fit(data)
+    learned = made.learned_
+    predicted = []
+    for tier, model in enumerate(learned.tiers):
+        raw = data.confidences[:, : tier + 1]
+        predicted.append(np.stack([model.predict(raw * way) for way in visits(tier)]))
+    for price, policy in made.sweep()[::5]:
+        final, cost = play(predicted, learned.costs, price, data)
+        path = follow(policy, data)
+        assert final.tolist() == path.final.tolist()
+        assert cost == pytest.approx(path.cost)
+
+
+def test_ways_to_a_tier_are_numbered_by_the_tiers_visited():
+    """Bit t - 1 of the number says whether tier t was visited."""
+    seen = [[k for k in (1, 2) if way[k] == 1] for way in visits(3)]
+    assert seen == [[], [1], [2], [1, 2]]
+    assert [way.tolist() for way in visits(0)] == [[1.0]]
+    assert [way.tolist() for way in visits(1)] == [[1.0, 1.0]]
+
+
+def test_rows_of_a_document_share_a_fold():
+    """Out of fold means out of the document."""
+    data = simulate(40)
+    documents = tuple(f"d{i % 8}" for i in range(40))
+    grouped = Outcomes(
+        data.scores, data.answer_costs, data.confidences, data.verification_costs, data.names,
+        data.ids, documents=documents,
+    )  # fmt: skip
+    fold = fold_of(grouped, 5)
+    assert sorted(set(fold.tolist())) == [0, 1, 2, 3, 4]
+    assert all(
+        len({f for f, d in zip(fold, documents, strict=True) if d == x}) == 1 for x in documents
+    )
+    one = Outcomes(
+        data.scores, data.answer_costs, data.confidences, data.verification_costs, data.names,
+        data.ids, documents=("d",) * 40,
+    )  # fmt: skip
+    assert sorted(set(fold_of(one, 5).tolist())) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("make", LEARNERS)
+def test_a_damaged_policy_is_refused(make):
+    """Every part of a policy is checked when it is loaded."""
+    made = make().fit(columns(pair_records(TYPICAL)))
+    text = json.dumps(made.get_learned())
+    for damage in (
+        lambda p: p.pop("price"),
+        lambda p: p.update(price="cheap"),
+        lambda p: p.update(price=float("nan")),
+        lambda p: p.update(costs=[1.0]),
+        lambda p: p["tiers"].append(p["tiers"][0]),
+        lambda p: p["tiers"][0]["scaling"].update(scale=[0.0]),
+        lambda p: p["tiers"][0]["scaling"].update(holes=[7]),
+        lambda p: p["tiers"][0]["model"].popitem(),
+        lambda p: p["tiers"][0].update(model=[]),
+        lambda p: p.update(signals=["other"]),
+    ):
+        broken = json.loads(text)
+        damage(broken)
+        with pytest.raises(AutoMixError, match="fit it again"):
+            make().set_learned(broken)
+
+
+@pytest.mark.parametrize("make", LEARNERS)
+def test_a_chain_of_another_length_is_refused(make):
+    """A policy of two tiers says so in a chain of three."""
+    with pytest.raises(AutoMixError, match="fitted for 2 tiers"):
+        follow(make().fit(simulate(30)), simulate(30, 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "key"),
+    [
+        (lambda: Knn(neighbors=0), "neighbors"),
+        (lambda: Mlp(hidden=[0]), "hidden"),
+        (lambda: Mlp(penalty=0), "penalty"),
+        (lambda: Logistic(strength=-1), "strength"),
+        (lambda: Logistic(max_fit_rows=1), "max_fit_rows"),
+        (lambda: Logistic(signals="margin"), "signals"),
+        (lambda: Random(rate=2), "rate"),
+        (lambda: Oracle(price=-1), "price"),
+    ],
+)
+def test_a_bad_hyper_parameter_is_named(make, key):
+    """The message names the key."""
+    with pytest.raises(AutoMixError, match=rf"meta_verifier\.{key}"):
+        make()
+
+
+# --------------------------------------------------------------------------- token margin
+
+
+def test_the_margin_is_the_signal_where_there_is_one():
+    """The same policy as a threshold on that signal; without signals, on the confidence."""
+    data = simulate(300)
+    other = simulate(300, informative=False)
+    told = Outcomes(
+        data.scores, data.answer_costs, other.confidences, data.verification_costs, data.names,
+        data.ids, signals={"margin": data.confidences},
+    )  # fmt: skip
+    plain = follow(Threshold("observed").fit(data), data)
+    for rows in (told, data):
+        assert follow(TokenMargin().fit(rows), rows).final.tolist() == plain.final.tolist()
+
+
+def test_a_missing_margin_is_no_confidence():
+    """Where verifiers left other signals only, the confidence is not taken for a margin."""
+    data = simulate(30)
+    told = Outcomes(
+        data.scores, data.answer_costs, data.confidences, data.verification_costs, data.names,
+        data.ids, signals={"length": data.confidences},
+    )  # fmt: skip
+    with pytest.raises(AutoMixError, match="signal margin"):
+        TokenMargin().fit(told)
+    named = TokenMargin(signal="length").fit(told)
+    with pytest.raises(AutoMixError, match="signal length"):
+        follow(named, data)
