@@ -57,7 +57,7 @@ def save_tiny(folder: Path, family: str) -> Path:
     return folder
 
 
-def save_tiny_encoder(folder: Path) -> Path:
+def save_tiny_encoder(folder: Path, seed: int = 7) -> Path:
     """A random encoder of BERT's kind with its tokenizer, in a folder."""
     bpe = ByteLevelBPETokenizer()
     bpe.train_from_iterator(_TEXT * 4, vocab_size=320, special_tokens=["<eos>", "<pad>"])
@@ -65,7 +65,7 @@ def save_tiny_encoder(folder: Path) -> Path:
         tokenizer_object=bpe._tokenizer, eos_token="<eos>", pad_token="<pad>"
     )
     tokenizer.save_pretrained(folder)
-    torch.manual_seed(7)
+    torch.manual_seed(seed)
     shape = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
