@@ -24,7 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from automix_eval.config import ConfigError, compose_replay, unknown_key
+from automix_eval.config import ConfigError, compose_replay, options, unknown_key
 from automix_eval.paths import hydra_conf_dir
 
 GROUPS = ("meta_verifier", "calibrator", "cost")
@@ -56,7 +56,9 @@ def run(arguments: Sequence[str], do: Callable[[Job], None]) -> int:
     Raises:
         ConfigError: A key or option does not exist (with the nearest), or names code.
     """
-    overrides = _check([a for a in arguments if _is_override(a)])
+    given = [a for a in arguments if _is_override(a)]
+    flags = [a for a in arguments if not _is_override(a)]
+    overrides = _check(given)
     swept = [o.key_or_group for o in overrides if o.is_sweep_override()]
 
     def task(composed: DictConfig) -> None:
@@ -64,7 +66,11 @@ def run(arguments: Sequence[str], do: Callable[[Job], None]) -> int:
 
     # An absolute path; Hydra takes one relative to the file that declares the application.
     application = hydra.main(str(hydra_conf_dir().resolve()), "replay", version_base="1.3")(task)
-    with _bookkeeping(arguments) as extra, _command_line([*arguments, *extra]):
+    OmegaConf.register_new_resolver(
+        "automix_options", lambda group: ", ".join(options(group)), replace=True
+    )
+    # Hydra's parser wants the settings in one piece, wherever the user put the flags.
+    with _bookkeeping(arguments) as extra, _command_line([*given, *extra, *flags]):
         try:
             application()
         except SystemExit as end:
@@ -94,14 +100,14 @@ def _check(texts: Sequence[str]) -> list[Override]:
     except HydraException as err:
         raise ConfigError(f"{err}. A value with special characters is quoted: key='a=b'") from err
     values = {o.key_or_group: o for o in overrides}
-    options = [
+    chosen = [
         (group, str(value))
         for group in GROUPS
         if group in values
         for value in _values(values[group])
     ]
     defaults = compose_replay({})
-    composed = {pair: compose_replay(dict([pair])) for pair in options}
+    composed = {pair: compose_replay(dict([pair])) for pair in chosen}
     for override in overrides:
         key = override.key_or_group
         if key in GROUPS or key.startswith(("hydra.", "hydra/")):

@@ -59,7 +59,7 @@ def load(path: Path, inside: str | None = None) -> dict[str, Any]:
     try:
         policy = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as err:
-        raise PolicyError(f"meta_verifier.policy={path} cannot be read: {err}") from err
+        raise PolicyError(f"the policy {path} cannot be read: {err}") from err
     if inside and isinstance(policy, dict) and isinstance(policy.get(inside), dict):
         policy = policy[inside]
     return _checked(path, policy)
@@ -104,7 +104,7 @@ def mismatches(policy: Mapping[str, Any], name: str, now: Mapping[str, Any]) -> 
 
 def _checked(path: Path, policy: Any) -> dict[str, Any]:
     if not isinstance(policy, dict) or policy.get("format") != FORMAT:
-        raise PolicyError(f"meta_verifier.policy={path} is not a policy of automix-eval")
+        raise PolicyError(f"{path} is not a policy of automix-eval")
     if policy.get("version") != VERSION:
         raise PolicyError(
             f"{path} has version {policy.get('version')!r}; this release reads {VERSION}"

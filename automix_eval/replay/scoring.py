@@ -9,14 +9,21 @@ from typing import Any
 import numpy as np
 
 from automix_eval.metrics.curves import STEP_AREA, Point, least_cost, step_area
+from automix_eval.metrics.distinct import distinct_rows, first_of_kind, multinomial_means
 from automix_eval.metrics.ibc import Undefined, delta_ibc
-from automix_eval.metrics.intervals import DELTA_IBC_COLUMNS, Interval, paired_intervals
+from automix_eval.metrics.intervals import (
+    DELTA_IBC_COLUMNS,
+    Interval,
+    delta_ibc_values,
+    paired_intervals,
+    percentile_interval,
+)
 from automix_eval.outcomes import FloatArray, Outcomes, Path, follow
 from automix_eval.types import MetaVerifier
 
 QUALITY_SHARES = ("0.95", "0.99", "1.0")
-# Fewer rows than this are played one by one: finding equal ones would cost more than it saves.
-_WORTH_JOINING = 2000
+# Above this many different rows, drawing their counts is no faster than drawing rows.
+_FEW_KINDS = 10_000
 
 CurvePoint = tuple[float, float, float | None]
 """(mean cost, mean performance, parameter)"""
@@ -101,54 +108,41 @@ def score(router: MetaVerifier, test: Outcomes, grouped: bool, seed: int, resamp
 def curve(router: MetaVerifier, test: Outcomes) -> tuple[CurvePoint, ...]:
     """(mean cost, mean score, parameter) of every policy of a router's range, ascending."""
     policies = router.sweep()
-    rows, weight = test, np.full(len(test), 1 / len(test))
+    rows, count = test, np.ones(len(test))
     if len(policies) > 1 and not (router.needs_texts or router.needs_hindsight):
-        rows, weight = joined(test)
+        rows, count = joined(test)
     points: list[CurvePoint] = []
     for parameter, one in policies:
         path = follow(one, rows)
-        points.append((float(path.cost @ weight), float(path.score @ weight), parameter))
+        cost, performance = (float((v * count).sum() / len(test)) for v in (path.cost, path.score))
+        points.append((cost, performance, parameter))
     return tuple(sorted(points, key=lambda p: (p[0], p[1], p[2] is not None, p[2] or 0.0)))
 
 
 def joined(test: Outcomes) -> tuple[Outcomes, FloatArray]:
-    """Rows whose confidences and signals are equal as one row of their means, with its weight.
+    """Rows whose confidences and signals are equal as one row of their means, and how many they are.
 
     A router that reads nothing else treats them alike, so every mean over questions is kept.
     """
     tables = [test.confidences, *test.signals.values()]
     columns = [t[:, i] for t in tables for i in range(test.num_tiers)]
-    uneven = [c for c in columns if not np.isnan(c).all()]
-    whole = test, np.full(len(test), 1 / len(test))
-    if len(test) < _WORTH_JOINING:
-        return whole
-    cell = np.zeros(len(test), dtype=np.int64)
-    number = 1
-    for column in uneven:
-        values, codes = np.unique(column, return_inverse=True)
-        if len(values) > len(test) // 4:
-            return whole
-        kept, cell = np.unique(cell * len(values) + codes, return_inverse=True)
-        number = len(kept)
-    if number > len(test) // 4:
-        return whole
-    count = np.bincount(cell, minlength=number)
-    first = np.zeros(number, dtype=np.intp)
-    first[cell[::-1]] = np.arange(len(test))[::-1]
+    cell = distinct_rows(columns, len(test) // 4)
+    if cell is None:
+        return test, np.ones(len(test))
+    count = np.bincount(cell)
 
     def means(table: FloatArray) -> FloatArray:
-        sums = [np.bincount(cell, table[:, t], minlength=number) for t in range(test.num_tiers)]
+        sums = [np.bincount(cell, table[:, t], minlength=len(count)) for t in range(test.num_tiers)]
         return np.stack(sums, axis=1) / count[:, None]
 
-    cells = test.take(first)
     return (
         replace(
-            cells,
+            test.take(first_of_kind(cell)),
             scores=means(test.scores),
             answer_costs=means(test.answer_costs),
             verification_costs=means(test.verification_costs),
         ),
-        count / len(test),
+        count.astype(np.float64),
     )
 
 
@@ -162,15 +156,28 @@ def _intervals(
 ) -> dict[str, Interval]:
     scores, costs = test.scores, test.answer_costs
     values = (path.score, path.cost, scores[:, 0], costs[:, 0], scores[:, -1], costs[:, -1])
-    columns: dict[str, Any] = dict(zip(DELTA_IBC_COLUMNS, values, strict=True))
-    documents = test.documents if grouped and test.documents is not None else range(len(test))
-    found = paired_intervals(columns, documents, seed=seed, resamples=resamples)
+    columns = dict(zip(DELTA_IBC_COLUMNS, values, strict=True))
+    found = _resampled(columns, test, grouped, seed, resamples)
     # an interval of a figure that does not exist would be one of something else
     return {
         "performance": found["quality"],
         "cost": found["cost"],
         "delta_ibc": lift if isinstance(lift, Undefined) else found["delta_ibc"],
     }
+
+
+def _resampled(
+    columns: Mapping[str, FloatArray], test: Outcomes, grouped: bool, seed: int, resamples: int
+) -> dict[str, Interval]:
+    if grouped and test.documents is not None:
+        return paired_intervals(columns, test.documents, seed=seed, resamples=resamples)
+    kind = distinct_rows(list(columns.values()), min(_FEW_KINDS, len(test) // 4))
+    if kind is None:
+        return paired_intervals(columns, range(len(test)), seed=seed, resamples=resamples)
+    means = multinomial_means(list(columns.values()), kind, resamples, seed)
+    found = {name: percentile_interval(means[:, i]) for i, name in enumerate(columns)}
+    lift = delta_ibc_values(*(means[:, list(columns).index(n)] for n in DELTA_IBC_COLUMNS))
+    return {**found, "delta_ibc": percentile_interval(lift)}
 
 
 def _random(cost: float, slm: Reference, llm: Reference) -> Reference | Undefined:

@@ -49,7 +49,7 @@ class Table:
         Raises:
             TableError: A cell is no number.
         """
-        import pyarrow as pa
+        import pyarrow as pa  # type: ignore[import-untyped]
 
         column = self.columns[name]
         empty = np.asarray(column.is_null().to_numpy(), dtype=np.bool_)
