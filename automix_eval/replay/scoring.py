@@ -120,7 +120,7 @@ def curve(router: MetaVerifier, test: Outcomes) -> tuple[CurvePoint, ...]:
 
 
 def joined(test: Outcomes) -> tuple[Outcomes, FloatArray]:
-    """Rows whose confidences and signals are equal as one row of their means, and how many they are.
+    """Rows whose confidences and signals are equal as one row of means, and how many they are.
 
     A router that reads nothing else treats them alike, so every mean over questions is kept.
     """
