@@ -10,6 +10,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from automix_eval import __version__, config, policy
+from automix_eval.meta_verifiers.objectives import Objective
 from automix_eval.metrics.intervals import LEVEL
 from automix_eval.outcomes import Outcomes
 from automix_eval.replay.inputs import Columns, Source, from_tables, parse_tiers, sample_rows
@@ -198,3 +199,5 @@ def _check(settings: DictConfig) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise AutoMixError(f"{key}={value!r} must be an integer of at least {least}")
+    # Also for a router that has no use for it: a misspelt objective is a mistake all the same.
+    Objective(settings.objective, settings.budget, settings.target)
