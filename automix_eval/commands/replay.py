@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         AutoMixError: The replay, or some of several, failed.
     """
-    from automix_eval import hydra_app
+    from automix_eval.hydra_app import run as launch
     from automix_eval.replay.job import replay
 
     rows: list[dict[str, Any]] = []
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         if job.number is not None and path is not None:
             _combine(_combined_path(job), rows)
 
-    code = hydra_app.run(args.arguments, do)
+    code = launch(args.arguments, do)
     if len(rows) > 1 or (rows and rows[0]["job"] is not None):
         _print("\n" + jobs_table(rows))
         if errors:
