@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 from automix_eval import __version__, doctor, plan
+from automix_eval.commands import policy, replay
 from automix_eval.report import command as report
 from automix_eval.report import compare_command as compare
 from automix_eval.report.text import plain
@@ -21,6 +22,8 @@ from automix_eval.types import AutoMixError
 COMMANDS: Mapping[str, ModuleType] = {
     "report": report,
     "compare": compare,
+    "replay": replay,
+    "policy": policy,
     "plan": plan,
     "doctor": doctor,
 }
@@ -46,7 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         child = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(child)
         child.set_defaults(run=module.run)
-    args = parser.parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given and getattr(COMMANDS.get(given[0]), "OWN_GRAMMAR", False):
+        # nothing that looks like an option may be taken for one of ours
+        given.insert(1, "--")
+    args = parser.parse_args(given)
     try:
         code: int = args.run(args)
         sys.stdout.flush()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -173,6 +173,33 @@ def _fixed_answer(config: DictConfig) -> dict[str, Any]:
     if isinstance(answers, str):  # --model_args has no lists
         values["answers"] = answers.split("+")
     return values if answers else {}
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """A configuration as plain data, its references resolved."""
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+
+
+def compose_replay(choices: Mapping[str, str]) -> DictConfig:
+    """The defaults of hydra_conf/replay.yaml, with these options of its groups.
+
+    Raises:
+        ConfigError: An option does not exist; names the nearest.
+    """
+    return _compose("replay", [f"{g}={_option(g, o)}" for g, o in choices.items()])
+
+
+def unknown_key(config: DictConfig, key: str, groups: Iterable[str]) -> ConfigError:
+    """The error for a key that a configuration does not have, with the nearest that it has."""
+    known = _keys(config)
+    group = key.partition(".")[0]
+    near = difflib.get_close_matches(key, known, 3, cutoff=0.5)
+    return ConfigError(
+        f"{key} is no key of the configuration"
+        + (f"; did you mean {' or '.join(near)}?" if near else "")
+        + f" Groups: {', '.join(groups)}. Keys of {group}: "
+        + (", ".join(k for k in known if k.startswith(group + ".")) or "(no such group)")
+    )
 
 
 def _compose(name: str, overrides: list[str]) -> DictConfig:
@@ -349,14 +376,7 @@ def _set(config: DictConfig, key: str, value: Any) -> None:
         return
     name = key.rpartition(".")[2]
     if not isinstance(parent, DictConfig) or name not in parent:
-        known = _keys(config)
-        near = difflib.get_close_matches(key, known, 3, cutoff=0.5)
-        raise ConfigError(
-            f"{key} is no key of the configuration"
-            + (f"; did you mean {' or '.join(near)}?" if near else "")
-            + f" Groups: {', '.join(GROUPS)}, tiers. Keys of {group}: "
-            + (", ".join(k for k in known if k.startswith(group + ".")) or "(no such group)")
-        )
+        raise unknown_key(config, key, (*GROUPS, "tiers"))
     OmegaConf.update(config, key, value)
 
 

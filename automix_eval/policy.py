@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from automix_eval import config
 from automix_eval.records import write_json
-from automix_eval.types import AutoMixError
+from automix_eval.types import AutoMixError, MetaVerifier
 
 FORMAT = "automix-eval policy"
 VERSION = 1
@@ -45,30 +46,53 @@ def save(path: Path, policy: Mapping[str, Any]) -> None:
     write_json(path, policy)
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, inside: str | None = None) -> dict[str, Any]:
     """Read and check a policy file.
+
+    Args:
+        path: The file.
+        inside: A key under which a file that is no policy may hold one, as a replay's result does.
 
     Raises:
         PolicyError: Missing, not a policy, or changed since it was written.
     """
     try:
         policy = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as err:
-        raise PolicyError(f"meta_verifier.policy={path} cannot be read: {err}") from err
-    if not isinstance(policy, dict) or policy.get("format") != FORMAT:
-        raise PolicyError(f"meta_verifier.policy={path} is not a policy of automix-eval")
-    if policy.get("version") != VERSION:
-        raise PolicyError(
-            f"{path} has version {policy.get('version')!r}; this release reads {VERSION}"
-        )
-    if policy.get("sha256") != _digest({k: v for k, v in policy.items() if k != "sha256"}):
-        raise PolicyError(
-            f"{path} was changed after it was written (its hash does not match): fit it again by "
-            "leaving meta_verifier.policy out"
-        )
-    if not all(isinstance(policy.get(k), dict) for k in ("meta_verifier", "learned", "fitted_on")):
-        raise PolicyError(f"{path} lacks meta_verifier, learned or fitted_on: fit it again")
-    return policy
+    except (OSError, ValueError, RecursionError) as err:
+        raise PolicyError(f"the policy {path} cannot be read: {err}") from err
+    if inside and isinstance(policy, dict) and isinstance(policy.get(inside), dict):
+        policy = policy[inside]
+    return _checked(path, policy)
+
+
+def restore(policy: Mapping[str, Any]) -> MetaVerifier:
+    """The fitted router of a checked policy, made by its name in hydra_conf/.
+
+    The file chooses among the options there and gives values to their keys; it names no code.
+
+    Raises:
+        AutoMixError: The name, a hyper-parameter or a learned value is unknown or of a wrong kind.
+    """
+    values = dict(policy["meta_verifier"])
+    if "${" in json.dumps(values):
+        raise PolicyError("the policy's hyper-parameters refer to other values ('${...}')")
+    arguments: dict[str, Any] = {"meta_verifier": values.pop("name", None)}
+    calibrator = values.pop("calibrator", None)
+    if calibrator is not None:
+        if not isinstance(calibrator, Mapping):
+            raise PolicyError(f"the policy's calibrator is {calibrator!r}, expected an object")
+        inner = dict(calibrator)
+        arguments["calibrator"] = inner.pop("name", None)
+        arguments |= {f"calibrator.{key}": value for key, value in inner.items()}
+    rule = values.pop("fixed_answer", None)
+    if rule is not None:
+        if not isinstance(rule, Mapping):
+            raise PolicyError(f"the policy's fixed_answer is {rule!r}, expected an object")
+        arguments |= {f"fixed_answer.{key}": value for key, value in rule.items()}
+    arguments |= {f"meta_verifier.{key}": value for key, value in values.items()}
+    router = config.make_meta_verifier(config.build(arguments))
+    router.set_learned(policy["learned"])
+    return router
 
 
 def mismatches(policy: Mapping[str, Any], name: str, now: Mapping[str, Any]) -> list[str]:
@@ -81,6 +105,23 @@ def mismatches(policy: Mapping[str, Any], name: str, now: Mapping[str, Any]) -> 
         if fitted.get(key) != now.get(key):
             lines.append(f"{key}: fitted on {_short(fitted.get(key))}, now {_short(now.get(key))}")
     return lines
+
+
+def _checked(path: Path, policy: Any) -> dict[str, Any]:
+    if not isinstance(policy, dict) or policy.get("format") != FORMAT:
+        raise PolicyError(f"{path} is not a policy of automix-eval")
+    if policy.get("version") != VERSION:
+        raise PolicyError(
+            f"{path} has version {policy.get('version')!r}; this release reads {VERSION}"
+        )
+    if policy.get("sha256") != _digest({k: v for k, v in policy.items() if k != "sha256"}):
+        raise PolicyError(
+            f"{path} was changed after it was written (its hash does not match): fit it again by "
+            "leaving meta_verifier.policy out"
+        )
+    if not all(isinstance(policy.get(k), dict) for k in ("meta_verifier", "learned", "fitted_on")):
+        raise PolicyError(f"{path} lacks meta_verifier, learned or fitted_on: fit it again")
+    return policy
 
 
 def _digest(policy: Mapping[str, Any]) -> str:

@@ -71,12 +71,14 @@ def from_json(row: Mapping[str, Any]) -> Record:
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write JSON lines atomically."""
-    _write(path, "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in rows))
+    write_text(
+        path, "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in rows)
+    )
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write one JSON file atomically."""
-    _write(path, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+    write_text(path, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -129,7 +131,8 @@ def records_path(manifest_path: Path, manifest: Mapping[str, Any]) -> Path:
     return manifest_path.with_name(name)
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a file under another name and rename it, so that a reader never meets half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -65,7 +65,8 @@ class Objective:
         for key in ("budget", "target"):
             value = getattr(self, key)
             if value is None and self.name == key:
-                raise AutoMixError(f"objective={key} needs {key}=NUMBER")
+                number = "mean_cost=NUMBER (in a replay budget=NUMBER)" if key == "budget" else ""
+                raise AutoMixError(f"objective={key} needs {number or f'{key}=NUMBER'}")
             if value is not None and not _is_number(value, 0.0, np.inf):
                 raise AutoMixError(f"{key}={value!r} must be a number of at least 0")
         if not _is_number(self.min_escalation, 0.0, 1.0):

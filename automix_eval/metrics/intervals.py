@@ -31,7 +31,7 @@ MAX_UNDEFINED = (1 - LEVEL) / 2
 
 
 def paired_intervals(
-    columns: Mapping[str, Sequence[float]],
+    columns: Mapping[str, npt.ArrayLike],
     documents: Sequence[Hashable],
     *,
     level: float = LEVEL,
@@ -70,7 +70,7 @@ def paired_intervals(
 
 
 def bootstrap_means(
-    columns: Sequence[Sequence[float]],
+    columns: Sequence[npt.ArrayLike],
     documents: Sequence[Hashable],
     *,
     resamples: int = RESAMPLES,

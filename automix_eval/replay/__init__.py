@@ -1,0 +1,1 @@
+"""Replays: any meta-verifier or baseline fitted and scored on stored outcomes, no model call."""

@@ -1,0 +1,203 @@
+"""One replay as its configuration says: read, sample, fit, score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from automix_eval import __version__, config, policy
+from automix_eval.meta_verifiers.objectives import Objective
+from automix_eval.metrics.intervals import LEVEL
+from automix_eval.outcomes import Outcomes
+from automix_eval.replay.inputs import Columns, Source, from_tables, parse_tiers, sample_rows
+from automix_eval.replay.scoring import as_json, score
+from automix_eval.replay.stored import from_records
+from automix_eval.types import AutoMixError, MetaVerifier
+
+FORMAT = "automix-eval replay"
+VERSION = 1
+
+
+def replay(settings: DictConfig) -> dict[str, Any]:
+    """Fit and score what a composed hydra_conf/replay.yaml describes.
+
+    Returns:
+        The result as JSON: figures on the test rows, curve, policy, and what they rest on.
+
+    Raises:
+        AutoMixError: A setting, the input or the fit is at fault; names cause and remedy.
+    """
+    _check(settings)
+    router = config.make_meta_verifier(settings)
+    source = _source(settings)
+    _refuse_blind(router, source.test, config.name_of(settings, "meta_verifier"))
+    notes: list[str] = []
+    train = _sampled(source.train, settings, notes)
+    fitted, learned = _fitted(router, train, source, settings)
+    notes += fitted.notes()
+    found = score(fitted, source.test, source.grouped, settings.seed, settings.resamples)
+    shown = config.shown(settings)
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "automix_eval_version": __version__,
+        "meta_verifier": config.name_of(settings, "meta_verifier"),
+        **as_json(found),
+        "n_train": 0 if train is None else len(train),
+        "n_test": len(source.test),
+        "seed": settings.seed,
+        "interval_level": LEVEL,
+        "resamples": settings.resamples,
+        "clustered_by_document": source.grouped,
+        "notes": notes,
+        "input": dict(source.about),
+        "config": shown,
+        "policy": learned,
+    }
+
+
+def _fitted(
+    router: MetaVerifier, train: Outcomes | None, source: Source, settings: DictConfig
+) -> tuple[MetaVerifier, dict[str, Any]]:
+    name = config.name_of(settings, "meta_verifier")
+    path = settings.meta_verifier.policy
+    if path:
+        return _restored(Path(str(path)).expanduser(), source, settings)
+    if train is not None:
+        router = router.fit(train)
+    elif router.needs_fit:
+        raise AutoMixError(
+            f"meta_verifier={name} is fitted, and there are no rows to fit on: "
+            + _where_to_fit(settings)
+        )
+    fitted_on = {
+        "tiers": [{"label": label} for label in source.test.names],
+        **source.fitted_on,
+        "num_questions": 0 if train is None else len(train),
+        "max_train": settings.max_train,
+        "seed": settings.seed,
+        "cost": _cost(settings),
+    }
+    values = config.router_parameters(settings)
+    return router, policy.make(name, values, router.get_learned(), fitted_on)
+
+
+def _restored(
+    path: Path, source: Source, settings: DictConfig
+) -> tuple[MetaVerifier, dict[str, Any]]:
+    """A policy fitted earlier, with the hyper-parameters of its file."""
+    held = policy.load(path)
+    fitted_on = held["fitted_on"]
+    tiers = fitted_on.get("tiers")
+    labels = [t.get("label") for t in tiers if isinstance(t, Mapping)] if tiers else []
+    name, wanted = held["meta_verifier"].get("name"), config.name_of(settings, "meta_verifier")
+    if name != wanted:
+        raise AutoMixError(
+            f"the policy {path} is one of {name}, and the configuration says {wanted}: add "
+            f"meta_verifier={name}"
+        )
+    if len(labels) != source.test.num_tiers:
+        raise AutoMixError(
+            f"the policy {path} was fitted on a chain of {len(labels)} tiers, and this one has "
+            f"{source.test.num_tiers}: fit one by leaving meta_verifier.policy out"
+        )
+    if labels != list(source.test.names) and not settings.meta_verifier.transfer:
+        raise AutoMixError(
+            f"the policy {path} was fitted on the tiers {', '.join(map(str, labels))}, and these "
+            f"are {', '.join(source.test.names)}: fit one by leaving meta_verifier.policy out, or "
+            "accept the difference with meta_verifier.transfer=true"
+        )
+    return policy.restore(held), held
+
+
+def _source(settings: DictConfig) -> Source:
+    given = [key for key in ("table", "records") if settings[key] is not None]
+    if len(given) != 1:
+        both = "both are given" if given else "neither is given"
+        raise AutoMixError(
+            f"a replay reads table=FILE or records=FOLDER, and {both}; "
+            "automix-eval replay --help shows how"
+        )
+    if given == ["records"]:
+        cost = config.make_cost(settings)
+        return from_records(
+            _path(settings.records) or Path(), cost, settings.task,
+            _path(settings.test_records), settings.test_task,
+        )  # fmt: skip
+    plain = config.plain(settings)
+    if plain["tiers"] is None:
+        raise AutoMixError(
+            'tiers is not set: say which columns hold what, as in "tiers=[{name: s, score: COL, '
+            'confidence: COL, cost: 1, verify_cost: 1}, {name: l, score: COL, cost: 50}]"'
+        )
+    columns = Columns(
+        parse_tiers(plain["tiers"]),
+        *(
+            None if plain[key] is None else str(plain[key])
+            for key in ("split_column", "id_column", "question", "document_column")
+        ),
+    )
+    path, other = _path(settings.table), _path(settings.test_table)
+    assert path is not None
+    return from_tables(columns, path, other, str(settings.train_split), str(settings.test_split))
+
+
+def _sampled(train: Outcomes | None, settings: DictConfig, notes: list[str]) -> Outcomes | None:
+    size = settings.max_train
+    if train is None or size is None:
+        return train
+    if size > len(train):
+        notes.append(f"max_train={size}, but there are {len(train)} training rows: all are used")
+    return train.take(sample_rows(len(train), size, settings.seed))
+
+
+def _refuse_blind(router: MetaVerifier, test: Outcomes, name: str) -> None:
+    """A router that reads confidences must not decide without a single one unnoticed."""
+    if not router.needs_verification or router.needs_hindsight:
+        return
+    seen = [test.confidences[:, :-1], *(table[:, :-1] for table in test.signals.values())]
+    if all(np.isnan(table).all() for table in seen):
+        raise AutoMixError(
+            f"meta_verifier={name} reads confidences, and no tier before the last has one in the "
+            "test rows: name the column of them, as in {name: s, score: COL, confidence: COL, ...}"
+        )
+
+
+def _cost(settings: DictConfig) -> Any:
+    if settings.table is None:
+        return {"name": config.name_of(settings, "cost"), **config.parameters(settings, "cost")}
+    tiers = parse_tiers(config.plain(settings)["tiers"])
+    return [{"name": t.name, "cost": t.cost, "verify_cost": t.verify_cost} for t in tiers]
+
+
+def _where_to_fit(settings: DictConfig) -> str:
+    if settings.records is not None:
+        return "the run has no calibration records of the task"
+    if settings.split_column is None:
+        return (
+            "name the column that parts training from test rows (split_column=COL), or another "
+            "file to score on (test_table=FILE)"
+        )
+    return (
+        f"no row has the split {str(settings.train_split)!r} (train_split) in the column "
+        f"{settings.split_column!r}"
+    )
+
+
+def _path(value: Any) -> Path | None:
+    return None if value is None else Path(str(value)).expanduser()
+
+
+def _check(settings: DictConfig) -> None:
+    for key, least in (("seed", 0), ("max_train", 1), ("resamples", 1)):
+        value = settings[key]
+        if value is None and key == "max_train":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise AutoMixError(f"{key}={value!r} must be an integer of at least {least}")
+    # Also for a router that has no use for it: a misspelt objective is a mistake all the same.
+    Objective(settings.objective, settings.budget, settings.target)

@@ -1,0 +1,222 @@
+"""Tables of stored outcomes: CSV, JSON lines and Parquet files as checked columns.
+
+Files are read by pyarrow, the wanted columns only. An empty cell (null) is a missing value; the
+word NaN is a damaged one, and so is an infinite number.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from automix_eval.outcomes import BoolArray, FloatArray, IntArray
+from automix_eval.types import AutoMixError
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+_CHUNK = 1 << 20
+
+
+class TableError(AutoMixError):
+    """A table that cannot be read, or a cell that cannot be used; names file, row and column."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """Some columns of a file.
+
+    Attributes:
+        path: The file, as the user named it.
+        columns: pyarrow's columns by name.
+        sha256: Of the file's bytes.
+    """
+
+    path: Path
+    columns: Mapping[str, Any]
+    sha256: str
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def numbers(self, name: str) -> tuple[FloatArray, BoolArray]:
+        """A column as (n,) numbers, and (n,) whether the cell is empty (its number is NaN).
+
+        Raises:
+            TableError: A cell is no number.
+        """
+        import pyarrow as pa  # type: ignore[import-untyped]
+
+        column = self.columns[name]
+        empty = np.asarray(column.is_null().to_numpy(), dtype=np.bool_)
+        kind = column.type
+        if pa.types.is_boolean(kind):
+            column = column.cast(pa.uint8())
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            return self._parsed(name), empty
+        try:
+            values = column.cast(pa.float64(), safe=False).to_numpy()
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as err:
+            raise TableError(
+                f"{self.path}: column {name!r} holds {kind} values, not numbers"
+            ) from err
+        return np.where(empty, np.nan, np.asarray(values, dtype=np.float64)), empty
+
+    def texts(self, name: str) -> list[str]:
+        """A column as texts; an empty cell is the empty text."""
+        import pyarrow as pa
+
+        values = self.columns[name]
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+        if not pa.types.is_string(values.type):
+            try:
+                values = values.cast(pa.string())
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as err:
+                raise TableError(
+                    f"{self.path}: column {name!r} holds {values.type} values, not texts"
+                ) from err
+        return ["" if v is None else v for v in values.to_pylist()]
+
+    def refuse(self, bad: BoolArray, name: str, rows: IntArray, problem: str) -> None:
+        """Raise for the first bad one of some rows, naming its row and its value.
+
+        Args:
+            bad: (len(rows),) which of them are.
+            name: The column.
+            rows: Numbers of the rows in the file, from 0.
+            problem: What is expected, and what to do.
+        """
+        if not bad.any():
+            return
+        row = int(rows[np.flatnonzero(bad)[0]])
+        value = self.columns[name][row].as_py()
+        shown = "empty" if value is None else repr(value)
+        raise TableError(
+            f"{self.path}, row {row + 1}, column {name!r}: {shown}, expected {problem}"
+        )
+
+    def _parsed(self, name: str) -> FloatArray:
+        values = np.full(len(self), np.nan)
+        for row, cell in enumerate(self.columns[name].to_pylist()):
+            if cell is None or not cell.strip():
+                continue
+            try:
+                values[row] = float(cell)
+            except ValueError:
+                bad = np.arange(len(self)) == row
+                self.refuse(bad, name, np.arange(len(self)), "a number or an empty cell")
+        return values
+
+
+def read_table(path: Path, numbers: Iterable[str], texts: Iterable[str] = ()) -> Table:
+    """Read some columns of a file.
+
+    Args:
+        path: A file with one of :data:`SUFFIXES`; text files may be compressed (``.csv.gz``).
+        numbers: Columns to be read as numbers.
+        texts: Columns to be read as texts, whatever they look like.
+
+    Raises:
+        TableError: The file is missing, empty or damaged, or lacks a column.
+    """
+    as_text = list(dict.fromkeys(texts))
+    wanted = list(dict.fromkeys([*numbers, *as_text]))
+    read = _reader(path)
+    import pyarrow as pa
+
+    try:
+        digest = _sha256(path)
+        columns = read(path, wanted, as_text)
+    except OSError as err:
+        raise TableError(f"the table {path} cannot be read: {err}") from err
+    except (pa.ArrowException, UnicodeDecodeError, csv.Error) as err:
+        raise TableError(f"the table {path} is damaged: {err}") from err
+    table = Table(path, columns, digest)
+    if not len(table):
+        raise TableError(f"the table {path} has no rows")
+    return table
+
+
+def _reader(path: Path) -> Callable[[Path, Sequence[str], Sequence[str]], Mapping[str, Any]]:
+    suffix = next((s for s in map(str.lower, reversed(path.suffixes)) if s in SUFFIXES), "")
+    if suffix in (".csv", ".tsv"):
+        return lambda p, wanted, texts: _csv(p, wanted, texts, "," if suffix == ".csv" else "\t")
+    if suffix in (".jsonl", ".ndjson"):
+        return _jsonl
+    if suffix == ".parquet":
+        return _parquet
+    raise TableError(
+        f"the table {path} has no known suffix; one of {', '.join(SUFFIXES)} says how it is read"
+    )
+
+
+def _csv(path: Path, wanted: Sequence[str], texts: Sequence[str], delimiter: str) -> dict[str, Any]:
+    import pyarrow as pa
+    from pyarrow import csv as arrow
+
+    with pa.input_stream(str(path), compression="detect") as stream:
+        head = stream.read(_CHUNK).decode("utf-8-sig", errors="replace")
+    header = next(csv.reader(head.splitlines(keepends=True), delimiter=delimiter), [])
+    _require(path, wanted, header)
+    with pa.input_stream(str(path), compression="detect") as stream:
+        table = arrow.read_csv(
+            stream,
+            # a block must hold the widest row; texts may have lines
+            read_options=arrow.ReadOptions(block_size=8 * _CHUNK),
+            parse_options=arrow.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            convert_options=arrow.ConvertOptions(
+                include_columns=list(wanted),
+                column_types={name: pa.string() for name in texts},
+                null_values=[""],
+            ),
+        )
+    return {name: table.column(name) for name in wanted}
+
+
+def _jsonl(path: Path, wanted: Sequence[str], _texts: Sequence[str]) -> dict[str, Any]:
+    import pyarrow as pa
+    from pyarrow import json as arrow
+
+    with pa.input_stream(str(path), compression="detect") as stream:
+        # the types of a column are settled block by block, so that the file is one block
+        size = max(1, len(stream.read()))
+    if size > 2**31 - 1:
+        raise TableError(f"the table {path} is larger than 2 GiB: convert it to Parquet")
+    with pa.input_stream(str(path), compression="detect") as stream:
+        table = arrow.read_json(stream, read_options=arrow.ReadOptions(block_size=size + 1))
+    _require(path, wanted, table.column_names)
+    return {name: table.column(name) for name in wanted}
+
+
+def _parquet(path: Path, wanted: Sequence[str], _texts: Sequence[str]) -> dict[str, Any]:
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        _require(path, wanted, file.schema_arrow.names)
+        table = file.read(columns=list(wanted))
+    return {name: table.column(name) for name in wanted}
+
+
+def _require(path: Path, wanted: Sequence[str], present: Sequence[str]) -> None:
+    missing = [name for name in wanted if name not in present]
+    if missing:
+        raise TableError(
+            f"the table {path} lacks the column{'s' if len(missing) > 1 else ''} "
+            f"{', '.join(map(repr, missing))}; it has {', '.join(present) or 'none'}"
+        )
+    twice = sorted({name for name in wanted if present.count(name) > 1})
+    if twice:
+        raise TableError(f"the table {path} has the column {', '.join(twice)} more than once")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
