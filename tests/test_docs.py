@@ -68,12 +68,21 @@ def test_every_option_is_in_the_table_of_settings() -> None:
             assert f"`{option}`" in README, (group, option)
 
 
+def test_the_chain_of_the_readme_composes(tmp_path: Path) -> None:
+    """A chain of three tiers as the README writes it."""
+    block = next(block for kind, block in BLOCKS if kind == "yaml" and "tiers:" in block)
+    (tmp_path / "chain.yaml").write_text(block)
+    made = config.build({"config": str(tmp_path / "chain.yaml")})
+    assert config.tier_names(made) == ["tier0", "middle", "large"]
+    config.make_cost(made).check(3)
+
+
 def test_the_verifier_of_the_tutorial_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The code and the YAML of "Add a verifier" do what they say."""
     code = next(block for kind, block in BLOCKS if kind == "python")
-    settings = next(block for kind, block in BLOCKS if kind == "yaml")
+    settings = next(block for kind, block in BLOCKS if kind == "yaml" and "_target_" in block)
     (tmp_path / "brevity.py").write_text(code)
     name = "automix_eval.verifiers.brevity"
     spec = importlib.util.spec_from_file_location(name, tmp_path / "brevity.py")

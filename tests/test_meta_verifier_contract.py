@@ -113,8 +113,9 @@ def test_the_configuration_lists_every_hyper_parameter(path):
 def test_the_objective_is_one_key_for_all(path):
     """Who has an objective takes it, budget and target from the top of the configuration."""
     conf = OmegaConf.to_container(OmegaConf.load(path))
-    for name in {"objective", "budget", "target"} & set(conf):
-        assert conf[name] == f"${{{name}}}"
+    top = {"objective": "objective", "budget": "mean_cost", "target": "target"}
+    for name in set(top) & set(conf):
+        assert conf[name] == f"${{{top[name]}}}"
 
 
 def test_hyper_parameters_are_stored_untouched(path, router):
@@ -290,7 +291,7 @@ def test_a_budget_is_kept_with_the_best_quality(make, in_sample):
     """objective=budget: no policy of the family within the budget scores higher."""
     outcomes = typical()
     for budget in (2.0, 10.0, 30.0, 60.0):
-        chosen = make(objective="budget", budget=budget, **_exactly(parametric)).fit(outcomes)
+        chosen = make(objective="budget", mean_cost=budget, **_exactly(parametric)).fit(outcomes)
         path = follow(chosen, outcomes)
         within = _within(chosen, outcomes, lambda p, b=budget: p.cost.mean() <= b + 1e-9)
         assert not within or path.cost.mean() <= budget + 1e-9
@@ -319,7 +320,7 @@ def test_the_objective_has_its_number(make, parametric):
 def test_prices_reach_the_objective(make, parametric):
     """The cost model is not ignored: the same budget buys less where the last tier is dear."""
     escalated = [
-        np.mean(routes(make(objective="budget", budget=12.0).fit(data), data))
+        np.mean(routes(make(objective="budget", mean_cost=12.0).fit(data), data))
         for data in (
             columns(pair_records(TYPICAL), PaperCost(tiers=(1.0, last))) for last in (10.0, 1000.0)
         )

@@ -70,6 +70,8 @@ class Pomdp(Router):
 
     needs_verification = True
     needs_fit = True
+    # by the score the model expects, not by that of the fitting questions
+    chosen_in_sample = False
 
     def __init__(
         self,
