@@ -395,3 +395,15 @@ def test_records_must_name_one_run_and_task(
     (tmp_path / "automix_run_2.json").write_text(path.read_text())
     assert main(["replay", f"records={tmp_path}"]) == 2
     assert "automix_run_2.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in ROUTERS if "budget" in config.build({"meta_verifier": n}).meta_verifier]
+)
+def test_the_objective_reaches_the_router(folder: Path, table: Path, name: str) -> None:
+    """A budget is what every router with one chooses its policy by, and the policy says so."""
+    args = arguments(table, f"meta_verifier={name}", "objective=budget")
+    dear, cheap = result(folder, *args, "budget=40"), result(folder, *args, "budget=9")
+    held = dear["policy"]["meta_verifier"]
+    assert (held["objective"], held["budget"]) == ("budget", 40)
+    assert cheap["cost"] < dear["cost"]
