@@ -291,7 +291,7 @@ def test_a_budget_is_kept_with_the_best_quality(make, in_sample):
     """objective=budget: no policy of the family within the budget scores higher."""
     outcomes = typical()
     for budget in (2.0, 10.0, 30.0, 60.0):
-        chosen = make(objective="budget", mean_cost=budget, **_exactly(parametric)).fit(outcomes)
+        chosen = make(objective="budget", mean_cost=budget).fit(outcomes)
         path = follow(chosen, outcomes)
         within = _within(chosen, outcomes, lambda p, b=budget: p.cost.mean() <= b + 1e-9)
         assert not within or path.cost.mean() <= budget + 1e-9
@@ -303,7 +303,7 @@ def test_a_target_is_reached_at_the_least_cost(make, in_sample):
     outcomes = typical()
     for target in (0.5, 0.9, 1.0):
         least = target * outcomes.scores[:, -1].mean() - 1e-9
-        chosen = make(objective="target", target=target, **_exactly(parametric)).fit(outcomes)
+        chosen = make(objective="target", target=target).fit(outcomes)
         path = follow(chosen, outcomes)
         within = _within(chosen, outcomes, lambda p, least=least: p.score.mean() >= least)
         assert not within or path.score.mean() >= least
@@ -327,11 +327,6 @@ def test_prices_reach_the_objective(make, parametric):
     ]
     assert escalated[0] > escalated[1]
     assert PAPER.tiers == (1.0, 50.0)
-
-
-def _exactly(router):
-    """Options without draws: a mixture of two policies meets a bound in the mean of its draws."""
-    return {"meta_verifier.mixtures": False} if hasattr(router, "mixtures") else {}
 
 
 def _within(router, outcomes, condition):
