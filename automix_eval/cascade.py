@@ -35,6 +35,7 @@ class Chain:
         split: The parts of a completion prompt, for prompts that do not fit a window.
         announce: Receives one line a stage, for the log.
         budget: Consulted before a tier is asked.
+        price: Cost of an answer, for routers that read it; None leaves it unknown to them.
     """
 
     tiers: Sequence[Tier]
@@ -42,6 +43,7 @@ class Chain:
     split: Splitter
     announce: Callable[[str], None] = field(default=logging.getLogger(__name__).info)
     budget: Budget = field(default_factory=Budget)
+    price: Callable[[Answer], float] | None = None
 
 
 def route(
@@ -148,6 +150,7 @@ def _observe(
             questions[i],
             records[i][tier].answer,
             tuple(v.signals if v else {} for v in seen),
+            _costs(records[i], tier, chain.price),
         )
         for i in here
         for seen in [_verifications(records[i], tier)]
@@ -214,6 +217,16 @@ def _ask_model(
         return answers, [None] * len(questions)
     model.working_on(phase, task, "verify")
     return answers, chain.verifier.verify(questions, answers, model)
+
+
+def _costs(
+    by_tier: dict[int, TierRecord], reached: int, price: Callable[[Answer], float] | None
+) -> tuple[float | None, ...]:
+    """One a tier up to the one reached; None for tiers skipped. Empty without prices."""
+    if price is None:
+        return ()
+    asked = [by_tier.get(tier) for tier in range(reached + 1)]
+    return tuple(price(record.answer) if record else None for record in asked)
 
 
 def _verifications(by_tier: dict[int, TierRecord], reached: int) -> list[Verification | None]:

@@ -217,7 +217,9 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         return results
 
     def _chain(self, view: TaskView) -> cascade.Chain:
-        return cascade.Chain(self.tiers, self.verifier, view.split, log.info, self.budget)
+        return cascade.Chain(
+            self.tiers, self.verifier, view.split, log.info, self.budget, self.cost.answer_cost
+        )
 
     def _view(self, name: str, run: HarnessRun) -> TaskView:
         view = self._views.get(name)

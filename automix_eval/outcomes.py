@@ -186,6 +186,8 @@ class Seen:
         questions: Texts, None in replays of numbers.
         answers: Texts of the tier reached, None in replays of numbers and before the first tier.
         hindsight: The rows' own outcomes. Replays only; an oracle reads it, nothing else may.
+        costs: (n, tier + 1) cost of each tier's answer, NaN for tiers skipped; None where answers
+            have no known price.
     """
 
     tier: int
@@ -196,6 +198,7 @@ class Seen:
     questions: tuple[str, ...] | None = None
     answers: tuple[str, ...] | None = None
     hindsight: Outcomes | None = None
+    costs: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.confidences)
@@ -253,7 +256,8 @@ def follow(router: MetaVerifier, outcomes: Outcomes) -> Path:
 def _seen(
     router: MetaVerifier, outcomes: Outcomes, tier: int, rows: IntArray, visited: BoolArray
 ) -> Seen:
-    known = visited[rows, : tier + 1] & router.needs_verification
+    asked = visited[rows, : tier + 1]
+    known = asked & router.needs_verification
     picked = rows.tolist() if router.needs_texts else []
     answers = outcomes.answers if router.needs_texts and tier >= 0 else None
 
@@ -269,6 +273,7 @@ def _seen(
         _pick(outcomes.questions, picked) if router.needs_texts else None,
         None if answers is None else _pick(answers[tier], picked),
         outcomes.take(rows) if router.needs_hindsight else None,
+        np.where(asked, outcomes.answer_costs[rows, : tier + 1], np.nan),
     )
 
 

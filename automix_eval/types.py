@@ -288,6 +288,8 @@ class Observation:
         question: The question.
         answer: The answer of the tier reached; None before the first tier.
         signals: What several verifiers said, one mapping a tier 0 .. ``tier``.
+        costs: Cost of the answer of tier 0 .. ``tier``, None for tiers skipped; empty where
+            answers have no known price.
     """
 
     tier: int
@@ -296,6 +298,7 @@ class Observation:
     question: Question | None = None
     answer: Answer | None = None
     signals: tuple[Mapping[str, float], ...] = ()
+    costs: tuple[float | None, ...] = ()
 
     @property
     def confidence(self) -> float | None:

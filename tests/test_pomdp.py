@@ -246,8 +246,9 @@ def test_undefined_as_the_user_says(undefined, to):
     assert router.decide([observe(None)])[0].to == to
 
 
-def test_undefined_on_the_way_is_not_a_skipped_tier():
-    """The second decision knows that an earlier tier was asked and gave no confidence."""
+@pytest.mark.parametrize("priced", [True, False])
+def test_undefined_on_the_way_is_not_a_skipped_tier(priced):
+    """The second decision knows of an earlier tier that gave no confidence, prices or none."""
     data = chain(2000, undefined=0.3, seed=3)
     for _, router in Pomdp(mixtures=False).fit(data).sweep()[::5]:
         low, path = router.rule_.low, follow(router, data)
@@ -256,10 +257,14 @@ def test_undefined_on_the_way_is_not_a_skipped_tier():
         )
         if not len(rows):
             continue
-        last = low[0, 1].shape[0] - 1
+        table = low[0, 1][0]
         held = np.searchsorted(router.rule_.edges[1], data.confidences[rows, 1], side="right")
-        held[np.isnan(data.confidences[rows, 1])] = low[0, 1].shape[1] - 1
-        assert (path.final[rows] == low[0, 1][last][held]).all()
+        held[np.isnan(data.confidences[rows, 1])] = table.shape[1] - 1
+        ids = tuple(data.ids[i] for i in rows)
+        costs = data.answer_costs[rows, :2] if priced else None
+        to = router.choose(Seen(1, 3, data.confidences[rows, :2], ids, costs=costs))
+        assert (to == table[-1][held]).all()
+        assert (path.final[rows] == to).all()
 
 
 def test_undefined_never_met_before_has_an_outcome():

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from automix_eval.meta_verifiers.density import Axis
+from automix_eval.meta_verifiers.pomdp_costs import Levels, one_level
 from automix_eval.meta_verifiers.pomdp_family import family, play, replay
 from automix_eval.meta_verifiers.pomdp_problem import Cells, Problem
 from automix_eval.meta_verifiers.pomdp_solve import Solver, StateReward, subsets
 
 
-def problem(num_tiers, num_symbols, rng):
+def problem(num_tiers, num_symbols, rng, num_levels=1):
     """A random problem."""
     shape = (num_symbols,) * (num_tiers - 1)
     axis = Axis(np.linspace(0, 1, num_symbols)[1:-1], np.zeros(num_symbols), np.zeros(num_symbols))
@@ -26,20 +27,36 @@ def problem(num_tiers, num_symbols, rng):
         np.ones((pairs, 3), dtype=int),
         np.zeros((pairs, 3, 2)),
         np.cumsum(rng.random(num_tiers)),
+        tuple(levels(t, num_tiers, num_levels, rng) for t in range(pairs)),
     )
 
 
+def levels(tier, num_tiers, number, rng):
+    """Random cost levels; dearer ones make every tier ahead dearer, and means are kept."""
+    if number == 1:
+        return one_level(num_tiers)
+    shares = rng.dirichlet(np.ones(number))
+    ratios = np.ones((number, num_tiers))
+    ahead = np.cumsum(rng.random((number, num_tiers - tier - 1)), axis=0)
+    ratios[:, tier + 1 :] = ahead / (shares @ ahead)
+    return Levels(np.arange(1.0, number), shares, ratios)
+
+
 def grid_cells(p):
-    """Every type as a fitting question of its own weight, to play policies on."""
-    symbols = np.stack([x.ravel() for x in np.indices(p.mass.shape)], axis=1)
-    mass = p.mass.ravel()
-    scores = (p.mass * p.scores).reshape(p.num_tiers, -1).T
-    return Cells(symbols, mass, scores, mass[:, None] * p.costs)
+    """Every type, at every level of its first tier, as a question of its own weight, to play on."""
+    pairs = p.num_tiers - 1
+    both = np.indices((*p.mass.shape, len(p.levels[0]))).reshape(pairs + 1, -1).T
+    symbols, level = both[:, :pairs], both[:, pairs]
+    at = tuple(symbols.T)
+    mass = p.mass[at] * p.levels[0].shares[level]
+    scores = mass[:, None] * np.stack([table[at] for table in p.scores], axis=1)
+    costs = mass[:, None] * p.costs * p.levels[0].ratios[level]
+    return Cells(symbols, np.stack([level] * pairs, axis=1), mass, scores, costs)
 
 
-def every_policy(num_tiers, num_symbols):
+def every_policy(num_tiers, num_symbols, num_levels=1):
     """All deterministic policies, as tables of actions."""
-    shapes = {s: (num_symbols,) * len(s) for s in subsets(num_tiers)}
+    shapes = {s: (num_levels,) * bool(s) + (num_symbols,) * len(s) for s in subsets(num_tiers)}
     nodes = [(s, i) for s, shape in shapes.items() for i in np.ndindex(shape)]
     options = [range(max(s[-1] if s else 0, 0), num_tiers) for s, _ in nodes]
     for choice in itertools.product(*options):
@@ -49,13 +66,17 @@ def every_policy(num_tiers, num_symbols):
         yield tables
 
 
-@pytest.mark.parametrize(("num_tiers", "num_symbols"), [(2, 3), (3, 2)])
-def test_no_policy_is_worth_more(num_tiers, num_symbols):
+@pytest.mark.parametrize(
+    ("num_tiers", "num_symbols", "num_levels"), [(2, 3, 1), (3, 2, 1), (2, 3, 3), (2, 2, 4)]
+)
+def test_no_policy_is_worth_more(num_tiers, num_symbols, num_levels):
     """Brute force over all deterministic policies finds none better, at any lambda."""
     rng = np.random.default_rng(3)
-    p = problem(num_tiers, num_symbols, rng)
+    p = problem(num_tiers, num_symbols, rng, num_levels)
     cells, solver = grid_cells(p), Solver(p)
-    points = np.array([replay(t, cells)[:2] for t in every_policy(num_tiers, num_symbols)])
+    points = np.array(
+        [replay(t, cells)[:2] for t in every_policy(num_tiers, num_symbols, num_levels)]
+    )
     for x in (0.0, 0.05, 0.2, 0.5, 2.0):
         found = solver.solve(x)
         assert found.fixed + x * found.slope == pytest.approx((points @ [1.0, -x]).max())
@@ -75,7 +96,7 @@ def test_pomdp_py_and_the_exact_solver_agree():
             agent = model.make_agent(p, x)
             model.observe(agent, 0, symbol)
             to = model.plan(agent, 1)
-            assert (0 if to is None else to) == int(actions[0,][symbol])
+            assert (0 if to is None else to) == int(actions[0,][0, symbol])
 
 
 @pytest.mark.slow
@@ -90,7 +111,7 @@ def test_pomdp_py_agrees_on_three_tiers():
             agent = model.make_agent(p, x)
             model.observe(agent, 0, symbol)
             to = model.plan(agent, 2)
-            assert (0 if to is None else to) == int(actions[0,][symbol])
+            assert (0 if to is None else to) == int(actions[0,][0, symbol])
 
 
 def test_a_tie_keeps():
@@ -98,7 +119,7 @@ def test_a_tie_keeps():
     p = problem(3, 4, np.random.default_rng(0))
     flat = Problem(
         p.axes, p.mass, np.full_like(p.scores, 0.1), p.states, p.state_counts, p.state_scores,
-        np.zeros(3),
+        np.zeros(3), p.levels,
     )  # fmt: skip
     actions = Solver(flat).solve(0.0).actions
     assert int(actions[()]) == 0
@@ -166,10 +187,11 @@ def test_play_pays_for_every_tier_on_the_way():
     """Tier 0, then 2 of 3: both are paid, the one skipped is not."""
     tables = {
         (): np.array(0, dtype=np.uint8),
-        (0,): np.array([2, 0], dtype=np.uint8),
-        (1,): np.array([1, 1], dtype=np.uint8),
-        (0, 1): np.ones((2, 2), dtype=np.uint8),
+        (0,): np.array([[2, 0]], dtype=np.uint8),
+        (1,): np.array([[1, 1]], dtype=np.uint8),
+        (0, 1): np.ones((1, 2, 2), dtype=np.uint8),
     }
-    final, cost = play(tables, np.array([[0, 1], [1, 1]]), np.array([[1.0, 10, 100]] * 2))
+    symbols = np.array([[0, 1], [1, 1]])
+    final, cost = play(tables, symbols, np.zeros_like(symbols), np.array([[1.0, 10, 100]] * 2))
     assert final.tolist() == [2, 0]
     assert cost.tolist() == [101.0, 1.0]

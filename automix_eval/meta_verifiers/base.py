@@ -149,6 +149,7 @@ def see(observations: Sequence[Observation]) -> Seen:
         },
         questions=tuple(o.question.question if o.question else "" for o in observations),
         answers=tuple(o.answer.text if o.answer else "" for o in observations),
+        costs=_costs(observations, width),
     )
 
 
@@ -187,14 +188,33 @@ def _read(value: Any, observation: Observation) -> float:
     # numpy's numbers pass float() too; a text would as well, and is none.
     number = math.nan if isinstance(value, str) else float(value)
     if not -ROUNDING <= number <= 1 + ROUNDING:
-        question = observation.question
-        place = f"task {question.task}, doc_id {question.doc_id}, " if question else ""
         raise AutoMixError(
-            f"{place}tier {observation.tier}: the confidence is {value!r}, not a number in [0, 1]. "
-            "A verifier reports a confidence it does not have as None (see "
+            f"{_place(observation)}tier {observation.tier}: the confidence is {value!r}, not a "
+            "number in [0, 1]. A verifier reports a confidence it does not have as None (see "
             "meta_verifier.undefined)"
         )
     return min(max(number, 0.0), 1.0)
+
+
+def _costs(observations: Sequence[Observation], width: int) -> FloatArray | None:
+    if not any(o.costs for o in observations):
+        return None
+    rows = []
+    for o in observations:
+        row = [math.nan if c is None else float(c) for c in o.costs[:width]]
+        for tier, cost in enumerate(row):
+            if not (cost >= 0 and math.isfinite(cost)) and o.costs[tier] is not None:
+                raise AutoMixError(
+                    f"{_place(o)}tier {tier}: the answer costs {o.costs[tier]!r}, expected a "
+                    "finite number of at least 0 (see the cost model)"
+                )
+        rows.append(row + [math.nan] * (width - len(row)))
+    return np.array(rows, dtype=np.float64)
+
+
+def _place(observation: Observation) -> str:
+    question = observation.question
+    return f"task {question.task}, doc_id {question.doc_id}, " if question else ""
 
 
 def _identity(observation: Observation) -> str:

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers import pomdp_rule, pomdp_text
+from automix_eval.meta_verifiers import pomdp_json, pomdp_text
 from automix_eval.meta_verifiers.base import Router, require_fitted, stand_in
 from automix_eval.meta_verifiers.density import Axis
 from automix_eval.meta_verifiers.objectives import MIN_ESCALATION, Ends, Objective, select
 from automix_eval.meta_verifiers.pomdp_family import Member, family, replay
 from automix_eval.meta_verifiers.pomdp_options import check_options, parse_reward
 from automix_eval.meta_verifiers.pomdp_problem import Cells, Problem, estimate
-from automix_eval.meta_verifiers.pomdp_rule import Rule, make_rule
+from automix_eval.meta_verifiers.pomdp_rule import Rule, make_rule, problem_edges
 from automix_eval.meta_verifiers.pomdp_solve import Actions, Solution, Solver, subsets
 from automix_eval.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.types import AutoMixError, Observation
@@ -44,6 +44,8 @@ class Pomdp(Router):
 
     Args:
         num_bins: Bins of a tier's confidence at most, with about equally many questions each.
+        cost_levels: Levels of a question's own cost at most, seen with its first answer
+            (``pomdp_costs.py``); 1 looks at no cost. A reward table has no cost, and no level.
         bandwidth: Of the kernel density: ``scott``, ``silverman``, or a number (standard
             deviations).
         ridge: Penalty on the slopes of E[Perf | type], per normal score; None: chosen by the data
@@ -76,6 +78,7 @@ class Pomdp(Router):
     def __init__(
         self,
         num_bins: int = 64,
+        cost_levels: int = 7,
         bandwidth: str | float = "scott",
         ridge: float | None = None,
         neighbours: float = 50.0,
@@ -88,8 +91,11 @@ class Pomdp(Router):
         min_escalation: float = MIN_ESCALATION,
         undefined: str | float = "observe",
     ) -> None:
-        check_options(num_bins, bandwidth, ridge, neighbours, lambda_, mixtures, undefined)
+        check_options(
+            num_bins, cost_levels, bandwidth, ridge, neighbours, lambda_, mixtures, undefined
+        )
         self.num_bins = num_bins
+        self.cost_levels = cost_levels
         self.bandwidth = bandwidth
         self.ridge = ridge
         self.neighbours = neighbours
@@ -115,7 +121,10 @@ class Pomdp(Router):
         _check_size(outcomes)
         rows = outcomes.canonical()
         rows = replace(rows, confidences=stand_in(rows.confidences, self._stand_in))
-        problem, cells = estimate(rows, self.num_bins, self.bandwidth, self.ridge, self.neighbours)
+        problem, cells = estimate(
+            rows, self.num_bins, self.bandwidth, self.ridge, self.neighbours,
+            self.cost_levels if self._reward is None else 1,
+        )  # fmt: skip
         solver = Solver(problem, self._reward, self.undefined)
         largest = LARGEST_OF_TABLE if self._reward else LARGEST * _largest_price(problem)
         members = family(solver, largest, self.mixtures)
@@ -151,12 +160,12 @@ class Pomdp(Router):
 
     def get_learned(self) -> dict[str, Any]:
         """The chosen policy as JSON: edges, packed lookup tables and what explains them."""
-        return pomdp_rule.to_json(require_fitted(self.rule_, "pomdp"))
+        return pomdp_json.to_json(require_fitted(self.rule_, "pomdp"))
 
     def set_learned(self, learned: Mapping[str, Any]) -> None:
         """Restore the chosen policy."""
         try:
-            self._hold(pomdp_rule.from_json(learned))
+            self._hold(pomdp_json.from_json(learned))
         except (KeyError, TypeError, ValueError) as err:
             raise AutoMixError(
                 f"this is no policy of meta_verifier=pomdp ({err!r}): fit it again"
@@ -187,8 +196,7 @@ class Pomdp(Router):
         # neighbours share their ends, so each policy is played once
         ends = {id(s): s for m in members for s in (m.low, m.high)}
         points = {key: self._point(solution, cells) for key, solution in ends.items()}
-        edges = tuple(a.edges for a in problem.axes)
-        return [make_rule(edges, m, points[id(m.low)], points[id(m.high)]) for m in members]
+        return [make_rule(problem, m, points[id(m.low)], points[id(m.high)]) for m in members]
 
     def _point(self, solution: Solution, cells: Cells) -> FloatArray:
         """Mean score, mean cost and escalated share.
@@ -227,8 +235,9 @@ def _choose(
         return rules[chosen.index], chosen.value, chosen.note
     actions = _keep_all(problem)
     score, cost, escalation = replay(actions, cells)
-    edges = tuple(a.edges for a in problem.axes)
-    rule = Rule(edges, actions, actions, 0.0, rules[0].parameter, escalation, score, cost)
+    rule = Rule(
+        *problem_edges(problem), actions, actions, 0.0, rules[0].parameter, escalation, score, cost
+    )
     return rule, None, chosen.note
 
 
@@ -237,6 +246,8 @@ def _keep_all(problem: Problem) -> Actions:
     actions = {}
     for subset in subsets(problem.num_tiers):
         shape = tuple(len(problem.axes[t]) for t in subset)
+        if subset:
+            shape = (len(problem.levels[subset[0]]), *shape)
         actions[subset] = np.full(shape, subset[-1] if subset else 0, dtype=np.uint8)
     return actions
 

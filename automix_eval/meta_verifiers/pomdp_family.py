@@ -70,12 +70,14 @@ def family(solver: Solver, largest: float, mixtures: bool) -> list[Member]:
 def replay(actions: Actions, cells: Cells) -> tuple[float, float, float]:
     """Mean score, mean cost and escalated share of a policy on the fitting questions."""
     total = cells.counts.sum()
-    final, cost = play(actions, cells.symbols, cells.costs)
+    final, cost = play(actions, cells.symbols, cells.levels, cells.costs)
     score = cells.scores[np.arange(len(final)), final].sum() / total
     return float(score), float(cost.sum() / total), float(cells.counts[final > 0].sum() / total)
 
 
-def play(actions: Actions, symbols: IntArray, costs: FloatArray) -> tuple[IntArray, FloatArray]:
+def play(
+    actions: Actions, symbols: IntArray, levels: IntArray, costs: FloatArray
+) -> tuple[IntArray, FloatArray]:
     """The final tier of each row, and the cost of all tiers on its way; costs are (rows, N)."""
     last = costs.shape[1] - 1
     final = np.empty(len(symbols), dtype=np.intp)
@@ -86,8 +88,7 @@ def play(actions: Actions, symbols: IntArray, costs: FloatArray) -> tuple[IntArr
         tier = asked[-1] if asked else -1
         if tier >= 0:
             paid[rows] += costs[rows, tier]
-        to = actions[asked][tuple(symbols[rows, t] for t in asked)] if tier < last else tier
-        to = np.broadcast_to(to, len(rows))
+        to = np.broadcast_to(_next(actions, asked, symbols[rows], levels[rows]), len(rows))
         stay = rows[to == tier]
         final[stay] = tier
         for j in range(tier + 1, last + 1):
@@ -95,6 +96,16 @@ def play(actions: Actions, symbols: IntArray, costs: FloatArray) -> tuple[IntArr
             if len(here):
                 groups.append(((*asked, j), here))
     return final, paid
+
+
+def _next(
+    actions: Actions, asked: tuple[int, ...], symbols: IntArray, levels: IntArray
+) -> IntArray:
+    if asked and asked[-1] == symbols.shape[1]:
+        return np.array(asked[-1])
+    first = [levels[:, t] for t in asked[:1]]
+    to: IntArray = actions[asked][(*first, *(symbols[:, t] for t in asked))].astype(np.intp)
+    return to
 
 
 def _corners(solver: Solver, first: Solution, final: Solution) -> list[Solution]:

@@ -16,6 +16,7 @@ COLUMNS = (COMPLEX, SIMPLE, UNSOLVABLE)
 
 def check_options(
     num_bins: Any,
+    cost_levels: Any,
     bandwidth: Any,
     ridge: Any,
     neighbours: Any,
@@ -26,6 +27,11 @@ def check_options(
     """Raise AutoMixError unless the values are valid."""
     if not isinstance(num_bins, int) or isinstance(num_bins, bool) or num_bins < 2:
         raise AutoMixError(f"meta_verifier.num_bins={num_bins!r} must be an integer >= 2")
+    if not isinstance(cost_levels, int) or isinstance(cost_levels, bool) or cost_levels < 1:
+        raise AutoMixError(
+            f"meta_verifier.cost_levels={cost_levels!r} must be an integer >= 1 (1 looks at no "
+            "question's cost)"
+        )
     if bandwidth not in ("scott", "silverman") and not _is_number(bandwidth, above=0.0):
         raise AutoMixError(
             f"meta_verifier.bandwidth={bandwidth!r} must be scott, silverman or a number > 0"

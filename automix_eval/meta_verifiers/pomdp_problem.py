@@ -22,6 +22,7 @@ import numpy as np
 from scipy.special import expit
 
 from automix_eval.meta_verifiers.density import Axis, bandwidth, density, local_sums, make_axis
+from automix_eval.meta_verifiers.pomdp_costs import Levels, level_of, make_levels
 from automix_eval.meta_verifiers.pomdp_labels import STATES, label_states
 from automix_eval.meta_verifiers.pomdp_regression import OTHERS, OWN, PENALTIES, ridge_logistic
 from automix_eval.outcomes import FloatArray, IntArray, Outcomes
@@ -35,16 +36,18 @@ INDEPENDENT_SHARE = 1e-6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cells:
-    """The fitting questions, one row for each of the m types that occur.
+    """The fitting questions, one row for each of the m types, with cost levels, that occur.
 
     Attributes:
         symbols: (m, N - 1) the symbol of each tier but the last.
+        levels: (m, N - 1) the cost level at each tier but the last.
         counts: (m,) questions.
         scores: (m, N) sum of scores.
         costs: (m, N) sum of what asking each tier cost, its verification included.
     """
 
     symbols: IntArray
+    levels: IntArray
     counts: FloatArray
     scores: FloatArray
     costs: FloatArray
@@ -62,6 +65,7 @@ class Problem:
         state_counts: (N - 1, 3) fitting questions of each state.
         state_scores: (N - 1, 3, 2) mean score of the tier and of the last one in each state.
         costs: (N,) mean cost of asking a tier, verification included for all but the last.
+        levels: What the cost of a first answer tells, for every tier but the last.
     """
 
     axes: tuple[Axis, ...]
@@ -71,6 +75,7 @@ class Problem:
     state_counts: IntArray
     state_scores: FloatArray
     costs: FloatArray
+    levels: tuple[Levels, ...]
 
     @property
     def num_tiers(self) -> int:
@@ -84,6 +89,7 @@ def estimate(
     rule: str | float,
     ridge: float | None,
     neighbours: float,
+    cost_levels: int = 1,
 ) -> tuple[Problem, Cells]:
     """Estimate the POMDP.
 
@@ -94,6 +100,7 @@ def estimate(
         ridge: Penalty on squared slopes of the regressions, per normal score; None: chosen by
             the data.
         neighbours: Questions nearby at which regression and local mean weigh the same.
+        cost_levels: Levels of a question's cost at most; 1 looks at no cost.
     """
     tiers = outcomes.num_tiers - 1
     bins = max(2, min(num_bins, int(MAX_CELLS ** (1 / tiers)) - 1))
@@ -109,19 +116,14 @@ def estimate(
     paid = outcomes.answer_costs + outcomes.verification_costs
     paid[:, tiers] = outcomes.answer_costs[:, tiers]
     occupied, inverse = np.unique(where, return_inverse=True)
-    counts = np.bincount(inverse).astype(np.float64)
-
-    def sums(columns: Sequence[FloatArray]) -> FloatArray:
-        return np.stack([np.bincount(inverse, weights=c) for c in columns], axis=1)
-
-    cells = Cells(
-        np.stack(np.unravel_index(occupied, shape), axis=1), counts, sums(columns[: tiers + 1]),
-        sums(list(paid.T)),
-    )  # fmt: skip
+    answered = outcomes.answer_costs
+    levels = tuple(make_levels(answered[:, t], paid, t, cost_levels) for t in range(tiers))
+    cells = _cells(levels, answered, (where, shape), outcomes.scores, paid)
     width = bandwidth(rule, len(outcomes), tiers)
-    grid = _Grid(axes, cells, width, neighbours)
+    types = np.stack(np.unravel_index(occupied, shape), axis=1)
+    grid = _Grid(axes, types, np.bincount(inverse).astype(np.float64), width, neighbours)
     spans = [(float(c.min()), float(c.max())) for c in columns]
-    totals = sums(columns).T
+    totals = _sums(inverse, columns).T
     # the tier whose own confidence a column's regression leans on
     owners = [*range(tiers + 1), *(t for t in range(tiers) for _ in STATES)]
     scored = list(zip(totals, spans, range(tiers + 1), strict=False))
@@ -142,21 +144,50 @@ def estimate(
         np.stack([np.bincount(label, minlength=len(STATES)) for label in labels]),
         np.stack([_mean_scores(outcomes.scores[:, [t, tiers]], labels[t]) for t in range(tiers)]),
         paid.mean(axis=0),
+        levels,
     )
     return problem, cells
+
+
+def _cells(
+    levels: Sequence[Levels],
+    answered: FloatArray,
+    types: tuple[IntArray, tuple[int, ...]],
+    scores: FloatArray,
+    paid: FloatArray,
+) -> Cells:
+    where, grid = types
+    seen = [level_of(found.edges, answered[:, t]) for t, found in enumerate(levels)]
+    shape = (*grid, *(len(found) for found in levels))
+    both = np.ravel_multi_index((*np.unravel_index(where, grid), *seen), shape)
+    occupied, inverse = np.unique(both, return_inverse=True)
+    index = np.stack(np.unravel_index(occupied, shape), axis=1)
+    return Cells(
+        index[:, : len(grid)], index[:, len(grid) :], np.bincount(inverse).astype(np.float64),
+        _sums(inverse, list(scores.T)), _sums(inverse, list(paid.T)),
+    )  # fmt: skip
+
+
+def _sums(inverse: IntArray, columns: Sequence[FloatArray]) -> FloatArray:
+    return np.stack([np.bincount(inverse, weights=c) for c in columns], axis=1)
 
 
 class _Grid:
     """Conditional means over the grid of types."""
 
     def __init__(
-        self, axes: tuple[Axis, ...], cells: Cells, width: float, neighbours: float
+        self,
+        axes: tuple[Axis, ...],
+        types: IntArray,
+        counts: FloatArray,
+        width: float,
+        neighbours: float,
     ) -> None:
         self._axes, self._width, self._neighbours = axes, width, neighbours
         self._shape = tuple(len(a) for a in axes)
-        self._at = np.ravel_multi_index(tuple(cells.symbols.T), self._shape)
-        self._counts = cells.counts
-        self.counts = self._spread(cells.counts)
+        self._at = np.ravel_multi_index(tuple(types.T), self._shape)
+        self._counts = counts
+        self.counts = self._spread(counts)
         self._nearby = local_sums(self.counts, axes, width)
         every = np.stack([x.ravel() for x in np.indices(self._shape)], axis=1)
         self._features, self._tiers = self._describe(every)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from automix_eval.meta_verifiers.density import symbols
+from automix_eval.meta_verifiers.pomdp_costs import level_of
 from automix_eval.meta_verifiers.pomdp_family import Member
-from automix_eval.meta_verifiers.pomdp_solve import Actions, subsets
+from automix_eval.meta_verifiers.pomdp_problem import Problem
+from automix_eval.meta_verifiers.pomdp_solve import Actions
 from automix_eval.outcomes import BoolArray, FloatArray, IntArray, Seen
 from automix_eval.types import AutoMixError
 
@@ -24,7 +24,8 @@ class Rule:
 
     Attributes:
         edges: Edges of the bins of every tier but the last; see :mod:`density`.
-        low: Next tier for every set of tiers asked and symbols seen.
+        levels: Edges of the cost levels of every tier but the last; see ``pomdp_costs.py``.
+        low: Next tier for every set of tiers asked, cost level of the first, and symbols seen.
         high: The same, for a share of the questions; ``low`` itself without a mixture.
         share: Share of questions that follow ``high``, drawn by the identity of each.
         parameter: Lambda (or the parameter of the reward table).
@@ -37,6 +38,7 @@ class Rule:
     """
 
     edges: tuple[FloatArray, ...]
+    levels: tuple[FloatArray, ...]
     low: Actions
     high: Actions
     share: float
@@ -64,11 +66,13 @@ class Rule:
         if tier == self.num_tiers - 1:
             return np.full(len(seen), tier, dtype=np.intp)
         shown = [symbols(self.edges[t], confidences[:, t]) for t in range(tier + 1)]
-        known = ~np.isnan(confidences[:, :tier])
-        to = _act(self.low, shown, known, tier, len(seen))
+        level = self._level(seen)
+        known = ~np.isnan((confidences if seen.costs is None else seen.costs)[:, :tier])
+        sure = seen.costs is not None
+        to = _act(self.low, level, shown, known, sure)
         if self.high is self.low:
             return to
-        other = _act(self.high, shown, known, tier, len(seen))
+        other = _act(self.high, level, shown, known, sure)
         differ = np.flatnonzero(to != other)
         if len(differ):
             if seen.ids is None:
@@ -80,14 +84,29 @@ class Rule:
             to[differ] = np.where(drawn, other[differ], to[differ])
         return to
 
+    def _level(self, seen: Seen) -> IntArray:
+        """(n,) the cost level of each question, read off the answer of the first tier asked."""
+        level = np.zeros(len(seen), dtype=np.intp)
+        if seen.tier < 0 or not any(len(edges) for edges in self.levels):
+            return level
+        costs = seen.costs
+        if costs is None or np.isnan(costs[:, seen.tier]).any():
+            raise AutoMixError(
+                "this policy of meta_verifier=pomdp reads what a question's first answer has cost, "
+                "which is not given here: give the costs, or fit with meta_verifier.cost_levels=1"
+            )
+        first = np.argmax(~np.isnan(costs), axis=1)
+        for tier in range(seen.tier + 1):
+            here = first == tier
+            level[here] = level_of(self.levels[tier], costs[here, tier])
+        return level
 
-def make_rule(
-    edges: tuple[FloatArray, ...], member: Member, low: FloatArray, high: FloatArray
-) -> Rule:
+
+def make_rule(problem: Problem, member: Member, low: FloatArray, high: FloatArray) -> Rule:
     """The rule of one member of a family.
 
     Args:
-        edges: Edges of the bins.
+        problem: What it was solved for.
         member: One policy, or a mixture of two.
         low: Score, cost and escalated share of ``member.low``.
         high: The same of ``member.high``.
@@ -97,7 +116,17 @@ def make_rule(
     swap = member.share > 0 and low[1] > high[1]
     first, second = (member.high, member.low) if swap else (member.low, member.high)
     share = 1 - member.share if swap else member.share
-    return Rule(edges, first.actions, second.actions, share, member.x, escalation, score, cost)
+    edges, levels = problem_edges(problem)
+    return Rule(
+        edges, levels, first.actions, second.actions, share, member.x, escalation, score, cost
+    )
+
+
+def problem_edges(
+    problem: Problem,
+) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
+    """Edges of the bins and of the cost levels of every tier but the last."""
+    return tuple(a.edges for a in problem.axes), tuple(found.edges for found in problem.levels)
 
 
 def coins(ids: Sequence[str]) -> FloatArray:
@@ -108,35 +137,41 @@ def coins(ids: Sequence[str]) -> FloatArray:
 
 
 def _act(
-    actions: Actions, shown: Sequence[IntArray], known: BoolArray, tier: int, number: int
+    actions: Actions, level: IntArray, shown: Sequence[IntArray], known: BoolArray, sure: bool
 ) -> IntArray:
-    if tier < 0:
-        return np.full(number, int(actions[()]), dtype=np.intp)
-    if not known.all():
-        known = known | _undefined_on_the_way(actions, shown, known, tier)
-    return _look_up(actions, shown, known, tier)
+    """The next tiers; ``known`` (n, tier) are the tiers asked, all of them if ``sure``."""
+    if not shown:
+        return np.full(len(level), int(actions[()]), dtype=np.intp)
+    if not sure and not known.all():
+        known = known | _undefined_on_the_way(actions, level, shown, known)
+    return _look_up(actions, level, shown, known)
 
 
-def _look_up(actions: Actions, shown: Sequence[IntArray], asked: BoolArray, tier: int) -> IntArray:
+def _look_up(
+    actions: Actions, level: IntArray, shown: Sequence[IntArray], asked: BoolArray
+) -> IntArray:
     """One lookup for every set of tiers ``asked``, (n, tier), before this one."""
+    tier = asked.shape[1]
     if asked.all():
-        return actions[tuple(range(tier + 1))][tuple(shown)].astype(np.intp)
+        found: IntArray = actions[tuple(range(tier + 1))][(level, *shown)].astype(np.intp)
+        return found
     to = np.empty(len(asked), dtype=np.intp)
     patterns = asked @ (1 << np.arange(tier))
     for pattern in np.unique(patterns).tolist():
         subset = (*(t for t in range(tier) if pattern >> t & 1), tier)
         here = patterns == pattern
-        to[here] = actions[subset][tuple(shown[t][here] for t in subset)]
+        to[here] = actions[subset][(level[here], *(shown[t][here] for t in subset))]
     return to
 
 
 def _undefined_on_the_way(
-    actions: Actions, shown: Sequence[IntArray], known: BoolArray, tier: int
+    actions: Actions, level: IntArray, shown: Sequence[IntArray], known: BoolArray
 ) -> BoolArray:
     """Which unknown confidences are those of a tier that was asked, and not of one skipped.
 
     The policy says so itself: it is walked from the start, as far as it leads to ``tier``.
     """
+    tier = known.shape[1]
     asked = np.zeros_like(known)
     rows = np.flatnonzero(~known.all(axis=1))
     at = np.full(len(known), int(actions[()]))
@@ -144,118 +179,7 @@ def _undefined_on_the_way(
         here = rows[at[rows] == t]
         if len(here):
             asked[here, t] = True
-            at[here] = _look_up(actions, [s[here] for s in shown[: t + 1]], asked[here, :t], t)
+            before = [s[here] for s in shown[: t + 1]]
+            at[here] = _look_up(actions, level[here], before, asked[here, :t])
     asked[at != tier] = False
     return asked
-
-
-# --------------------------------------------------------------------------- JSON
-
-
-def to_json(rule: Rule) -> dict[str, Any]:
-    """The rule as JSON values; :func:`from_json` is its inverse."""
-    return {
-        "edges": [e.tolist() for e in rule.edges],
-        "low": _pack(rule.low),
-        "high": None if rule.high is rule.low else _pack(rule.high),
-        **{name: getattr(rule, name) for name in _NUMBERS},
-        "objective": rule.objective,
-        "note": rule.note,
-        "summary": [dict(s) for s in rule.summary],
-    }
-
-
-def from_json(row: Mapping[str, Any]) -> Rule:
-    """Rebuild a rule, checking every field.
-
-    Raises:
-        KeyError, TypeError, ValueError: A field is missing, unknown, of the wrong type or shape.
-    """
-    names = {"edges", "low", "high", *_NUMBERS, "objective", "note", "summary"}
-    if set(row) != names:
-        raise ValueError(f"expected {sorted(names)}, got {sorted(row)}")
-    if not isinstance(row["edges"], list) or not row["edges"]:
-        raise ValueError("edges must be a list of lists, one for every tier but the last")
-    edges = tuple(_edges(e) for e in row["edges"])
-    values = [row[name] for name in _NUMBERS]
-    values += [] if row["objective"] is None else [row["objective"]]
-    if not all(_is_number(v) for v in values):
-        raise TypeError(f"{', '.join(_NUMBERS)} and objective must be finite numbers")
-    if not isinstance(row["note"], str):
-        raise TypeError(f"note is {row['note']!r}, expected a text")
-    if not 0 <= row["share"] < 1 or not 0 <= row["escalation"] <= 1:
-        raise ValueError("share and escalation must lie in [0, 1]")
-    low = _unpack(row["low"], edges)
-    high = low if row["high"] is None else _unpack(row["high"], edges)
-    summary = row["summary"]
-    if not isinstance(summary, list) or len(summary) != len(edges):
-        raise ValueError("summary must have an entry for every tier but the last")
-    numbers = {name: float(row[name]) for name in _NUMBERS}
-    return Rule(
-        edges, low, high, objective=row["objective"], note=row["note"],
-        summary=tuple(_summary(s) for s in summary), **numbers,
-    )  # fmt: skip
-
-
-_NUMBERS = ("share", "parameter", "escalation", "score", "cost")
-_SUMMARY = {"counts", "prior", "bounds", "observation", "belief", "scores", "next"}
-
-
-def _summary(row: Any) -> Mapping[str, Any]:
-    if not isinstance(row, dict) or set(row) != _SUMMARY:
-        raise ValueError(f"an entry of summary must have the keys {sorted(_SUMMARY)}")
-    groups = len(row["next"])
-    shapes = {"counts": (3,), "prior": (3,), "bounds": (groups - 2,), "scores": (3, 2),
-              "observation": (3, groups), "belief": (groups, 3), "next": (groups,)}  # fmt: skip
-    for name, shape in shapes.items():
-        table = np.asarray(row[name])
-        if table.size and table.dtype.kind not in "if":
-            raise TypeError(f"summary.{name} must hold numbers")
-        if table.shape != shape or not np.isfinite(table).all():
-            raise ValueError(f"summary.{name} must hold finite numbers of shape {shape}")
-    return row
-
-
-def _edges(values: Any) -> FloatArray:
-    edges = np.asarray(values)
-    if edges.size and edges.dtype.kind not in "if":
-        raise TypeError("edges must hold numbers")
-    edges = edges.astype(np.float64)
-    if edges.ndim != 1 or not np.isfinite(edges).all() or (np.diff(edges) <= 0).any():
-        raise ValueError("edges must be finite and ascend")
-    return edges
-
-
-def _pack(actions: Actions) -> str:
-    order = subsets(1 + max(len(s) for s in actions))
-    flat = b"".join(actions[s].tobytes() for s in order)
-    return base64.b64encode(zlib.compress(flat, 9)).decode("ascii")
-
-
-def _unpack(text: Any, edges: Sequence[FloatArray]) -> Actions:
-    if not isinstance(text, str):
-        raise TypeError("low and high must be texts")
-    num_tiers = len(edges) + 1
-    order = subsets(num_tiers)
-    shapes = [tuple(len(edges[t]) + 2 for t in s) for s in order]
-    sizes = [int(np.prod(shape)) for shape in shapes]
-    try:
-        packed = base64.b64decode(text, validate=True)
-        # one byte more than expected, and no more: the text may be anything
-        flat = zlib.decompressobj().decompress(packed, sum(sizes) + 1)
-    except (binascii.Error, zlib.error) as err:
-        raise ValueError(f"low or high is no table of actions ({err})") from err
-    if len(flat) != sum(sizes):
-        raise ValueError(f"{len(flat)} actions, expected {sum(sizes)} for these edges")
-    parts = np.split(np.frombuffer(flat, dtype=np.uint8), np.cumsum(sizes)[:-1])
-    actions = {s: p.reshape(shape) for s, p, shape in zip(order, parts, shapes, strict=True)}
-    for subset, table in actions.items():
-        least = subset[-1] if subset else 0
-        if (table < least).any() or (table >= num_tiers).any():
-            raise ValueError(f"an action after tiers {subset} leads out of the chain")
-    return actions
-
-
-def _is_number(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and bool(np.isfinite(value))

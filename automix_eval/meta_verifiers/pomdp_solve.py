@@ -1,13 +1,16 @@
 """Exact solution of the POMDP by backward induction over what can have been seen.
 
-What is known of a question is the set of tiers asked and the symbol each of them showed, so the
-belief is one of finitely many, and a horizon of N steps is exact::
+What is known of a question is the set of tiers asked, the symbol each of them showed, and the cost
+level of the first, so the belief is one of finitely many, and a horizon of N steps is exact::
 
     V(seen) = max( E[R(keep) | seen],
                    max over j > i of  E[R(route to j) | seen] + E[V(seen and j's symbol) | seen] )
 
 with V = E[Perf_N | seen] at the last tier. All values are held times P(seen): then expectations
 over the next symbol are sums, and no belief is ever divided by its probability.
+
+Actions after at least one answer are tables (levels, symbols...): the level of a question's cost is
+seen with its first answer (``pomdp_costs.py``), and multiplies the prices of the tiers ahead.
 
 Rewards are linear in one parameter x: R = fixed + x * slope. By default x is lambda, keeping earns
 Perf and routing costs lambda times the price of the tier asked, verification included.
@@ -16,7 +19,7 @@ Perf and routing costs lambda times the price of the tier asked, verification in
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +60,10 @@ class Solution:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Node:
-    """Rewards at one set of tiers asked, (2, symbols...): the fixed part and the slope."""
+    """Rewards at one set of tiers asked, (2, symbols...): the fixed part and the slope.
+
+    They are those at mean cost; a level multiplies a route's slope.
+    """
 
     mass: FloatArray
     keep: FloatArray | None
@@ -95,24 +101,38 @@ class Solver:
         every = range(self.problem.num_tiers - 1)
         return np.asarray(table.sum(axis=tuple(t for t in every if t not in subset)))
 
+    def _after(self, subset: Subset, j: int, values: Mapping[Subset, FloatArray]) -> FloatArray:
+        """(2, L, symbols...) what a route earns in all, at each level; (2,) before any tier."""
+        route, last = self._nodes[subset].routes[j], self.problem.num_tiers - 1
+        if not subset:
+            # what the first answer will cost is not known yet
+            ahead = 0.0 if j == last else values[j,].sum(axis=-1) @ self.problem.levels[j].shares
+            return route + ahead
+        ratio = self.problem.levels[subset[0]].ratios[:, j]
+        ratio = ratio.reshape(-1, *(1 for _ in subset))
+        here = np.stack([np.broadcast_to(route[0], ratio.shape[:1] + route[0].shape),
+                         ratio * route[1]])  # fmt: skip
+        return here if j == last else here + values[(*subset, j)].sum(axis=-1)
+
     def solve(self, x: float) -> Solution:
         """The optimal policy at x; ties keep, then go to the first tier among equals."""
         values: dict[Subset, FloatArray] = {}
         actions: Actions = {}
-        last = self.problem.num_tiers - 1
         for subset in self._order:
             node = self._nodes[subset]
             tier = subset[-1] if subset else -1
-            shape = node.mass.shape
             keeps = node.keep is not None
-            held = np.zeros((2, *shape)) if node.keep is None else node.keep.copy()
+            shape = (len(self.problem.levels[subset[0]]), *node.mass.shape) if subset else ()
+            held = np.zeros((2, *shape))
+            if node.keep is not None:
+                held += node.keep[:, None]
             best = held[0] + x * held[1] if keeps else np.full(shape, -np.inf)
-            action = np.full(shape, tier if keeps else last, dtype=np.uint8)
+            action = np.full(shape, tier if keeps else self.problem.num_tiers - 1, dtype=np.uint8)
             undefined = (..., -1)
             if keeps and self._undefined == "escalate":
                 best[undefined] = -np.inf
-            for j, route in node.routes.items():
-                after = route if j == last else route + values[(*subset, j)].sum(axis=-1)
+            for j in node.routes:
+                after = self._after(subset, j, values)
                 worth = after[0] + x * after[1]
                 tie = TIE * (node.mass * self._scale + np.abs(after[0]) + np.abs(x * after[1]))
                 better = np.asarray(worth > best + tie)

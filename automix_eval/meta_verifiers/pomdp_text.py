@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from automix_eval.meta_verifiers.pomdp_costs import Levels
 from automix_eval.meta_verifiers.pomdp_labels import STATES
 from automix_eval.meta_verifiers.pomdp_rule import Rule
 from automix_eval.meta_verifiers.pomdp_solve import Actions, Solver
+from automix_eval.outcomes import FloatArray
 
 # Rows of a table at most, beside one wherever the action changes.
 GROUPS = 12
@@ -25,7 +27,9 @@ def summarise(solver: Solver, actions: Actions) -> tuple[Mapping[str, Any], ...]
         For each tier ``counts`` (3,) fitting questions a state, ``prior`` (3,), ``bounds`` between
         the groups of bins, ``observation`` (3, groups) P(group | state), ``belief`` (groups, 3)
         P(state | group), ``scores`` (3, 2) mean score of the tier and of the last one in a state,
-        and ``next`` (groups,) the tier asked next.
+        and ``next`` (groups,) the tier asked next at the cost level nearest the mean; and for each
+        of the L cost levels its ``level_shares`` (L,), ``level_ratios`` (L, tiers ahead) what those
+        cost beside their means, and ``level_kept`` (L,) share of its answers kept.
     """
     return tuple(_summary(solver, actions, t) for t in range(solver.problem.num_tiers - 1))
 
@@ -56,7 +60,10 @@ def describe(rule: Rule, undefined: object, parameter: str) -> str:
         lines.append(f"note: {rule.note}")
     lines.append(f"undefined confidence: {undefined}")
     tables = ["\n".join(lines)]
-    tables += [_table(s, t, rule.num_tiers) for t, s in enumerate(rule.summary)]
+    for tier, summary in enumerate(rule.summary):
+        tables.append(_table(summary, tier, rule.num_tiers))
+        if len(rule.levels[tier]):
+            tables.append(_level_table(summary, tier, rule.levels[tier]))
     return "\n\n".join(tables)
 
 
@@ -73,7 +80,9 @@ def _summary(solver: Solver, actions: Actions, tier: int) -> dict[str, Any]:
     joint = np.stack(
         [solver.marginal(problem.mass * table, (tier,)) for table in problem.states[tier]]
     )
-    action = actions[tier,]
+    action = actions[tier,][_usual(problem.levels[tier])]
+    levels = problem.levels[tier]
+    kept = (actions[tier,] == tier) @ mass
     bins = len(axis) - 1
     size = np.cumsum(mass[:bins]) * GROUPS / max(mass[:bins].sum(), 1e-300)
     block = np.minimum(np.ceil(size - 1e-9), GROUPS)
@@ -88,7 +97,15 @@ def _summary(solver: Solver, actions: Actions, tier: int) -> dict[str, Any]:
         "belief": (seen / seen.sum(axis=0)).T.tolist(),
         "scores": problem.state_scores[tier].tolist(),
         "next": [int(action[i]) for i in starts],
+        "level_shares": levels.shares.tolist(),
+        "level_ratios": levels.ratios[:, tier + 1 :].tolist(),
+        "level_kept": kept.tolist(),
     }
+
+
+def _usual(levels: Levels) -> int:
+    """The level whose tiers ahead cost closest to their means."""
+    return int(np.argmin(np.abs(levels.ratios - 1.0).max(axis=1)))
 
 
 def _table(summary: Mapping[str, Any], tier: int, num_tiers: int) -> str:
@@ -112,6 +129,23 @@ def _table(summary: Mapping[str, Any], tier: int, num_tiers: int) -> str:
         believed = "".join(f"{p:>12.4f}" for p in summary["belief"][index])
         action = "keep" if to == tier else f"ask tier {to}"
         lines.append(f"{_label(summary, index):<24}{seen}{believed}  {action}")
+    return "\n".join(lines)
+
+
+def _level_table(summary: Mapping[str, Any], tier: int, edges: FloatArray) -> str:
+    ratios = np.array(summary["level_ratios"])
+    ahead = range(tier + 1, tier + 1 + ratios.shape[1])
+    lines = [
+        f"cost levels of a first answer by tier {tier} (costs ahead beside their means; the "
+        "actions above are those of the level nearest 1)",
+        f"{'cost below':<14}{'share':>8}{'kept':>8}" + "".join(f"{f'tier {j}':>9}" for j in ahead),
+    ]
+    bounds = [*(f"{e:.6g}" for e in edges), "any"]
+    for bound, share, kept, row in zip(
+        bounds, summary["level_shares"], summary["level_kept"], ratios, strict=True
+    ):
+        costs = "".join(f"{r:>9.3f}" for r in row)
+        lines.append(f"{bound:<14}{share:>8.1%}{kept:>8.1%}{costs}")
     return "\n".join(lines)
 
 
