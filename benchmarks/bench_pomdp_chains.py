@@ -6,11 +6,14 @@
 ``<model>:confidence``, ``<model>:cost_usd`` for every model, cheap to dear.
 
 Everything is fitted on train rows and measured on test rows. The threshold has the best pair of
-tiers and the best threshold for each lambda, single tiers included. Areas are those under the
-cost-quality envelope, divided by its range, which goes from the cheapest to the dearest single tier
-on the test rows. Two envelopes: ``steps``, the best score among policies of at most that cost;
-``hull``, the concave hull, as if every router could be mixed with itself at two parameters. The
-POMDP's family contains such mixtures already, the threshold's does not.
+tiers and the best threshold for each lambda, single tiers included. ``no cost`` is the POMDP that
+looks at no question's own cost (``cost_levels=1``), ``pomdp`` the one that does. Areas are those
+under the cost-quality envelope, integrated over the range from the least to the largest mean cost
+of a single tier on the test rows, and divided by that range. Two envelopes: ``steps``, the best
+score among policies of at most that cost; ``hull``, the concave hull, as if every router could be
+mixed with itself at two parameters. The POMDP's family contains such mixtures already, the
+threshold's does not. ``reference`` are the areas (steps) that thresholds are known to have on these
+splits.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +34,12 @@ from automix_eval.outcomes import FloatArray, Outcomes, follow
 
 FEW = 50
 RESAMPLES = 300
+REFERENCE = {
+    "mmlu_llama_chain": 0.7935,
+    "mmlu_qwen_oai_chain": 0.8073,
+    "triviaqa_llama_chain": 0.9159,
+    "triviaqa_qwen_oai_chain": 0.9432,
+}
 
 
 def load(path: Path) -> tuple[Outcomes, np.ndarray]:
@@ -105,17 +115,22 @@ def _pair(rows: Outcomes, i: int, j: int, limit: float) -> tuple[FloatArray, Flo
     return score, rows.answer_costs[:, i] + up * rows.answer_costs[:, j]
 
 
-def pomdp(train: Outcomes, test: Outcomes) -> tuple[FloatArray, FloatArray]:
+def no_cost(train: Outcomes, test: Outcomes) -> tuple[FloatArray, FloatArray]:
+    """Those of the POMDP that looks at no question's own cost."""
+    return pomdp(train, test, cost_levels=1)
+
+
+def pomdp(train: Outcomes, test: Outcomes, **options: Any) -> tuple[FloatArray, FloatArray]:
     """Scores and costs (n, policies) on the test rows of the POMDP's whole family."""
-    paths = [follow(router, test) for _, router in Pomdp().fit(train).sweep()]
+    paths = [follow(router, test) for _, router in Pomdp(**options).fit(train).sweep()]
     return np.stack([p.score for p in paths], axis=1), np.stack([p.cost for p in paths], axis=1)
 
 
 def compare(train: Outcomes, test: Outcomes) -> FloatArray:
-    """(2 routers, 2 envelopes) areas; threshold first, steps first."""
+    """(3 routers, 2 envelopes) areas; threshold, no cost, pomdp; steps first."""
     prices = test.answer_costs.mean(axis=0)
     ends = (float(prices.min()), float(prices.max()))
-    return np.array([_areas(router(train, test), ends) for router in (threshold, pomdp)])
+    return np.array([_areas(router(train, test), ends) for router in (threshold, no_cost, pomdp)])
 
 
 def _areas(curve: tuple[FloatArray, FloatArray], ends: tuple[float, float]) -> list[float]:
@@ -127,13 +142,13 @@ def _areas(curve: tuple[FloatArray, FloatArray], ends: tuple[float, float]) -> l
 
 
 def row(name: str, found: Iterable[FloatArray]) -> FloatArray:
-    """Print one line: the mean areas, and the difference with its 95 % interval."""
+    """Print one line: mean areas, and the POMDP's gain on the threshold, 95 % interval."""
     table = np.stack(list(found))
-    gain = table[:, 1] - table[:, 0]
+    gain = table[:, 2] - table[:, 0]
     cells = [f"{name:<34}{len(table):>4}"]
     for envelope in range(2):
-        low, high = table[:, :, envelope].mean(axis=0)
-        cells.append(f"{low:>9.4f}{high:>9.4f}{gain[:, envelope].mean():>+9.4f}")
+        areas = "".join(f"{area:>9.4f}" for area in table[:, :, envelope].mean(axis=0))
+        cells.append(f"{areas}{gain[:, envelope].mean():>+9.4f}")
         if len(table) > 1:
             error = 1.96 * gain[:, envelope].std(ddof=1) / np.sqrt(len(table))
             cells.append(f" +-{error:.4f}")
@@ -145,9 +160,23 @@ def row(name: str, found: Iterable[FloatArray]) -> FloatArray:
 
 def head(title: str) -> None:
     """Print the head of a table."""
-    print(f"\n{title}\n{'':<38}{'steps':>9}{'':>26}{'hull':>9}")
-    names = f"{'thresh.':>9}{'pomdp':>9}{'gain':>9}{'':>8}"
+    print(f"\n{title}\n{'':<38}{'steps':>9}{'':>35}{'hull':>9}")
+    names = f"{'thresh.':>9}{'no cost':>9}{'pomdp':>9}{'gain':>9}{'':>8}"
     print(f"{'table':<34}{'n':>4}{names}{names}")
+
+
+def against_reference(found: dict[str, FloatArray]) -> None:
+    """Print the areas (steps) beside the reference's."""
+    known = {name: areas[:, 0] for name, areas in found.items() if name in REFERENCE}
+    if not known:
+        return
+    print(f"\n{'':<34}{'reference':>10}{'no cost':>17}{'pomdp':>17}")
+    gains = []
+    for name, areas in known.items():
+        gains.append([area - REFERENCE[name] for area in areas[1:]])
+        cells = "".join(f"{a:>9.4f}{g:>+8.4f}" for a, g in zip(areas[1:], gains[-1], strict=True))
+        print(f"{name:<34}{REFERENCE[name]:>10.4f}{cells}")
+    print(f"{'mean':<44}" + "".join(f"{g:>+17.4f}" for g in np.mean(gains, axis=0)))
 
 
 def pairs(path: Path, rng: np.random.Generator) -> list[float]:
@@ -192,13 +221,16 @@ def main() -> int:
         print("AUTOMIX_DATA_DIR must name a folder with cascades/*.csv", file=sys.stderr)
         return 2
     head("the split of the tables, all training rows")
+    found = {}
     gains = []
     for path in files:
         outcomes, fit = load(path)
-        gains.append(row(path.stem, [compare(outcomes.take(fit), outcomes.take(~fit))]))
+        found[path.stem] = compare(outcomes.take(fit), outcomes.take(~fit))
+        gains.append(row(path.stem, [found[path.stem]]))
     print(
         f"mean gain: steps {np.mean(gains, axis=0)[0]:+.4f}, hull {np.mean(gains, axis=0)[1]:+.4f}"
     )
+    against_reference(found)
     for title, count, few in (
         (f"{FEW} of the training rows", arguments.seeds, True),
         ("all rows split again, sizes as given", arguments.resplits, False),
@@ -212,8 +244,11 @@ def main() -> int:
         print(f"mean gain: steps {mean[0]:+.4f}, hull {mean[1]:+.4f}")
     print("\nevery pair, all training rows: gain in area, 95 % bootstrap interval (steps; hull)")
     rng = np.random.default_rng(0)
-    found = [gain for path in files for gain in pairs(path, rng)]
-    print(f"{len(found)} pairs, mean gain {np.mean(found):+.4f}, least {min(found):+.4f}")
+    differences = [gain for path in files for gain in pairs(path, rng)]
+    print(
+        f"{len(differences)} pairs, mean gain {np.mean(differences):+.4f}, least "
+        f"{min(differences):+.4f}"
+    )
     return 0
 
 

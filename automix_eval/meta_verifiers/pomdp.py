@@ -14,7 +14,8 @@ from automix_eval.meta_verifiers.base import Router, require_fitted, stand_in
 from automix_eval.meta_verifiers.density import Axis
 from automix_eval.meta_verifiers.objectives import MIN_ESCALATION, Ends, Objective, select
 from automix_eval.meta_verifiers.pomdp_family import Member, family, replay
-from automix_eval.meta_verifiers.pomdp_options import check_options, parse_reward
+from automix_eval.meta_verifiers.pomdp_options import check_options, check_solver, parse_reward
+from automix_eval.meta_verifiers.pomdp_planner import PomdpPy
 from automix_eval.meta_verifiers.pomdp_problem import Cells, Problem, estimate
 from automix_eval.meta_verifiers.pomdp_rule import Rule, make_rule, problem_edges
 from automix_eval.meta_verifiers.pomdp_solve import Actions, Solution, Solver, subsets
@@ -46,6 +47,8 @@ class Pomdp(Router):
         num_bins: Bins of a tier's confidence at most, with about equally many questions each.
         cost_levels: Levels of a question's own cost at most, seen with its first answer
             (``pomdp_costs.py``); 1 looks at no cost. A reward table has no cost, and no level.
+        solver: ``exact``, or ``pomdp_py``: pomdp-py's value iteration, for chains of two tiers, to
+            the same policies; slower.
         bandwidth: Of the kernel density: ``scott``, ``silverman``, or a number (standard
             deviations).
         ridge: Penalty on the slopes of E[Perf | type], per normal score; None: chosen by the data
@@ -79,6 +82,7 @@ class Pomdp(Router):
         self,
         num_bins: int = 64,
         cost_levels: int = 7,
+        solver: str = "exact",
         bandwidth: str | float = "scott",
         ridge: float | None = None,
         neighbours: float = 50.0,
@@ -91,11 +95,13 @@ class Pomdp(Router):
         min_escalation: float = MIN_ESCALATION,
         undefined: str | float = "observe",
     ) -> None:
+        check_solver(solver, reward, undefined)
         check_options(
             num_bins, cost_levels, bandwidth, ridge, neighbours, lambda_, mixtures, undefined
         )
         self.num_bins = num_bins
         self.cost_levels = cost_levels
+        self.solver = solver
         self.bandwidth = bandwidth
         self.ridge = ridge
         self.neighbours = neighbours
@@ -125,7 +131,7 @@ class Pomdp(Router):
             rows, self.num_bins, self.bandwidth, self.ridge, self.neighbours,
             self.cost_levels if self._reward is None else 1,
         )  # fmt: skip
-        solver = Solver(problem, self._reward, self.undefined)
+        solver = self._solver(problem)
         largest = LARGEST_OF_TABLE if self._reward else LARGEST * _largest_price(problem)
         members = family(solver, largest, self.mixtures)
         rules = self._rules(problem, members, cells)
@@ -191,6 +197,11 @@ class Pomdp(Router):
     @property
     def _stand_in(self) -> str | float:
         return "" if isinstance(self.undefined, str) else self.undefined
+
+    def _solver(self, problem: Problem) -> Solver:
+        if self.solver == "pomdp_py":
+            return PomdpPy(problem)
+        return Solver(problem, self._reward, self.undefined)
 
     def _rules(self, problem: Problem, members: Sequence[Member], cells: Cells) -> list[Rule]:
         # neighbours share their ends, so each policy is played once

@@ -18,12 +18,13 @@ What :class:`pomdp_py.ValueIteration` (1.3.5.1, enumeration in Cython) does:
 ``update_histogram_belief`` returns zeros, without a word, for an observation that is impossible in
 every state; P(type) > 0 everywhere rules that out.
 
-This file alone imports pomdp_py, at about a second; no fit and no decision needs it.
+This file alone imports pomdp_py, at about a second; no decision needs it, and no fit but that of
+``solver: pomdp_py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,8 +122,8 @@ class Confidence(pomdp_py.ObservationModel):  # type: ignore[misc]
 class Performance(pomdp_py.RewardModel):  # type: ignore[misc]
     """R(s, a): Perf of the answer kept, less lambda times the price of the tier asked."""
 
-    def __init__(self, problem: Problem, lambda_: float) -> None:
-        self._problem, self._lambda = problem, lambda_
+    def __init__(self, problem: Problem, lambda_: float, ahead: Mapping[int, float]) -> None:
+        self._problem, self._lambda, self._ahead = problem, lambda_, ahead
 
     def sample(self, state: Reached, action: Route, next_state: Any) -> float:  # noqa: ARG002 - pomdp_py passes it by position
         """R(s, a, s')."""
@@ -133,7 +134,9 @@ class Performance(pomdp_py.RewardModel):  # type: ignore[misc]
         if action.to <= state.tier:
             return IMPOSSIBLE
         last = self._problem.num_tiers - 1
-        earned = self._perf(last, state) if action.to == last else 0.0
+        earned = self._ahead.get(action.to, 0.0)
+        if action.to == last:
+            earned = self._perf(last, state)
         return earned - self._lambda * float(self._problem.costs[action.to])
 
     def _perf(self, tier: int, state: Reached) -> float:
@@ -155,12 +158,13 @@ class Routes(pomdp_py.RolloutPolicy):  # type: ignore[misc]
         return Route(0) if state.tier == -1 else KEEP
 
 
-def make_agent(problem: Problem, lambda_: float) -> Any:
+def make_agent(problem: Problem, lambda_: float, ahead: Mapping[int, float] | None = None) -> Any:
     """The agent, with the belief before the first tier.
 
     Args:
         problem: A small problem: every type is a state for each tier.
         lambda_: Quality a unit of cost must buy.
+        ahead: What is earned after asking a tier, beyond the horizon of the plan.
     """
     types = list(_types(problem))
     tiers = [-1, *range(problem.num_tiers - 1), DONE]
@@ -172,7 +176,7 @@ def make_agent(problem: Problem, lambda_: float) -> Any:
         Routes(problem.num_tiers),
         Step(states, problem.num_tiers),
         Confidence(max(len(a) for a in problem.axes)),
-        Performance(problem, lambda_),
+        Performance(problem, lambda_, ahead or {}),
     )
 
 

@@ -47,6 +47,18 @@ def check_options(
         check_undefined(undefined)
 
 
+def check_solver(solver: Any, reward: Any, undefined: Any) -> None:
+    """Raise AutoMixError unless the solver is known and can do what is asked of it."""
+    if solver not in ("exact", "pomdp_py"):
+        raise AutoMixError(f"meta_verifier.solver={solver!r} must be exact or pomdp_py")
+    if solver == "pomdp_py" and (reward is not None or undefined in ("escalate", "keep")):
+        what = "a reward table" if reward is not None else f"undefined={undefined}"
+        raise AutoMixError(
+            "meta_verifier.solver=pomdp_py plans for Perf - lambda * cost and nothing else, and "
+            f"meta_verifier has {what}: use meta_verifier.solver=exact"
+        )
+
+
 def parse_reward(reward: Any) -> StateReward:
     """The reward table of a configuration; AutoMixError unless it has the right form."""
     try:
