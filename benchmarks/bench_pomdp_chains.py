@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from automix_eval.meta_verifiers.pomdp import Pomdp
+from automix_eval.metrics.staircase import Point, step_area
 from automix_eval.outcomes import FloatArray, Outcomes, follow
 
 FEW = 50
@@ -60,14 +61,6 @@ def load(path: Path) -> tuple[Outcomes, np.ndarray]:
 
 
 # --------------------------------------------------------------------------- areas
-
-
-def steps(score: FloatArray, cost: FloatArray, low: float, high: float) -> float:
-    """Area under the best score among policies of at most that cost."""
-    order = np.lexsort((-score, cost))
-    best = np.maximum.accumulate(score[order])
-    at = np.append(np.clip(cost[order], low, high), high)
-    return float((best * np.diff(at)).sum() / (high - low))
 
 
 def hull(score: FloatArray, cost: FloatArray, low: float, high: float) -> float:
@@ -128,14 +121,22 @@ def pomdp(train: Outcomes, test: Outcomes, **options: Any) -> tuple[FloatArray, 
 
 def compare(train: Outcomes, test: Outcomes) -> FloatArray:
     """(3 routers, 2 envelopes) areas; threshold, no cost, pomdp; steps first."""
-    prices = test.answer_costs.mean(axis=0)
-    ends = (float(prices.min()), float(prices.max()))
-    return np.array([_areas(router(train, test), ends) for router in (threshold, no_cost, pomdp)])
+    routers = (threshold, no_cost, pomdp)
+    return np.array([_areas(router(train, test), _ends(test)) for router in routers])
 
 
-def _areas(curve: tuple[FloatArray, FloatArray], ends: tuple[float, float]) -> list[float]:
+def _ends(test: Outcomes) -> tuple[Point, Point]:
+    """Mean cost and score of the cheapest and of the dearest single tier."""
+    tiers = list(zip(test.answer_costs.mean(axis=0), test.scores.mean(axis=0), strict=True))
+    return min(tiers), max(tiers)
+
+
+def _areas(curve: tuple[FloatArray, FloatArray], ends: tuple[Point, Point]) -> list[float]:
     score, cost = (table.mean(axis=0) for table in curve)
-    return [steps(score, cost, *ends), hull(score, cost, *ends)]
+    (low, start), (high, _) = ends
+    area = step_area([*zip(cost.tolist(), score.tolist(), strict=True), (low, start)], low, high)
+    assert isinstance(area, float), area
+    return [area, hull(score, cost, low, high)]
 
 
 # --------------------------------------------------------------------------- tables
@@ -186,11 +187,11 @@ def pairs(path: Path, rng: np.random.Generator) -> list[float]:
     for i, j in itertools.combinations(range(outcomes.num_tiers), 2):
         both = outcomes.select_tiers([i, j])
         train, test = both.take(fit), both.take(~fit)
-        low, high = test.answer_costs.mean(axis=0)
-        if high <= low or test.scores[:, 1].mean() <= test.scores[:, 0].mean():
+        (low, high), (worse, better) = test.answer_costs.mean(axis=0), test.scores.mean(axis=0)
+        if high <= low or better <= worse:
             continue
         curves = [threshold(train, test), pomdp(train, test)]
-        ends = (float(low), float(high))
+        ends = _ends(test)
         found = np.diff([_areas(curve, ends) for curve in curves], axis=0)[0]
         drawn = []
         for _ in range(RESAMPLES):
