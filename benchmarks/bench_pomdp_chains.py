@@ -121,13 +121,13 @@ def pomdp(train: Outcomes, test: Outcomes, **options: Any) -> tuple[FloatArray, 
 
 def compare(train: Outcomes, test: Outcomes) -> FloatArray:
     """(3 routers, 2 envelopes) areas; threshold, no cost, pomdp; steps first."""
-    routers = (threshold, no_cost, pomdp)
-    return np.array([_areas(router(train, test), _ends(test)) for router in routers])
+    routers, ends = (threshold, no_cost, pomdp), _ends(test.answer_costs, test.scores)
+    return np.array([_areas(router(train, test), ends) for router in routers])
 
 
-def _ends(test: Outcomes) -> tuple[Point, Point]:
-    """Mean cost and score of the cheapest and of the dearest single tier."""
-    tiers = list(zip(test.answer_costs.mean(axis=0), test.scores.mean(axis=0), strict=True))
+def _ends(costs: FloatArray, scores: FloatArray) -> tuple[Point, Point]:
+    """Mean cost and score of the cheapest and of the dearest single tier; (n, N) each."""
+    tiers = list(zip(costs.mean(axis=0), scores.mean(axis=0), strict=True))
     return min(tiers), max(tiers)
 
 
@@ -191,12 +191,13 @@ def pairs(path: Path, rng: np.random.Generator) -> list[float]:
         if high <= low or better <= worse:
             continue
         curves = [threshold(train, test), pomdp(train, test)]
-        ends = _ends(test)
+        ends = _ends(test.answer_costs, test.scores)
         found = np.diff([_areas(curve, ends) for curve in curves], axis=0)[0]
         drawn = []
         for _ in range(RESAMPLES):
             picked = rng.integers(0, len(test), len(test))
-            again = [_areas((s[picked], c[picked]), ends) for s, c in curves]
+            drawn_ends = _ends(test.answer_costs[picked], test.scores[picked])
+            again = [_areas((s[picked], c[picked]), drawn_ends) for s, c in curves]
             drawn.append(np.diff(again, axis=0)[0])
         bounds = np.quantile(drawn, [0.025, 0.975], axis=0)
         print(

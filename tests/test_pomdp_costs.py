@@ -102,7 +102,8 @@ def live(router, data, price):
     """The final tier of each row in a live cascade over the same numbers."""
     tiers = [Columns(data, t) for t in range(data.num_tiers)]
     questions = [Question("toy", i, Prompt("p"), "", f"q{i}") for i in range(len(data))]
-    done = route(questions, Chain(tiers, Columns(data), str.split, print, price), router)
+    links = Chain(tiers, Columns(data), str.split, print, price=price)
+    done = route(questions, links, router)
     return [max(r.tier for r in records) for records in done]
 
 

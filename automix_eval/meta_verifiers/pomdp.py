@@ -35,8 +35,9 @@ class Pomdp(Router):
     State: the tier reached, and the question's hidden type with E[Perf_1..Perf_N]
     (``pomdp_problem.py``). Actions: keep, or route to any later tier; the first chooses the first
     tier. Observation: the confidence of the tier reached, in bins, or "undefined"
-    (``density.py``). Reward: Perf - lambda * cost, a verification being paid with every tier but
-    the last; or a table over the states Simple, Complex, Unsolvable. Discount 1. Solved by
+    (``density.py``); with the first answer also what it has cost, in levels
+    (``pomdp_costs.py``). Reward: Perf - lambda * cost, a verification being paid with every tier
+    but the last; or a table over the states Simple, Complex, Unsolvable. Discount 1. Solved by
     backward induction (``pomdp_solve.py``; ``pomdp_model.py`` states the same problem in
     pomdp-py's terms). Source: AutoMix, arXiv 2310.12963, appendix on the POMDP.
 
