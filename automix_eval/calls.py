@@ -81,6 +81,7 @@ class Tier:
         self.seed = seed
         self.chat = chat
         self.counts = CallCounts()
+        self.decide: Callable[[int, float], int] | None = None
         self._store = store
         self._progress = progress
         self._context: tuple[Phase, str, Role] = ("evaluation", "", "answer")
@@ -219,7 +220,7 @@ class Tier:
         run: Callable[[Sequence[Any], Callable[[int, R], None]], None],
     ) -> list[tuple[R, Call]]:
         identity = {"model": self.backend.identity, "kind": kind, "role": self._context[2]}
-        keys = [call_key({**identity, **asdict(r)}) for r in requests]
+        keys = [call_key({**identity, **_asked(r)}) for r in requests]
         results: dict[str, R] = {}
         todo: dict[str, Any] = {}
         for key, request in zip(keys, requests, strict=True):
@@ -272,6 +273,11 @@ _STAGE: dict[Role, str] = {"answer": "answering", "verify": "verifying"}
 
 def _samples(generation: Mapping[str, Any]) -> bool:
     return bool(generation.get("do_sample")) or float(generation.get("temperature") or 0.0) > 0.0
+
+
+def _asked(request: Any) -> dict[str, Any]:
+    """A request as part of a key; what it leaves open is no part, so older keys stay valid."""
+    return {k: v for k, v in asdict(request).items() if k != "stop_after" or v is not None}
 
 
 def _restore(value: Mapping[str, Any]) -> Any:

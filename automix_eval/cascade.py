@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from automix_eval.budget import Budget, BudgetSpentError
 from automix_eval.calls import Splitter, Tier
@@ -82,7 +83,9 @@ def route(
                 f"{len(questions) - len(here)} calls saved"
             )
         verify = tier < last and meta_verifier.needs_verification
-        answers, verifications = _ask([questions[i] for i in here], chain, tier, verify, stage)
+        choose = partial(_choose, meta_verifier, chain, here, questions, records)
+        asked = [questions[i] for i in here]
+        answers, verifications = _ask(asked, chain, tier, verify, stage, choose)
         refused, here = here[len(answers) :], here[: len(answers)]
         for i, answer, verification in zip(here, answers, verifications, strict=True):
             records[i][tier] = TierRecord(tier, answer, verification=verification)
@@ -188,7 +191,12 @@ def _in_order(records: Sequence[dict[int, TierRecord]]) -> list[list[TierRecord]
 
 
 def _ask(
-    questions: Sequence[Question], chain: Chain, tier: int, verify: bool, stage: str = ""
+    questions: Sequence[Question],
+    chain: Chain,
+    tier: int,
+    verify: bool,
+    stage: str = "",
+    choose: Callable[[int, Answer, float], int] | None = None,
 ) -> tuple[list[Answer], list[Verification | None]]:
     """Answers and verifications of the questions that the budget admits, from the first on."""
     answers: list[Answer] = []
@@ -197,7 +205,7 @@ def _ask(
         admitted = chain.budget.admit(tier, left)
         if not admitted:
             break
-        found = _ask_model(left[:admitted], chain, tier, verify, stage)
+        found = _ask_model(left[:admitted], chain, tier, verify, stage, choose, len(answers))
         chain.budget.charge(tier, *found)
         answers += found[0]
         verifications += found[1]
@@ -205,7 +213,13 @@ def _ask(
 
 
 def _ask_model(
-    questions: Sequence[Question], chain: Chain, tier: int, verify: bool, stage: str
+    questions: Sequence[Question],
+    chain: Chain,
+    tier: int,
+    verify: bool,
+    stage: str,
+    choose: Callable[[int, Answer, float], int] | None,
+    first: int,
 ) -> tuple[list[Answer], Sequence[Verification | None]]:
     model = chain.tiers[tier]
     phase, task = questions[0].phase, questions[0].task
@@ -216,6 +230,7 @@ def _ask_model(
     if not verify:
         return answers, [None] * len(questions)
     model.working_on(phase, task, "verify")
+    model.decide = None if choose is None else lambda i, v: choose(first + i, answers[i], v)
     return answers, chain.verifier.verify(questions, answers, model)
 
 
@@ -233,3 +248,20 @@ def _verifications(by_tier: dict[int, TierRecord], reached: int) -> list[Verific
     """One a tier up to the one reached; None for tiers skipped or not verified."""
     asked = [by_tier.get(tier) for tier in range(reached + 1)]
     return [record.verification if record else None for record in asked]
+
+
+def _choose(
+    meta_verifier: MetaVerifier,
+    chain: Chain,
+    here: Sequence[int],
+    questions: Sequence[Question],
+    records: Sequence[dict[int, TierRecord]],
+    position: int,
+    answer: Answer,
+    confidence: float,
+) -> int:
+    """Where the router would send the question at a position of ``here`` at a confidence."""
+    i, tier = here[position], answer.tier
+    supposed = TierRecord(tier, answer, verification=Verification(tier, confidence))
+    seen = _observe([0], tier, [questions[i]], chain, [{**records[i], tier: supposed}])
+    return meta_verifier.decide(seen)[0].to

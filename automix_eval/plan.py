@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -255,6 +255,9 @@ class _Planner:
 
 class _Counting:
     """A tier that counts what it is asked and answers with a stand-in: an ``Ask``."""
+
+    # nothing is routed, so all samples count
+    decide: Callable[[int, float], int] | None = None
 
     def __init__(self, tier: int, backend: Backend, seed: int, found: HarnessRun) -> None:
         self.tier, self.seed, self.max_length = tier, seed, None

@@ -187,6 +187,8 @@ def _verification(row: Any) -> Verification:
         dropped_demonstrations=_int(row, "dropped_demonstrations"),
         cut_context_tokens=_int(row, "cut_context_tokens"),
         signals={str(k): float(v) for k, v in row.get("signals", {}).items()},
+        # absent from records of earlier releases
+        saved_samples=_int(row, "saved_samples") if "saved_samples" in row else 0,
     )
 
 

@@ -140,11 +140,14 @@ class GenerateRequest:
         prompt: The rendered prompt (a JSON list of turns for a chat-only API).
         generation: Generation arguments in the harness's terms.
         seed: Seed of this very sample; None for greedy decoding.
+        stop_after: A regular expression, upper and lower case alike: what follows its first match
+            is not needed. A backend may end there; one that cannot returns more.
     """
 
     prompt: str
     generation: Mapping[str, Any]
     seed: int | None = None
+    stop_after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +267,7 @@ class Verification:
         samples: Texts drawn (few_shot), for the reader.
         num_unparsable: Samples without a decision.
         signals: What several verifiers said, by name; a calibrator turns them into one confidence.
+        saved_samples: Samples not drawn because the routing decision was settled.
     """
 
     tier: int
@@ -275,6 +279,7 @@ class Verification:
     dropped_demonstrations: int = 0
     cut_context_tokens: int = 0
     signals: Mapping[str, float] = field(default_factory=dict)
+    saved_samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,7 +415,14 @@ class Verifier(Protocol):
 
 
 class Ask(Protocol):
-    """The calls a verifier may make on the tier under judgement, stored and metered."""
+    """The calls a verifier may make on the tier under judgement, stored and metered.
+
+    Attributes:
+        decide: Which tier the router chooses for the i-th question of a ``verify`` at a
+            confidence; None where all samples are wanted, as in a calibration.
+    """
+
+    decide: Callable[[int, float], int] | None
 
     @property
     def tier(self) -> int:

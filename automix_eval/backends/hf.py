@@ -1,31 +1,45 @@
 """A tier run by transformers in this process, with metered tokens and probabilities.
 
-Loading, tokenizing, batching and stopping are the harness's own ``hf`` model. Added are the
-tokens that count (up to the stop sequence, not the padding after it), the probabilities of an
-answer's tokens, sampling that is reproducible call by call, and scoring that reads a prompt once.
+Loading, tokenizing and the end of an answer are the harness's own ``hf`` model's. Prompts that
+begin alike are read once (``shared_decoding.py``); sampling is reproducible call by call. Where
+that is switched off or a model does not allow it, the harness's own batches serve
+(``hf_metered.py``).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import math
+import re
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lm_eval.models.huggingface import HFLM
-from transformers import LogitsProcessor, LogitsProcessorList
+from lm_eval.models.utils import (
+    handle_stop_sequences,
+    normalize_gen_kwargs,
+    postprocess_generated_text,
+)
 
+from automix_eval.backends import shared_decoding, shared_scoring
 from automix_eval.backends.embedded import CONVERTER_VERSION, ensure_model
 from automix_eval.backends.harness_lm import HarnessBackend
+from automix_eval.backends.hf_metered import MeteredHFLM, score_batch
+from automix_eval.backends.hf_settings import (
+    Decoding,
+    fingerprint,
+    flag,
+    has_accelerator,
+    is_plain,
+    megabytes,
+)
 from automix_eval.backends.hook import Hook
-from automix_eval.types import GenerateRequest, Generation, ScoreRequest, Scores
+from automix_eval.backends.sampling import row_seed
+from automix_eval.backends.tree_reader import Reader, UnsupportedModelError
+from automix_eval.types import AutoMixError, GenerateRequest, Generation, ScoreRequest, Scores
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -33,6 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _CPU_AUTO_BATCH = 8
+_GPU_AUTO_BATCH = 32
 
 
 class HFBackend(HarnessBackend):
@@ -40,6 +55,14 @@ class HFBackend(HarnessBackend):
 
     Args:
         embedded: Name of a model carried by the extra ``[demo]`` instead of ``pretrained``.
+        shared_prefix: Whether prompts that begin alike are read once; False leaves all calls to
+            the harness's own code.
+        shared_answers: Whether greedy answers share too. None: in float32, where their texts are
+            those of the harness; in lower precision rounding depends on what is read together (the
+            harness's own answers change with its batch size), so answers are left to the
+            harness's batches and equal those of ``--model hf`` exactly.
+        prefix_cache_mb: Megabytes of keys and values kept from batch to batch; 0 keeps none, then
+            only prompts of one batch share their start.
         Other arguments: see :class:`HarnessBackend` and the harness's ``hf`` model.
     """
 
@@ -52,11 +75,20 @@ class HFBackend(HarnessBackend):
         tier: str = "slm",
         chat: bool = True,
         embedded: str | None = None,
+        shared_prefix: bool = True,
+        shared_answers: bool | None = None,
+        prefix_cache_mb: float = 192,
         extra: Mapping[str, Any] | None = None,
         **lm_args: Any,
     ) -> None:
         self._embedded = embedded
         self._content: str | None = None
+        self._reader: Reader | None = None
+        self._shares = flag(f"{tier}.shared_prefix", shared_prefix)
+        self._shares_answers = (
+            None if shared_answers is None else flag(f"{tier}.shared_answers", shared_answers)
+        )
+        self._cache_bytes = megabytes(f"{tier}.prefix_cache_mb", prefix_cache_mb)
         super().__init__(lm, tier=tier, chat=chat, extra=extra, **lm_args)
 
     @property
@@ -71,7 +103,9 @@ class HFBackend(HarnessBackend):
         if self._content is None:
             self._content = self._know_content()
         arguments = {k: v for k, v in identity["args"].items() if k != "pretrained"}
-        return identity | {"args": arguments, "content": self._content}
+        identity |= {"args": arguments, "content": self._content}
+        # set by hand it may change an answer of a model in lower precision
+        return identity | ({"shared_answers": True} if self._shares_answers else {})
 
     def _know_content(self) -> str:
         """The weights' identity: a folder's files, or the commit that a hub name stands for."""
@@ -80,7 +114,7 @@ class HFBackend(HarnessBackend):
         pretrained = str(self._args.get("pretrained"))
         source = Path(pretrained)
         if source.is_dir():
-            return _fingerprint(source)
+            return fingerprint(source)
         commit = getattr(self._metered().config, "_commit_hash", None)
         return f"{pretrained}@{commit or self._args.get('revision', 'main')}"
 
@@ -90,13 +124,15 @@ class HFBackend(HarnessBackend):
     def _make(self) -> LM:
         if self._embedded:
             self._args["pretrained"] = str(ensure_model(self._embedded))
-        if "device" not in self._args and not _has_accelerator():
+        if "device" not in self._args and not has_accelerator():
             self._args["device"] = "cpu"  # the harness's default is cuda, present or not
-        if str(self._args.get("batch_size", "")).startswith("auto") and not _has_accelerator():
+        if str(self._args.get("batch_size", "")).startswith("auto") and not has_accelerator():
             # the harness finds the largest batch by running out of GPU memory
             log.info("%s: batch_size auto is %d on a CPU", self.tier, _CPU_AUTO_BATCH)
             self._args["batch_size"] = _CPU_AUTO_BATCH
         return MeteredHFLM(**self._args, **self._extra)
+
+    # ----------------------------------------------------------------- calls
 
     def generate(
         self,
@@ -104,7 +140,188 @@ class HFBackend(HarnessBackend):
         on_result: Callable[[int, Generation], None],
         token_probs: bool = False,
     ) -> None:
-        """Generate in the harness's batches; samples are drawn by seed, not by batch."""
+        """Generate; prompts that begin alike are read once, samples are drawn by seed."""
+        reader = self._sharing()
+        plans = [self._plan(r) if reader else None for r in requests]
+        samples = []
+        for i, (request, plan) in enumerate(zip(requests, plans, strict=True)):
+            if plan is not None:
+                samples.append(self._sample(i, request, plan, token_probs))
+        if samples:
+            assert reader is not None
+
+            def deliver(done: shared_decoding.Sample) -> None:
+                plan = plans[done.index]
+                assert plan is not None
+                on_result(done.index, self._result(done, plan))
+
+            shared_decoding.generate(reader, samples, self._batch_size(), deliver)
+        rest = [i for i, plan in enumerate(plans) if plan is None]
+        if rest:
+            self._generate_by_harness(
+                [requests[i] for i in rest], lambda j, g: on_result(rest[j], g), token_probs
+            )
+
+    def score(
+        self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
+    ) -> None:
+        """Score whole continuations; each prompt is read once and serves them all.
+
+        Args:
+            requests: Prompts, each with the same number of continuations.
+            on_result: Receives the natural-log probabilities.
+        """
+        lm = self._metered()
+        encoded = []
+        for request in requests:
+            pairs = [lm._encode_pair(request.prompt, c) for c in request.continuations]
+            prompt, continuations = tuple(pairs[0][0]), [tuple(c) for _, c in pairs]
+            self._check_length(len(prompt), max(map(len, continuations)))
+            encoded.append((prompt, continuations))
+        reader = self._sharing()
+        if reader is None:
+            self._score_by_harness(encoded, on_result)
+            return
+
+        def deliver(s: shared_scoring.Scored) -> None:
+            size = len(encoded[s.index][0])
+            on_result(s.index, Scores(s.logprobs, s.greedy, size, s.seconds, s.cached))
+
+        shared_scoring.score(reader, encoded, self._batch_size(), deliver)
+
+    # ----------------------------------------------------------------- sharing
+
+    def _sharing(self) -> Reader | None:
+        """The model as a reader of prompt trees; None where prompts are not shared."""
+        if self._reader is None and self._shares:
+            lm = self._metered()
+            precision = lm.mixed_precision_dtype
+            try:
+                self._reader = Reader(
+                    lm.model,
+                    self._cache_bytes,
+                    {
+                        "device_type": lm.device.type,
+                        "dtype": precision,
+                        "enabled": precision is not None,
+                    },
+                )
+            except UnsupportedModelError as err:
+                log.warning(
+                    "%s (%s): prompts that begin alike are read again each time, in the harness's "
+                    "own batches, because the model's attention cannot be shared (%s); "
+                    "%s.shared_prefix=false silences this",
+                    self.tier,
+                    self.label,
+                    err,
+                    self.tier,
+                )
+                self._shares = False
+        return self._reader
+
+    def _answers_shared(self) -> bool:
+        lm = self._metered()
+        if self._shares_answers is None:
+            return lm.mixed_precision_dtype is None and lm.model.dtype == torch.float32
+        return self._shares_answers
+
+    def _plan(self, request: GenerateRequest) -> Decoding | None:
+        """How to decode a request; None where only the harness's generate has its settings."""
+        lm = self._metered()
+        given = normalize_gen_kwargs(dict(request.generation), lm.max_gen_toks)
+        until = handle_stop_sequences(
+            given.pop("until", None), eos=lm.tok_decode(lm.eot_token_id, skip_special_tokens=False)
+        )
+        most = int(given.pop("max_gen_toks"))
+        temperature = float(given.pop("temperature", None) or 0.0)
+        sampled = bool(given.pop("do_sample", False))
+        if given or isinstance(lm.think_end_token, int) or not is_plain(lm.model):
+            return None
+        if request.seed is None and (sampled or temperature > 0 or not self._answers_shared()):
+            return None
+        return Decoding(
+            tuple(s for s in until if s),
+            most,
+            0.0 if request.seed is None else temperature or 1.0,
+            re.compile(request.stop_after, re.IGNORECASE) if request.stop_after else None,
+        )
+
+    def _sample(
+        self, index: int, request: GenerateRequest, plan: Decoding, token_probs: bool
+    ) -> shared_decoding.Sample:
+        lm = self._metered()
+        prompt = tuple(lm.tok_encode(request.prompt)) or (lm.prefix_token_id,)
+        self._check_length(len(prompt), plan.most)
+        generator = None
+        if request.seed is not None:
+            generator = torch.Generator().manual_seed(row_seed(request.prompt, request.seed))
+        ends = lm.end_tokens
+
+        def ended(tokens: list[int]) -> bool:
+            return tokens[-1] in ends or plan.stops(lm.tok_decode(tokens))
+
+        return shared_decoding.Sample(
+            index,
+            prompt,
+            plan.most,
+            ended,
+            plan.temperature,
+            generator,
+            watched=token_probs and request.seed is None,
+        )
+
+    def _result(self, done: shared_decoding.Sample, plan: Decoding) -> Generation:
+        lm = self._metered()
+        raw = lm.tok_decode(done.tokens)
+        think = lm.think_end_token if isinstance(lm.think_end_token, str) else None
+        text = postprocess_generated_text(raw, list(plan.until), think)
+        number = len(done.tokens)
+        if done.tokens[-1] in lm.end_tokens:
+            answer = number - 1
+        else:
+            # a token may hold the end of the answer and the stop sequence at once
+            answer = max(number - 1, 1) if any(s in raw for s in plan.until) else number
+        if plan.stop_after and (decided := plan.stop_after.search(text)):
+            text = text[: decided.end()]
+        return Generation(
+            text,
+            len(done.prompt),
+            number,
+            done.seconds,
+            tuple(done.logprobs[:answer]),
+            tuple(done.margins[:answer]),
+            done.cached,
+        )
+
+    def _check_length(self, prompt: int, generated: int) -> None:
+        """Raise AutoMixError where the harness would drop the beginning of a prompt."""
+        window = int(self._metered().max_length)
+        if prompt + generated > window:
+            raise AutoMixError(
+                f"{self.tier} ({self.label}): a prompt of {prompt} tokens and {generated} more do "
+                f"not fit the window of {window}: raise {self.tier}.max_length if the model has a "
+                "larger window, or lower max_gen_toks"
+            )
+
+    def _batch_size(self) -> int:
+        size = str(self._metered().batch_size)
+        if size.isdigit():
+            return max(int(size), 1)
+        return _GPU_AUTO_BATCH if has_accelerator() else _CPU_AUTO_BATCH
+
+    def _metered(self) -> MeteredHFLM:
+        lm = self.lm
+        assert isinstance(lm, MeteredHFLM)
+        return lm
+
+    # ----------------------------------------------------------------- the harness's own batches
+
+    def _generate_by_harness(
+        self,
+        requests: Sequence[GenerateRequest],
+        on_result: Callable[[int, Generation], None],
+        token_probs: bool,
+    ) -> None:
         lm = self._metered()
         groups: dict[str, list[int]] = defaultdict(list)
         for i, request in enumerate(requests):
@@ -113,7 +330,7 @@ class HFBackend(HarnessBackend):
         for key, indices in groups.items():
             arguments, sampled = json.loads(key)
             if sampled:
-                # drawn by the noise processor below, so that no batch disturbs another's sample
+                # drawn by a logits processor, so that no batch disturbs another's sample
                 lm.temperature = float(arguments.pop("temperature", 1.0) or 1.0)
                 arguments["do_sample"] = False
             lm.expect(
@@ -134,6 +351,7 @@ class HFBackend(HarnessBackend):
                         row.seconds,
                         row.logprobs,
                         row.margins,
+                        cached_tokens=0,
                     ),
                 )
 
@@ -142,252 +360,17 @@ class HFBackend(HarnessBackend):
             self._request("generate_until", pairs, hook)
 
     @torch.inference_mode()
-    def score(
-        self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
+    def _score_by_harness(
+        self,
+        encoded: Sequence[tuple[tuple[int, ...], list[tuple[int, ...]]]],
+        on_result: Callable[[int, Scores], None],
     ) -> None:
-        """Score whole continuations; each prompt is read once and its cache serves them all.
-
-        Args:
-            requests: Prompts, each with the same number of continuations.
-            on_result: Receives the natural-log probabilities.
-        """
-        lm = self._metered()
-        encoded = []
-        for request in requests:
-            pairs = [lm._encode_pair(request.prompt, c) for c in request.continuations]
-            encoded.append((pairs[0][0], [continuation for _, continuation in pairs]))
-        order = sorted(range(len(requests)), key=lambda i: -len(encoded[i][0]))
-        size = max(1, int(lm.batch_size) if str(lm.batch_size).isdigit() else _CPU_AUTO_BATCH)
+        order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i][0]))
+        size = self._batch_size()
         for start in range(0, len(order), size):
             batch = order[start : start + size]
             begun = time.perf_counter()
-            logprobs = _score_batch(lm, [encoded[i] for i in batch])
+            logprobs = score_batch(self._metered(), [encoded[i] for i in batch])
             seconds = (time.perf_counter() - begun) / len(batch)
             for i, row in zip(batch, logprobs, strict=True):
-                on_result(i, Scores(tuple(row), prompt_tokens=len(encoded[i][0]), seconds=seconds))
-
-    def _metered(self) -> MeteredHFLM:
-        lm = self.lm
-        assert isinstance(lm, MeteredHFLM)
-        return lm
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One finished row of a batch."""
-
-    index: int
-    prompt_tokens: int
-    generated_tokens: int
-    seconds: float
-    logprobs: tuple[float, ...]
-    margins: tuple[float, ...]
-
-
-class MeteredHFLM(HFLM):  # type: ignore[misc]
-    """The harness's ``hf`` model, telling what each row of a batch cost."""
-
-    temperature: float = 1.0
-
-    def expect(
-        self, prompts: Sequence[str], seeds: Sequence[int | None] | None, token_probs: bool
-    ) -> None:
-        """Announce the requests of the next ``generate_until``."""
-        self._waiting: dict[str, deque[int]] = defaultdict(deque)
-        for i, prompt in enumerate(prompts):
-            self._waiting[prompt].append(i)
-        self._seeds = seeds
-        self._token_probs = token_probs
-        self._batch: tuple[list[int], list[int], list[str]] | None = None
-        self.finished: deque[_Row] = deque()
-
-    def tok_batch_encode(
-        self, strings: Sequence[str], *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encode a batch, noting which request each row is."""
-        ids, mask = super().tok_batch_encode(strings, *args, **kwargs)
-        if getattr(self, "_waiting", None):
-            rows = [self._waiting[s].popleft() for s in strings]
-            self._batch = (rows, mask.sum(dim=1).tolist(), list(strings))
-        return ids, mask
-
-    def _model_generate(
-        self, context: torch.Tensor, max_length: int, stop: list[str], **kwargs: Any
-    ) -> torch.Tensor:
-        if getattr(self, "_batch", None) is None:
-            generated: torch.Tensor = super()._model_generate(context, max_length, stop, **kwargs)
-            return generated
-        assert self._batch is not None
-        rows, prompt_tokens, prompts = self._batch
-        processors = LogitsProcessorList()
-        if self._seeds is not None:
-            seeds = [_row_seed(p, self._seeds[i]) for p, i in zip(prompts, rows, strict=True)]
-            processors.append(_SeededSampling(seeds, self.temperature))
-        watch = _TokenProbabilities() if self._token_probs and self._seeds is None else None
-        if watch is not None:
-            processors.append(watch)
-        if processors:
-            kwargs["logits_processor"] = processors
-        begun = time.perf_counter()
-        output: torch.Tensor = super()._model_generate(context, max_length, stop, **kwargs)
-        seconds = (time.perf_counter() - begun) / len(rows)
-        logprobs, margins = watch.by_row() if watch is not None else ([], [])
-        for position, index in enumerate(rows):
-            tokens = output[position, context.shape[1] :].tolist()
-            answer, used = self._lengths(tokens, stop)
-            self.finished.append(
-                _Row(
-                    index,
-                    prompt_tokens[position],
-                    used,
-                    seconds,
-                    tuple(logprobs[position][:answer]) if watch is not None else (),
-                    tuple(margins[position][:answer]) if watch is not None else (),
-                )
-            )
-        self._batch = None
-        return output
-
-    def _lengths(self, tokens: list[int], stop: Sequence[str]) -> tuple[int, int]:
-        """Tokens of the answer, and tokens paid for (with the one that ended it)."""
-        ends = {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
-        own = getattr(self.model.generation_config, "eos_token_id", None)
-        ends |= set(own if isinstance(own, list) else [own])
-        length = next((i for i, t in enumerate(tokens) if t in ends), len(tokens))
-        texts = [s for s in stop if s]
-        stopped = length < len(tokens)
-
-        def contains(number: int) -> bool:
-            text = self.tok_decode(tokens[:number])
-            return any(s in text for s in texts)
-
-        if contains(length):
-            low, high = 1, length
-            while low < high:
-                middle = (low + high) // 2
-                low, high = (low, middle) if contains(middle) else (middle + 1, high)
-            # a token may hold the end of the answer and the stop sequence at once
-            return max(low - 1, 1), low
-        return length, length + stopped
-
-
-class _TokenProbabilities(LogitsProcessor):
-    """Notes the probability of the best token and its lead, step by step (greedy decoding)."""
-
-    def __init__(self) -> None:
-        self._best: list[torch.Tensor] = []
-        self._lead: list[torch.Tensor] = []
-
-    def __call__(self, _ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        values = scores.float()
-        top = torch.topk(values, 2, dim=-1).values - values.logsumexp(dim=-1, keepdim=True)
-        self._best.append(top[:, 0])
-        self._lead.append(top[:, 0].exp() - top[:, 1].exp())
-        return scores
-
-    def by_row(self) -> tuple[list[list[float]], list[list[float]]]:
-        """Log-probabilities and leads, [batch][step]."""
-        return (
-            torch.stack(self._best, dim=1).tolist(),
-            torch.stack(self._lead, dim=1).tolist(),
-        )
-
-
-class _SeededSampling(LogitsProcessor):
-    """Sampling by the Gumbel-max trick, each row with a generator of its own.
-
-    argmax(logits / T + Gumbel noise) is a sample of softmax(logits / T); with one seeded
-    generator a row, a sample depends on its own seed alone, whatever shares its batch.
-    """
-
-    def __init__(self, seeds: Sequence[int], temperature: float) -> None:
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self._temperature = temperature
-
-    def __call__(self, _ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        noise = torch.stack(
-            [
-                torch.empty(scores.shape[-1]).exponential_(generator=g).log_()
-                for g in self._generators
-            ]
-        )
-        return scores.float() / self._temperature - noise.to(scores.device)
-
-
-def _score_batch(
-    lm: MeteredHFLM, batch: Sequence[tuple[list[int], list[list[int]]]]
-) -> list[list[float]]:
-    """Log-probability of each continuation of each prompt, [batch][continuation]."""
-    device = lm.device
-    width = max(len(prompt) for prompt, _ in batch)
-    number = len(batch[0][1])
-    ids = torch.zeros((len(batch), width), dtype=torch.long, device=device)
-    mask = torch.zeros_like(ids)
-    for row, (prompt, _) in enumerate(batch):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt, device=device)
-        mask[row, width - len(prompt) :] = 1
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    output = lm.model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    first = output.logits[:, -1].float().log_softmax(dim=-1)
-    totals = [
-        [float(first[row, continuation[0]]) for continuation in continuations]
-        for row, (_, continuations) in enumerate(batch)
-    ]
-    longest = max(len(c) for _, continuations in batch for c in continuations)
-    if longest == 1:
-        return totals
-    cache = output.past_key_values
-    cache.batch_repeat_interleave(number)
-    flat = [c for _, continuations in batch for c in continuations]
-    step_ids = torch.zeros((len(flat), longest - 1), dtype=torch.long, device=device)
-    step_mask = torch.zeros_like(step_ids)
-    for row, continuation in enumerate(flat):
-        fed = continuation[:-1]
-        step_ids[row, : len(fed)] = torch.tensor(fed, dtype=torch.long, device=device)
-        step_mask[row, : len(fed)] = 1
-    lengths = mask.sum(dim=1).repeat_interleave(number)
-    steps = torch.arange(longest - 1, device=device)
-    output = lm.model(
-        input_ids=step_ids,
-        attention_mask=torch.cat([mask.repeat_interleave(number, dim=0), step_mask], dim=1),
-        position_ids=lengths[:, None] + steps[None, :],
-        past_key_values=cache,
-        use_cache=True,
-    )
-    logprobs = output.logits.float().log_softmax(dim=-1)
-    for row, continuation in enumerate(flat):
-        rest = [float(logprobs[row, i, token]) for i, token in enumerate(continuation[1:])]
-        totals[row // number][row % number] += math.fsum(rest)
-    return totals
-
-
-def _row_seed(prompt: str, seed: int | None) -> int:
-    """A seed for one sample of one prompt: samples of different prompts are independent."""
-    digest = hashlib.sha256(f"{seed}\0{prompt}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
-def _has_accelerator() -> bool:
-    return torch.cuda.is_available() or torch.backends.mps.is_available()
-
-
-def _fingerprint(folder: Path) -> str:
-    """A hash of a model folder: small files whole, weights by size and both ends."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix not in {".json", ".safetensors", ".bin", ".gguf", ".jinja", ".model"}:
-            continue
-        size = path.stat().st_size
-        digest.update(f"{path.name}\0{size}\0".encode())
-        with path.open("rb") as data:
-            digest.update(data.read(1 << 20))
-            if size > 1 << 20:
-                data.seek(max(size - (1 << 20), 0))
-                digest.update(data.read())
-    return digest.hexdigest()[:32]
+                on_result(i, Scores(tuple(row), (), len(encoded[i][0]), seconds, 0))

@@ -56,6 +56,8 @@ class Ensemble:
         self, questions: Sequence[Question], answers: Sequence[Answer], ask: Ask
     ) -> list[Verification]:
         """One verification an answer, with the signals of all members."""
+        # a member's confidence is not the one the router decides by
+        ask.decide = None
         parts = [member.verify(questions, answers, ask) for member in self.members.values()]
         return [
             self._merge(ask.tier, answer, dict(zip(self.members, each, strict=True)))
@@ -77,5 +79,6 @@ class Ensemble:
             num_unparsable=sum(v.num_unparsable for v in parts.values()),
             dropped_demonstrations=max(v.dropped_demonstrations for v in parts.values()),
             cut_context_tokens=max(v.cut_context_tokens for v in parts.values()),
+            saved_samples=sum(v.saved_samples for v in parts.values()),
             signals=signals,
         )

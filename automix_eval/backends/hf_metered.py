@@ -1,0 +1,208 @@
+"""The harness's own ``hf`` model, telling what each row of a batch cost.
+
+What the tier falls back on where prompts cannot share what they have in common: batching, padding
+and decoding are the harness's.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from lm_eval.models.huggingface import HFLM
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from automix_eval.backends.sampling import row_seed, sample, top_two
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One finished row of a batch."""
+
+    index: int
+    prompt_tokens: int
+    generated_tokens: int
+    seconds: float
+    logprobs: tuple[float, ...]
+    margins: tuple[float, ...]
+
+
+class MeteredHFLM(HFLM):  # type: ignore[misc]
+    """The harness's ``hf`` model, telling what each row of a batch cost."""
+
+    temperature: float = 1.0
+
+    @cached_property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens that end a generation: the model's own, and the harness's."""
+        own = getattr(self.model.generation_config, "eos_token_id", None)
+        ends = own if isinstance(own, list) else [own]
+        return frozenset(int(t) for t in [*ends, self.eot_token_id] if t is not None)
+
+    def expect(
+        self, prompts: Sequence[str], seeds: Sequence[int | None] | None, token_probs: bool
+    ) -> None:
+        """Announce the requests of the next ``generate_until``."""
+        self._waiting: dict[str, deque[int]] = defaultdict(deque)
+        for i, prompt in enumerate(prompts):
+            self._waiting[prompt].append(i)
+        self._seeds = seeds
+        self._token_probs = token_probs
+        self._batch: tuple[list[int], list[int], list[str]] | None = None
+        self.finished: deque[Row] = deque()
+
+    def tok_batch_encode(
+        self, strings: Sequence[str], *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encode a batch, noting which request each row is."""
+        ids, mask = super().tok_batch_encode(strings, *args, **kwargs)
+        if getattr(self, "_waiting", None):
+            rows = [self._waiting[s].popleft() for s in strings]
+            self._batch = (rows, mask.sum(dim=1).tolist(), list(strings))
+        return ids, mask
+
+    def _model_generate(
+        self, context: torch.Tensor, max_length: int, stop: list[str], **kwargs: Any
+    ) -> torch.Tensor:
+        if getattr(self, "_batch", None) is None:
+            generated: torch.Tensor = super()._model_generate(context, max_length, stop, **kwargs)
+            return generated
+        assert self._batch is not None
+        rows, prompt_tokens, prompts = self._batch
+        processors = LogitsProcessorList()
+        if self._seeds is not None:
+            seeds = [row_seed(p, self._seeds[i]) for p, i in zip(prompts, rows, strict=True)]
+            processors.append(_SeededSampling(seeds, self.temperature))
+        watch = _TokenProbabilities() if self._token_probs and self._seeds is None else None
+        if watch is not None:
+            processors.append(watch)
+        if processors:
+            kwargs["logits_processor"] = processors
+        begun = time.perf_counter()
+        output: torch.Tensor = super()._model_generate(context, max_length, stop, **kwargs)
+        seconds = (time.perf_counter() - begun) / len(rows)
+        logprobs, margins = watch.by_row() if watch is not None else ([], [])
+        for position, index in enumerate(rows):
+            tokens = output[position, context.shape[1] :].tolist()
+            answer, used = self._lengths(tokens, stop)
+            self.finished.append(
+                Row(
+                    index,
+                    prompt_tokens[position],
+                    used,
+                    seconds,
+                    tuple(logprobs[position][:answer]) if watch is not None else (),
+                    tuple(margins[position][:answer]) if watch is not None else (),
+                )
+            )
+        self._batch = None
+        return output
+
+    def _lengths(self, tokens: list[int], stop: Sequence[str]) -> tuple[int, int]:
+        """Tokens of the answer, and tokens paid for (with the one that ended it)."""
+        ends = self.end_tokens | {self.tokenizer.pad_token_id}
+        length = next((i for i, t in enumerate(tokens) if t in ends), len(tokens))
+        texts = [s for s in stop if s]
+        stopped = length < len(tokens)
+
+        def contains(number: int) -> bool:
+            text = self.tok_decode(tokens[:number])
+            return any(s in text for s in texts)
+
+        if contains(length):
+            low, high = 1, length
+            while low < high:
+                middle = (low + high) // 2
+                low, high = (low, middle) if contains(middle) else (middle + 1, high)
+            # a token may hold the end of the answer and the stop sequence at once
+            return max(low - 1, 1), low
+        return length, length + stopped
+
+
+class _TokenProbabilities(LogitsProcessor):
+    """Notes the probability of the best token and its lead, step by step (greedy decoding)."""
+
+    def __init__(self) -> None:
+        self._steps: list[list[tuple[float, float]]] = []
+
+    def __call__(self, _ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self._steps.append(top_two(scores))
+        return scores
+
+    def by_row(self) -> tuple[list[list[float]], list[list[float]]]:
+        """Log-probabilities and leads, [batch][step]."""
+        rows = list(zip(*self._steps, strict=True))
+        return [[b for b, _ in row] for row in rows], [[lead for _, lead in row] for row in rows]
+
+
+class _SeededSampling(LogitsProcessor):
+    """Lets greedy search pick a sample drawn by each row's own generator."""
+
+    def __init__(self, seeds: Sequence[int], temperature: float) -> None:
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._temperature = temperature
+
+    def __call__(self, _ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        chosen = sample(scores, self._temperature, self._generators)
+        result = torch.full_like(scores, -math.inf)
+        result[torch.arange(len(chosen)), torch.tensor(chosen)] = 0.0
+        return result
+
+
+def score_batch(
+    lm: MeteredHFLM, batch: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]
+) -> list[list[float]]:
+    """Log-probability of each continuation of each prompt, [batch][continuation]."""
+    device = lm.device
+    width = max(len(prompt) for prompt, _ in batch)
+    number = len(batch[0][1])
+    ids = torch.zeros((len(batch), width), dtype=torch.long, device=device)
+    mask = torch.zeros_like(ids)
+    for row, (prompt, _) in enumerate(batch):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt, device=device)
+        mask[row, width - len(prompt) :] = 1
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    output = lm.model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    first = output.logits[:, -1].float().log_softmax(dim=-1)
+    totals = [
+        [float(first[row, continuation[0]]) for continuation in continuations]
+        for row, (_, continuations) in enumerate(batch)
+    ]
+    longest = max(len(c) for _, continuations in batch for c in continuations)
+    if longest == 1:
+        return totals
+    cache = output.past_key_values
+    cache.batch_repeat_interleave(number)
+    flat = [c for _, continuations in batch for c in continuations]
+    step_ids = torch.zeros((len(flat), longest - 1), dtype=torch.long, device=device)
+    step_mask = torch.zeros_like(step_ids)
+    for row, continuation in enumerate(flat):
+        fed = continuation[:-1]
+        step_ids[row, : len(fed)] = torch.tensor(fed, dtype=torch.long, device=device)
+        step_mask[row, : len(fed)] = 1
+    lengths = mask.sum(dim=1).repeat_interleave(number)
+    steps = torch.arange(longest - 1, device=device)
+    output = lm.model(
+        input_ids=step_ids,
+        attention_mask=torch.cat([mask.repeat_interleave(number, dim=0), step_mask], dim=1),
+        position_ids=lengths[:, None] + steps[None, :],
+        past_key_values=cache,
+        use_cache=True,
+    )
+    logprobs = output.logits.float().log_softmax(dim=-1)
+    for row, continuation in enumerate(flat):
+        rest = [float(logprobs[row, i, token]) for i, token in enumerate(continuation[1:])]
+        totals[row // number][row % number] += math.fsum(rest)
+    return totals

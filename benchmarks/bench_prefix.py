@@ -1,0 +1,384 @@
+"""What reading shared prompt starts once saves, against the harness's own ``hf`` model.
+
+Both sides run in turn in one process, with the same weights in bfloat16. Beside the seconds stand
+the prompt tokens that were computed, which do not depend on the machine. Rows on real questions
+need AUTOMIX_DATA_DIR and are left out without it.
+
+    python benchmarks/bench_prefix.py --runs 3 --rows prompt,document,cascade,memory
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+
+from automix_eval.backends.embedded import ensure_model
+from automix_eval.backends.hf import HFBackend
+from automix_eval.calls import Tier
+from automix_eval.cascade import Chain, route
+from automix_eval.meta_verifiers.self_consistency import SelfConsistency
+from automix_eval.prompts import Parts
+from automix_eval.store import CallStore
+from automix_eval.types import Answer, GenerateRequest, Prompt, Question, ScoreRequest
+from automix_eval.verifiers import prompt as verification_prompt
+from automix_eval.verifiers.few_shot import FewShot
+from automix_eval.verifiers.p_true import PTrue
+
+ROOT = Path(__file__).resolve().parent.parent
+SLM, LLM = "smollm2-135m-instruct", "gemma3-270m"
+CHOICES = (" Correct", " Incorrect")
+WINDOW = 4096
+CPU_TIME = "--cpu-time" in sys.argv
+
+
+def tier_of(name: str, **settings: Any) -> HFBackend:
+    """An embedded model as a tier."""
+    settings = {"batch_size": 8, "shared_answers": True, **settings}
+    return HFBackend(embedded=name, max_length=WINDOW, device="cpu", **settings)
+
+
+def harness_of(name: str, batch_size: int) -> HFLM:
+    """The same model as the harness runs it."""
+    folder = str(ensure_model(name))
+    return HFLM(pretrained=folder, device="cpu", batch_size=batch_size, max_length=WINDOW)
+
+
+def text_of(words: int, seed: int) -> str:
+    """A document of this project's own."""
+    draw = random.Random(seed)
+    parts = ["The ferry", "A clerk", "The harbour master", "Her brother", "The old mill"]
+    acts = ["left", "found", "sold", "repaired", "forgot"]
+    things = ["the brass bell", "a letter", "two nets", "the northern pier", "a map of the bay"]
+    times = ["in winter", "at noon", "before the storm", "on Monday", "last year"]
+    sentences: list[str] = []
+    while sum(len(s.split()) for s in sentences) < words:
+        sentences.append(" ".join(draw.choice(c) for c in (parts, acts, things, times)) + ".")
+    return " ".join(sentences)
+
+
+class Room:
+    """What a verification prompt asks of a tier while it is built."""
+
+    max_length = None
+
+    def count_tokens(self, text: str) -> int:
+        """Anything: there is no window."""
+        return len(text)
+
+    def render(self, prompt: str) -> str:
+        """No chat template."""
+        return prompt
+
+
+def verification(context: str, decide_now: bool) -> str:
+    """A verification prompt of the project's own verifier."""
+    question = Question("bench", 0, Prompt(""), context, "What did the clerk repair?")
+    room: Any = Room()
+    answer = Answer(0, "the brass bell")
+    return verification_prompt.build(question, answer, room, 0, decide_now).text
+
+
+def by_harness(lm: HFLM, method: str, pairs: Sequence[tuple[str, Any]]) -> list[Any]:
+    """Requests through the harness's own model."""
+    requests = [Instance(method, {}, pair, i, ("bench", i, 1)) for i, pair in enumerate(pairs)]
+    return list(getattr(lm, method)(requests, disable_tqdm=True))
+
+
+def by_tier(backend: HFBackend, requests: Sequence[Any], method: str = "generate") -> list[Any]:
+    """Requests through the tier, which knows nothing yet."""
+    if reader := backend._sharing():
+        reader.cache.clear()
+    found: dict[int, Any] = {}
+    getattr(backend, method)(requests, found.__setitem__)
+    return [found[i] for i in range(len(requests))]
+
+
+def computed(results: Sequence[Any]) -> int:
+    """Prompt tokens that were computed."""
+    return sum(r.prompt_tokens - r.cached_tokens for r in results)
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds and result."""
+    clock = time.process_time if CPU_TIME else time.perf_counter
+    begun = clock()
+    result = work()
+    return clock() - begun, result
+
+
+def line(name: str, theirs: list[float], ours: list[float], tokens: tuple[int, int]) -> None:
+    """One row: medians, the median of the ratios run by run, and tokens."""
+    ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
+    print(
+        f"{name:<44} {statistics.median(theirs):>9.2f} {statistics.median(ours):>9.2f} "
+        f"{statistics.median(ratios):>7.2f} {tokens[0]:>9} {tokens[1]:>9} "
+        f"{tokens[0] / tokens[1]:>7.2f}",
+        flush=True,
+    )
+
+
+def bench_prompt(runs: int) -> None:
+    """Eight samples, and P(Correct), of one verification prompt of about 2000 tokens."""
+    lm, backend = harness_of(SLM, 8), tier_of(SLM)
+    context = text_of(1050, 0)
+    sampling = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 30, "until": []}
+    long, short = verification(context, False), verification(context, True)
+    seconds: dict[str, list[float]] = {"a": [], "b": [], "c": []}
+    for _ in range(runs):
+        seconds["a"].append(
+            timed(lambda: by_harness(lm, "generate_until", [(long, sampling)] * 8))[0]
+        )
+        requests = [GenerateRequest(long, sampling, seed) for seed in range(8)]
+        took, samples = timed(lambda r=requests: by_tier(backend, r))
+        seconds["b"].append(took)
+        took, scores = timed(lambda: by_tier(backend, [ScoreRequest(short, CHOICES)], "score"))
+        seconds["c"].append(took)
+    size = len(lm.tok_encode(long))
+    name = f"8 samples of {size} tokens, 30 new"
+    line(name, seconds["a"], seconds["b"], (8 * size, computed(samples)))
+    line("p_true of the same prompt", seconds["a"], seconds["c"], (8 * size, computed(scores)))
+
+
+def real_questions(task: str, number: int) -> list[Question]:
+    """The first questions of a task, whole documents at a time."""
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(include_path=str(ROOT / "tasks"), include_defaults=False)
+    loaded = manager.load([task])["tasks"][task]
+    return [
+        Question(
+            task,
+            i,
+            Prompt(loaded.doc_to_text(doc)),
+            doc["context"],
+            doc["question"],
+            generation={"do_sample": False, "until": ["\n"], "max_gen_toks": 100},
+        )
+        for i, doc in zip(range(number), loaded.dataset["validation"], strict=False)
+    ]
+
+
+def split(question: Question) -> Parts:
+    """The parts of an answer prompt."""
+    return Parts("", (), question.prompt.text, question.context)
+
+
+def bench_document(runs: int) -> None:
+    """The questions of one contract, answered and verified."""
+    rows = real_questions("cnli", 204)
+    documents: dict[str, list[Question]] = {}
+    for row in rows:
+        documents.setdefault(row.context, []).append(row)
+    lm, backend = harness_of(SLM, 1), tier_of(SLM, batch_size=17)
+    size = lambda text: len(lm.tok_encode(text))  # noqa: E731
+    questions = min(documents.values(), key=lambda d: abs(size(d[0].context) - 1510))
+    seconds: dict[str, list[float]] = {"theirs": [], "ours": [], "default": []}
+    tokens: dict[str, int] = {}
+
+    def theirs() -> int:
+        total = 0
+        for q in questions:
+            (text,) = by_harness(lm, "generate_until", [(q.prompt.text, dict(q.generation))])
+            body = verification_prompt._block(q.context, q.question, text.strip() or "-")
+            prompt = "".join(verification_prompt.demonstrations(False)) + body
+            prompt += f" {verification_prompt.DECISION}"
+            by_harness(lm, "loglikelihood", [(prompt, c) for c in CHOICES])
+            total += size(q.prompt.text) + 2 * size(prompt)
+        return total
+
+    def ours(backend: HFBackend) -> int:
+        if reader := backend._sharing():
+            reader.cache.clear()
+        with tempfile.TemporaryDirectory() as folder, CallStore(Path(folder) / "s") as store:
+            tier = Tier(0, "slm", backend, store, progress=False)
+            answers = tier.answer(questions, split)
+            given = [Answer(0, a.text.strip() or "-", a.calls) for a in answers]
+            verified = PTrue().verify(questions, given, tier)
+            calls = [c for x in (*answers, *verified) for c in x.calls]
+            return sum((c.prompt_tokens or 0) - (c.cached_tokens or 0) for c in calls)
+
+    plain = tier_of(SLM, batch_size=17, shared_answers=None)
+    for _ in range(runs):
+        for name, work in (
+            ("theirs", theirs),
+            ("ours", lambda: ours(backend)),
+            ("default", lambda: ours(plain)),
+        ):
+            took, tokens[name] = timed(work)
+            seconds[name].append(took)
+    name = f"{len(questions)} questions of a {size(questions[0].context)}-token contract"
+    line(name, seconds["theirs"], seconds["ours"], (tokens["theirs"], tokens["ours"]))
+    line(
+        "  the same, answers by the harness (default)",
+        seconds["theirs"],
+        seconds["default"],
+        (tokens["theirs"], tokens["default"]),
+    )
+
+
+def rates(backend: HFBackend) -> tuple[float, float]:
+    """Tokens a second of reading one prompt, and of eight samples side by side."""
+    lm = backend._metered()
+    ids = torch.tensor([lm.tok_encode(text_of(700, 3))])
+    with torch.inference_mode():
+        read = min(timed(lambda: lm.model(input_ids=ids, logits_to_keep=1))[0] for _ in range(3))
+    sampling = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 40, "until": []}
+    prompt = text_of(700, 4)
+    one = [GenerateRequest(prompt, sampling | {"max_gen_toks": 1}, s) for s in range(8)]
+    many = [GenerateRequest(prompt, sampling, s) for s in range(8)]
+    took, results = timed(lambda: by_tier(backend, many))
+    alone = timed(lambda: by_tier(backend, one))[0]
+    generated = sum(r.generated_tokens for r in results) - 8
+    return ids.shape[1] / read, generated / (took - alone)
+
+
+class Recorder:
+    """Notes every prompt a backend is asked."""
+
+    def __init__(self, backend: HFBackend) -> None:
+        self.prompts: list[tuple[int, ...]] = []
+        for method in ("generate", "score"):
+            setattr(backend, method, self._noting(backend, getattr(backend, method)))
+
+    def _noting(self, backend: HFBackend, call: Any) -> Any:
+        def noting(requests: Sequence[Any], *args: Any, **kwargs: Any) -> None:
+            self.prompts += [tuple(backend._metered().tok_encode(r.prompt)) for r in requests]
+            call(requests, *args, **kwargs)
+
+        return noting
+
+    def distinct(self) -> int:
+        """Distinct tokens: the size of the prompts' trie."""
+        order, total, before = sorted(set(self.prompts)), 0, ()
+        for prompt in order:
+            common = next(
+                (i for i, (a, b) in enumerate(zip(before, prompt, strict=False)) if a != b),
+                min(len(before), len(prompt)),
+            )
+            total += len(prompt) - common
+            before = prompt
+        return total
+
+
+def bench_cascade(runs: int, number: int, tasks: Sequence[str], max_tokens: int) -> None:
+    """A whole run against the time of its distinct prompt tokens and its generated tokens."""
+    print(
+        f"\n{f'whole run, {number} questions':<26} {'seconds':>8} {'ideal':>8} {'ratio':>6} ",
+        end="",
+    )
+    print(f"{'prompt':>8} {'computed':>8} {'distinct':>8} {'generated':>9} {'escalated':>9}")
+    for task in tasks:
+        questions = real_questions(task, number)
+        for _ in range(runs):
+            backends = [tier_of(SLM), tier_of(LLM)]
+            speeds = [rates(b) for b in backends]
+            recorders = [Recorder(b) for b in backends]
+            for backend in backends:
+                backend._sharing().cache.clear()  # type: ignore[union-attr]
+            with tempfile.TemporaryDirectory() as folder, CallStore(Path(folder) / "s") as store:
+                tiers = [
+                    Tier(i, n, b, store, progress=False)
+                    for i, (n, b) in enumerate(zip(("slm", "llm"), backends, strict=True))
+                ]
+                chain = Chain(tiers, FewShot(max_tokens=max_tokens), split, lambda _: None)
+                took, done = timed(lambda c=chain, q=questions: route(q, c, SelfConsistency()))
+            calls = [
+                c
+                for rows in done
+                for r in rows
+                for c in (*r.answer.calls, *(r.verification.calls if r.verification else ()))
+            ]
+            ideal, generated, distinct = 0.0, 0, 0
+            for tier, (read, write) in enumerate(speeds):
+                new = sum(c.generated_tokens or 0 for c in calls if c.tier == tier)
+                ideal += recorders[tier].distinct() / read + new / write
+                generated += new
+                distinct += recorders[tier].distinct()
+            prompt = sum(c.prompt_tokens or 0 for c in calls)
+            fresh = sum((c.prompt_tokens or 0) - (c.cached_tokens or 0) for c in calls)
+            escalated = sum(len(rows) > 1 for rows in done)
+            print(
+                f"{task:<26} {took:>8.1f} {ideal:>8.1f} {took / ideal:>6.2f} {prompt:>8} "
+                f"{fresh:>8} {distinct:>8} {generated:>9} {escalated:>9}",
+                flush=True,
+            )
+
+
+def bench_memory() -> None:
+    """Peak memory of verifying many documents, with and without the cache, in fresh processes."""
+    peaks = {}
+    for megabytes in ("0", "default"):
+        command = [sys.executable, __file__, "--peak", megabytes]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        peaks[megabytes] = int(done.stdout.split()[-1]) / 1024
+    ratio = peaks["default"] / peaks["0"]
+    print(
+        f"\npeak memory, MB: without cache {peaks['0']:.0f}, default {peaks['default']:.0f}, "
+        f"ratio {ratio:.2f}"
+    )
+
+
+def peak(megabytes: str) -> None:
+    """Fill the cache with documents and print the peak resident size in kB."""
+    backend = tier_of(SLM, **({} if megabytes == "default" else {"prefix_cache_mb": 0}))
+    requests = [
+        ScoreRequest(verification(text_of(1050, seed // 2), True) + " " * (seed % 2), CHOICES)
+        for seed in range(20)
+    ]
+    found: dict[int, Any] = {}
+    backend.score(requests, found.__setitem__)
+    sampling = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 30, "until": []}
+    by_tier(backend, [GenerateRequest(requests[0].prompt, sampling, seed) for seed in range(8)])
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def main() -> None:
+    """Run the rows asked for and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--rows", default="prompt,document,cascade,memory")
+    parser.add_argument("--tasks", default="cnli,coqa", help="of the whole run")
+    parser.add_argument("--questions", type=int, default=40, help="of the whole run")
+    parser.add_argument("--max-tokens", type=int, default=100, help="of a verification sample")
+    parser.add_argument("--cpu-time", action="store_true", help="for a machine that is not idle")
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.peak:
+        peak(arguments.peak)
+        return
+    rows = arguments.rows.split(",")
+    clock = "CPU" if CPU_TIME else "wall"
+    real = bool(os.environ.get("AUTOMIX_DATA_DIR"))
+    threads = torch.get_num_threads()
+    print(f"{threads} threads, bfloat16, {arguments.runs} runs in turn, {clock} seconds")
+    print(
+        f"{'':<44} {'harness s':>9} {'shared s':>9} {'ratio':>7} {'tokens':>9} {'tokens':>9} "
+        f"{'ratio':>7}"
+    )
+    if "prompt" in rows:
+        bench_prompt(arguments.runs)
+    if "document" in rows and real:
+        bench_document(arguments.runs)
+    if "cascade" in rows and real:
+        tasks = arguments.tasks.split(",")
+        bench_cascade(arguments.runs, arguments.questions, tasks, arguments.max_tokens)
+    if "memory" in rows:
+        bench_memory()
+
+
+if __name__ == "__main__":
+    main()
