@@ -296,10 +296,6 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
                 "num_questions": len(rows),
                 "doc_ids": [r.doc_id for r in rows],
                 "metric": view.metric,
-                "cost": {
-                    "name": config.name_of(self.config, "cost"),
-                    **config.parameters(self.config, "cost"),
-                },
                 "num_fewshot": view.task.config.num_fewshot,
                 "chat_template": view.run.apply_chat_template,
             },
@@ -387,6 +383,11 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
                 for t, i in zip(self.tiers, identities, strict=True)
             ],
             "verifier": dict(self.verifier.identity),
+            # a policy weighs quality against these very prices
+            "cost": {
+                "name": config.name_of(self.config, "cost"),
+                **config.parameters(self.config, "cost"),
+            },
         }
 
     def _records_folder(self, run: HarnessRun) -> Path:

@@ -101,7 +101,7 @@ def mismatches(policy: Mapping[str, Any], name: str, now: Mapping[str, Any]) -> 
     lines = []
     if policy["meta_verifier"].get("name") != name:
         lines.append(f"meta_verifier: fitted {policy['meta_verifier'].get('name')}, now {name}")
-    for key in ("task", "tiers", "verifier"):
+    for key in ("task", "tiers", "verifier", "cost"):
         if fitted.get(key) != now.get(key):
             lines.append(f"{key}: fitted on {_short(fitted.get(key))}, now {_short(now.get(key))}")
     return lines
