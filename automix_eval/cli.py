@@ -1,31 +1,28 @@
 """The command ``automix-eval``.
 
 A sub-command is a module with ``add_arguments(parser)`` and ``run(args) -> int``; one line in
-:data:`COMMANDS` adds it. Such a module imports what is slow inside ``run``.
+:data:`COMMANDS` adds it. Only the module of the command that is asked for is imported.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 
-from automix_eval import __version__, doctor, plan
-from automix_eval.commands import policy, replay
-from automix_eval.report import command as report
-from automix_eval.report import compare_command as compare
+from automix_eval import __version__
 from automix_eval.report.text import plain
 from automix_eval.types import AutoMixError
 
-COMMANDS: Mapping[str, ModuleType] = {
-    "report": report,
-    "compare": compare,
-    "replay": replay,
-    "policy": policy,
-    "plan": plan,
-    "doctor": doctor,
+COMMANDS: Mapping[str, str] = {
+    "report": "report.command",
+    "compare": "report.compare_command",
+    "replay": "commands.replay",
+    "policy": "commands.policy",
+    "plan": "plan",
+    "doctor": "doctor",
 }
 
 
@@ -44,15 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"automix-eval {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module in COMMANDS.items():
+    given = list(sys.argv[1:] if argv is None else argv)
+    for name in given[:1] if given and given[0] in COMMANDS else COMMANDS:
+        module = importlib.import_module(f"automix_eval.{COMMANDS[name]}")
         summary = (module.__doc__ or "").strip().splitlines()[0].split(": ", 1)[-1]
         child = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(child)
         child.set_defaults(run=module.run)
-    given = list(sys.argv[1:] if argv is None else argv)
-    if given and getattr(COMMANDS.get(given[0]), "OWN_GRAMMAR", False):
-        # nothing that looks like an option may be taken for one of ours
-        given.insert(1, "--")
+        if given[:1] == [name] and getattr(module, "OWN_GRAMMAR", False):
+            # nothing that looks like an option may be taken for one of ours
+            given.insert(1, "--")
     args = parser.parse_args(given)
     try:
         code: int = args.run(args)

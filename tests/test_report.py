@@ -201,12 +201,12 @@ def test_cost_from_refuses(config: dict[str, Any], words: str) -> None:
 
 
 def test_needs_neither_torch_nor_the_harness(tmp_path: Path) -> None:
-    """The sub-command imports no model library, nor the harness, nor hydra."""
+    """The sub-command imports no model library, nor the harness."""
     build_run(tmp_path, full=True)
     code = (
         "import sys; from automix_eval.cli import main; "
         f"assert main(['report', {str(tmp_path)!r}]) == 0; "
-        "heavy = {'torch', 'transformers', 'lm_eval', 'hydra', 'datasets'} & set(sys.modules); "
+        "heavy = {'torch', 'transformers', 'lm_eval', 'datasets'} & set(sys.modules); "
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

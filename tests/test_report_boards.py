@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from report_builder import ROWS, Row, build_run, call, harness, llm_scores, reason, record
 
+from automix_eval.meta_verifiers.base import ConfidenceRouter
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.metrics.ibc import Undefined
+from automix_eval.outcomes import BoolArray, FloatArray, Seen
 from automix_eval.report.assemble import Settings, assemble
 from automix_eval.report.figures import Board, MethodFigures
 from automix_eval.report.prices import parse_costs
@@ -107,16 +109,18 @@ def test_replay_of_the_live_router_is_the_live_run(tmp_path: Path) -> None:
 def test_a_family_has_a_curve_and_regions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A router with a parameter gives operating points and a policy for each cost region."""
 
-    def family(self: Threshold) -> list[tuple[float, Threshold]]:
-        rules = [(t, replace(self.rules_[0], threshold=t)) for t in (0.2, 0.3, 0.6, 1.0)]
-        members = []
-        for t, rule in rules:
-            one = Threshold()
-            one.rules_ = (rule,)
-            members.append((t, one))
-        return members
+    class Fixed(ConfidenceRouter):
+        undefined = "escalate"
 
-    monkeypatch.setattr(Threshold, "sweep", family)
+        def __init__(self, threshold: float) -> None:
+            self.threshold = threshold
+
+        def _rule(self, confidence: FloatArray, seen: Seen) -> BoolArray:
+            return np.asarray(confidence <= self.threshold)
+
+    monkeypatch.setattr(
+        Threshold, "sweep", lambda self: [(t, Fixed(t)) for t in (0.2, 0.3, 0.6, 1.0)]
+    )
     full_run(tmp_path)
     threshold = only(tmp_path, "threshold")["replay:threshold"]
     assert [p.cost for p in threshold.curve] == pytest.approx([12, 22, 42, 52])
