@@ -164,10 +164,11 @@ def test_equal_scores_are_undefined(llm):
 
 @pytest.mark.parametrize("price", [1.0, 0.5])
 def test_an_llm_that_costs_no_more_is_undefined(price):
-    """C_LLM <= C_SLM gives no figure, and the note names the cost."""
-    found = chosen(candidates([[1, 1]], [0, 0], [1, 1], prices=(1.0, price)))
-    assert found.index is None
-    assert "cost" in found.note
+    """C_LLM <= C_SLM gives no figure; quality that costs nothing is taken, and the note says so."""
+    found = chosen(candidates([[0, 0], [0, 1], [1, 1]], [0, 0], [1, 1], prices=(1.0, price)))
+    assert (found.index, found.value) == (2, None)
+    assert "does not cost more" in found.note
+    assert "best quality is taken" in found.note
 
 
 def test_an_undefined_candidate_is_never_preferred():

@@ -177,6 +177,10 @@ def _by_ibc(
     value, defined = delta_ibc(score, cost, ends)
     if not defined.any():
         reason = ends.undefined or "no candidate costs more than the first tier alone"
+        if exceeds(ends.llm_score, ends.slm_score) and ends.undefined:
+            # quality is to be had for nothing, and no ratio is needed to say so
+            index = _first(np.ones(len(score), dtype=np.bool_), -score, cost, escalation)
+            return Selection(index, None, f"{reason}: the policy of the best quality is taken")
         return Selection(None, None, f"{reason}: the policy keeps every answer")
     allowed, note = defined & (escalation >= least - TOLERANCE), ""
     if not allowed.any():
