@@ -8,6 +8,8 @@ pyproject.toml) is left alone.
 
 It runs in every interpreter of the environment. So it imports nothing but ``sys`` until the harness
 is imported, never raises, and writes to stderr only when something failed.
+
+PYTEST_DONT_REWRITE: it holds no assertions, and it is there before pytest is, which would warn.
 """
 
 import sys

@@ -81,7 +81,7 @@ def test_the_verifier_of_the_tutorial_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The code and the YAML of "Add a verifier" do what they say."""
-    code = next(block for kind, block in BLOCKS if kind == "python")
+    code = next(block for kind, block in BLOCKS if kind == "python" and "class Brevity" in block)
     settings = next(block for kind, block in BLOCKS if kind == "yaml" and "_target_" in block)
     (tmp_path / "brevity.py").write_text(code)
     name = "automix_eval.verifiers.brevity"
