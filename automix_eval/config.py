@@ -343,14 +343,29 @@ def _flatten(arguments: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
             continue
         if any(part.startswith("_") for part in key.split(".")):
             raise ConfigError(f"{key} may not be set: what code runs is not configured here")
-        nested = isinstance(value, Mapping) and not key.endswith(".extra")
-        if nested:
+        # deeper mappings are values: arguments of a model, a table of rewards
+        if isinstance(value, Mapping) and "." not in key:
             inner = {str(k): v for k, v in value.items()}
             if key in GROUPS and "option" in inner:
                 yield key, inner.pop("option")
             yield from _flatten(inner, key + ".")
         else:
+            _refuse_code(key, value)
             yield key, value
+
+
+def _refuse_code(key: str, value: Any) -> None:
+    """Raise ConfigError where a value, at any depth, would choose code to run."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if str(name).startswith("_"):
+                raise ConfigError(
+                    f"{key}.{name} may not be set: what code runs is not configured here"
+                )
+            _refuse_code(f"{key}.{name}", inner)
+    elif isinstance(value, (list, tuple)):
+        for index, inner in enumerate(value):
+            _refuse_code(f"{key}.{index}", inner)
 
 
 def _option(group: str, value: Any) -> str:

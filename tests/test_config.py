@@ -161,3 +161,41 @@ def test_building_inside_a_hydra_application_leaves_it_alone() -> None:
     with initialize_config_dir(str(hydra_conf_dir()), version_base="1.3"):
         config.build({})
         assert GlobalHydra.instance().is_initialized()
+
+
+REWARD = {
+    "keep": {"fixed": [0, 0, -1], "per_r": [-1, 0, -1]},
+    "escalate": {"fixed": [-100, -100, -100], "per_r": [0, 0, -1]},
+}
+
+
+def test_a_table_of_rewards_is_a_value() -> None:
+    """A mapping below a group's key is handed over whole, from a nested form as well."""
+    for given in (
+        {"meta_verifier": {"option": "pomdp", "reward": REWARD}},
+        {"meta_verifier.reward": REWARD},
+    ):
+        made = config.build(given)
+        assert config.parameters(made, "meta_verifier")["reward"] == REWARD
+        assert config.make_meta_verifier(made).reward == REWARD  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"meta_verifier.reward": {"_target_": "os.getcwd"}},
+        {"meta_verifier.reward": {"keep": {"fixed": [{"_target_": "os.getcwd"}]}}},
+        {"slm": {"extra": {"_target_": "os.getcwd"}}},
+        {"slm.extra": {"a": {"_target_": "os.getcwd"}}},
+        {"cost": {"option": "tokens", "prices": [{"_target_": "os.getcwd"}]}},
+        {"tiers": ["gemma3", {"option": "hf", "extra": {"_args_": []}}]},
+        {
+            "verifier": "ensemble",
+            "verifier.members": [{"option": "margin", "statistic": {"_target_": "os.getcwd"}}],
+        },
+    ],
+)
+def test_no_value_at_any_depth_chooses_code(given: dict[str, Any]) -> None:
+    """What is instantiated stands in hydra_conf/, never in an argument, however deep."""
+    with pytest.raises(config.ConfigError, match="may not be set: what code runs"):
+        config.build(given)

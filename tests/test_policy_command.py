@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from router_records import TYPICAL, columns, pair_records
+from router_records import GRID, TYPICAL, columns, pair_records
 
 from automix_eval import config, policy
 from automix_eval.cli import main
+from automix_eval.types import AutoMixError
 
 
 def fitted(name: str, **params: Any) -> dict[str, Any]:
@@ -112,3 +113,21 @@ def test_texts_of_a_policy_are_made_printable(
     text = shown(tmp_path / "p.json", capsys)
     assert "\x1b" not in text
     assert "task: a[31mb c" in text
+
+
+def test_a_policy_of_another_reward_table_is_restored(tmp_path: Path) -> None:
+    """Hyper-parameters that are tables come back from a policy; one that names code does not."""
+    reward = {
+        "keep": {"fixed": [0, 0, -1], "per_r": [-1, 0, -1]},
+        "escalate": {"fixed": [-100, -100, -100], "per_r": [0, 0, -1]},
+    }
+    router = config.make_meta_verifier(config.build({"meta_verifier.reward": reward}))
+    router.fit(columns(pair_records(TYPICAL)))
+    values = config.router_parameters(config.build({"meta_verifier.reward": reward}))
+    made = policy.make("pomdp", values, router.get_learned(), {"tiers": []})
+    policy.save(tmp_path / "p.json", made)
+    restored = policy.restore(policy.load(tmp_path / "p.json"))
+    assert restored.decide(GRID) == router.decide(GRID)
+    bad = policy.make("pomdp", values | {"reward": {"_target_": "os.getcwd"}}, {}, {})
+    with pytest.raises(AutoMixError, match="may not be set"):
+        policy.restore(bad)
