@@ -184,7 +184,7 @@ def test_chains_of_different_length_share_the_columns(tmp_path: Path) -> None:
     two = make_records("coqa", 3)
     three = [
         dataclasses.replace(
-            r, tiers=(*r.tiers, dataclasses.replace(r.tiers[1], tier=2, score=0.25))
+            r, tiers=(*r.tiers, dataclasses.replace(r.tiers[1], tier=2, score=0.25, on_path=False))
         )
         for r in make_records("cnli", 2)
     ]
