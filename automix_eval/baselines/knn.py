@@ -44,12 +44,17 @@ class KnnModel:
 
     def predict(self, x: FloatArray) -> FloatArray:
         """(n, m) predicted scores."""
-        batches = [self._predict(x[i : i + BATCH]) for i in range(0, len(x), BATCH)]
-        return np.concatenate(batches) if len(batches) != 1 else batches[0]
+        rows = np.round(x, DECIMALS)
+        if len(rows) <= BATCH:
+            return self._predict(rows)
+        # many rows agree: each distinct one is looked up once
+        distinct, which = np.unique(rows, axis=0, return_inverse=True)
+        starts = range(0, len(distinct), BATCH)
+        return np.concatenate([self._predict(distinct[i : i + BATCH]) for i in starts])[which]
 
     def _predict(self, x: FloatArray) -> FloatArray:
         most = min(self.neighbors, len(self.points))
-        near = self._tree.query(np.round(x, DECIMALS), k=[*range(1, most + 1)])[1]
+        near = self._tree.query(x, k=[*range(1, most + 1)])[1]
         counts = self.counts[near]
         # a point counts as long as those nearer to it hold too few rows
         weight = np.where(np.cumsum(counts, axis=1) - counts < self.neighbors, counts, 0.0)
