@@ -9,7 +9,7 @@ curve is a staircase that climbs where a better policy becomes affordable::
 
 That is the area published results on cascades of two tiers were found to use: it reproduces them
 within the width of the grid of thresholds, while areas under straight lines or under the convex
-hull of the points come out 0.005 to 0.01 higher.
+hull of the points come out 0.0015 to 0.016 higher.
 """
 
 from __future__ import annotations
