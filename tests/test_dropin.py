@@ -206,10 +206,14 @@ def test_a_worse_llm_lifts_nothing(method):
 
 @pytest.mark.parametrize("costs", [[1, 1], [0, 0], [50, 1]])
 def test_equal_costs_are_undefined(costs):
-    """An LLM that is no dearer leaves no figure, and the first parameter is not taken silently."""
+    """A better LLM that is no dearer leaves no figure: the best performance is taken, and said."""
     with pytest.warns(UserWarning, match="does not cost more"):
         automix = trained(costs=costs)
-    assert automix.best_param == "keep"
+    frame = make(0, 400)
+    figures = automix.evaluate(frame, return_dict=True)
+    assert figures["avg_performance"] >= frame[["llama13b_f1", "llama70b_f1"]].mean().max()
+    assert isinstance(figures["ibc_lift"], Undefined)
+    assert "does not cost more" in figures["ibc_lift"].reason
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), None])

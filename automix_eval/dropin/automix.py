@@ -70,8 +70,9 @@ class AutoMix:
     ) -> None:
         """Choose the parameter with the largest delta IBC.
 
-        Where delta IBC exists for no parameter (an LLM that is not better, or not dearer), every
-        answer is kept, ``best_param`` is ``"keep"`` and a warning says why.
+        Where delta IBC exists for no parameter, a warning says why. With an LLM that is not better
+        every answer is kept and ``best_param`` is ``"keep"``; with one that is better and no dearer
+        the parameter of the best performance is taken.
 
         Args:
             data: A pandas frame with the three columns.
@@ -97,11 +98,9 @@ class AutoMix:
         ends = Ends(float(slm), prices[0], float(llm), prices[1])
         asked = Objective("ibc", min_escalation=0.0)
         chosen = select(score[within], cost[within], share[within], ends, asked)
-        if chosen.index is None:
-            self.best_param = KEEP
+        self.best_param = KEEP if chosen.index is None else params[int(within[chosen.index])]
+        if chosen.value is None:
             warnings.warn(chosen.note, stacklevel=2)
-        else:
-            self.best_param = params[int(within[chosen.index])]
         if self.verbose:
             print("Best Param:", self.best_param, chosen.value)
 
