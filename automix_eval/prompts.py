@@ -130,31 +130,23 @@ def _cut_middle(parts: Parts, budget: int, count: Callable[[str], int | None]) -
         tail = context[len(context) - (characters - half) :] if characters > half else ""
         return before + context[:half].rstrip() + CUT + tail.lstrip() + after
 
-    low, high = -1, len(context)  # fits, does not fit
-    fits, over = 0, count(build(high)) or 0
-    best, tokens = "", 0
-    ways = itertools.cycle(("proportion", "border", "half"))
-    while high - low > 1 and (low < 0 or _even(low) != _even(high - 1)):
-        way = "" if low < 0 else next(ways)
-        if way == "proportion" and over > fits:
-            guess = low + (high - low) * (budget - fits) // (over - fits)
-        elif way == "border":
-            guess = _even(low) + _step(low)
-        else:
-            guess = 0 if low < 0 else (low + high) // 2
-        guess = min(max(guess, low + 1), high - 1)
+    best, tokens = build(0), count(build(0)) or 0
+    fits, low, high = tokens <= budget, 0, len(context)
+    over = (count(build(high)) or 0) if fits else 0
+    for halving in itertools.cycle((False, False, False, True)):
+        if not fits or _even(high - 1) <= low:
+            break
+        part = 0.5 if halving or over <= tokens else (budget - tokens) / (over - tokens)
+        guess = _even(low + int((high - low) * min(part, 1.0)))
+        if not low < guess < high:
+            guess = min(_even(low) + _step(low), high - 1)
         candidate = build(guess)
         size = count(candidate) or 0
         if size <= budget:
-            best, tokens, low, fits = candidate, size, guess, size
+            best, tokens, low = candidate, size, guess
         else:
             high, over = guess, size
-    if 0 <= (even := _even(low)) < low:
-        candidate = build(even)
-        size = count(candidate) or 0
-        if size <= budget:
-            best, tokens = candidate, size
-    if not best or (context is parts.body and len(context) < 2):
+    if not fits or (context is parts.body and len(context) < 2):
         raise PromptTooLongError(
             f"a prompt does not fit {budget} tokens even without demonstrations and context: "
             "raise the tier's max_length, lower max_gen_toks (--gen_kwargs max_gen_toks=...) or "
