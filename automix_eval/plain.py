@@ -7,12 +7,13 @@ run a record a question.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any
 
 _ATOMS = frozenset({str, int, float, bool, type(None)})
-# Field names by class, none for a class that is no dataclass.
-_NAMES: dict[type, tuple[str, ...]] = {}
+# By class: the names of its fields and what reads them all; None for a class that is no dataclass.
+_READERS: dict[type, tuple[tuple[str, ...], Callable[[Any], Any]] | None] = {}
 
 
 def as_json(value: Any) -> Any:
@@ -28,16 +29,23 @@ def as_json(value: Any) -> Any:
         if not value or type(value[0]) in _ATOMS:
             return value
         return kind(as_json(v) for v in value)
-    if names := _names(kind):
-        return {name: as_json(getattr(value, name)) for name in names}
-    if isinstance(value, Mapping):
-        return {key: as_json(v) for key, v in value.items()}
-    return value
+    if (reader := _reader(kind)) is not None:
+        names, read = reader
+        row = dict(zip(names, read(value), strict=True))
+    elif isinstance(value, Mapping):
+        row = dict(value)
+    else:
+        return value
+    for name, entry in row.items():
+        if type(entry) not in _ATOMS:
+            row[name] = as_json(entry)
+    return row
 
 
-def _names(kind: type) -> tuple[str, ...]:
-    names = _NAMES.get(kind)
-    if names is None:
-        fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
-        names = _NAMES[kind] = tuple(f.name for f in fields)
-    return names
+def _reader(kind: type) -> tuple[tuple[str, ...], Callable[[Any], Any]] | None:
+    if kind not in _READERS:
+        known = dataclasses.is_dataclass(kind)
+        names = tuple(f.name for f in dataclasses.fields(kind)) if known else ()
+        # attrgetter gives a tuple of two names or more
+        _READERS[kind] = (names, attrgetter(*names)) if len(names) > 1 else None
+    return _READERS[kind]

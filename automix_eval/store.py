@@ -26,8 +26,11 @@ CREATE TABLE IF NOT EXISTS calls (
     key TEXT PRIMARY KEY,
     value TEXT NOT NULL,
     created REAL NOT NULL
-) WITHOUT ROWID
+)
 """
+# Stores of earlier releases have the same columns in a table without row ids, where every call is
+# put in the middle of a page of large values; they are read and written as they are.
+_CHECKPOINT_PAGES = 8000
 
 
 # Keys asked for in one query; SQLite takes 999 and more.
@@ -140,6 +143,8 @@ class CallStore:
         try:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
+            # the index is written all over; a page that changes often is copied back once
+            db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
             db.execute(_SCHEMA)
         except sqlite3.DatabaseError:
             db.close()
