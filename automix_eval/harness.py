@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import json
 import logging
 import math
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -110,6 +112,22 @@ def refuse_limit_zero() -> None:
             f"--limit {limit:g} asks for no question, and the harness would run all of them: give "
             "a positive number, or leave --limit out for the whole split"
         )
+
+
+@contextmanager
+def set_aside() -> Iterator[None]:
+    """Spare the garbage collector what the harness holds: its documents and requests stay anyway.
+
+    A fifth of the cascade's own time on a task of many questions.
+    """
+    if gc.get_freeze_count():  # somebody else has, and will want to undo it
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def encode_chat(history: Sequence[Mapping[str, str]], continue_final: bool) -> str:

@@ -190,7 +190,8 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
                 for position, result in zip(positions, mine, strict=True):
                     results[position] = result
 
-        self.ranks.together(work)
+        with harness.set_aside():
+            self.ranks.together(work)
         self.log.merge()
         return results
 
