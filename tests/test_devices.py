@@ -52,7 +52,7 @@ def test_a_large_tier_is_split_over_devices(given: dict[str, dict[str, Any]]) ->
     assert given["large"]["max_memory_per_gpu"] == "20GiB"
     assert "parallelize" not in given["small"]
     places = {"model.embed_tokens": 0, "model.layers": 1, "model.norm": 1, "lm_head": 1}
-    load({"llm.extra": {"device_map": places}})
+    load({"llm.extra": {"device_map": places}, "llm.parallelize": True})
     assert given["large"]["device_map"] == places
     assert "device_map" not in given["small"]
 
@@ -77,7 +77,11 @@ def test_a_chain_places_each_tier(given: dict[str, dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize(
     "placed",
-    [{"slm.device": "cuda:3"}, {"slm.parallelize": True}, {"slm.extra": {"device_map": "auto"}}],
+    [
+        {"slm.device": "cuda:3"},
+        {"slm.parallelize": True},
+        {"slm.parallelize": True, "slm.extra": {"device_map": "auto"}},
+    ],
 )
 def test_where_a_model_lives_is_no_part_of_what_it_is(placed: dict[str, Any]) -> None:
     """Calls that were made on one device are found again on another."""
@@ -101,9 +105,9 @@ def test_a_device_map_is_taken_by_a_real_model(
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", watched)
     texts = []
-    for extra in (None, {"device_map": {"": "cpu"}}):
+    for placed in ({}, {"slm.parallelize": True, "slm.extra": {"device_map": {"": "cpu"}}}):
         base = {"slm": "hf", "slm.pretrained": folder, "slm.dtype": "float32"}
-        backend = config.make_backend(config.build(base | {"slm.extra": extra}), "slm")
+        backend = config.make_backend(config.build(base | placed), "slm")
         found: dict[int, Generation] = {}
         asked = GenerateRequest("The ferry", {"max_gen_toks": 5, "until": ["zzz"]})
         backend.generate([asked], found.__setitem__)
@@ -113,7 +117,10 @@ def test_a_device_map_is_taken_by_a_real_model(
 
 
 def test_a_setting_that_the_class_does_not_know_is_refused() -> None:
-    """A device map is passed on unnamed, and the error says where it belongs."""
+    """A device map is passed on unnamed, where the harness reads it: the errors say how."""
     settings = config.build({"slm": "hf", "slm.pretrained": "x", "slm.device_map": "auto"})
     with pytest.raises(AutoMixError, match=r"slm\.extra"):
+        config.make_backend(settings, "slm")
+    settings = config.build({"slm": "hf", "slm.pretrained": "x", "slm.extra": {"device_map": 0}})
+    with pytest.raises(AutoMixError, match=r"slm\.parallelize=true"):
         config.make_backend(settings, "slm")
