@@ -37,7 +37,7 @@ def as_json(value: Any) -> Any:
     else:
         return value
     for name, entry in row.items():
-        if type(entry) not in _ATOMS:
+        if type(entry) not in _ATOMS and entry != ():
             row[name] = as_json(entry)
     return row
 

@@ -93,10 +93,10 @@ def real(questions: int, processes: int, site: Site) -> tuple[float, list[bool]]
         if processes > 1:
             start += ["-m", "torch.distributed.run", "--standalone"]
             start += [f"--nproc_per_node={processes}"]
-        subprocess.run(
+        done = subprocess.run(
             [*start, str(HERE / "scaled_run.py"), str(settings)],
-            check=True,
             capture_output=True,
+            text=True,
             env=os.environ
             | {
                 "ACCELERATE_USE_CPU": "true",
@@ -106,6 +106,8 @@ def real(questions: int, processes: int, site: Site) -> tuple[float, list[bool]]
                 "PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path]),
             },
         )
+        if done.returncode:
+            raise SystemExit(f"the run of {processes} processes failed: {done.stderr[-3000:]}")
         spans = [json.loads(p.read_text()) for p in folder.glob("settings.*.span")]
         (path,) = (folder / "out").glob("automix_records_*.jsonl")
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
