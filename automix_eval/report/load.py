@@ -15,6 +15,9 @@ from automix_eval.report.rows import Rows
 from automix_eval.report.text import plain
 from automix_eval.types import AutoMixError, CostModel
 
+# How a warning begins that is about a run which was not finished.
+PARTIAL = "PARTIAL"
+
 
 @dataclass(frozen=True, slots=True)
 class TierInfo:
@@ -189,7 +192,7 @@ def _partial(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         (
             str(task),
-            f"PARTIAL: the run answered {_count(row, 'questions')} of {_count(row, 'of')} "
+            f"{PARTIAL}: the run answered {_count(row, 'questions')} of {_count(row, 'of')} "
             f"questions of {plain(task)} and is going on or was stopped; the same command resumes",
         )
         for task, row in tasks.items()
