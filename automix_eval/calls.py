@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from automix_eval import prompts
+from automix_eval.plain import as_json
 from automix_eval.store import CallStore, call_key
 from automix_eval.types import (
     Answer,
@@ -223,10 +224,11 @@ class Tier:
         keys = [call_key({**identity, **_asked(r)}) for r in requests]
         results: dict[str, R] = {}
         todo: dict[str, Any] = {}
+        found = self._store.get_many(list(dict.fromkeys(keys)))
         for key, request in zip(keys, requests, strict=True):
             if key in results or key in todo:
                 continue
-            value = self._store.get(key)
+            value = found.pop(key, None)
             if value is None:
                 todo[key] = request
             else:
@@ -244,7 +246,7 @@ class Tier:
 
                 def done(position: int, result: R) -> None:
                     key = order[position]
-                    self._store.put(key, asdict(result))
+                    self._store.put(key, as_json(result))
                     results[key] = result
                     self.counts.made[self._context] += 1
                     bar.update()
@@ -277,7 +279,7 @@ def _samples(generation: Mapping[str, Any]) -> bool:
 
 def _asked(request: Any) -> dict[str, Any]:
     """A request as part of a key; what it leaves open is no part, so older keys stay valid."""
-    return {k: v for k, v in asdict(request).items() if k != "stop_after" or v is not None}
+    return {k: v for k, v in as_json(request).items() if k != "stop_after" or v is not None}
 
 
 def _restore(value: Mapping[str, Any]) -> Any:

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import json
 import logging
 import math
 import random
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from automix_eval.grouping import Grouping
 from automix_eval.prompts import Parts, split_at
 from automix_eval.types import Answer, AutoMixError, Message, Phase, Prompt, Question
 
@@ -84,6 +87,18 @@ def pending_requests() -> list[Instance]:
     return [r for group in by_type.values() for r in group for _ in range(max(r.repeats or 1, 1))]
 
 
+def planned_questions() -> dict[str, int]:
+    """Questions of each task of the evaluation in progress that this process has to answer."""
+    evaluate = _locals_of("evaluate", "lm_eval.evaluator") or {}
+    by_type: Mapping[str, Sequence[Instance]] = evaluate.get("requests", {})
+    planned: Counter[str] = Counter()
+    for group in by_type.values():
+        for request in group:
+            if request.idx == 0:  # the first choice stands for its question
+                planned[str(request.task_name)] += max(request.repeats or 1, 1)
+    return dict(planned)
+
+
 def refuse_limit_zero() -> None:
     """Stop a run with ``--limit 0``, which the harness takes for no limit at all.
 
@@ -97,6 +112,22 @@ def refuse_limit_zero() -> None:
             f"--limit {limit:g} asks for no question, and the harness would run all of them: give "
             "a positive number, or leave --limit out for the whole split"
         )
+
+
+@contextmanager
+def set_aside() -> Iterator[None]:
+    """Spare the garbage collector what the harness holds: its documents and requests stay anyway.
+
+    A fifth of the cascade's own time on a task of many questions.
+    """
+    if gc.get_freeze_count():  # somebody else has, and will want to undo it
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def encode_chat(history: Sequence[Mapping[str, str]], continue_final: bool) -> str:
@@ -140,35 +171,24 @@ class TaskView:
 
     # ----------------------------------------------------------------- questions
 
-    def questions(
-        self, requests: Sequence[Instance]
-    ) -> tuple[list[Question], list[list[int]], dict[int, int]]:
-        """Questions of evaluation requests.
+    def question(
+        self, requests: Sequence[Instance], grouping: Grouping, index: int
+    ) -> tuple[Question, list[int]]:
+        """One question of evaluation requests, and the positions of its requests.
 
-        Requests are grouped by document and repeat: a multiple-choice question has one request
-        a choice, and the harness lists a request once per repeat.
-
-        Returns:
-            The questions; the positions of each question's requests; and the position each
-            surplus request repeats (a process with fewer documents than others is given its last
-            request again, which must be answered and neither asked nor recorded).
+        The view keeps what belongs to it until it is told to :meth:`forget` it.
         """
-        seen: dict[int, list[int]] = defaultdict(list)
-        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-        copies: dict[int, int] = {}
-        for position, request in enumerate(requests):
-            earlier = seen[id(request)]
-            if len(earlier) < max(int(request.repeats or 1), 1):
-                groups[int(request.doc_id or 0), len(earlier)].append(position)
-                earlier.append(position)
-            else:
-                copies[position] = earlier[0]
-        questions = []
-        for (doc_id, repeat), positions in groups.items():
-            instances = sorted((requests[p] for p in positions), key=lambda r: r.idx)
-            positions.sort(key=lambda p: requests[p].idx)
-            questions.append(self._question(instances, doc_id, "evaluation", repeat))
-        return questions, list(groups.values()), copies
+        positions = grouping.positions(index)
+        positions.sort(key=lambda p: requests[p].idx)
+        instances = [requests[p] for p in positions]
+        repeat = int(grouping.repeats[index])
+        doc_id = int(instances[0].doc_id or 0)
+        return self._question(instances, doc_id, "evaluation", repeat), positions
+
+    def forget(self, questions: Iterable[Question]) -> None:
+        """Let go of questions that are finished."""
+        for question in questions:
+            del self._instances[question.phase, question.doc_id, question.repeat]
 
     def calibration_questions(self, num_docs: int, min_docs: int, seed: int) -> list[Question]:
         """Questions of the train split, prompted exactly like the evaluation's.
@@ -271,6 +291,10 @@ class TaskView:
         instances = self._instances[question.phase, question.doc_id, question.repeat]
         doc: Mapping[str, Any] = instances[0].doc
         return doc
+
+    def document(self, request: Instance) -> str | int:
+        """What the questions of one document share."""
+        return str(request.doc.get("document_id", "")) or int(request.doc_id or 0)
 
     def prompt_of(self, question: Question) -> str:
         """The harness's own prompt string, as its samples hash it."""

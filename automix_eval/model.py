@@ -7,7 +7,8 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from lm_eval.api.model import LM
 from automix_eval import cascade, config, harness, policy
 from automix_eval.budget import BudgetSpentError
 from automix_eval.calls import Tier
+from automix_eval.grouping import Grouping, group
 from automix_eval.harness import HarnessRun, RoutedAnswer, TaskView
 from automix_eval.outcomes import Outcomes
 from automix_eval.paths import cache_dir
@@ -174,6 +176,8 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         self.log.folder = self._records_folder(run)
         for tier in self.tiers:
             tier.chat = run.apply_chat_template
+        groups = harness.group_by_task(requests)
+        self._announce(list(groups))
         if self.ranks.number > 1:
             # every process takes part in every task's fit, whether or not it has its questions
             for name in sorted(run.tasks):
@@ -181,40 +185,79 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         results: list[Any] = [None] * len(requests)
 
         def work() -> None:
-            for name, positions in harness.group_by_task(requests).items():
+            for name, positions in groups.items():
                 mine = self._answer(self._view(name, run), [requests[p] for p in positions])
                 for position, result in zip(positions, mine, strict=True):
                     results[position] = result
 
-        self.ranks.together(work)
-        if self.ranks.number > 1:
-            self.log.merge(self.ranks.gather(self.log.found()))
+        with harness.set_aside():
+            self.ranks.together(work)
+        self.log.merge()
         return results
+
+    def _announce(self, now: Sequence[str]) -> None:
+        """Tell the records what is to come."""
+        planned: Counter[str] = Counter()
+        for part in self.ranks.gather(harness.planned_questions()):
+            planned.update(part)
+        self.log.expect(planned, now)
 
     def _answer(self, view: TaskView, requests: list[Instance]) -> list[Any]:
         """Results of the requests of one task, in their order."""
-        questions, groups, copies = view.questions(requests)
-        router, chain = self._router(view), self._chain(view)
+        grouped, router = group(requests), self._router(view)
+        results: list[Any] = [None] * len(requests)
+        for block in self._blocks(view, requests, grouped):
+            made = [view.question(requests, grouped, i) for i in block]
+            questions = [question for question, _ in made]
+            rows = self._route(view, questions, router)
+            for (question, positions), row in zip(made, rows, strict=True):
+                final = row.tier(row.final)
+                assert final is not None
+                if question.choices:
+                    for position, scored in zip(
+                        positions, final.answer.choice_logprobs, strict=True
+                    ):
+                        results[position] = scored
+                else:
+                    results[positions[0]] = RoutedAnswer(final.answer.text, self._routing(row))
+            view.forget(questions)
+        self.log.finish(view.name)
+        for position, original in grouped.copies.items():
+            results[position] = results[original]
+        return results
+
+    def _blocks(
+        self, view: TaskView, requests: Sequence[Instance], grouped: Grouping
+    ) -> Iterator[range]:
+        """Questions to route together; all of them where a budget has to be shared out."""
+        if self.budget.is_limited:
+            yield range(len(grouped))
+            return
+        size = int(self.config.block_size)
+        for block in grouped.blocks(size, lambda p: view.document(requests[p])):
+            if len(block) < len(grouped):
+                log.info(
+                    "%s: questions %d to %d of %d",
+                    view.name,
+                    block.start + 1,
+                    block.stop,
+                    len(grouped),
+                )
+            yield block
+
+    def _route(
+        self, view: TaskView, questions: Sequence[Question], router: MetaVerifier
+    ) -> list[Record]:
+        """The cascade on some questions, recorded."""
         try:
-            done = cascade.route(questions, chain, router, self.config.record == "full")
+            done = cascade.route(questions, self._chain(view), router, self.config.record == "full")
         except BudgetSpentError as spent:
             self.log.warn(view.name, str(spent))
             kept = [(questions[i], tiers) for i, tiers in spent.finished]
             self._log_rows(view, [q for q, _ in kept], [tiers for _, tiers in kept])
+            self.log.note(view.name, "evaluation")
             raise
-        rows = self._log_rows(view, questions, done)
-        results: list[Any] = [None] * len(requests)
-        for question, row, group in zip(questions, rows, groups, strict=True):
-            final = row.tier(row.final)
-            assert final is not None
-            if question.choices:
-                for position, scored in zip(group, final.answer.choice_logprobs, strict=True):
-                    results[position] = scored
-            else:
-                results[group[0]] = RoutedAnswer(final.answer.text, self._routing(row))
-        for position, original in copies.items():
-            results[position] = results[original]
-        return results
+        return self._log_rows(view, questions, done)
 
     def _chain(self, view: TaskView) -> cascade.Chain:
         return cascade.Chain(
@@ -283,6 +326,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         rows = interleave(self.ranks.together(work))
         # a fit that fails must not lose what it was to be fitted on
         self.log.add(view.name, view.metric, view.is_sample, rows)
+        self.log.note(view.name, "calibration")
         router = router.fit(Outcomes.from_records(rows, self.cost))
         for note in router.notes():
             self.log.warn(view.name, f"policy: {note}")

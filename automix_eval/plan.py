@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import yaml
 
 from automix_eval import config, harness
+from automix_eval.grouping import group
 from automix_eval.harness import HarnessRun, TaskView
 from automix_eval.report.parts import Paragraph, Table
 from automix_eval.report.table import render_text
@@ -201,7 +202,8 @@ class _Planner:
     def lines(self, name: str, requests: list[Instance]) -> Iterator[Line]:
         """Every line of one task: the calibration's, then the evaluation's."""
         view = TaskView(name, self._run.tasks[name], self._run, self._settings.calibration.metric)
-        questions, _, _ = view.questions(requests)
+        grouped = group(requests)
+        questions = [view.question(requests, grouped, i)[0] for i in range(len(grouped))]
         last = len(self._names) - 1
         if self._router.needs_fit and not self._settings.meta_verifier.policy:
             c = self._settings.calibration

@@ -6,7 +6,10 @@ Files of a run, all in the folder of the harness's own output:
 * ``automix_records_<run_id>.jsonl``: the records, calibration and evaluation;
 * ``automix_policy_<task>_<run_id>.json``: the policy fitted for a task.
 
-They are written to a temporary file and renamed, so a reader never meets half a file.
+The records are appended block by block; the manifest, which is written to a temporary file and
+renamed, says how many of their bytes it vouches for (``records_bytes``) and what is still to come
+(``unfinished``) while a run goes on. Of a finished run both are absent. So a reader never meets
+half a line, nor takes a run that was killed for a whole one.
 """
 
 from __future__ import annotations
@@ -15,10 +18,10 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
+from automix_eval.plain import as_json
 from automix_eval.types import (
     Answer,
     AutoMixError,
@@ -35,6 +38,7 @@ from automix_eval.types import (
 FORMAT = "automix-eval run"
 VERSION = 1
 MANIFEST_GLOB = "automix_run_*.json"
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 class RecordError(AutoMixError):
@@ -43,7 +47,14 @@ class RecordError(AutoMixError):
 
 def to_json(record: Record) -> dict[str, Any]:
     """The record as JSON values; :func:`from_json` is its inverse."""
-    return asdict(record)
+    row: dict[str, Any] = as_json(record)
+    return row
+
+
+def to_line(record: Record) -> bytes:
+    """The record as a line of a file."""
+    # half a surrogate pair, which a model may return, becomes its JSON escape
+    return (_ENCODER.encode(to_json(record)) + "\n").encode("utf-8", "backslashreplace")
 
 
 def from_json(row: Mapping[str, Any]) -> Record:
@@ -86,21 +97,35 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
     write_jsonl(path, (to_json(r) for r in records))
 
 
-def read_records(path: Path) -> Iterator[Record]:
+def read_records(path: Path, size: int | None = None) -> Iterator[Record]:
     """Read records one by one.
+
+    Args:
+        path: The file.
+        size: Bytes to read, see :func:`records_bytes`; None reads them all.
 
     Raises:
         RecordError: The file is missing or a line is damaged; names the line.
     """
     try:
         with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
+            for number, line in enumerate(vouched(lines, size), 1):
                 try:
                     yield from_json(json.loads(line.decode("utf-8")))
                 except (ValueError, RecursionError, RecordError) as err:
                     raise RecordError(f"{path}, line {number}: {err}") from err
     except OSError as err:
         raise RecordError(f"cannot read the records {path}: {err}") from err
+
+
+def vouched(lines: Iterable[bytes], size: int | None) -> Iterator[bytes]:
+    """The lines within the first ``size`` bytes, all of them where it is None."""
+    for line in lines:
+        if size is not None:
+            size -= len(line)
+            if size < 0:
+                return
+        yield line
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -129,6 +154,16 @@ def records_path(manifest_path: Path, manifest: Mapping[str, Any]) -> Path:
     if not isinstance(name, str) or Path(name).name != name:
         raise RecordError(f"{manifest_path} names no records file beside it: {name!r}")
     return manifest_path.with_name(name)
+
+
+def records_bytes(manifest: Mapping[str, Any]) -> int | None:
+    """Bytes of the records file that a manifest vouches for; None for all, the run is finished."""
+    size = manifest.get("records_bytes")
+    if size is None:
+        return None
+    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        raise RecordError(f"records_bytes is {size!r}, expected a number of 0 or more")
+    return size
 
 
 def write_text(path: Path, text: str) -> None:

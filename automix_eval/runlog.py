@@ -1,4 +1,4 @@
-"""The files of a run: records, policies and manifest, rewritten whenever something is finished."""
+"""The files of a run: records, policies and manifest, written as soon as there is something."""
 
 from __future__ import annotations
 
@@ -14,18 +14,23 @@ from automix_eval import __version__, policy, records
 from automix_eval import budget as budgets
 from automix_eval.budget import Budget
 from automix_eval.calls import Tier
+from automix_eval.losses import Losses
 from automix_eval.ranks import Ranks
-from automix_eval.types import Answer, Record, Verification
+from automix_eval.recordfile import CHUNK, RecordFile
+from automix_eval.types import Phase, Record
 
 log = logging.getLogger(__name__)
+
+PHASES: tuple[Phase, ...] = ("calibration", "evaluation")
 
 
 @dataclass(frozen=True)
 class Found:
-    """What one process of a run found."""
+    """What one process of a run found, but for its records."""
 
-    records: list[Record]
+    lines: int
     tasks: dict[str, dict[str, Any]]
+    losses: dict[tuple[str, Phase], Losses]
     warnings: list[dict[str, str]]
     calls: list[dict[str, Any]]
     budget: Mapping[str, Any]
@@ -33,6 +38,9 @@ class Found:
 
 class RunLog:
     """Keeps what a run found and writes it next to the harness's own output.
+
+    Records are written and forgotten. The first process writes into the run's folder, the others
+    into temporary files, which :meth:`merge` brings together.
 
     Args:
         run_id: Names the run's files.
@@ -55,11 +63,15 @@ class RunLog:
         self.warnings: list[dict[str, str]] = []
         self._tiers = tiers
         self._about = about
-        self._records: list[Record] = []
-        self._tasks: dict[str, dict[str, Any]] = {}
-        self._policies: dict[str, str] = {}
+        self._ranks = ranks
         self._alone = ranks.number == 1
         self._writes = ranks.index == 0
+        self._file = RecordFile(keyed=not self._alone)
+        self._tasks: dict[str, dict[str, Any]] = {}
+        self._losses: dict[tuple[str, Phase], Losses] = {}
+        self._unfinished: dict[str, dict[str, int]] = {}
+        self._now: Sequence[str] = ()
+        self._policies: dict[str, str] = {}
         self._elsewhere: list[dict[str, Any]] = []
         self._budget = budget
         self._spent: Mapping[str, Any] = {}
@@ -68,8 +80,24 @@ class RunLog:
         """Path of one of the run's files."""
         return self.folder / f"automix_{stem}_{self.run_id}.{suffix}"
 
+    # ----------------------------------------------------------------- records
+
+    def expect(self, planned: Mapping[str, int], now: Sequence[str]) -> None:
+        """Say what is to come, so that a run that is killed is not taken for a whole one.
+
+        Args:
+            planned: Questions of each task of the evaluation, all processes together.
+            now: The tasks about to be answered; one that was answered before begins anew.
+        """
+        self._now = now
+        for task, number in planned.items():
+            if task in now and task in self._tasks:
+                self._tasks[task]["num_questions"] = 0
+            if task in now or task not in self._tasks:
+                self._unfinished[task] = {"questions": 0, "of": number}
+
     def add(self, task: str, metric: str, sample: bool, rows: Sequence[Record]) -> None:
-        """Keep and write the records of one phase of a task.
+        """Write records of one phase of a task; more may follow.
 
         Args:
             task: The task's name.
@@ -77,58 +105,91 @@ class RunLog:
             sample: Whether it is an embedded sample.
             rows: Records of one phase, at least one.
         """
-        self._records += rows
-        self._tasks[task] = {
-            "metric": metric,
-            "sample": sample,
-            "num_questions": sum(r.phase == "evaluation" for r in rows),
-        }
-        if self._alone:
-            self._note_losses(task, rows)
+        phase = rows[0].phase
+        about = self._tasks.setdefault(task, {"metric": "", "sample": sample, "num_questions": 0})
+        about["metric"] = metric
+        if phase == "evaluation":
+            about["num_questions"] += len(rows)
+            if task in self._unfinished:
+                self._unfinished[task]["questions"] = about["num_questions"]
+        if not self._writes and phase == "calibration":
+            return  # every process has the same, and the first one writes it
+        self._losses.setdefault((task, phase), Losses(len(self._tiers))).take(rows)
+        if self._writes:
+            self._file.place(self.file("records", "jsonl"))
+        self._file.append(rows)
         self._write()
 
+    def note(self, task: str, phase: Phase) -> None:
+        """Say what the questions of a phase lost; several processes say it when they meet."""
+        if self._alone and (losses := self._losses.pop((task, phase), None)):
+            self._say(task, phase, losses)
+            self._write()
+
+    def finish(self, task: str) -> None:
+        """A task is answered to its last question; several processes wait for :meth:`merge`."""
+        if self._alone:
+            self._unfinished.pop(task, None)
+            self.note(task, "evaluation")
+            self._write()
+
     def found(self) -> Found:
-        """What this process found since the last merge, for the process that writes."""
+        """What this process found, for the one that writes."""
+        mine = None if self._writes else self._file.keys
         return Found(
-            self._records, self._tasks, self.warnings, self._calls(), self._budget.summary()
-        )
+            len(mine or ()), self._tasks, self._losses, self.warnings, self._calls(),
+            self._budget.summary(),
+        )  # fmt: skip
 
-    def merge(self, parts: Sequence[Found]) -> None:
-        """Take what all processes found, this one's included, and write it.
+    def merge(self) -> None:
+        """Bring together what several processes found; each of them takes part."""
+        if self._alone:
+            return
+        parts = self._ranks.gather(self.found())
+        chunks = iter(()) if self._writes else self._file.chunks()
+        if self._writes:
+            self._file.place(self.file("records", "jsonl"))
+        for _ in range(0, max(p.lines for p in parts), CHUNK):
+            for lines in self._ranks.gather(next(chunks, None)):
+                if self._writes and lines is not None:
+                    self._file.take(lines)
+        for task in self._now:
+            self._unfinished.pop(task, None)
+        if self._writes:
+            self._take(parts)
+        else:
+            self._file.clear()
 
-        Calibration records are the same in every process; evaluation records are each process's
-        own share.
-        """
-        known: dict[tuple[Any, ...], Record] = {}
+    def _take(self, parts: Sequence[Found]) -> None:
+        """Sums over the processes, and their records in one order."""
+        losses: dict[tuple[str, Phase], Losses] = {}
         for part in parts:
-            for record in part.records:
-                known.setdefault((record.phase, record.task, record.doc_id, record.repeat), record)
-            self._tasks |= part.tasks
-            for warning in part.warnings:
-                if warning not in self.warnings:
-                    self.warnings.append(warning)
-        tasks = list(dict.fromkeys(r.task for r in known.values()))
-        self._records = sorted(
-            known.values(),
-            key=lambda r: (tasks.index(r.task), r.phase != "calibration", r.doc_id, r.repeat),
-        )
+            for task, about in part.tasks.items():
+                self._tasks.setdefault(task, about)
+            for key, found in part.losses.items():
+                losses.setdefault(key, Losses(len(self._tiers))).absorb(found)
+            self.warnings += [w for w in part.warnings if w not in self.warnings]
+        counts = self._file.reorder()
         for task, about in self._tasks.items():
-            about["num_questions"] = sum(
-                r.task == task and r.phase == "evaluation" for r in self._records
-            )
+            about["num_questions"] = counts.get(task, 0)
         for task in self._tasks:
-            for phase in ("calibration", "evaluation"):
-                rows = [r for r in self._records if (r.task, r.phase) == (task, phase)]
-                if rows:
-                    self._note_losses(task, rows)
+            for phase in PHASES:
+                if (task, phase) in losses:
+                    self._say(task, phase, losses[task, phase])
         self._elsewhere = _total([p.calls for p in parts])
         self._spent = budgets.total([p.budget for p in parts])
         self._write()
 
+    def _say(self, task: str, phase: Phase, losses: Losses) -> None:
+        all_wanted = self._about.get("record") == "full" and self._budget.is_limited
+        for text in losses.notes(phase, self._tiers, all_wanted):
+            self.warn(task, text)
+
     def _write(self) -> None:
         if self._writes:
-            records.write_records(self.file("records", "jsonl"), self._records)
             records.write_json(self.file("run", "json"), self.manifest())
+
+    # ----------------------------------------------------------------- the rest
 
     def add_policy(self, task: str, fitted: Mapping[str, Any]) -> None:
         """Write a policy fitted in this run."""
@@ -173,7 +234,14 @@ class RunLog:
             ],
             "tasks": self._tasks,
             "policies": self._policies,
+            **self._partial(),
         }
+
+    def _partial(self) -> dict[str, Any]:
+        """What a manifest says while the run goes on, and for good if it is killed."""
+        if not self._unfinished:
+            return {}
+        return {"unfinished": self._unfinished, "records_bytes": self._file.size}
 
     def _calls(self) -> list[dict[str, Any]]:
         """Counts of calls, and of their events: retries, cut answers, filters, missing usage."""
@@ -190,55 +258,6 @@ class RunLog:
             for tier in self._tiers
             for phase, task, role in sorted({*tier.counts.made, *tier.counts.stored})
         ]
-
-    def _note_limits(self, task: str, rows: Sequence[Record]) -> None:
-        """Say where the budget, not the router, kept an answer."""
-        reasons = [t.decision.reason for r in rows for t in r.tiers if t.decision]
-        if spent := [r for r in reasons if r.startswith(budgets.SPENT)]:
-            self.warn(
-                task,
-                f"{spent[0]}: {len(spent)} of {len(rows)} questions were not escalated as the "
-                "router wished and keep the answer they had",
-            )
-        short = sum(len(r.tiers) < len(self._tiers) for r in rows)
-        if short and self._about.get("record") == "full" and self._budget.is_limited:
-            self.warn(
-                task,
-                f"record=full: {short} of {len(rows)} questions lack the answers of larger tiers, "
-                "because the budget was spent",
-            )
-
-    def _note_losses(self, task: str, rows: Sequence[Record]) -> None:
-        phase = rows[0].phase
-        if phase == "evaluation":
-            self._note_limits(task, rows)
-        for tier in self._tiers:
-            mine = [t for r in rows for t in r.tiers if t.tier == tier.tier]
-            verified = [t.verification for t in mine if t.verification]
-            prompts: list[Answer | Verification] = [t.answer for t in mine]
-            prompts += [v for v in verified if v.calls]
-            cut = sum(1 for p in prompts if p.cut_context_tokens)
-            dropped = sum(1 for p in prompts if p.dropped_demonstrations)
-            if cut or dropped:
-                self.warn(
-                    task,
-                    f"{phase}, {tier.name}: of {len(prompts)} prompts {dropped} lost "
-                    f"demonstrations and {cut} the middle of their context, to fit the window of "
-                    f"{tier.max_length} tokens",
-                )
-            undefined = {v.outcome for v in verified if v.confidence is None}
-            if verified and all(v.confidence is None for v in verified):
-                remedy = (
-                    "the tier answers nothing: try --num_fewshot 2 or --apply_chat_template"
-                    if undefined == {"empty_answer"}
-                    else "try verifier=p_true or verifier=margin"
-                )
-                self.warn(
-                    task,
-                    f"{phase}, {tier.name}: no verification gave a confidence "
-                    f"({', '.join(sorted(undefined))}): the routing rests on "
-                    f"meta_verifier.undefined alone; {remedy}",
-                )
 
 
 def _total(parts: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:

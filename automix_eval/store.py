@@ -12,7 +12,7 @@ import json
 import logging
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,14 +26,23 @@ CREATE TABLE IF NOT EXISTS calls (
     key TEXT PRIMARY KEY,
     value TEXT NOT NULL,
     created REAL NOT NULL
-) WITHOUT ROWID
+)
 """
+# Stores of earlier releases have the same columns in a table without row ids, where every call is
+# put in the middle of a page of large values; they are read and written as they are.
+_CHECKPOINT_PAGES = 8000
+
+
+# Keys asked for in one query; SQLite takes 999 and more.
+_MANY = 500
+
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
+_compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def call_key(parts: Mapping[str, Any]) -> str:
     """SHA-256 of the canonical JSON of ``parts``."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(_canonical(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class CallStore:
@@ -59,11 +68,23 @@ class CallStore:
 
     def get(self, key: str) -> dict[str, Any] | None:
         """The value of a finished call, None if there is none."""
-        row = self._db.execute("SELECT value FROM calls WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            return None
+        return self.get_many([key]).get(key)
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The values of those calls that are finished, by key."""
+        found = {}
+        for start in range(0, len(keys), _MANY):
+            some = keys[start : start + _MANY]
+            marks = ",".join("?" * len(some))
+            rows = self._db.execute(f"SELECT key, value FROM calls WHERE key IN ({marks})", some)
+            for key, text in rows:
+                if (value := self._read(key, text)) is not None:
+                    found[key] = value
+        return found
+
+    def _read(self, key: str, text: str) -> dict[str, Any] | None:
         try:
-            value = json.loads(row[0])
+            value = json.loads(text)
         except json.JSONDecodeError:
             log.warning("call store %s: entry %s is damaged; the call is repeated", self.path, key)
             return None
@@ -71,12 +92,11 @@ class CallStore:
 
     def put(self, key: str, value: Mapping[str, Any]) -> None:
         """Keep a finished call; durable when this returns."""
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        text = _compact(value)
         try:
-            with self._db:
-                self._db.execute(
-                    "INSERT OR REPLACE INTO calls VALUES (?, ?, ?)", (key, text, time.time())
-                )
+            self._db.execute(
+                "INSERT OR REPLACE INTO calls VALUES (?, ?, ?)", (key, text, time.time())
+            )
         except sqlite3.OperationalError as err:
             raise AutoMixError(
                 f"the call store {self.path} cannot be written ({err}): free the disk or set "
@@ -118,12 +138,14 @@ class CallStore:
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=60)
+        # no isolation level: every statement is a transaction of its own
+        db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
         try:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
+            # the index is written all over; a page that changes often is copied back once
+            db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
             db.execute(_SCHEMA)
-            db.commit()
         except sqlite3.DatabaseError:
             db.close()
             raise

@@ -34,6 +34,7 @@ def main(output: Path) -> None:
 
     SCRIPTS["small"], SCRIPTS["large"] = script(0.5), script(0.9)
     args = scripted_args(meta_verifier="threshold", **{"calibration.num_docs": 11})
+    args["block_size"] = 2 if "RANK" in os.environ else 2048
     if os.environ.get("FAIL_RANK") == os.environ.get("RANK", "none"):
         args["llm.fail_after"] = 2
     tracker = EvaluationTracker(output_path=str(output))

@@ -10,7 +10,7 @@ import automix_eval
 
 PACKAGE = Path(automix_eval.__file__).parent
 LAYERS = {
-    0: {"types", "paths", "outcomes"},
+    0: {"types", "paths", "outcomes", "plain"},
     1: {
         "budget",
         "prompts",
@@ -37,6 +37,9 @@ LAYERS = {
         "policy",
         "harness",
         "runlog",
+        "losses",
+        "recordfile",
+        "grouping",
         "ranks",
         "dropin",
     },

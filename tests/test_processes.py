@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -30,13 +31,16 @@ def launch(output: Path, processes: int, **environment: str) -> subprocess.Compl
     return subprocess.run(
         [*start, str(HERE / "run_scripted.py"), str(output)],
         cwd=HERE,
-        env=os.environ
-        | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": _path()}
-        | environment,
+        env=_environment() | environment,
         capture_output=True,
         text=True,
         timeout=300,
     )
+
+
+def _environment() -> dict[str, str]:
+    own = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": _path()}
+    return dict(os.environ) | own
 
 
 def _path() -> str:
@@ -90,6 +94,36 @@ def test_several_processes_give_the_records_of_one(
     assert all(sum(m.values()) < sum(made, Counter()).total() for m in made)
     samples = sorted(output.rglob("samples_*.jsonl"))
     assert [sum(1 for _ in p.open()) for p in samples] == [7, 7]
+
+
+@pytest.mark.slow
+def test_two_nodes_give_the_records_of_one_process(alone: Path, tmp_path: Path) -> None:
+    """The rank is the global one: on both nodes the local rank is 0, and each has its own share."""
+    output = tmp_path / "nodes"
+    output.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    nodes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--node_rank={n}"),
+                *("--nproc_per_node=1", "--rdzv_backend=c10d", f"--rdzv_endpoint={address}"),
+                *("--rdzv_id=1", str(HERE / "run_scripted.py"), str(output)),
+            ],
+            cwd=HERE,
+            env=_environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for n in range(2)
+    ]
+    errors = [node.communicate(timeout=300)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], errors[0][-2000:] + errors[1][-2000:]
+    (one, rows), (many, others) = bare(alone), bare(output)
+    assert others == rows
+    assert many == one
+    assert len(list(output.glob("made_*.json"))) == 2
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from report_builder import build_run
 
+from automix_eval.records import records_path
 from automix_eval.report.assemble import Settings, assemble
 from automix_eval.report.gate import GatedRuns, GateError
 
@@ -86,3 +88,15 @@ def test_comparisons_can_be_gated(tmp_path: Path) -> None:
     assert pair.quality.value == pytest.approx(0.5)
     with pytest.raises(GateError, match="in this order"):
         runs.comparison("coqa", "always_slm", "pomdp")
+
+
+def test_a_run_that_was_not_finished_passes_no_gate(tmp_path: Path) -> None:
+    """Its figures are those of some of the questions; the error says of how many."""
+    path = build_run(tmp_path, full=True)
+    manifest = json.loads(path.read_text())
+    size = records_path(path, manifest).stat().st_size
+    manifest |= {"unfinished": {"coqa": {"questions": 7, "of": 90}}, "records_bytes": size}
+    path.write_text(json.dumps(manifest))
+    runs = GatedRuns.of(assemble([tmp_path], Settings(resamples=20)))
+    with pytest.raises(GateError, match="answered 7 of 90"):
+        runs[0].quality("coqa")

@@ -15,6 +15,7 @@ import pytest
 import torch
 from tiny_models import save_tiny
 
+from automix_eval import config
 from automix_eval.backends.hf import HFBackend
 from automix_eval.backends.vllm import VLLMBackend
 from automix_eval.types import GenerateRequest, Generation, ScoreRequest, Scores
@@ -207,3 +208,23 @@ def test_p_true_s_scores_are_those_of_transformers(folder: Path, listed: Any) ->
             exact.append(found == pytest.approx(true, abs=1e-3))
         assert exact.count(False) <= mine.events.count("unseen")
     assert (unseen > 0) == (listed == 20)
+
+
+@pytest.mark.usefixtures("vllm")
+def test_tensor_parallelism_is_configuration(folder: Path) -> None:
+    """What splits a model over GPUs reaches vLLM's engine from the tier's settings."""
+    settings = config.build(
+        {
+            "llm": "vllm",
+            "llm.pretrained": str(folder),
+            "llm.tensor_parallel_size": 4,
+            "llm.gpu_memory_utilization": 0.7,
+            "llm.extra": {"pipeline_parallel_size": 2, "distributed_executor_backend": "ray"},
+        }
+    )
+    config.make_backend(settings, "llm").load()
+    (engine,) = Engine.made
+    assert engine.settings["tensor_parallel_size"] == 4
+    assert engine.settings["gpu_memory_utilization"] == 0.7
+    assert engine.settings["pipeline_parallel_size"] == 2
+    assert engine.settings["distributed_executor_backend"] == "ray"

@@ -90,6 +90,11 @@ class HFBackend(HarnessBackend):
         )
         self._cache_bytes = megabytes(f"{tier}.prefix_cache_mb", prefix_cache_mb)
         super().__init__(lm, tier=tier, chat=chat, extra=extra, **lm_args)
+        if "device_map" in self._extra and not self._args.get("parallelize"):
+            raise AutoMixError(
+                f"{tier}.extra.device_map has no effect without {tier}.parallelize=true: the "
+                f"harness's class drops it and puts the whole model on {tier}.device"
+            )
 
     @property
     def label(self) -> str:

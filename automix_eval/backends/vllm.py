@@ -32,6 +32,7 @@ class VLLMBackend(HarnessBackend):
     Args:
         top_logprobs: How many of the most probable next tokens a score may read; vLLM's own limit
             is 20 (``max_logprobs`` in ``extra`` raises it).
+        gpu_memory_utilization: Share of the GPU's memory that the engine takes; None: vLLM's own.
         Other arguments: see :class:`HarnessBackend` and the harness's ``vllm`` model.
     """
 
@@ -44,11 +45,14 @@ class VLLMBackend(HarnessBackend):
         tier: str = "slm",
         chat: bool = True,
         top_logprobs: int = 20,
+        gpu_memory_utilization: float | None = None,
         extra: Mapping[str, Any] | None = None,
         **lm_args: Any,
     ) -> None:
         self._top = integer(f"{tier}.top_logprobs", top_logprobs, 2)
         extra = {"enable_prefix_caching": True, **(extra or {})}
+        if gpu_memory_utilization is not None:  # the harness's class passes it on unnamed
+            extra["gpu_memory_utilization"] = gpu_memory_utilization
         super().__init__(lm, tier=tier, chat=chat, extra=extra, **lm_args)
 
     @property

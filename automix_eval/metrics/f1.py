@@ -10,6 +10,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 __all__ = ["exact_match", "normalize_answer", "token_f1"]
 
@@ -17,6 +18,7 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
+@lru_cache(maxsize=1024)  # references return with every tier and metric
 def normalize_answer(text: str) -> str:
     """Lower-case; drop ASCII punctuation, English articles and extra white space, in that order.
 

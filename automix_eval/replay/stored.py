@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -12,6 +13,8 @@ from automix_eval import policy, records
 from automix_eval.outcomes import Outcomes
 from automix_eval.replay.inputs import Source
 from automix_eval.types import AutoMixError, CostModel, Record
+
+log = logging.getLogger(__name__)
 
 # What a live run compares before it takes a policy, see automix_eval.policy.mismatches.
 _VALID_FOR = ("tiers", "verifier")
@@ -47,12 +50,18 @@ def from_records(
         records.records_path(manifest_path, manifest),
         records.records_path(test_manifest, other),
     )
-    fitting = [r for r in _read(file, _stamp(file)) if r.task == task and r.phase == "calibration"]
+    fitting = [
+        r
+        for r in _read(file, records.records_bytes(manifest), _stamp(file))
+        if r.task == task and r.phase == "calibration"
+    ]
     scoring = [
         r
-        for r in _read(test_file, _stamp(test_file))
+        for r in _read(test_file, records.records_bytes(other), _stamp(test_file))
         if r.task == test_task and r.phase == "evaluation"
     ]
+    if test_task in other.get("unfinished", ()):
+        log.warning("%s is the record of a run that was not finished", test_manifest)
     if not scoring:
         raise AutoMixError(f"{test_file} holds no evaluation records of {test_task}")
     labels = [str(t.get("label", t.get("name"))) for t in manifest.get("tiers", [])]
@@ -115,8 +124,12 @@ def _valid_for(
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path, stamp: tuple[int, int]) -> tuple[Record, ...]:  # noqa: ARG001 - part of the key
-    return tuple(records.read_records(path))
+def _read(
+    path: Path,
+    size: int | None,
+    stamp: tuple[int, int],  # noqa: ARG001 - part of the key
+) -> tuple[Record, ...]:
+    return tuple(records.read_records(path, size))
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Figures of runs for tests that let a change of prompt, model or policy pass or not.
 
-An undefined figure raises with its reason: a gate is never passed by a missing number.
+An undefined figure raises with its reason, and so does a run that was not finished: a gate is never
+passed by a missing number, or by that of some of the questions.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.assemble import Assembled
 from automix_eval.report.figures import Comparison, Figure, MethodFigures
+from automix_eval.report.load import PARTIAL
 from automix_eval.report.parts import Report, TaskReport
 from automix_eval.types import AutoMixError
 
@@ -133,6 +135,8 @@ class GatedRun:
         """A row of the run: its own, or a replay such as ``always_llm`` or ``threshold``."""
         if task not in self.reports:
             raise GateError(f"run {self.run_id} has no task {task}: it has {', '.join(self.tasks)}")
+        if partial := [w for w in self.reports[task].warnings if w.startswith(PARTIAL)]:
+            raise GateError(f"run {self.run_id} passes no gate: {partial[0]}")
         rows = self.reports[task].methods
         if name is None:
             return rows[0]

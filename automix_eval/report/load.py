@@ -15,6 +15,9 @@ from automix_eval.report.rows import Rows
 from automix_eval.report.text import plain
 from automix_eval.types import AutoMixError, CostModel
 
+# How a warning begins that is about a run which was not finished.
+PARTIAL = "PARTIAL"
+
 
 @dataclass(frozen=True, slots=True)
 class TierInfo:
@@ -138,12 +141,13 @@ def read_run(path: Path, costs: Mapping[str, Any] | None = None) -> Run:
         warnings = tuple(
             (_text(w, "task"), plain(_text(w, "text"), 600)) for w in _rows(manifest, "warnings")
         )
+        size, partial = stored.records_bytes(manifest), _partial(manifest)
         cost = cost_from(_mapping(config, "cost"))
         if len(cost_prices(cost)) != len(tiers):
             cost.check(len(tiers))
     except (AutoMixError, KeyError, TypeError) as err:
         raise AutoMixError(f"{path}: {_missing(err)}") from err
-    contents = read_rows(stored.records_path(path, manifest), tasks, len(tiers))
+    contents = read_rows(stored.records_path(path, manifest), tasks, len(tiers), size)
     policies, problems = _policies(path, manifest)
     return Run(
         path=path,
@@ -155,7 +159,7 @@ def read_run(path: Path, costs: Mapping[str, Any] | None = None) -> Run:
         tiers=tiers,
         tasks=tasks,
         calls=calls,
-        warnings=(*warnings, *contents.defects, *problems),
+        warnings=(*warnings, *partial, *contents.defects, *problems),
         records={task: r for (phase, task), r in contents.rows.items() if phase == "evaluation"},
         calibration={
             task: r for (phase, task), r in contents.rows.items() if phase == "calibration"
@@ -180,6 +184,19 @@ def _policies(
         except (AutoMixError, ValueError, RecursionError) as err:
             problems.append((str(task), f"the policy is not shown: {plain(err, 600)}"))
     return found, problems
+
+
+def _partial(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a run had still to do when it was killed, or has if it goes on."""
+    tasks = _mapping(manifest, "unfinished") if "unfinished" in manifest else {}
+    return [
+        (
+            str(task),
+            f"{PARTIAL}: the run answered {_count(row, 'questions')} of {_count(row, 'of')} "
+            f"questions of {plain(task)} and is going on or was stopped; the same command resumes",
+        )
+        for task, row in tasks.items()
+    ]
 
 
 def _task(row: Any) -> TaskInfo:

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from automix_eval.records import RecordError
+from automix_eval.records import RecordError, vouched
 from automix_eval.report.rows import OUTCOMES, Calls, Rows
 from automix_eval.report.text import plain
 from automix_eval.types import Outcome, Phase, Role
@@ -136,13 +136,16 @@ class Contents:
     defects: tuple[tuple[str, str], ...]
 
 
-def read_rows(path: Path, tasks: Mapping[str, Any], num_tiers: int) -> Contents:
+def read_rows(
+    path: Path, tasks: Mapping[str, Any], num_tiers: int, size: int | None = None
+) -> Contents:
     """Read a records file; a damaged line is left out and named, the rest is read.
 
     Args:
         path: The file.
         tasks: The tasks that the manifest names.
         num_tiers: Length of the chain.
+        size: Bytes that the manifest vouches for; None for the whole file.
 
     Raises:
         RecordError: The file cannot be read, or none of its lines can.
@@ -150,7 +153,7 @@ def read_rows(path: Path, tasks: Mapping[str, Any], num_tiers: int) -> Contents:
     columns: dict[tuple[Phase, str], _Columns] = defaultdict(_Columns)
     damaged: list[str] = []
     decode = msgspec.json.Decoder(_Record).decode
-    for number, offset, line in _lines(path):
+    for number, offset, line in _lines(path, size):
         try:
             record = decode(line)
             problem = _problem(record, tasks, num_tiers)
@@ -174,11 +177,11 @@ def read_rows(path: Path, tasks: Mapping[str, Any], num_tiers: int) -> Contents:
     return Contents(rows, tuple(defects))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+def _lines(path: Path, size: int | None) -> Iterator[tuple[int, int, bytes]]:
     offset = 0
     try:
         with path.open("rb", buffering=1 << 20) as lines:
-            for number, line in enumerate(lines, 1):
+            for number, line in enumerate(vouched(lines, size), 1):
                 yield number, offset, line
                 offset += len(line)
     except OSError as err:

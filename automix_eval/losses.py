@@ -1,0 +1,139 @@
+"""What the questions of one phase lost, counted as they pass, so that no record need be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from automix_eval import budget as budgets
+from automix_eval.calls import Tier
+from automix_eval.types import Answer, Phase, Record, Verification
+
+
+@dataclass(slots=True)
+class TierLosses:
+    """Counts of one tier.
+
+    Attributes:
+        prompts: Prompts of answers, and of verifications that asked the model.
+        dropped: Prompts that lost demonstrations.
+        cut: Prompts that lost the middle of their context.
+        verified: Answers that were verified.
+        undefined: Verifications without a confidence.
+        outcomes: Why they have none.
+    """
+
+    prompts: int = 0
+    dropped: int = 0
+    cut: int = 0
+    verified: int = 0
+    undefined: int = 0
+    outcomes: set[str] = field(default_factory=set)
+
+    def absorb(self, other: TierLosses) -> None:
+        """Add the counts of another process."""
+        self.prompts += other.prompts
+        self.dropped += other.dropped
+        self.cut += other.cut
+        self.verified += other.verified
+        self.undefined += other.undefined
+        self.outcomes |= other.outcomes
+
+
+@dataclass(slots=True)
+class Losses:
+    """Counts of one task and phase.
+
+    Attributes:
+        num_tiers: Length of the chain.
+        questions: Questions counted.
+        spent: Questions whose escalation the budget refused.
+        reason: (doc_id, repeat, decision) of the first of them.
+        short: Questions that not every tier was asked.
+    """
+
+    num_tiers: int
+    questions: int = 0
+    spent: int = 0
+    reason: tuple[int, int, str] | None = None
+    short: int = 0
+    tiers: dict[int, TierLosses] = field(default_factory=dict)
+
+    def take(self, rows: Sequence[Record]) -> None:
+        """Count records."""
+        for row in rows:
+            self.questions += 1
+            self.short += len(row.tiers) < self.num_tiers
+            for tier in row.tiers:
+                if tier.decision and tier.decision.reason.startswith(budgets.SPENT):
+                    self.spent += 1
+                    self.reason = self.reason or (row.doc_id, row.repeat, tier.decision.reason)
+                counts = self.tiers.setdefault(tier.tier, TierLosses())
+                _count(counts, tier.answer)
+                if (verification := tier.verification) is None:
+                    continue
+                counts.verified += 1
+                if verification.calls:
+                    _count(counts, verification)
+                if verification.confidence is None:
+                    counts.undefined += 1
+                    counts.outcomes.add(verification.outcome)
+
+    def absorb(self, other: Losses) -> None:
+        """Add the counts of another process."""
+        self.questions += other.questions
+        self.spent += other.spent
+        self.short += other.short
+        reasons = [r for r in (self.reason, other.reason) if r is not None]
+        self.reason = min(reasons, default=None)
+        for tier, counts in other.tiers.items():
+            self.tiers.setdefault(tier, TierLosses()).absorb(counts)
+
+    def notes(self, phase: Phase, tiers: Sequence[Tier], all_wanted: bool) -> Iterator[str]:
+        """What the reader of the run must know.
+
+        Args:
+            phase: The phase that was counted.
+            tiers: The chain.
+            all_wanted: Whether every tier was to answer every question, within a budget.
+        """
+        if phase == "evaluation":
+            yield from self._limits(all_wanted)
+        for tier in tiers:
+            counts = self.tiers.get(tier.tier, TierLosses())
+            if counts.cut or counts.dropped:
+                yield (
+                    f"{phase}, {tier.name}: of {counts.prompts} prompts {counts.dropped} lost "
+                    f"demonstrations and {counts.cut} the middle of their context, to fit the "
+                    f"window of {tier.max_length} tokens"
+                )
+            if counts.verified and counts.undefined == counts.verified:
+                remedy = (
+                    "the tier answers nothing: try --num_fewshot 2 or --apply_chat_template"
+                    if counts.outcomes == {"empty_answer"}
+                    else "try verifier=p_true or verifier=margin"
+                )
+                yield (
+                    f"{phase}, {tier.name}: no verification gave a confidence "
+                    f"({', '.join(sorted(counts.outcomes))}): the routing rests on "
+                    f"meta_verifier.undefined alone; {remedy}"
+                )
+
+    def _limits(self, all_wanted: bool) -> Iterator[str]:
+        """Where the budget, not the router, kept an answer."""
+        if self.reason is not None:
+            yield (
+                f"{self.reason[2]}: {self.spent} of {self.questions} questions were not escalated "
+                "as the router wished and keep the answer they had"
+            )
+        if self.short and all_wanted:
+            yield (
+                f"record=full: {self.short} of {self.questions} questions lack the answers of "
+                "larger tiers, because the budget was spent"
+            )
+
+
+def _count(counts: TierLosses, prompt: Answer | Verification) -> None:
+    counts.prompts += 1
+    counts.dropped += bool(prompt.dropped_demonstrations)
+    counts.cut += bool(prompt.cut_context_tokens)

@@ -1,0 +1,126 @@
+"""Where the tiers live is configuration: every setting reaches the harness's own class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_models import save_tiny
+
+from automix_eval import config
+from automix_eval.backends.hf_metered import MeteredHFLM
+from automix_eval.types import AutoMixError, GenerateRequest, Generation
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    """What the harness's hf model is constructed with, by its ``pretrained``."""
+    made: dict[str, dict[str, Any]] = {}
+
+    def construct(_: object, **arguments: Any) -> None:
+        made[arguments["pretrained"]] = arguments
+
+    monkeypatch.setattr(MeteredHFLM, "__init__", construct)
+    return made
+
+
+def load(arguments: dict[str, Any], **command_line: Any) -> None:
+    """Both tiers, as a run makes them."""
+    pair = {"slm": "hf", "slm.pretrained": "small", "llm": "hf", "llm.pretrained": "large"}
+    settings = config.build(pair | arguments)
+    for name in config.tier_names(settings):
+        backend = config.make_backend(settings, name)
+        backend.set_defaults(command_line)
+        backend.load()
+
+
+def test_two_tiers_share_a_device_unless_they_name_their_own(
+    given: dict[str, dict[str, Any]],
+) -> None:
+    """--device holds for both; a tier's own device wins."""
+    load({}, device="cuda:0")
+    assert (given["small"]["device"], given["large"]["device"]) == ("cuda:0", "cuda:0")
+    load({"slm.device": "cuda:1"}, device="cuda:0")
+    assert (given["small"]["device"], given["large"]["device"]) == ("cuda:1", "cuda:0")
+
+
+def test_a_large_tier_is_split_over_devices(given: dict[str, dict[str, Any]]) -> None:
+    """parallelize, its limits of memory and a device map reach the model's class."""
+    load({"llm.parallelize": True, "llm.max_memory_per_gpu": "20GiB", "slm.device": "cuda:0"})
+    assert given["large"]["parallelize"] is True
+    assert given["large"]["max_memory_per_gpu"] == "20GiB"
+    assert "parallelize" not in given["small"]
+    places = {"model.embed_tokens": 0, "model.layers": 1, "model.norm": 1, "lm_head": 1}
+    load({"llm.extra": {"device_map": places}, "llm.parallelize": True})
+    assert given["large"]["device_map"] == places
+    assert "device_map" not in given["small"]
+
+
+def test_a_chain_places_each_tier(given: dict[str, dict[str, Any]]) -> None:
+    """The entries of ``tiers`` have the same settings."""
+    chain = config.build(
+        {
+            "tiers": [
+                {"option": "hf", "pretrained": "a", "device": "cuda:0"},
+                {"option": "hf", "pretrained": "b", "device": "cuda:1"},
+                {"option": "hf", "pretrained": "c", "parallelize": True},
+            ],
+            "cost.tiers": [1, 5, 50],
+        }
+    )
+    for name in config.tier_names(chain):
+        config.make_backend(chain, name).load()
+    assert [given[m].get("device") for m in "ab"] == ["cuda:0", "cuda:1"]
+    assert given["c"]["parallelize"] is True
+
+
+@pytest.mark.parametrize(
+    "placed",
+    [
+        {"slm.device": "cuda:3"},
+        {"slm.parallelize": True},
+        {"slm.parallelize": True, "slm.extra": {"device_map": "auto"}},
+    ],
+)
+def test_where_a_model_lives_is_no_part_of_what_it_is(placed: dict[str, Any]) -> None:
+    """Calls that were made on one device are found again on another."""
+    base = {"slm": "hf", "slm.pretrained": str(Path(__file__).parent / "data")}
+    one = config.make_backend(config.build(base), "slm")
+    assert config.make_backend(config.build(base | placed), "slm").identity == one.identity
+
+
+def test_a_device_map_is_taken_by_a_real_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Transformers is asked to place the parts so, and the tier answers as without a map."""
+    from transformers import AutoModelForCausalLM
+
+    folder = str(save_tiny(tmp_path, "llama"))
+    maps, plain = [], AutoModelForCausalLM.from_pretrained
+
+    def watched(*names: Any, **arguments: Any) -> Any:
+        maps.append(arguments.get("device_map"))
+        return plain(*names, **arguments)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", watched)
+    texts = []
+    for placed in ({}, {"slm.parallelize": True, "slm.extra": {"device_map": {"": "cpu"}}}):
+        base = {"slm": "hf", "slm.pretrained": folder, "slm.dtype": "float32"}
+        backend = config.make_backend(config.build(base | placed), "slm")
+        found: dict[int, Generation] = {}
+        asked = GenerateRequest("The ferry", {"max_gen_toks": 5, "until": ["zzz"]})
+        backend.generate([asked], found.__setitem__)
+        texts.append(found[0].text)
+    assert maps[-1] == {"": "cpu"}
+    assert texts[0] == texts[1]
+
+
+def test_a_setting_that_the_class_does_not_know_is_refused() -> None:
+    """A device map is passed on unnamed, where the harness reads it: the errors say how."""
+    settings = config.build({"slm": "hf", "slm.pretrained": "x", "slm.device_map": "auto"})
+    with pytest.raises(AutoMixError, match=r"slm\.extra"):
+        config.make_backend(settings, "slm")
+    settings = config.build({"slm": "hf", "slm.pretrained": "x", "slm.extra": {"device_map": 0}})
+    with pytest.raises(AutoMixError, match=r"slm\.parallelize=true"):
+        config.make_backend(settings, "slm")
