@@ -8,7 +8,6 @@ else.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -27,13 +26,13 @@ from automix_eval.budget import Budget
 from automix_eval.meta_verifiers.calibrated import Calibrated
 from automix_eval.meta_verifiers.fixed_answer import FixedAnswer
 from automix_eval.paths import hydra_conf_dir
+from automix_eval.redaction import blank, know, literal_secret
 from automix_eval.types import AutoMixError, Backend, CostModel, MetaVerifier, Verifier
 
 GROUPS = ("slm", "llm", "verifier", "calibrator", "meta_verifier", "cost", "calibration")
 TIERS = ("slm", "llm")
 # Values of a group that are no argument of its class.
 _NOT_PARAMETERS = ("policy", "transfer", "option")
-_SECRET = re.compile(r"token$|secret|password|api_?key|authorization|^header$", re.IGNORECASE)
 
 
 class ConfigError(AutoMixError):
@@ -79,6 +78,7 @@ def build(arguments: Mapping[str, Any]) -> DictConfig:
         OmegaConf.resolve(config)
     except OmegaConfBaseException as err:
         raise ConfigError(f"the configuration cannot be composed: {err}") from err
+    know(OmegaConf.to_container(config))
     for group in GROUPS:
         if group in config:
             _name(config, group, choices)
@@ -158,7 +158,7 @@ def shown(config: DictConfig) -> dict[str, Any]:
     """The configuration as plain data for the record, secrets blanked."""
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
-    cleaned = _redact(plain)
+    cleaned = blank(plain)
     assert isinstance(cleaned, dict)
     chosen = cleaned.pop("chosen")
     for group, option in chosen.items():
@@ -351,7 +351,21 @@ def _flatten(arguments: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
             yield from _flatten(inner, key + ".")
         else:
             _refuse_code(key, value)
+            refuse_secrets(key, value)
             yield key, value
+
+
+def refuse_secrets(key: str, value: Any) -> None:
+    """Raise ConfigError where a secret is written out: arguments reach logs, results and files.
+
+    For every program that keeps its arguments, before it keeps them.
+    """
+    if found := literal_secret(key, value):
+        raise ConfigError(
+            f"{found} would show a secret, and arguments are kept in logs and results. Put the "
+            "secret into a variable of the environment and name that one where the secret belongs: "
+            "llm.auth_token='${oc.env:NAME}'; a header and base_url take one too"
+        )
 
 
 def _refuse_code(key: str, value: Any) -> None:
@@ -432,15 +446,3 @@ def _integers(config: DictConfig) -> None:
     for key in ("progress", "meta_verifier.transfer"):
         if not isinstance(OmegaConf.select(config, key), bool):
             raise ConfigError(f"{key}={OmegaConf.select(config, key)!r} must be true or false")
-
-
-def _redact(value: Any, key: str = "") -> Any:
-    if isinstance(value, dict):
-        return {k: _redact(v, str(k)) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_redact(v, key) for v in value]
-    if value is not None and _SECRET.search(key):
-        return "***"
-    if key == "base_url" and isinstance(value, str):
-        return re.sub(r"//[^/@]*@", "//", value).partition("?")[0]
-    return value

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from automix_eval.paths import cache_dir, hydra_conf_dir, tasks_dir
+from automix_eval.redaction import scrub
 from automix_eval.report.text import plain
 from automix_eval.types import AutoMixError
 
@@ -72,9 +73,9 @@ def run(args: argparse.Namespace) -> int:
     worst = 0
     for finding in examine(args.overrides):
         worst = max(worst, finding.state == "FAIL")
-        print(f"{finding.state:<5} {finding.subject}: {plain(finding.detail, limit=400)}")
+        print(f"{finding.state:<5} {finding.subject}: {plain(scrub(finding.detail), limit=400)}")
         if finding.remedy:
-            print(f"      -> {plain(finding.remedy, limit=400)}")
+            print(f"      -> {plain(scrub(finding.remedy), limit=400)}")
         sys.stdout.flush()
     print("Something fails; the arrows say what to do." if worst else "Nothing fails.")
     return worst

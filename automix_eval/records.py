@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
+from automix_eval.redaction import scrub
 from automix_eval.types import (
     Answer,
     AutoMixError,
@@ -78,7 +79,8 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write one JSON file atomically."""
-    write_text(path, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2)
+    write_text(path, scrub(text) + "\n")
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
