@@ -35,7 +35,7 @@ class ArgumentsFilter(logging.Filter):
             record.args = blank(record.args)
         elif record.args:
             record.args = tuple(blank(a) if isinstance(a, Mapping) else a for a in record.args)
-        elif "with arguments: " in str(record.msg):
+        elif "arguments:" in str(record.msg):
             # long values are broken into lines, in which no secret would be found
             whole = re.sub(r"\s*\n\s*", "", record.msg)
             if (clean := blank_text(whole)) != whole:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus, urlsplit
 
 MARK = "***"
 #: What may stand for a secret in a configuration: a variable of the environment.
@@ -131,6 +131,10 @@ def scrub(text: str) -> str:
     found = [n for n in _needles() if n in text]
     for needle in found:
         text = text.replace(needle, MARK)
+    if "%" in text:  # URLs are encoded more or less thoroughly
+        plain = unquote_plus(text)
+        for secret in [s for s in _secrets() if s in plain or s in unquote(text)]:
+            text = _encoded(secret).sub(MARK, text)
     return text
 
 
@@ -145,12 +149,27 @@ def scrub_values(value: Any) -> Any:
     return value
 
 
-def _needles() -> list[str]:
-    """All known secrets in all their forms, the longest first."""
+def _secrets() -> list[str]:
     environment = dict.fromkeys(
         secret for name, value in os.environ.items() for secret in _of_variable(name, value)
     )
-    needles = {n for secret in {**_MET, **environment} for n in _forms(secret)}
+    return sorted({**_MET, **environment}, key=len, reverse=True)
+
+
+@lru_cache(maxsize=256)
+def _encoded(secret: str) -> re.Pattern[str]:
+    """Matches a secret of whose characters any are percent-encoded."""
+    parts = []
+    for character in secret:
+        code = "".join(f"%{b:02x}" for b in character.encode("utf-8", "surrogatepass"))
+        either = [re.escape(character), f"(?i:{code})", *([r"\+"] if character == " " else [])]
+        parts.append(f"(?:{'|'.join(either)})")
+    return re.compile("".join(parts))
+
+
+def _needles() -> list[str]:
+    """All known secrets in all their forms, the longest first."""
+    needles = {n for secret in _secrets() for n in _forms(secret)}
     return sorted(needles, key=len, reverse=True)
 
 
@@ -170,9 +189,10 @@ def _is_telling(text: str, mixed: int, plain: int) -> bool:
 @lru_cache(maxsize=256)
 def _forms(secret: str) -> tuple[str, ...]:
     escaped = json.dumps(secret)[1:-1]
+    twice = json.dumps(escaped)[1:-1]  # an answer may quote JSON
     encoded = {quote(secret, safe=""), quote(secret), quote_plus(secret)}
     lower = {re.sub("%..", lambda m: m[0].lower(), e) for e in encoded}
-    forms = {secret, escaped, escaped.replace("/", r"\/"), *encoded, *lower}
+    forms = {secret, escaped, twice, escaped.replace("/", r"\/"), *encoded, *lower}
     raw = secret.encode("utf-8", "surrogatepass")
     for before in range(3):
         # the characters that depend on nothing but the secret, wherever it begins
@@ -250,9 +270,11 @@ def blank_text(text: str) -> str:
     """A text that may show arguments: ``key=value`` and ``'key': value`` blanked by name."""
 
     def one(match: re.Match[str]) -> str:
-        if not is_secret_name(match[2]) or is_reference(match[4].strip("'\"")):
-            return match[0]
-        return f"{match[1]}{match[2]}{match[3]}{MARK}"
+        if is_secret_name(match[2]) and not is_reference(match[4].strip("'\"")):
+            return f"{match[1]}{match[2]}{match[3]}{MARK}"
+        value = match[4]
+        inner = f"{{{_PAIR.sub(one, value[1:-1])}}}" if value[:1] == "{" else value
+        return f"{match[1]}{match[2]}{match[3]}{inner}"
 
     return _blank_urls(_PAIR.sub(one, text))
 
