@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
@@ -28,9 +27,11 @@ from automix_eval.meta_verifiers.fixed_answer import FixedAnswer
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.redaction import blank, know, literal_secret
 from automix_eval.types import AutoMixError, Backend, CostModel, MetaVerifier, Verifier
+from automix_eval.untrusted import MIB, parse_yaml, read_bytes
 
 GROUPS = ("slm", "llm", "verifier", "calibrator", "meta_verifier", "cost", "calibration")
 TIERS = ("slm", "llm")
+_MOST_CONFIG = MIB
 # Values of a group that are no argument of its class.
 _NOT_PARAMETERS = ("policy", "transfer", "option")
 
@@ -84,6 +85,7 @@ def build(arguments: Mapping[str, Any]) -> DictConfig:
             _name(config, group, choices)
     for key in sorted(_missing(config)):
         raise ConfigError(f"{key} is not set: add {key}=... to --model_args")
+    _check_label(config.model)
     if config.record not in ("routed", "full"):
         raise ConfigError(f"record={config.record!r} is unknown: routed or full")
     _integers(config)
@@ -324,8 +326,8 @@ def _refuse_pretrained(node: DictConfig, place: str, key: str, remedy: str) -> N
 def _read(path: Any) -> Mapping[str, Any]:
     file = Path(str(path)).expanduser()
     try:
-        value = OmegaConf.to_container(OmegaConf.load(file))
-    except (OSError, OmegaConfBaseException, yaml.YAMLError) as err:
+        value = parse_yaml(read_bytes(file, _MOST_CONFIG))
+    except (OSError, ValueError) as err:
         raise ConfigError(f"config={path} cannot be read as YAML: {err}") from err
     if not isinstance(value, dict):
         raise ConfigError(f"config={path} must be a mapping such as 'slm: hf'")
@@ -431,6 +433,16 @@ def _name(config: DictConfig, group: str, choices: Mapping[str, str]) -> None:
         defaults = OmegaConf.load(hydra_conf_dir() / "config.yaml").defaults
         chosen = next(str(d[group]) for d in defaults if isinstance(d, DictConfig) and group in d)
     OmegaConf.update(config, f"chosen.{group}", chosen, force_add=True)
+
+
+def _check_label(label: Any) -> None:
+    """Refuse a label that names no folder of its own: the output's folder is called by it."""
+    text = "label" if label is None else str(label)
+    if len(text) > 200 or not text.strip(". ") or not text.isprintable():
+        raise ConfigError(
+            f"model={text[:40]!r} must be a printable name of at most 200 characters, and more "
+            "than dots: the output folder is called by it"
+        )
 
 
 def _integers(config: DictConfig) -> None:

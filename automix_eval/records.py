@@ -32,6 +32,7 @@ from automix_eval.types import (
     TierRecord,
     Verification,
 )
+from automix_eval.untrusted import lines_of, parse_json, read_json
 
 FORMAT = "automix-eval run"
 VERSION = 1
@@ -95,13 +96,12 @@ def read_records(path: Path) -> Iterator[Record]:
         RecordError: The file is missing or a line is damaged; names the line.
     """
     try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    yield from_json(json.loads(line.decode("utf-8")))
-                except (ValueError, RecursionError, RecordError) as err:
-                    raise RecordError(f"{path}, line {number}: {err}") from err
-    except OSError as err:
+        for number, line in lines_of(path):
+            try:
+                yield from_json(parse_json(line))
+            except (ValueError, RecordError) as err:
+                raise RecordError(f"{path}, line {number}: {err}") from err
+    except (OSError, ValueError) as err:
         raise RecordError(f"cannot read the records {path}: {err}") from err
 
 
@@ -112,8 +112,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         RecordError: Not a manifest, or of a newer version.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as err:
+        value = read_json(path)
+    except (OSError, ValueError) as err:
         raise RecordError(f"cannot read the manifest {path}: {err}") from err
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise RecordError(f"{path} is not a manifest of an automix-eval run")
@@ -138,7 +138,9 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as out:
+        temporary.unlink(missing_ok=True)
+        # "x" follows no link that somebody laid there
+        with temporary.open("x", encoding="utf-8") as out:
             out.write(text)
             out.flush()
             os.fsync(out.fileno())

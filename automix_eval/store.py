@@ -64,7 +64,7 @@ class CallStore:
             return None
         try:
             value = json.loads(row[0])
-        except json.JSONDecodeError:
+        except (RecursionError, TypeError, ValueError):
             log.warning("call store %s: entry %s is damaged; the call is repeated", self.path, key)
             return None
         return value if isinstance(value, dict) else None

@@ -10,7 +10,7 @@ import automix_eval
 
 PACKAGE = Path(automix_eval.__file__).parent
 LAYERS = {
-    0: {"types", "paths", "outcomes", "redaction", "logguard", "untrusted"},
+    0: {"types", "paths", "outcomes", "redaction", "logguard", "untrusted", "yamlreader"},
     1: {
         "budget",
         "prompts",

@@ -77,6 +77,8 @@ def write_folder(assembled: Assembled, folder: Path, formats: Sequence[str]) -> 
         plots = import_module("automix_eval.report.plots")
         inside = folder / PICTURES
         try:
+            if inside.is_symlink():
+                raise NotADirectoryError("it is a link to elsewhere")
             inside.mkdir(exist_ok=True)
             written += plots.save_all(assembled.report, assembled.runs, inside)
         except OSError as err:
