@@ -290,6 +290,6 @@ def _restore(value: Mapping[str, Any]) -> Any:
     kind = Generation if "text" in value else Scores
     try:
         return msgspec.convert(value, kind)
-    except msgspec.ValidationError as err:
+    except (msgspec.ValidationError, UnicodeEncodeError) as err:
         log.warning("an entry of the call store is damaged (%s); the call is repeated", err)
         return None

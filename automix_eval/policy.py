@@ -127,7 +127,7 @@ def _checked(path: Path, policy: Any) -> dict[str, Any]:
 
 def _digest(policy: Mapping[str, Any]) -> str:
     text = json.dumps(policy, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _short(value: Any) -> str:

@@ -17,7 +17,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
 from automix_eval.redaction import scrub
 from automix_eval.types import (
@@ -32,7 +32,7 @@ from automix_eval.types import (
     TierRecord,
     Verification,
 )
-from automix_eval.untrusted import lines_of, parse_json, read_json
+from automix_eval.untrusted import bounded, parse_json, read_json
 
 FORMAT = "automix-eval run"
 VERSION = 1
@@ -96,11 +96,12 @@ def read_records(path: Path) -> Iterator[Record]:
         RecordError: The file is missing or a line is damaged; names the line.
     """
     try:
-        for number, line in lines_of(path):
-            try:
-                yield from_json(parse_json(line))
-            except (ValueError, RecordError) as err:
-                raise RecordError(f"{path}, line {number}: {err}") from err
+        with path.open("rb") as lines:
+            for number, line in enumerate(bounded(lines), 1):
+                try:
+                    yield from_json(parse_json(line))
+                except (ValueError, RecordError) as err:
+                    raise RecordError(f"{path}, line {number}: {err}") from err
     except (OSError, ValueError) as err:
         raise RecordError(f"cannot read the records {path}: {err}") from err
 
@@ -128,9 +129,16 @@ def read_manifest(path: Path) -> dict[str, Any]:
 def records_path(manifest_path: Path, manifest: Mapping[str, Any]) -> Path:
     """The records file a manifest names; only a plain file name beside it is accepted."""
     name = manifest.get("records")
-    if not isinstance(name, str) or Path(name).name != name:
-        raise RecordError(f"{manifest_path} names no records file beside it: {name!r}")
+    if not is_file_name(name):
+        raise RecordError(f"{manifest_path} names no records file beside it: {name!r:.200}")
     return manifest_path.with_name(name)
+
+
+def is_file_name(name: Any) -> TypeGuard[str]:
+    """Whether a value is the name of a file and no path, on any system."""
+    if not isinstance(name, str) or not name.isprintable() or name in ("", ".", ".."):
+        return False
+    return not set(name) & set('/\\:*?"<>|')
 
 
 def write_text(path: Path, text: str) -> None:

@@ -59,7 +59,13 @@ class CallStore:
 
     def get(self, key: str) -> dict[str, Any] | None:
         """The value of a finished call, None if there is none."""
-        row = self._db.execute("SELECT value FROM calls WHERE key = ?", (key,)).fetchone()
+        try:
+            row = self._db.execute("SELECT value FROM calls WHERE key = ?", (key,)).fetchone()
+        except sqlite3.DatabaseError as err:
+            raise AutoMixError(
+                f"the call store {self.path} cannot be read ({err}): set it aside, or set "
+                "store.path elsewhere; its calls are repeated then"
+            ) from err
         if row is None:
             return None
         try:
@@ -77,7 +83,7 @@ class CallStore:
                 self._db.execute(
                     "INSERT OR REPLACE INTO calls VALUES (?, ?, ?)", (key, text, time.time())
                 )
-        except sqlite3.OperationalError as err:
+        except sqlite3.DatabaseError as err:
             raise AutoMixError(
                 f"the call store {self.path} cannot be written ({err}): free the disk or set "
                 "store.path elsewhere; finished calls are kept, the same command resumes"

@@ -14,7 +14,7 @@ import stat
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 MIB = 2**20
 #: Longest line of a file of records or samples, in bytes.
@@ -55,8 +55,15 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def read_json(path: Path, most: int = 256 * MIB) -> Any:
-    """A JSON file as :func:`parse_json` takes it; OSError and ValueError as there."""
-    return parse_json(read_bytes(path, most))
+    """A JSON file as :func:`parse_json` takes it; OSError and ValueError as there.
+
+    Its texts are whole characters, so that what was read can be written.
+    """
+    data = read_bytes(path, most)
+    value = parse_json(data)
+    if b"\\ud" in data.lower():
+        json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
+    return value
 
 
 def parse_json(data: bytes) -> Any:
@@ -116,12 +123,15 @@ def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
         ValueError: A line is longer than :data:`LONGEST_LINE`.
     """
     with path.open("rb", buffering=MIB) as file:
-        number = 0
-        while line := file.readline(LONGEST_LINE + 1):
-            number += 1
-            if len(line) > LONGEST_LINE:
-                raise ValueError(f"line {number} is longer than {LONGEST_LINE // MIB} MiB")
-            yield number, line
+        yield from enumerate(bounded(file), 1)
+
+
+def bounded(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of an open file; ValueError for one longer than :data:`LONGEST_LINE`."""
+    while line := file.readline(LONGEST_LINE + 1):
+        if len(line) > LONGEST_LINE:
+            raise ValueError(f"a line is longer than {LONGEST_LINE // MIB} MiB")
+        yield line
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from report_builder import PAPER, ROWS, build_run, harness, record
+from report_builder import PAPER, ROWS, build_run, harness, llm_scores, record
 
 from automix_eval import calls, config, policy, records, taskdata
 from automix_eval.backends import faults, replies
@@ -96,7 +96,7 @@ def run_folder() -> Path:
     """A run with records, a policy, samples and results."""
     path = folder() / "run"
     build_run(path, full=True)
-    harness(path, run_id="r1", scores={i: r[0] for i, r in enumerate(ROWS)})
+    harness(path, llm_scores())
     return path
 
 
@@ -459,6 +459,12 @@ def mutate_value(value: Any, rng: random.Random) -> Any:
     return copy.deepcopy(rng.choice(ODD))
 
 
+PIECES = (
+    b"\x00", b"\xff", b'"', b"{", b"[" * 300, b"&a *a ", b"!!python/none ", b"\xef\xbb\xbf",
+    b"9" * 50, b"e999", b"\n", b": ", b"- ", b"nan", b"inf", b"\x1b[2J", b"<<: *n\n",
+)  # fmt: skip
+
+
 def mutate_bytes(seed: bytes, rng: random.Random) -> bytes:
     """The bytes with a few exchanged, left out, doubled or put in."""
     data = bytearray(seed)
@@ -470,10 +476,7 @@ def mutate_bytes(seed: bytes, rng: random.Random) -> bytes:
         elif kind < 0.6:
             del data[at : at + rng.randint(1, 8)]
         elif kind < 0.8:
-            data[at:at] = rng.choice(
-                (b"\x00", b"\xff", b'"', b"{", b"[" * 300, b"&a *a ", b"!!python/none ",
-                 b"\xef\xbb\xbf", b"9" * 50, b"e999", b"\n", b": ", b"- ", b"nan", b"inf", b"\x1b[2J", b"<<: *n\n")
-            )  # fmt: skip
+            data[at:at] = rng.choice(PIECES)
         else:
             data[at:at] = data[at : at + rng.randint(1, 30)]
     return bytes(data)

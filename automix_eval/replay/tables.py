@@ -80,7 +80,7 @@ class Table:
                 raise TableError(
                     f"{self.path}: column {name!r} holds {values.type} values, not texts"
                 ) from err
-        return ["" if v is None else v for v in values.to_pylist()]
+        return ["" if v is None else v for v in self._python(values, name)]
 
     def refuse(self, bad: BoolArray, name: str, rows: IntArray, problem: str) -> None:
         """Raise for the first bad one of some rows, naming its row and its value.
@@ -94,15 +94,22 @@ class Table:
         if not bad.any():
             return
         row = int(rows[np.flatnonzero(bad)[0]])
-        value = self.columns[name][row].as_py()
-        shown = "empty" if value is None else repr(value)
+        (value,) = self._python(self.columns[name].slice(row, 1), name)
+        shown = "empty" if value is None else repr(value)[:200]
         raise TableError(
             f"{self.path}, row {row + 1}, column {name!r}: {shown}, expected {problem}"
         )
 
+    def _python(self, column: Any, name: str) -> list[Any]:
+        try:
+            values: list[Any] = column.to_pylist()
+        except (UnicodeDecodeError, ValueError, OverflowError) as err:
+            raise TableError(f"{self.path}: column {name!r} is damaged: {err}") from err
+        return values
+
     def _parsed(self, name: str) -> FloatArray:
         values = np.full(len(self), np.nan)
-        for row, cell in enumerate(self.columns[name].to_pylist()):
+        for row, cell in enumerate(self._python(self.columns[name], name)):
             if cell is None or not cell.strip():
                 continue
             try:

@@ -174,7 +174,7 @@ def _policies(
     problems = []
     named = manifest.get("policies")
     for task, name in (named if isinstance(named, Mapping) else {}).items():
-        if not isinstance(name, str) or Path(name).name != name:
+        if not stored.is_file_name(name):
             continue
         try:
             found[task] = policy.load(path.with_name(name))

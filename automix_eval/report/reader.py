@@ -18,7 +18,7 @@ from automix_eval.records import RecordError
 from automix_eval.report.rows import OUTCOMES, Calls, Rows
 from automix_eval.report.text import plain
 from automix_eval.types import Outcome, Phase, Role
-from automix_eval.untrusted import lines_of
+from automix_eval.untrusted import bounded
 
 # Sums of larger scores may leave the range of floating-point numbers.
 MAX_SCORE = 1e12
@@ -178,9 +178,10 @@ def read_rows(path: Path, tasks: Mapping[str, Any], num_tiers: int) -> Contents:
 def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
     offset = 0
     try:
-        for number, line in lines_of(path):
-            yield number, offset, line
-            offset += len(line)
+        with path.open("rb", buffering=1 << 20) as lines:
+            for number, line in enumerate(bounded(lines), 1):
+                yield number, offset, line
+                offset += len(line)
     except (OSError, ValueError) as err:
         raise RecordError(f"cannot read the records {path}: {err}") from err
 
