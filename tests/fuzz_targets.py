@@ -430,13 +430,16 @@ def mutate(seed: bytes, rng: random.Random) -> bytes:
     """A neighbour of an input: values of its JSON exchanged, or its bytes."""
     try:
         value = json.loads(seed)
-    except ValueError:
+    except (RecursionError, ValueError):
         return mutate_bytes(seed, rng)
     if rng.random() < 0.15:
         return mutate_bytes(seed, rng)
-    for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        value = mutate_value(value, rng)
-    return json.dumps(value).encode("utf-8", "surrogatepass")
+    try:
+        for _ in range(rng.choice((1, 1, 1, 2, 3))):
+            value = mutate_value(value, rng)
+        return json.dumps(value).encode("utf-8", "surrogatepass")
+    except RecursionError:
+        return mutate_bytes(seed, rng)
 
 
 def mutate_value(value: Any, rng: random.Random) -> Any:

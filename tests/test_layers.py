@@ -40,7 +40,7 @@ LAYERS = {
         "ranks",
         "dropin",
     },
-    3: {"model", "report", "doctor", "plan", "commands"},
+    3: {"model", "report", "doctor", "doctor_tiers", "plan", "commands"},
     4: {"cli", "__main__", "pytest_plugin"},
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
