@@ -116,7 +116,7 @@ def one(name: str, inputs: int, seed: int, guided: bool) -> None:
         return bytes(made)[:size]
 
     longest = max(4096, 2 * max(map(len, target.seeds)))
-    flags = [f"-seed={seed}", f"-max_len={longest}", "-rss_limit_mb=4096", "-timeout=60"]
+    flags = [f"-seed={seed}", f"-max_len={longest}", "-len_control=0", "-rss_limit_mb=4096"]
     atheris.Setup([__file__, *flags, str(folder)], step, custom_mutator=mutator)
     atheris.Fuzz()
     report()
