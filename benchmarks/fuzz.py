@@ -47,7 +47,8 @@ def main() -> int:
         print(f"{name:20} {time.monotonic() - started:6.0f} s  " + "\n   ".join(said), flush=True)
         if done.returncode:
             worst = 1
-            print(done.stderr[-4000:] if not said else "", flush=True)
+            lines = [s for s in done.stderr.splitlines() if s[:1] != "#" and "INFO" not in s]
+            print("\n".join(lines[-30:]) if not said else "", flush=True)
     return worst
 
 
@@ -117,6 +118,7 @@ def one(name: str, inputs: int, seed: int, guided: bool) -> None:
 
     longest = max(4096, 2 * max(map(len, target.seeds)))
     flags = [f"-seed={seed}", f"-max_len={longest}", "-len_control=0", "-rss_limit_mb=4096"]
+    flags.append(f"-artifact_prefix={folder}/")
     atheris.Setup([__file__, *flags, str(folder)], step, custom_mutator=mutator)
     atheris.Fuzz()
     report()

@@ -203,7 +203,8 @@ def probabilities(
 def _is_logprob(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return abs(value) <= _BEYOND  # a comparison takes integers of any size, and NaN fails it
+    # a comparison takes integers of any size, and NaN fails it; rounding may lead above 0
+    return -_BEYOND <= value <= 1
 
 
 def _count(value: Any) -> int | None:
