@@ -25,7 +25,7 @@ from automix_eval.budget import Budget
 from automix_eval.meta_verifiers.calibrated import Calibrated
 from automix_eval.meta_verifiers.fixed_answer import FixedAnswer
 from automix_eval.paths import hydra_conf_dir
-from automix_eval.redaction import blank, know, literal_secret
+from automix_eval.redaction import blank, expand_references, know, literal_secret
 from automix_eval.types import AutoMixError, Backend, CostModel, MetaVerifier, Verifier
 from automix_eval.untrusted import MIB, parse_yaml, read_bytes
 
@@ -354,7 +354,7 @@ def _flatten(arguments: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
         else:
             _refuse_code(key, value)
             refuse_secrets(key, value)
-            yield key, value
+            yield key, expand_references(key, value)
 
 
 def refuse_secrets(key: str, value: Any) -> None:
@@ -366,7 +366,7 @@ def refuse_secrets(key: str, value: Any) -> None:
         raise ConfigError(
             f"{found} would show a secret, and arguments are kept in logs and results. Put the "
             "secret into a variable of the environment and name that one where the secret belongs: "
-            "llm.auth_token='${oc.env:NAME}'; a header and base_url take one too"
+            "llm.auth_token=env:NAME; a header and base_url take one too"
         )
 
 

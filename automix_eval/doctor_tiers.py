@@ -113,7 +113,7 @@ def _key(subject: str, variable: str) -> Finding:
         return Finding(subject, "ok", f"{variable} is set")
     return Finding(
         subject, "FAIL", f"{variable} is not set",
-        f"export {variable}=..., or name another variable: auth_token='${{oc.env:NAME}}'",
+        f"export {variable}=..., or name another variable: auth_token=env:NAME",
     )  # fmt: skip
 
 

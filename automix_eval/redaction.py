@@ -17,9 +17,12 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus, urlsplit
 
 MARK = "***"
-#: What may stand for a secret in a configuration: a variable of the environment.
+# What may stand for a secret in a configuration: a variable of the environment. The short form is
+# for --model_args, in which the harness takes a brace for JSON.
 _REFERENCE = re.compile(
-    r"(?:(?:bearer|basic|token)\s+)?\$\{oc\.env:[A-Za-z_][A-Za-z0-9_]*(?:,\s*null)?\}", re.I
+    r"((?:(?:bearer|basic|token)\s+)?)"
+    r"(?:env:([A-Za-z_][A-Za-z0-9_]*)|\$\{oc\.env:[A-Za-z_][A-Za-z0-9_]*(?:,\s*null)?\})",
+    re.IGNORECASE,
 )
 _NAMED = re.compile(
     r"token$|secret|passw|passphrase|credential|authorization|cookie|^headers?$|^extra_headers$"
@@ -58,6 +61,19 @@ def is_secret_name(name: str) -> bool:
 def is_reference(text: str) -> bool:
     """Whether a text names a variable of the environment and holds no secret itself."""
     return bool(_REFERENCE.fullmatch(text.strip()))
+
+
+def expand_references(key: str, value: Any, secret: bool = False) -> Any:
+    """The value with ``env:NAME`` as ``${oc.env:NAME}``, where a secret or an address belongs."""
+    secret = secret or is_secret_name(key) or key.rpartition(".")[2] == "base_url"
+    if isinstance(value, Mapping):
+        return {k: expand_references(str(k), v, secret) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [expand_references(key, v, secret) for v in value]
+    if not secret or not isinstance(value, str):
+        return value
+    match = _REFERENCE.fullmatch(value.strip())
+    return f"{match[1]}${{oc.env:{match[2]}}}" if match and match[2] else value
 
 
 def literal_secret(key: str, value: Any, secret: bool = False) -> str | None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
+import shlex
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +16,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
-from conftest import SCRIPTS, gold_answers, knows, run_harness, scripted_args
+from conftest import REPO, SCRIPTS, gold_answers, knows, run_harness, scripted_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
@@ -26,6 +30,7 @@ from automix_eval.model import AutoMixLM
 from automix_eval.types import AutoMixError, GenerateRequest
 
 TASK = "coqa_demo"
+TIERS = ("slm", "llm")
 # characters that URLs and JSON write differently, and a digit as every real key has
 CANARY = 'sk/CAN+ARY="7f3a91'
 GREEDY = {"do_sample": False, "max_gen_toks": 5, "until": ["\n"]}
@@ -127,7 +132,7 @@ WRITTEN_OUT = [
 @pytest.mark.parametrize("given", WRITTEN_OUT, ids=lambda g: "+".join(g))
 def test_a_secret_written_out_is_refused(given: dict[str, Any]) -> None:
     """The error names the key and the way out, never the value."""
-    with pytest.raises(config.ConfigError, match=r"would show a secret.*oc\.env:NAME") as caught:
+    with pytest.raises(config.ConfigError, match=r"would show a secret.*=env:NAME") as caught:
         config.build(given)
     assert_absent("error", "".join(traceback.format_exception(caught.value)))
     assert "sk-canary7f3a91" not in str(caught.value)
@@ -223,9 +228,9 @@ def test_commands_do_not_repeat_a_secret(
 
 PLACES: dict[str, tuple[dict[str, str], Callable[[str], str]]] = {
     "auth_token": ({"llm.auth_token": "${oc.env:MY_WORD}"}, lambda c: c),
-    "header": ({"llm.header": {"X-Own": "${oc.env:MY_WORD}"}}, lambda c: c),  # type: ignore[dict-item]
+    "header": ({"llm.header": {"X-Own": "env:MY_WORD"}}, lambda c: c),  # type: ignore[dict-item]
     "password": (
-        {"llm.base_url": "${oc.env:MY_WORD}"},
+        {"llm.base_url": "env:MY_WORD"},
         lambda c: f"http://me:{quote(c, safe='')}@HOST/v1/completions",
     ),
     "query": (
@@ -279,6 +284,57 @@ def ask(url: str, **args: Any) -> str:
     except AutoMixError as err:
         return "".join(traceback.format_exception(err))
     return said[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("refused", [False, True], ids=["answered", "refused"])
+def test_the_command_shows_no_secret(refused: bool, httpserver: HTTPServer, tmp_path: Path) -> None:
+    """lm_eval as a program of its own: its screen, its traceback, and all that it writes."""
+    if refused:
+        reply = Response(f'{{"error": "no key {CANARY}"}}', status=401)
+        httpserver.expect_request("/v1/completions").respond_with_response(reply)
+    else:
+        httpserver.expect_request("/v1/completions").respond_with_handler(echo())
+    tiers = [f"{t}=local_completions,{t}.model=m,{t}.base_url=env:SERVER" for t in TIERS]
+    arguments = [*tiers, "llm.auth_token=env:MY_WORD", "meta_verifier=always_llm"]
+    arguments += ["record=full", "verifier=few_shot", "verifier.num_samples=1"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(REPO),
+        "SERVER": httpserver.url_for("/v1/completions") + f"?api_key={quote(CANARY, safe='')}",
+        "MY_WORD": CANARY,
+        "OPENAI_API_KEY": CANARY,
+        "LMEVAL_LOG_LEVEL": "DEBUG",
+    }
+    command = [sys.executable, "-m", "lm_eval", "--model", "automix", "--tasks", TASK]
+    command += ["--limit", "2", "--output_path", str(tmp_path / "out"), "--log_samples"]
+    done = subprocess.run(
+        [*command, "--model_args", ",".join(arguments)],
+        env=environment, capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode != 0) is refused, done.stderr[-2000:]
+    assert ("Traceback" in done.stderr) is refused
+    assert f"Bearer {CANARY}" in [r.headers.get("Authorization") for r, _ in httpserver.log]
+    assert_absent("stdout", done.stdout)
+    assert_absent("stderr", done.stderr)
+    assert search(tmp_path) > (0 if refused else 4)
+
+
+def test_the_commands_of_the_documents_compose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What docs/security.md tells to write is taken, references included."""
+    from lm_eval.utils import simple_parse_args_string
+
+    monkeypatch.setenv("MY_SERVER", "http://me:pa55w0rd@127.0.0.1:9/v1")
+    monkeypatch.setenv("MY_KEY", CANARY)
+    text = (REPO / "docs/security.md").read_text(encoding="utf-8")
+    commands = [line for line in text.splitlines() if line.startswith("lm_eval ")]
+    assert len(commands) == 2
+    for command in commands:
+        arguments = shlex.split(command)
+        given = arguments[arguments.index("--model_args") + 1]
+        made = config.build(simple_parse_args_string(given))
+    assert made.llm.auth_token == CANARY
+    assert_absent("shown", json.dumps(config.shown(made)))
 
 
 FAULTS = {
@@ -405,6 +461,27 @@ def test_the_manifest_says_where_a_secret_comes_from(monkeypatch: pytest.MonkeyP
     made = config.build(served("http://127.0.0.1:9/v1") | {"llm.auth_token": "${oc.env:MY_WORD}"})
     assert made.llm.auth_token == CANARY
     assert config.shown(made)["llm"]["auth_token"] == redaction.MARK
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"llm.auth_token": "env:MY_WORD"},
+        {"llm.auth_token": "${oc.env:MY_WORD}"},
+        {"llm": {"option": "local_completions", "auth_token": "env:MY_WORD"}},
+        {"llm.header": {"Authorization": "Bearer env:MY_WORD", "Accept": "env:nothing"}},
+        {"llm.header": {"Authorization": "Bearer ${oc.env:MY_WORD}", "X-Version": "1"}},
+    ],
+    ids=str,
+)
+def test_a_reference_brings_the_value(
+    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the short form for --model_args and in Hydra's own."""
+    monkeypatch.setenv("MY_WORD", CANARY)
+    monkeypatch.setenv("nothing", "text/plain")
+    node = config.build(served("http://127.0.0.1:9/v1") | given).llm
+    assert CANARY in (node.auth_token or node.header["Authorization"])
 
 
 def test_a_variable_that_is_not_set_is_named() -> None:
