@@ -49,7 +49,7 @@ _PAIR = re.compile(
     re.IGNORECASE,
 )
 _INSIDE = re.compile(r"\$\{([^{}]*)\}")
-_HARMLESS_HEADERS = {"accept", "content-type", "user-agent"}
+_HARMLESS_HEADER = re.compile(r"\.(?:accept|content-type|user-agent|[\w-]+-version)$", re.I)
 
 
 def is_secret_name(name: str) -> bool:
@@ -110,8 +110,7 @@ def _is_secret_reference(inside: str) -> bool:
 
 
 def _is_harmless_header(key: str) -> bool:
-    name = key.rpartition(".")[2].lower()
-    return name in _HARMLESS_HEADERS or name.endswith("-version")
+    return bool(_HARMLESS_HEADER.search(key))
 
 
 # --------------------------------------------------------------------------- what is known
