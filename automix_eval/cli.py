@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "compare": "report.compare_command",
     "replay": "commands.replay",
     "policy": "commands.policy",
+    "outcomes": "commands.outcomes",
     "plan": "plan",
     "doctor": "doctor",
 }

@@ -230,10 +230,10 @@ def bench_document(runs: int) -> None:
     )
 
 
-def rates(backend: HFBackend) -> tuple[float, float]:
-    """Tokens a second of reading one prompt, and of eight samples side by side."""
+def rates(backend: HFBackend, length: int) -> tuple[float, float]:
+    """Tokens a second of reading one prompt of a length, and of eight samples side by side."""
     lm = backend._metered()
-    ids = torch.tensor([lm.tok_encode(text_of(700, 3))])
+    ids = torch.tensor([lm.tok_encode(text_of(length, 3))[:length]])
     with torch.inference_mode():
         read = min(timed(lambda: lm.model(input_ids=ids, logits_to_keep=1))[0] for _ in range(3))
     sampling = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 40, "until": []}
@@ -261,6 +261,10 @@ class Recorder:
 
         return noting
 
+    def typical(self) -> int:
+        """Median length of the distinct prompts; reading a token costs more in a longer one."""
+        return round(statistics.median(map(len, set(self.prompts)))) if self.prompts else 500
+
     def distinct(self) -> int:
         """Distinct tokens: the size of the prompts' trie."""
         order, total, before = sorted(set(self.prompts)), 0, ()
@@ -285,7 +289,8 @@ def bench_cascade(runs: int, number: int, tasks: Sequence[str], max_tokens: int)
         questions = real_questions(task, number)
         for _ in range(runs):
             backends = [tier_of(SLM), tier_of(LLM)]
-            speeds = [rates(b) for b in backends]
+            for backend in backends:
+                rates(backend, 500)  # loaded and warm before anything is timed
             recorders = [Recorder(b) for b in backends]
             for backend in backends:
                 backend._sharing().cache.clear()  # type: ignore[union-attr]
@@ -302,6 +307,9 @@ def bench_cascade(runs: int, number: int, tasks: Sequence[str], max_tokens: int)
                 for r in rows
                 for c in (*r.answer.calls, *(r.verification.calls if r.verification else ()))
             ]
+            for backend in backends:
+                del backend.generate, backend.score  # what follows is no part of the run
+            speeds = [rates(b, r.typical()) for b, r in zip(backends, recorders, strict=True)]
             ideal, generated, distinct = 0.0, 0, 0
             for tier, (read, write) in enumerate(speeds):
                 new = sum(c.generated_tokens or 0 for c in calls if c.tier == tier)

@@ -70,6 +70,25 @@ def test_the_context_loses_its_middle() -> None:
     assert fitted.cut_context_tokens == words(parts_of(context, 0).text()) - words(fitted.text)
 
 
+def test_questions_on_one_document_lose_the_same() -> None:
+    """Cuts lie on a grid: what stands before the questions of a document can be read once."""
+    context = " ".join(f"w{i}" for i in range(2000))
+    counted: list[int] = []
+
+    def count(text: str) -> int:
+        counted.append(1)
+        return words(text)
+
+    kept = set()
+    for length in range(3, 43):
+        body = f"Context: {context}\n\nQuestion: {'where ' * length}? Answer:"
+        fitted = fit(Parts("Instruction first.\n", (), body, context), 600, count)
+        assert 600 * 0.92 <= words(fitted.text) <= 600
+        kept.add(fitted.text.partition("Question:")[0])
+    assert len(kept) <= 3
+    assert len(counted) <= 40 * 8  # a prompt is tokenised a few times, not once a halving
+
+
 def test_a_question_longer_than_the_window_is_an_error() -> None:
     """Never the question: the error names the window's setting."""
     with pytest.raises(PromptTooLongError, match="max_length"):

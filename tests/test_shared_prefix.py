@@ -11,7 +11,7 @@ import pytest
 from tiny_models import save_tiny
 from transformers import AutoTokenizer
 
-from automix_eval.backends import tree_reader
+from automix_eval.backends import prompt_tree, tree_reader
 from automix_eval.backends.hf import HFBackend
 from automix_eval.backends.tree_reader import Reader
 from automix_eval.types import (
@@ -156,6 +156,31 @@ def test_a_prompt_is_read_in_one_pass_for_all_its_continuations(
     (found,) = score(model, [ScoreRequest(PROMPTS[0], (" Correct", " Incorrect", " question the"))])
     assert len(passes) == 1
     assert found.prompt_tokens == model.count_tokens(PROMPTS[0])
+
+
+def test_branches_read_at_once_are_those_read_one_by_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attention of short branches over one tree's columns is that over copies of their prompts."""
+    prompts = [DOCUMENTS[0] + end for end in ("pier?", "where?", "using?", "where? seven")]
+    requests = [ScoreRequest(p, (" seven", " pier where")) for p in prompts]
+    joins: list[int] = []
+    real = prompt_tree.Branches.__init__
+
+    def noting(self: Any, pieces: Any) -> None:
+        joins.append(len(pieces))
+        real(self, pieces)
+
+    monkeypatch.setattr(prompt_tree.Branches, "__init__", noting)
+    together = score(backend(folder), requests)
+    assert max(joins) >= 4
+    joins.clear()
+    monkeypatch.setattr(prompt_tree, "_SHORT", 0)
+    apart = score(backend(folder), requests)
+    assert not joins
+    for a, b in zip(together, apart, strict=True):
+        assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
+        assert a.greedy == b.greedy
 
 
 def test_scores_do_not_depend_on_what_is_shared(folder: Path) -> None:

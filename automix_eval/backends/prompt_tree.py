@@ -21,6 +21,10 @@ from automix_eval.backends.prefix_cache import Layers
 #: Up to this many queries a piece, query heads are folded onto their key head instead of copying
 #: the keys for each of them.
 _FEW = 64
+#: Longest stretch that shares the attention of its neighbours.
+_SHORT = 128
+#: Columns before a stretch, by its tokens, from which a mask costs less than copies.
+_BESIDE = 4
 _GROWTH = 1.25
 
 Span = tuple[int, int]
@@ -163,6 +167,11 @@ class Reading(Piece):
         self._past = past
         self._masks: dict[int | None, torch.Tensor] = {}
 
+    @property
+    def is_branch(self) -> bool:
+        """Whether it is short, and short beside what stands before it."""
+        return len(self.tokens) <= _SHORT and self._past >= _BESIDE * len(self.tokens)
+
     def store(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Write the piece's keys and values into the tree."""
         self.tree.write(layer, slice(*self.own), keys, values)
@@ -190,6 +199,76 @@ class Reading(Piece):
                 visible &= columns > rows - window
             self._masks[window] = _additive(visible, query)
         return _attention(query, keys, values, self._masks[window], scale)
+
+
+class Branches(Piece):
+    """Stretches of one tree, none of them its start, whose attention is computed at once.
+
+    Args:
+        pieces: Consecutive pieces of one pass with consecutive columns.
+    """
+
+    def __init__(self, pieces: Sequence[Reading]) -> None:
+        self.tree = pieces[0].tree
+        self.tokens = [t for p in pieces for t in p.tokens]
+        self.positions = [i for p in pieces for i in p.positions]
+        self.keep = sum(p.keep for p in pieces)
+        self._pieces = pieces
+        self._own = (pieces[0].own[0], pieces[-1].own[1])
+        self._masks: dict[int | None, torch.Tensor] = {}
+
+    def store(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Write the pieces' keys and values into the tree."""
+        self.tree.write(layer, slice(*self._own), keys, values)
+
+    def attend(
+        self, layer: int, query: torch.Tensor, scale: float | None, window: int | None
+    ) -> torch.Tensor:
+        """Attention of each piece over its own prompt, among all columns of the tree."""
+        used = self.tree.used
+        keys, values = (t[:, :used] for t in self.tree.layers[layer])
+        if window is not None and window > max(self.positions):
+            window = None
+        if window not in self._masks:
+            visible = torch.cat([_visible(piece, used) for piece in self._pieces])
+            if window is not None:
+                first = torch.tensor(self.positions)[:, None] - window
+                visible &= self.tree.positions[None, :used] > first
+            self._masks[window] = _additive(visible, query)
+        return _attention(query, keys, values, self._masks[window], scale)
+
+
+def _visible(piece: Reading, used: int) -> torch.Tensor:
+    """Which of the first ``used`` columns each token of a stretch sees."""
+    size = len(piece.tokens)
+    visible = torch.zeros(size, used, dtype=torch.bool)
+    start, own_end = piece.own
+    for a, b in piece.spans:
+        visible[:, a : min(b, start) if b == own_end else b] = True
+    visible[:, start:own_end] = torch.ones(size, size, dtype=torch.bool).tril()
+    return visible
+
+
+def joined(pieces: Sequence[Piece]) -> list[Piece]:
+    """The pieces of a pass, with short branches of one tree that stand side by side as one."""
+    groups: list[list[Piece]] = []
+    for piece in pieces:
+        last = groups[-1][-1] if groups else None
+        if (
+            isinstance(piece, Reading)
+            and isinstance(last, Reading)
+            and piece.is_branch
+            and last.is_branch
+            and piece.tree is last.tree
+            and piece.own[0] == last.own[1]
+        ):
+            groups[-1].append(piece)
+        else:
+            groups.append([piece])
+    return [
+        group[0] if len(group) == 1 else Branches([p for p in group if isinstance(p, Reading)])
+        for group in groups
+    ]
 
 
 @dataclass(slots=True, eq=False)

@@ -15,7 +15,7 @@ from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 
 from automix_eval.backends.prefix_cache import PrefixCache
-from automix_eval.backends.prompt_tree import Piece, Reading, Row, Step, Tree
+from automix_eval.backends.prompt_tree import Piece, Reading, Row, Step, Tree, joined
 
 _NAME = "automix_tree"
 _SELF_TEST = 20
@@ -89,11 +89,12 @@ class Reader:
         device = self.model.device
         tokens = torch.tensor([[t for p in pieces for t in p.tokens]], device=device)
         positions = torch.tensor([[i for p in pieces for i in p.positions]], device=device)
-        with self._attending(pieces), torch.autocast(**self._autocast):
+        units = joined(pieces)
+        with self._attending(units), torch.autocast(**self._autocast):
             output = self.model(
                 input_ids=tokens,
                 position_ids=positions,
-                past_key_values=_Writer(pieces),
+                past_key_values=_Writer(units),
                 use_cache=True,
                 logits_to_keep=torch.tensor(keep, dtype=torch.long, device=device),
             )

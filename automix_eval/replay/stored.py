@@ -37,8 +37,8 @@ def from_records(
         AutoMixError: No run or several, an unknown task, no evaluation records, or records that do
             not have every tier (``record=routed``).
     """
-    manifest_path = _manifest(path)
-    test_manifest = manifest_path if test_path is None else _manifest(test_path)
+    manifest_path = find_manifest(path)
+    test_manifest = manifest_path if test_path is None else find_manifest(test_path)
     manifest, other = records.read_manifest(manifest_path), records.read_manifest(test_manifest)
     task = _task(manifest_path, manifest, task, "task")
     wanted = test_task or (task if test_path is None else None)
@@ -72,7 +72,12 @@ def _outcomes(rows: list[Record], cost: CostModel, labels: list[str]) -> Outcome
     return replace(made, names=tuple(labels)) if len(labels) == made.num_tiers else made
 
 
-def _manifest(path: Path) -> Path:
+def find_manifest(path: Path) -> Path:
+    """The manifest of the one run at or below a path.
+
+    Raises:
+        AutoMixError: There is none, or there are several.
+    """
     if path.is_file():
         return path
     found = sorted(path.rglob(records.MANIFEST_GLOB)) if path.is_dir() else []

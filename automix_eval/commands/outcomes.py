@@ -1,0 +1,117 @@
+"""``automix-eval outcomes``: a run with record=full as tables of numbers, to share and to replay.
+
+One CSV a task, one row a question: its split (train: the calibration; test: the evaluation), the
+number of its document where several share one, and every tier's score, confidence, cost and
+verification cost. No text of the data set or of a model is in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from automix_eval import records
+from automix_eval.outcomes import Outcomes
+from automix_eval.replay.stored import find_manifest, from_records
+from automix_eval.report.prices import cost_from, parse_costs
+from automix_eval.report.text import plain
+from automix_eval.runlog import safe_name
+from automix_eval.types import AutoMixError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the sub-command."""
+    parser.add_argument("path", type=Path, help="folder of one run with record=full")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for TASK.csv"
+    )
+    parser.add_argument("--task", action="append", help="only this task; may be repeated")
+    parser.add_argument(
+        "--costs",
+        type=parse_costs,
+        metavar="PRICES",
+        help="price the calls anew: paper:SLM,VERIFIER,LLM (paper:1,1,100) or tokens:PRICES.yaml",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write a table a task and print how each is replayed; returns the exit code.
+
+    Raises:
+        AutoMixError: There is not one run, it lacks a task or tiers, or a file cannot be written.
+    """
+    path = find_manifest(args.path)
+    manifest = records.read_manifest(path)
+    cost = cost_from(args.costs or (manifest.get("config") or {}).get("cost") or {})
+    for task in args.task or list(manifest.get("tasks", {})):
+        source = from_records(path, cost, task)
+        parts = [("train", source.train), ("test", source.test)]
+        held = [(split, rows) for split, rows in parts if rows is not None]
+        file = args.out / f"{safe_name(task)}.csv"
+        names = column_names(held[0][1].names)
+        try:
+            records.write_text(file, table(held, names, source.grouped))
+        except OSError as err:
+            raise AutoMixError(f"cannot write {file}: {err.strerror}") from err
+        sizes = ", ".join(f"{len(rows)} {split}" for split, rows in held)
+        how = plain(command(file, names, source.grouped), 1000)
+        sys.stdout.write(f"{plain(str(file))} ({sizes}):\n  {how}\n")
+    return 0
+
+
+def column_names(labels: Sequence[str]) -> list[str]:
+    """The tiers' labels as parts of column names; the number of the tier where two are equal."""
+    plain_names = [safe_name(label) for label in labels]
+    return [
+        name if plain_names.count(name) == 1 else f"{name}_{tier}"
+        for tier, name in enumerate(plain_names)
+    ]
+
+
+def table(parts: Sequence[tuple[str, Outcomes]], names: Sequence[str], grouped: bool) -> str:
+    """CSV of outcomes by split; an empty cell is a confidence that a tier does not have."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = ("score", "confidence", "cost", "verify_cost")
+    head = [f"{name}:{column}" for name in names for column in columns]
+    about = ["split", "question", *(["document"] if grouped else [])]
+    writer.writerow([*about, *head])
+    numbers: dict[str, int] = {}
+    for split, rows in parts:
+        documents = rows.documents or rows.ids
+        for row, (question, document) in enumerate(zip(rows.ids, documents, strict=True)):
+            cells = [
+                _cell(float(column[row, tier]))
+                for tier in range(rows.num_tiers)
+                for column in (
+                    rows.scores,
+                    rows.confidences,
+                    rows.answer_costs,
+                    rows.verification_costs,
+                )
+            ]
+            number = numbers.setdefault(f"{split}/{document}", len(numbers))
+            writer.writerow([split, question, *([number] if grouped else []), *cells])
+    return text.getvalue()
+
+
+def command(file: Path, names: Sequence[str], grouped: bool) -> str:
+    """The replay that reads such a table."""
+    tiers = [
+        f"{{name: '{n}', score: '{n}:score', cost: '{n}:cost'"
+        + ("}" if last else f", confidence: '{n}:confidence', verify_cost: '{n}:verify_cost'}}")
+        for n, last in zip(names, [False] * (len(names) - 1) + [True], strict=True)
+    ]
+    return (
+        f"automix-eval replay table='{file}' \"tiers=[{', '.join(tiers)}]\" "
+        "split_column=split id_column=question" + (" document_column=document" if grouped else "")
+    )
+
+
+def _cell(value: float) -> str:
+    return "" if math.isnan(value) else repr(int(value)) if value.is_integer() else repr(value)
