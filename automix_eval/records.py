@@ -123,6 +123,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"{path} has version {value.get('version')!r}, this release reads {VERSION}: "
             "upgrade automix-eval"
         )
+    for key, kind in (("config", dict), ("tasks", dict), ("policies", dict), ("tiers", list)):
+        if key in value and not isinstance(value[key], kind):
+            expected = "a list" if kind is list else "an object"
+            raise RecordError(f"{path}: {key} is {value[key]!r:.200}, expected {expected}")
+    if not all(isinstance(tier, dict) for tier in value.get("tiers", [])):
+        raise RecordError(f"{path}: tiers is {value['tiers']!r:.200}, expected a list of objects")
     return value
 
 

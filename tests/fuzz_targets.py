@@ -24,9 +24,12 @@ from report_builder import PAPER, ROWS, build_run, harness, llm_scores, record
 from automix_eval import calls, config, policy, records, taskdata
 from automix_eval.backends import faults, replies
 from automix_eval.backends.faults import RequestError
+from automix_eval.commands.outcomes import column_names
+from automix_eval.commands.outcomes import table as table_of
 from automix_eval.outcomes import Outcomes
 from automix_eval.paths import tasks_dir
 from automix_eval.redaction import blank, blank_text, literal_secret, scrub
+from automix_eval.replay import stored
 from automix_eval.replay.inputs import Columns, outcomes, parse_tiers
 from automix_eval.replay.tables import read_table
 from automix_eval.report.formats import tex
@@ -114,6 +117,30 @@ def read_manifest_and_records(data: bytes) -> None:
         beside.write_bytes(b"\n".join(whole.read_bytes().splitlines()[:3]))
     (beside.parent / "automix_run_x.json").write_bytes(data)
     read_run(beside.parent / "automix_run_x.json")
+
+
+def replay_manifest(data: bytes) -> None:
+    """A run that is replayed: the manifest is the input."""
+    read_beside(data, first("automix_records_*.jsonl"))
+
+
+def replay_records(data: bytes) -> None:
+    """A run that is replayed: one record is the input, the others are whole."""
+    rest = first("automix_records_*.jsonl").splitlines()[1:4]
+    read_beside(first("automix_run_*.json"), b"\n".join((data, *rest)))
+
+
+def read_beside(manifest: bytes, lines: bytes) -> None:
+    """Both files of a run, to outcomes as a table."""
+    path = folder() / "replay"
+    path.mkdir(exist_ok=True)
+    (path / "automix_run_r1.json").write_bytes(manifest)
+    (path / "automix_records_r1.jsonl").write_bytes(lines)
+    stored._read.cache_clear()
+    held = records.read_manifest(path / "automix_run_r1.json")
+    cost = cost_from((held.get("config") or {}).get("cost") or {})
+    source = stored.from_records(path, cost)
+    table_of([("test", source.test)], column_names(source.test.names), source.grouped)
 
 
 def read_results(data: bytes) -> None:
@@ -392,6 +419,8 @@ def targets() -> Mapping[str, Target]:
         "manifest": Target(read_manifest_and_records, (first("automix_run_*.json"),)),
         "records": Target(lambda d: list(records.read_records(place("r.jsonl", d))), (line,)),
         "records, columns": Target(lambda d: read_rows(place("c.jsonl", d), tasks, 2), (line,)),
+        "replay, manifest": Target(replay_manifest, (first("automix_run_*.json"),), share=0.25),
+        "replay, records": Target(replay_records, (line,), share=0.25),
         "policy": Target(lambda d: policy.load(place("p.json", d)), policies()),
         "policy, signed": Target(
             restore_signed, policies(), share=0.02

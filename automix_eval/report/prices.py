@@ -107,7 +107,7 @@ def cost_from(config: Mapping[str, Any]) -> CostModel:
     Raises:
         AutoMixError: The name or a parameter is unknown, or a price is not a number.
     """
-    name = config.get("name")
+    name = config.get("name") if isinstance(config, Mapping) else config
     if not isinstance(name, str) or name not in _COST_MODELS:
         raise AutoMixError(
             f"the cost model {name!r} is unknown; the report knows {', '.join(_COST_MODELS)}"
