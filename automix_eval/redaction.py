@@ -97,9 +97,8 @@ def literal_secret(key: str, value: Any, secret: bool = False) -> str | None:
     text = str(value)
     if secret:
         return None if is_reference(text) else key
-    shows = _LOOKS.search(text) or any(_url_secrets(u) for u in _URL.findall(text))
     carries = not key.endswith("base_url") and any(map(_is_secret_reference, _INSIDE.findall(text)))
-    return key if shows or carries else None
+    return key if carries or _blank_urls(text) != text else None
 
 
 def _is_secret_reference(inside: str) -> bool:
@@ -184,8 +183,7 @@ def _encoded(secret: str) -> re.Pattern[str]:
 
 def _needles() -> list[str]:
     """All known secrets in all their forms, the longest first."""
-    needles = {n for secret in _secrets() for n in _forms(secret)}
-    return sorted(needles, key=len, reverse=True)
+    return sorted({n for s in _secrets() for n in _forms(s)}, key=len, reverse=True)
 
 
 @lru_cache(maxsize=1024)

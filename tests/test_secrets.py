@@ -153,6 +153,13 @@ def test_what_only_sounds_like_a_secret_is_taken(given: dict[str, Any]) -> None:
     config.build(given)
 
 
+def test_a_known_secret_is_refused_by_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is called like a secret gives its value away."""
+    monkeypatch.setenv("MY_API_KEY", CANARY)
+    with pytest.raises(config.ConfigError, match=r"llm\.extra\.note would show a secret"):
+        config.build({"llm": "hf", "llm.pretrained": "x", "llm.extra": {"note": f"a {CANARY} b"}})
+
+
 def test_a_file_of_settings_is_no_way_around(tmp_path: Path) -> None:
     """config=FILE is read by the same rule."""
     file = tmp_path / "mine.yaml"
