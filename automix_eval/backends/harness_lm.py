@@ -299,7 +299,9 @@ class HarnessBackend:
         return found
 
     def _generation(self, prompt: Any, raw: str, seconds: float) -> Generation:
-        text = "" if raw == _null_placeholder() else scrub(str(raw))
+        text = "" if raw == _null_placeholder() else str(raw)
+        if hasattr(self.lm, "base_url"):  # a server may repeat the key it was sent
+            text = scrub(text)
         return Generation(
             text,
             self.count_tokens(plain_prompt(prompt)),
