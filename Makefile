@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 LINT_STAMP := .venv/.installed-lint
 
-.PHONY: setup test lint demo bench clean
+.PHONY: setup test lint demo bench fuzz clean
 
 setup: $(STAMP)
 
@@ -35,6 +35,11 @@ demo: setup
 
 bench: setup
 	for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+# Every parser of what others wrote, on 20,000 inputs each; INPUTS=N for another number.
+fuzz: setup
+	$(BIN)/python -m pip install --quiet -e '.[fuzz]' -c constraints.txt
+	$(BIN)/python benchmarks/fuzz.py --inputs $(or $(INPUTS),20000)
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

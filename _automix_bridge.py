@@ -4,7 +4,8 @@ That release has no plugin discovery. Python executes the line in ``automix_eval
 an interpreter starts; it imports this module, which waits for two modules of the harness to be
 imported and completes them: ``lm_eval.models`` (the model's name, as a lazy string) and
 ``lm_eval.tasks.manager`` (the folder of our tasks). A harness that reads entry points (they are in
-pyproject.toml) is left alone.
+pyproject.toml) is left alone. With the second, the log of ``lm_eval.evaluator`` gets a filter that
+keeps secrets out of it.
 
 It runs in every interpreter of the environment. So it imports nothing but ``sys`` until the harness
 is imported, never raises, and writes to stderr only when something failed.
@@ -37,6 +38,11 @@ def _register_model(_models: "Any") -> None:
         return
     if _ALIAS not in registry.model_registry:
         registry.model_registry.register(_ALIAS, target=_TARGET)
+
+
+def _complete_manager(manager: "Any") -> None:
+    _blank_arguments()
+    _add_tasks(manager)
 
 
 def _add_tasks(manager: "Any") -> None:
@@ -72,6 +78,25 @@ def _add_tasks(manager: "Any") -> None:
         self.include_path = given
 
     manager.TaskManager.__init__ = __init__
+
+
+def _blank_arguments() -> None:
+    """Keep secrets out of the line with all arguments that the harness logs before any model runs.
+
+    The model refuses them afterwards. ``lm_eval.evaluator`` imports the task manager, so the filter
+    is there before its first line, with which the package is imported.
+    """
+    import logging
+
+    class Lazy(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            try:
+                from automix_eval.logguard import ArgumentsFilter
+            except ImportError:  # the package is gone: then its model cannot be run either
+                return True
+            return bool(ArgumentsFilter().filter(record))
+
+    logging.getLogger("lm_eval.evaluator").addFilter(Lazy())
 
 
 def _with_ours(ours: "Path", given: "Any") -> "list[Any]":
@@ -190,7 +215,9 @@ class _TasksPackage:
 
 
 def _install() -> None:
-    completer = _Completer({"lm_eval.models": _register_model, "lm_eval.tasks.manager": _add_tasks})
+    completer = _Completer(
+        {"lm_eval.models": _register_model, "lm_eval.tasks.manager": _complete_manager}
+    )
     sys.meta_path.insert(0, completer)
     sys.meta_path.append(_TasksPackage)
     for name in list(completer.hooks):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import msgspec
 from tqdm import tqdm
 
 from automix_eval import prompts
@@ -27,6 +29,8 @@ from automix_eval.types import (
     ScoreRequest,
     Scores,
 )
+
+log = logging.getLogger(__name__)
 
 R = TypeVar("R", Generation, Scores)
 Splitter = Callable[[Question], prompts.Parts]
@@ -229,10 +233,11 @@ class Tier:
             if key in results or key in todo:
                 continue
             value = found.pop(key, None)
-            if value is None:
+            restored = None if value is None else _restore(value)
+            if restored is None:
                 todo[key] = request
             else:
-                results[key] = _restore(value)
+                results[key] = restored
         stored = len(keys) - sum(1 for k in keys if k in todo)
         self.counts.stored[self._context] += stored
         if todo:
@@ -283,18 +288,10 @@ def _asked(request: Any) -> dict[str, Any]:
 
 
 def _restore(value: Mapping[str, Any]) -> Any:
-    shared = {
-        "prompt_tokens": value["prompt_tokens"],
-        "seconds": value["seconds"],
-        "cached_tokens": value.get("cached_tokens"),
-        "events": tuple(value.get("events", ())),
-    }
-    if "text" in value:
-        return Generation(
-            value["text"],
-            generated_tokens=value["generated_tokens"],
-            token_logprobs=tuple(value["token_logprobs"]),
-            token_margins=tuple(value["token_margins"]),
-            **shared,
-        )
-    return Scores(tuple(value["logprobs"]), tuple(value["greedy"]), **shared)
+    """A stored result; None, so that the call is repeated, where the entry is of another shape."""
+    kind = Generation if "text" in value else Scores
+    try:
+        return msgspec.convert(value, kind)
+    except (msgspec.ValidationError, UnicodeEncodeError) as err:
+        log.warning("an entry of the call store is damaged (%s); the call is repeated", err)
+        return None

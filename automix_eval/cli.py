@@ -13,6 +13,8 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from automix_eval import __version__
+from automix_eval.logguard import guard_logs
+from automix_eval.redaction import blank_text
 from automix_eval.report.text import plain
 from automix_eval.types import AutoMixError
 
@@ -53,12 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             # nothing that looks like an option may be taken for one of ours
             given.insert(1, "--")
     args = parser.parse_args(given)
+    guard_logs()
     try:
         code: int = args.run(args)
         sys.stdout.flush()
         return code
     except AutoMixError as err:
-        print(f"automix-eval: error: {plain(err, limit=2000)}", file=sys.stderr)
+        print(f"automix-eval: error: {plain(blank_text(str(err)), limit=2000)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # The reader (head, less) has gone; Python would complain again while it shuts down.

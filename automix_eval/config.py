@@ -8,13 +8,11 @@ else.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
@@ -27,13 +25,15 @@ from automix_eval.budget import Budget
 from automix_eval.meta_verifiers.calibrated import Calibrated
 from automix_eval.meta_verifiers.fixed_answer import FixedAnswer
 from automix_eval.paths import hydra_conf_dir
+from automix_eval.redaction import blank, expand_references, know, literal_secret
 from automix_eval.types import AutoMixError, Backend, CostModel, MetaVerifier, Verifier
+from automix_eval.untrusted import MIB, parse_yaml, read_bytes
 
 GROUPS = ("slm", "llm", "verifier", "calibrator", "meta_verifier", "cost", "calibration")
 TIERS = ("slm", "llm")
+_MOST_CONFIG = MIB
 # Values of a group that are no argument of its class.
 _NOT_PARAMETERS = ("policy", "transfer", "option")
-_SECRET = re.compile(r"token$|secret|password|api_?key|authorization|^header$", re.IGNORECASE)
 
 
 class ConfigError(AutoMixError):
@@ -79,11 +79,13 @@ def build(arguments: Mapping[str, Any]) -> DictConfig:
         OmegaConf.resolve(config)
     except OmegaConfBaseException as err:
         raise ConfigError(f"the configuration cannot be composed: {err}") from err
+    know(OmegaConf.to_container(config))
     for group in GROUPS:
         if group in config:
             _name(config, group, choices)
     for key in sorted(_missing(config)):
         raise ConfigError(f"{key} is not set: add {key}=... to --model_args")
+    _check_label(config.model)
     if config.record not in ("routed", "full"):
         raise ConfigError(f"record={config.record!r} is unknown: routed or full")
     _integers(config)
@@ -158,7 +160,7 @@ def shown(config: DictConfig) -> dict[str, Any]:
     """The configuration as plain data for the record, secrets blanked."""
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
-    cleaned = _redact(plain)
+    cleaned = blank(plain)
     assert isinstance(cleaned, dict)
     chosen = cleaned.pop("chosen")
     for group, option in chosen.items():
@@ -324,8 +326,8 @@ def _refuse_pretrained(node: DictConfig, place: str, key: str, remedy: str) -> N
 def _read(path: Any) -> Mapping[str, Any]:
     file = Path(str(path)).expanduser()
     try:
-        value = OmegaConf.to_container(OmegaConf.load(file))
-    except (OSError, OmegaConfBaseException, yaml.YAMLError) as err:
+        value = parse_yaml(read_bytes(file, _MOST_CONFIG))
+    except (OSError, ValueError) as err:
         raise ConfigError(f"config={path} cannot be read as YAML: {err}") from err
     if not isinstance(value, dict):
         raise ConfigError(f"config={path} must be a mapping such as 'slm: hf'")
@@ -351,7 +353,21 @@ def _flatten(arguments: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
             yield from _flatten(inner, key + ".")
         else:
             _refuse_code(key, value)
-            yield key, value
+            refuse_secrets(key, value)
+            yield key, expand_references(key, value)
+
+
+def refuse_secrets(key: str, value: Any) -> None:
+    """Raise ConfigError where a secret is written out: arguments reach logs, results and files.
+
+    For every program that keeps its arguments, before it keeps them.
+    """
+    if found := literal_secret(key, value):
+        raise ConfigError(
+            f"{found} would show a secret, and arguments are kept in logs and results. Put the "
+            "secret into a variable of the environment and name that one where the secret belongs: "
+            "llm.auth_token=env:NAME; a header and base_url take one too"
+        )
 
 
 def _refuse_code(key: str, value: Any) -> None:
@@ -419,6 +435,16 @@ def _name(config: DictConfig, group: str, choices: Mapping[str, str]) -> None:
     OmegaConf.update(config, f"chosen.{group}", chosen, force_add=True)
 
 
+def _check_label(label: Any) -> None:
+    """Refuse a label that names no folder of its own: the output's folder is called by it."""
+    text = "label" if label is None else str(label)
+    if len(text) > 200 or not text.strip(". ") or not text.isprintable():
+        raise ConfigError(
+            f"model={text[:40]!r} must be a printable name of at most 200 characters, and more "
+            "than dots: the output folder is called by it"
+        )
+
+
 def _integers(config: DictConfig) -> None:
     for key, least in (
         ("seed", 0),
@@ -432,15 +458,3 @@ def _integers(config: DictConfig) -> None:
     for key in ("progress", "meta_verifier.transfer"):
         if not isinstance(OmegaConf.select(config, key), bool):
             raise ConfigError(f"{key}={OmegaConf.select(config, key)!r} must be true or false")
-
-
-def _redact(value: Any, key: str = "") -> Any:
-    if isinstance(value, dict):
-        return {k: _redact(v, str(k)) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_redact(v, key) for v in value]
-    if value is not None and _SECRET.search(key):
-        return "***"
-    if key == "base_url" and isinstance(value, str):
-        return re.sub(r"//[^/@]*@", "//", value).partition("?")[0]
-    return value

@@ -6,20 +6,15 @@ import argparse
 import importlib.metadata
 import os
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import urlsplit
 
+from automix_eval.doctor_tiers import Finding, examine_tiers
 from automix_eval.paths import cache_dir, hydra_conf_dir, tasks_dir
+from automix_eval.redaction import scrub
 from automix_eval.report.text import plain
-from automix_eval.types import AutoMixError
-
-State = Literal["ok", "note", "FAIL"]
 
 # What each package must at least be; the floors of pyproject.toml.
 PACKAGES = {
@@ -37,24 +32,6 @@ PACKAGES = {
 TASKS = ("coqa", "quality", "qasper", "narrativeqa", "cnli")
 # An SLM and an LLM of the embedded pair, and room for a call store.
 DISK = 3 * 1024**3
-CONNECT_SECONDS = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the doctor's report.
-
-    Attributes:
-        subject: What was looked at.
-        state: ``FAIL`` where a run would fail, ``note`` where it would do without something.
-        detail: What was found.
-        remedy: What to do about it; empty if nothing.
-    """
-
-    subject: str
-    state: State
-    detail: str
-    remedy: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,9 +49,9 @@ def run(args: argparse.Namespace) -> int:
     worst = 0
     for finding in examine(args.overrides):
         worst = max(worst, finding.state == "FAIL")
-        print(f"{finding.state:<5} {finding.subject}: {plain(finding.detail, limit=400)}")
+        print(f"{finding.state:<5} {finding.subject}: {plain(scrub(finding.detail), limit=400)}")
         if finding.remedy:
-            print(f"      -> {plain(finding.remedy, limit=400)}")
+            print(f"      -> {plain(scrub(finding.remedy), limit=400)}")
         sys.stdout.flush()
     print("Something fails; the arrows say what to do." if worst else "Nothing fails.")
     return worst
@@ -83,11 +60,11 @@ def run(args: argparse.Namespace) -> int:
 def examine(overrides: Sequence[str] = ()) -> Iterator[Finding]:
     """Every finding, in the order of the checks."""
     checks: list[Callable[[], Iterator[Finding]]] = [
-        _python, _packages, _plugin, _tasks, _embedded, _gpu, _cache, _data,
+        _python, _packages, _plugin, _bridge, _tasks, _embedded, _gpu, _cache, _hub_cache, _data,
     ]  # fmt: skip
     for check in checks:
         yield from check()
-    yield from _tiers(overrides)
+    yield from examine_tiers(overrides)
 
 
 # --------------------------------------------------------------------------- the installation
@@ -129,6 +106,20 @@ def _plugin() -> Iterator[Finding]:
         )  # fmt: skip
         return
     yield Finding("plugin", "ok", f"--model automix is {target.__module__}.{target.__name__}")
+
+
+def _bridge() -> Iterator[Finding]:
+    """An editable install holds a copy of the bridge, which a newer checkout leaves behind."""
+    held = sys.modules.get("_automix_bridge")
+    ours = Path(__file__).resolve().parents[1] / "_automix_bridge.py"
+    file = getattr(held, "__file__", None)
+    if file is None or not ours.is_file():
+        return
+    if Path(file).read_bytes() == ours.read_bytes():
+        yield Finding("bridge", "ok", str(file))
+        return
+    detail = f"{file} is another than {ours}"
+    yield Finding("bridge", "note", detail, "install the checkout again: pip install -e .")
 
 
 def _tasks() -> Iterator[Finding]:
@@ -178,7 +169,11 @@ def _gpu() -> Iterator[Finding]:
         yield Finding("gpu", "FAIL", f"torch cannot be imported: {err}", "pip install torch")
         return
     if not torch.cuda.is_available():
-        yield Finding("gpu", "note", f"none that torch {torch.__version__} can use: the CPU serves")
+        detail = f"none that torch {torch.__version__} can use: the CPU serves"
+        remedy = ""
+        if shutil.which("nvidia-smi"):
+            remedy = "there is an NVIDIA driver: install a build of torch for CUDA that it supports"
+        yield Finding("gpu", "note", detail, remedy)
         return
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
@@ -202,6 +197,20 @@ def _cache() -> Iterator[Finding]:
     yield Finding("cache folder", "ok" if free > DISK else "note", detail, remedy)
 
 
+def _hub_cache() -> Iterator[Finding]:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folder = Path(HF_HUB_CACHE)
+    there = next(p for p in (folder, *folder.parents) if p.exists())
+    if os.access(there, os.W_OK | os.X_OK):
+        yield Finding("hub cache", "ok", str(folder))
+        return
+    yield Finding(
+        "hub cache", "note", f"{folder} cannot be written: no model or data set can be downloaded",
+        "set HF_HOME to a folder that can be written",
+    )  # fmt: skip
+
+
 def _data() -> Iterator[Finding]:
     given = os.environ.get("AUTOMIX_DATA_DIR")
     if not given:
@@ -217,64 +226,6 @@ def _data() -> Iterator[Finding]:
         remedy = "put the files there, or unset AUTOMIX_DATA_DIR to use the hub" if missing else ""
         detail = f"missing {', '.join(missing)}" if missing else str(files[0].parent)
         yield Finding(f"data of {task}", "FAIL" if missing else "ok", detail, remedy)
-
-
-# --------------------------------------------------------------------------- the tiers of a run
-
-
-def _tiers(overrides: Sequence[str]) -> Iterator[Finding]:
-    from automix_eval import config
-
-    arguments: dict[str, Any] = {}
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise AutoMixError(f"{override!r} is no override: write KEY=VALUE, such as slm=hf")
-        arguments[key] = value
-    try:
-        built = config.build(arguments)
-        config.make_verifier(built)
-        config.make_meta_verifier(built)
-    except AutoMixError as err:
-        yield Finding("configuration", "FAIL", str(err), "mend the override it names")
-        return
-    yield Finding("configuration", "ok", "composes")
-    nodes = built.tiers or [built[name] for name in config.TIERS]
-    for name, node in zip(config.tier_names(built), nodes, strict=True):
-        if node.get("base_url"):
-            yield _reachable(f"tier {name}", str(node.base_url))
-        elif node.get("pretrained"):
-            yield _template(f"tier {name}", str(node.pretrained), node.get("chat") is not False)
-
-
-def _reachable(subject: str, url: str) -> Finding:
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    place = f"{parts.hostname}:{port}"
-    try:
-        socket.create_connection((parts.hostname or "", port), CONNECT_SECONDS).close()
-    except OSError as err:
-        remedy = "start the server, or mend base_url (with its port)"
-        return Finding(subject, "FAIL", f"{place} does not answer: {err}", remedy)
-    return Finding(subject, "ok", f"{place} answers")
-
-
-def _template(subject: str, pretrained: str, chat: bool) -> Finding:
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(pretrained)
-    except (OSError, ValueError) as err:
-        first = str(err).splitlines()[0]
-        remedy = "check the name or folder, log in for a gated model, or download it first"
-        return Finding(subject, "FAIL", f"no tokenizer of {pretrained}: {first}", remedy)
-    if tokenizer.chat_template or not chat:
-        detail = "has a chat template" if tokenizer.chat_template else "takes plain text"
-        return Finding(subject, "ok", f"{pretrained} {detail}")
-    return Finding(
-        subject, "note", f"{pretrained} has no chat template",
-        "leave --apply_chat_template out, or set chat=false on this tier",
-    )  # fmt: skip
 
 
 def _numbers(version: str) -> tuple[int, ...]:

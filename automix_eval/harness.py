@@ -130,6 +130,12 @@ def set_aside() -> Iterator[None]:
         gc.unfreeze()
 
 
+def kept_arguments() -> dict[str, Any]:
+    """Arguments of the evaluation in progress that the harness writes into its results."""
+    simple = _locals_of("simple_evaluate", "lm_eval.evaluator") or {}
+    return {k: simple[k] for k in ("gen_kwargs", "metadata") if simple.get(k)}
+
+
 def encode_chat(history: Sequence[Mapping[str, str]], continue_final: bool) -> str:
     """Turns as one string, so that each tier can apply its own template later."""
     turns = [{"role": str(t["role"]), "content": str(t["content"])} for t in history]

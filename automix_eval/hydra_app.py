@@ -24,8 +24,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from automix_eval.config import ConfigError, compose_replay, options, unknown_key
+from automix_eval.config import ConfigError, compose_replay, options, refuse_secrets, unknown_key
 from automix_eval.paths import hydra_conf_dir
+from automix_eval.redaction import blank_text
 
 GROUPS = ("meta_verifier", "calibrator", "cost")
 
@@ -98,7 +99,12 @@ def _check(texts: Sequence[str]) -> list[Override]:
     try:
         overrides = OverridesParser.create().parse_overrides(list(texts))
     except HydraException as err:
-        raise ConfigError(f"{err}. A value with special characters is quoted: key='a=b'") from err
+        raise ConfigError(
+            f"{blank_text(str(err))}. A value with special characters is quoted: key='a=b'"
+        ) from err
+    for override in overrides:  # before Hydra keeps them in its own files
+        for value in _values(override):
+            refuse_secrets(override.key_or_group, value)
     values = {o.key_or_group: o for o in overrides}
     chosen = [
         (group, str(value))

@@ -20,6 +20,7 @@ from automix_eval.budget import BudgetSpentError
 from automix_eval.calls import Tier
 from automix_eval.grouping import Grouping, group
 from automix_eval.harness import HarnessRun, RoutedAnswer, TaskView
+from automix_eval.logguard import guard_logs
 from automix_eval.outcomes import Outcomes
 from automix_eval.paths import cache_dir
 from automix_eval.ranks import Ranks, interleave
@@ -66,7 +67,10 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         self.ranks = Ranks()
         self._rank, self._world_size = self.ranks.index, self.ranks.number
         _log_like_the_harness(self._rank)
+        guard_logs()
         harness.refuse_limit_zero()
+        for name, value in harness.kept_arguments().items():
+            config.refuse_secrets(name, value)
         self.config = config.build(model_args)
         self._device = device
         self.run_id = self.ranks.first(time.strftime("%Y%m%dT%H%M%S") + "-" + secrets.token_hex(3))

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
-
-import yaml
 
 from automix_eval import config, harness
 from automix_eval.grouping import group
@@ -31,6 +28,7 @@ from automix_eval.types import (
     Scores,
     Verification,
 )
+from automix_eval.untrusted import parse_json, parse_yaml
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -163,14 +161,17 @@ def _arguments(pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         if pair.lstrip().startswith("{"):
             try:
-                given |= json.loads(pair)
-            except json.JSONDecodeError as err:
-                raise AutoMixError(f"{pair!r} is no JSON: {err}") from err
+                given |= parse_json(pair.encode("utf-8", "replace"))
+            except ValueError as err:
+                raise AutoMixError(f"a model argument is no JSON: {err}") from err
         elif "=" not in pair:
             raise AutoMixError(f"{pair!r} is no KEY=VALUE")
         elif pair.partition("=")[2][:1] in ("[", "{"):
             key, _, value = pair.partition("=")
-            given[key] = yaml.safe_load(value)
+            try:
+                given[key] = parse_yaml(value.encode("utf-8", "replace"))
+            except ValueError as err:
+                raise AutoMixError(f"{key} is no YAML: {err}") from err
         else:
             given |= simple_parse_args_string(pair)
     return given

@@ -11,6 +11,7 @@ from typing import Any
 from automix_eval import config
 from automix_eval.records import write_json
 from automix_eval.types import AutoMixError, MetaVerifier
+from automix_eval.untrusted import read_json
 
 FORMAT = "automix-eval policy"
 VERSION = 1
@@ -57,8 +58,8 @@ def load(path: Path, inside: str | None = None) -> dict[str, Any]:
         PolicyError: Missing, not a policy, or changed since it was written.
     """
     try:
-        policy = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as err:
+        policy = read_json(path)
+    except (OSError, ValueError) as err:
         raise PolicyError(f"the policy {path} cannot be read: {err}") from err
     if inside and isinstance(policy, dict) and isinstance(policy.get(inside), dict):
         policy = policy[inside]
@@ -126,7 +127,7 @@ def _checked(path: Path, policy: Any) -> dict[str, Any]:
 
 def _digest(policy: Mapping[str, Any]) -> str:
     text = json.dumps(policy, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _short(value: Any) -> str:

@@ -19,9 +19,10 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
 from automix_eval.plain import as_json
+from automix_eval.redaction import scrub
 from automix_eval.types import (
     Answer,
     AutoMixError,
@@ -34,6 +35,7 @@ from automix_eval.types import (
     TierRecord,
     Verification,
 )
+from automix_eval.untrusted import bounded, parse_json, read_json
 
 FORMAT = "automix-eval run"
 VERSION = 1
@@ -89,7 +91,8 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write one JSON file atomically."""
-    write_text(path, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2)
+    write_text(path, scrub(text) + "\n")
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -109,12 +112,12 @@ def read_records(path: Path, size: int | None = None) -> Iterator[Record]:
     """
     try:
         with path.open("rb") as lines:
-            for number, line in enumerate(vouched(lines, size), 1):
+            for number, line in enumerate(vouched(bounded(lines), size), 1):
                 try:
-                    yield from_json(json.loads(line.decode("utf-8")))
-                except (ValueError, RecursionError, RecordError) as err:
+                    yield from_json(parse_json(line))
+                except (ValueError, RecordError) as err:
                     raise RecordError(f"{path}, line {number}: {err}") from err
-    except OSError as err:
+    except (OSError, ValueError) as err:
         raise RecordError(f"cannot read the records {path}: {err}") from err
 
 
@@ -135,8 +138,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         RecordError: Not a manifest, or of a newer version.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as err:
+        value = read_json(path)
+    except (OSError, ValueError) as err:
         raise RecordError(f"cannot read the manifest {path}: {err}") from err
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise RecordError(f"{path} is not a manifest of an automix-eval run")
@@ -145,14 +148,20 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"{path} has version {value.get('version')!r}, this release reads {VERSION}: "
             "upgrade automix-eval"
         )
+    for key, kind in (("config", dict), ("tasks", dict), ("policies", dict), ("tiers", list)):
+        if key in value and not isinstance(value[key], kind):
+            expected = "a list" if kind is list else "an object"
+            raise RecordError(f"{path}: {key} is {value[key]!r:.200}, expected {expected}")
+    if not all(isinstance(tier, dict) for tier in value.get("tiers", [])):
+        raise RecordError(f"{path}: tiers is {value['tiers']!r:.200}, expected a list of objects")
     return value
 
 
 def records_path(manifest_path: Path, manifest: Mapping[str, Any]) -> Path:
     """The records file a manifest names; only a plain file name beside it is accepted."""
     name = manifest.get("records")
-    if not isinstance(name, str) or Path(name).name != name:
-        raise RecordError(f"{manifest_path} names no records file beside it: {name!r}")
+    if not is_file_name(name):
+        raise RecordError(f"{manifest_path} names no records file beside it: {name!r:.200}")
     return manifest_path.with_name(name)
 
 
@@ -166,12 +175,21 @@ def records_bytes(manifest: Mapping[str, Any]) -> int | None:
     return size
 
 
+def is_file_name(name: Any) -> TypeGuard[str]:
+    """Whether a value is the name of a file and no path, on any system."""
+    if not isinstance(name, str) or not name.isprintable() or name in ("", ".", ".."):
+        return False
+    return not set(name) & set('/\\:*?"<>|')
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file under another name and rename it, so that a reader never meets half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as out:
+        temporary.unlink(missing_ok=True)
+        # "x" follows no link that somebody laid there
+        with temporary.open("x", encoding="utf-8") as out:
             out.write(text)
             out.flush()
             os.fsync(out.fileno())

@@ -276,4 +276,4 @@ def _total(parts: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]
 
 def safe_name(name: str) -> str:
     """A task's or model's name as part of a file name, never a path."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip(".")[:100] or "task"
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip(".").lstrip("-.")[:100] or "task"

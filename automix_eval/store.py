@@ -71,21 +71,31 @@ class CallStore:
         return self.get_many([key]).get(key)
 
     def get_many(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """The values of those calls that are finished, by key."""
+        """The values of those calls that are finished, by key.
+
+        Raises:
+            AutoMixError: The data base is damaged.
+        """
         found = {}
-        for start in range(0, len(keys), _MANY):
-            some = keys[start : start + _MANY]
-            marks = ",".join("?" * len(some))
-            rows = self._db.execute(f"SELECT key, value FROM calls WHERE key IN ({marks})", some)
-            for key, text in rows:
-                if (value := self._read(key, text)) is not None:
-                    found[key] = value
+        try:
+            for start in range(0, len(keys), _MANY):
+                some = keys[start : start + _MANY]
+                marks = ",".join("?" * len(some))
+                sql = f"SELECT key, value FROM calls WHERE key IN ({marks})"
+                for key, text in self._db.execute(sql, some):
+                    if (value := self._read(key, text)) is not None:
+                        found[key] = value
+        except sqlite3.DatabaseError as err:
+            raise AutoMixError(
+                f"the call store {self.path} cannot be read ({err}): set it aside, or set "
+                "store.path elsewhere; its calls are repeated then"
+            ) from err
         return found
 
     def _read(self, key: str, text: str) -> dict[str, Any] | None:
         try:
             value = json.loads(text)
-        except json.JSONDecodeError:
+        except (RecursionError, TypeError, ValueError):
             log.warning("call store %s: entry %s is damaged; the call is repeated", self.path, key)
             return None
         return value if isinstance(value, dict) else None
@@ -97,7 +107,7 @@ class CallStore:
             self._db.execute(
                 "INSERT OR REPLACE INTO calls VALUES (?, ?, ?)", (key, text, time.time())
             )
-        except sqlite3.OperationalError as err:
+        except sqlite3.DatabaseError as err:
             raise AutoMixError(
                 f"the call store {self.path} cannot be written ({err}): free the disk or set "
                 "store.path elsewhere; finished calls are kept, the same command resumes"
@@ -126,7 +136,7 @@ class CallStore:
             return self._connect()
         except sqlite3.OperationalError:
             raise
-        except sqlite3.DatabaseError as err:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as err:
             aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
             self.path.replace(aside)
             log.warning(
@@ -146,7 +156,7 @@ class CallStore:
             # the index is written all over; a page that changes often is copied back once
             db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
             db.execute(_SCHEMA)
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
             db.close()
             raise
         return db

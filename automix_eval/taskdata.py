@@ -28,6 +28,7 @@ from automix_eval.taskrows import (
     pick,
     texts,
 )
+from automix_eval.untrusted import plain
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -133,10 +134,12 @@ def _read_jsonl(task: str, path: Path) -> Iterator[Located]:
 def _parse(path: Path, number: int, line: str) -> Row:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        place = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        reason = getattr(error, "msg", None) or plain(error)
         raise TaskDataError(
-            f"{path}, line {number}: not JSON ({error.msg}, column {error.colno}). Each line must "
-            "be one JSON object in the data set's own schema."
+            f"{path}, line {number}: not JSON ({reason}{place}). Each line must be one JSON object "
+            "in the data set's own schema."
         ) from error
     if not isinstance(row, dict):
         raise TaskDataError(

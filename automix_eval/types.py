@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from automix_eval.redaction import scrub
+from automix_eval.untrusted import harmless_lines
+
 if TYPE_CHECKING:
     from automix_eval.outcomes import IntArray, Outcomes, Seen
 
@@ -21,7 +24,13 @@ Outcome = Literal["ok", "unparsable", "empty_answer", "empty_context", "empty_qu
 
 
 class AutoMixError(RuntimeError):
-    """An error the user can mend: its message names the cause and the remedy."""
+    """An error the user can mend: its message names the cause and the remedy.
+
+    Shown without known secrets, and without what a terminal would obey.
+    """
+
+    def __str__(self) -> str:
+        return harmless_lines(scrub(super().__str__()))
 
 
 # --------------------------------------------------------------------------- prompts and questions

@@ -92,6 +92,25 @@ print(json.dumps(TaskManager({arguments}).scanned))
     assert answer(run(script, write_harness(tmp_path), ROOT)) == scanned
 
 
+def test_arguments_are_logged_without_secrets(tmp_path: Path) -> None:
+    """The harness's line with all arguments comes before any model; the value is not in it."""
+    script = """
+import io, json, logging, lm_eval.tasks.manager
+logger, said = logging.getLogger("lm_eval.evaluator"), io.StringIO()
+logger.addHandler(logging.StreamHandler(said))
+logger.warning("Initializing %s, with arguments: %s", "x", {"llm.auth_token": "hunter2", "slm": 1})
+logger.warning("Initializing x, with arguments: {'llm.auth_token':\\n 'hun\\nter2', 'slm': 1}")
+logger.warning("generation_kwargs: %s", {"extra_headers": {"Key": "hunter2"}})
+print(json.dumps(said.getvalue().splitlines()))
+"""
+    lines = answer(run(script, write_harness(tmp_path), ROOT))
+    assert lines == [
+        "Initializing x, with arguments: {'llm.auth_token': '***', 'slm': 1}",
+        "Initializing x, with arguments: {'llm.auth_token':***, 'slm': 1}",
+        "generation_kwargs: {'extra_headers': '***'}",
+    ]
+
+
 def test_task_manager_keeps_its_face(tmp_path: Path) -> None:
     """The user's include_path, the signature and the error of a wrong call stay the harness's."""
     script = """

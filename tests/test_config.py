@@ -140,15 +140,14 @@ def test_dashes_in_option_names_are_forgiven() -> None:
     assert config.name_of(config.build(given), "llm") == "local_completions"
 
 
-def test_secrets_never_reach_the_shown_configuration() -> None:
+def test_secrets_never_reach_the_shown_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tokens, headers and credentials in a URL are blanked."""
-    made = config.build(
-        arguments("llm", "local_completions")
-        | {
-            "llm.base_url": "http://user:hunter2@127.0.0.1:9/v1/completions?api_key=hunter2",
-            "llm.auth_token": "hunter2",
-        }
-    )
+    url = "http://user:hunter2@127.0.0.1:9/v1/completions?api_key=hunter2"
+    monkeypatch.setenv("SERVER", url)
+    monkeypatch.setenv("WORD", "hunter2")
+    given = {"llm.base_url": "${oc.env:SERVER}", "llm.auth_token": "${oc.env:WORD}"}
+    made = config.build(arguments("llm", "local_completions") | given)
+    assert made.llm.auth_token == "hunter2"
     assert "hunter2" not in str(config.shown(made))
     assert "hunter2" not in str(config.make_backend(made, "llm").identity)
 

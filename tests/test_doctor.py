@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib.metadata
 import socket
+import sys
+import types
 from pathlib import Path
 
 import pytest
 
-from automix_eval import doctor
+from automix_eval import doctor, doctor_tiers
 from automix_eval.cli import main
+from automix_eval.doctor_tiers import Finding
 from automix_eval.types import AutoMixError
 
 
-def states(findings: list[doctor.Finding]) -> dict[str, str]:
+def states(findings: list[Finding]) -> dict[str, str]:
     """Subject and state of each finding."""
     return {f.subject: f.state for f in findings}
 
@@ -72,18 +75,90 @@ def test_the_tiers_of_a_run_are_looked_at() -> None:
             "slm=local_completions", f"slm.base_url=http://127.0.0.1:{port}/v1/completions",
             "slm.model=m", "llm=hf", "llm.pretrained=/does/not/exist",
         ]  # fmt: skip
-        found = states(list(doctor._tiers(arguments)))
+        found = states(list(doctor_tiers.examine_tiers(arguments)))
     assert found == {"configuration": "ok", "tier slm": "ok", "tier llm": "FAIL"}
-    assert states(list(doctor._tiers(arguments)))["tier slm"] == "FAIL"
+    assert states(list(doctor_tiers.examine_tiers(arguments)))["tier slm"] == "FAIL"
 
 
 def test_overrides_are_checked_like_those_of_a_run() -> None:
     """A typo is the configuration's finding, with its nearest names; what is no override stops."""
-    (finding,) = doctor._tiers(["slm=smolm2"])
+    (finding,) = doctor_tiers.examine_tiers(["slm=smolm2"])
     assert finding.state == "FAIL"
     assert "did you mean smollm2" in finding.detail
     with pytest.raises(AutoMixError, match="KEY=VALUE"):
-        list(doctor._tiers(["smollm2"]))
+        list(doctor_tiers.examine_tiers(["smollm2"]))
+
+
+def remedies(*arguments: str) -> list[str]:
+    """What is to be done about a run's failing tiers."""
+    found = doctor_tiers.examine_tiers(arguments)
+    return [f"{f.detail} -> {f.remedy}" for f in found if f.state == "FAIL"]
+
+
+SERVER = ("llm=local_completions", "llm.model=m")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("llm=openai", "llm.model=m"), "OPENAI_API_KEY is not set -> export OPENAI_API_KEY"),
+        (("llm=anthropic", "llm.model=m"), "ANTHROPIC_API_KEY is not set"),
+        (("llm=hf", "llm.pretrained=/x", "llm.device=cuda:7"), "cuda:7 is not there"),
+        (("llm=llama_cpp", "llm.pretrained=/no/such.gguf"), "No such file"),
+        (("llm=llama_cpp", f"llm.pretrained={__file__}"), "is not a GGUF file"),
+        ((*SERVER, "llm.base_url=http://127.0.0.1:99999/v1"), "is not a URL"),
+        ((*SERVER, "llm.base_url=127.0.0.1:8000/v1"), "is not a URL -> write base_url as"),
+        (("llm=sglang", "llm.pretrained=/x"), "package sglang is not installed -> pip install"),
+    ],
+)
+def test_what_a_tier_lacks(
+    arguments: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packages, keys, devices, files and addresses, each with its remedy."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    assert any(words in line for line in remedies(*arguments)), remedies(*arguments)
+
+
+def test_a_failure_names_its_remedy() -> None:
+    """A finding that fails cannot be made without one."""
+    with pytest.raises(ValueError, match="no remedy"):
+        Finding("x", "FAIL", "broken")
+
+
+def test_a_key_that_is_set_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The doctor's output is meant to be sent to others."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary7f3a91")
+    monkeypatch.setenv("SERVER", "http://me:canary7f3a91@127.0.0.1:9/v1?key=canary7f3a91")
+    main(["doctor", "slm=openai", "slm.model=m", *SERVER, "llm.base_url=${oc.env:SERVER}"])
+    out = capsys.readouterr().out
+    assert "OPENAI_API_KEY is set" in out
+    assert "127.0.0.1:9 does not answer" in out
+    assert "canary7f3a91" not in out
+
+
+def test_an_old_copy_of_the_bridge_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An editable install holds a copy."""
+    (tmp_path / "old.py").write_text("")
+    monkeypatch.setitem(
+        sys.modules, "_automix_bridge", types.SimpleNamespace(__file__=str(tmp_path / "old.py"))
+    )
+    (finding,) = doctor._bridge()
+    assert (finding.state, "pip install -e ." in finding.remedy) == ("note", True)
+
+
+def test_a_hub_cache_that_cannot_be_written_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With the variable that moves it."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
+    (finding,) = doctor._hub_cache()
+    assert (finding.state, "HF_HOME" in finding.remedy) == ("note", True)
 
 
 @pytest.mark.parametrize(

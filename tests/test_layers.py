@@ -10,7 +10,16 @@ import automix_eval
 
 PACKAGE = Path(automix_eval.__file__).parent
 LAYERS = {
-    0: {"types", "paths", "outcomes", "plain"},
+    0: {
+        "types",
+        "paths",
+        "outcomes",
+        "plain",
+        "redaction",
+        "logguard",
+        "untrusted",
+        "yamlreader",
+    },
     1: {
         "budget",
         "prompts",
@@ -43,7 +52,7 @@ LAYERS = {
         "ranks",
         "dropin",
     },
-    3: {"model", "report", "doctor", "plan", "commands"},
+    3: {"model", "report", "doctor", "doctor_tiers", "plan", "commands"},
     4: {"cli", "__main__", "pytest_plugin"},
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}

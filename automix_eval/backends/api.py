@@ -20,7 +20,8 @@ from automix_eval.backends.faults import CONTENT_FILTER, RequestError
 from automix_eval.backends.harness_lm import HarnessBackend
 from automix_eval.backends.jobs import Job, divide, events_of, group
 from automix_eval.backends.litellm import through_litellm
-from automix_eval.backends.transport import Reply, Transport, post
+from automix_eval.backends.transport import Reply, Send, Transport, post
+from automix_eval.redaction import split_credentials
 from automix_eval.types import AutoMixError, GenerateRequest, Generation, ScoreRequest, Scores
 
 if TYPE_CHECKING:
@@ -30,14 +31,18 @@ _DEFAULTS: Mapping[str, Any] = {"num_concurrent": 1, "max_retries": 5, "timeout"
 _REMEDIES = {
     "http_400": "the server refuses the request itself: check {tier}.model and the lengths of "
     "prompts ({tier}.tokenizer and {tier}.max_length let them be fitted)",
-    "http_401": "check the key: {tier}.auth_token, or the variable the provider names",
+    "http_401": "check the key: the variable of the environment that {tier}.auth_token or the "
+    "provider names",
     "http_403": "check the key and what it may use",
+    "http_301": "set {tier}.base_url to that address, if it is the one meant: keys are not sent on",
     "http_404": "check {tier}.base_url and {tier}.model",
     "http_429": "lower {tier}.num_concurrent or raise {tier}.max_retries",
     "quota": "the account has no money or quota left",
     "timeout": "raise {tier}.timeout or lower {tier}.num_concurrent",
     "missing_choices": "set {tier}.n=1",
 }
+
+_REDIRECTS = dict.fromkeys((f"http_{s}" for s in range(300, 400)), "http_301")
 
 
 class APIBackend(HarnessBackend):
@@ -279,13 +284,17 @@ class APIBackend(HarnessBackend):
         if tls and lm.ca_cert_path:
             tls = ssl.create_default_context(cafile=lm.ca_cert_path)
         return Transport(
-            through_litellm(lm) if hasattr(lm, "_litellm") else post(lm.base_url, self._header()),
+            through_litellm(lm) if hasattr(lm, "_litellm") else self._post(lm),
             replies.check,
             concurrency=self._setting("num_concurrent"),
             max_retries=self._setting("max_retries"),
             timeout=float(self._setting("timeout")),
             tls=tls,
         )
+
+    def _post(self, lm: Any) -> Send:
+        url, user = split_credentials(str(lm.base_url))
+        return post(url, {**self._header(), **user})
 
     def _header(self) -> Mapping[str, str]:
         token = self._args.get("auth_token")
@@ -299,7 +308,9 @@ class APIBackend(HarnessBackend):
 
     def _given_up(self, failure: RequestError) -> AutoMixError:
         times = "once" if failure.attempts == 1 else f"{failure.attempts} times"
-        remedy = _REMEDIES.get(failure.kind, "mend the endpoint").format(tier=self.tier)
+        remedy = _REMEDIES.get(
+            _REDIRECTS.get(failure.kind, failure.kind), "mend the endpoint"
+        ).format(tier=self.tier)
         return AutoMixError(
             f"{self.tier} ({self.label}) gave no answer, asked {times}: {failure.kind}, "
             f"{failure}. Remedy: {remedy}. Finished calls are kept: run the same command to resume"

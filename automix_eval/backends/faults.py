@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from automix_eval.untrusted import plain
+
 CONTENT_FILTER = "content_filter"
 _RETRIED_STATUS = {408, 409, 425, 429}
 _FINAL_STATUS = {501, 505}
@@ -52,7 +54,8 @@ def read_json(text: str) -> Mapping[str, Any]:
     error = body.get("error")
     if error:
         code = error.get("code") if isinstance(error, dict) else None
-        status = int(code) if isinstance(code, (int, str)) and str(code).isdigit() else 500
+        digits = str(code) if isinstance(code, (int, str)) else ""
+        status = int(digits) if digits.isdecimal() and len(digits) == 3 else 500
         raise classify(status, text, {})
     return body
 
@@ -87,10 +90,9 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         pass  # then it is a date
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (OverflowError, TypeError, ValueError):
         return None
 
 
 def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 300 else text[:297] + "..."
+    return plain(" ".join(text[:5000].split()))

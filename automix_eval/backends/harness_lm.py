@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from automix_eval.backends.hook import Hook, plain_prompt
+from automix_eval.logguard import harmless
+from automix_eval.redaction import blank, is_secret_name, know, scrub, without_credentials
 from automix_eval.types import (
     AutoMixError,
     GenerateRequest,
@@ -85,6 +87,7 @@ class HarnessBackend:
         self.chat = chat
         self._extra = dict(extra or {})
         self._args = {k: v for k, v in lm_args.items() if v is not None}
+        know({**self._args, **self._extra})
         self._lm: LM | None = None
         self._check_name()
         self._check_arguments()
@@ -96,7 +99,7 @@ class HarnessBackend:
         """The model's own name, for tables."""
         for key in ("pretrained", "model", "model_name_or_path", "base_url"):
             if value := self._args.get(key):
-                return str(value).rstrip("/").rsplit("/", 1)[-1]
+                return without_credentials(str(value)).rstrip("/").rsplit("/", 1)[-1]
         return self.lm_name
 
     @property
@@ -104,7 +107,8 @@ class HarnessBackend:
         """Harness name and all arguments that can change an answer."""
         args = {k: v for k, v in {**self._args, **self._extra}.items() if k not in _NOT_IDENTITY}
         if "base_url" in args:
-            args["base_url"] = _without_credentials(str(args["base_url"]))
+            args["base_url"] = without_credentials(str(args["base_url"]))
+        args = {k: v for k, v in args.items() if not is_secret_name(k)}
         return {"lm": self.lm_name, "args": json.loads(json.dumps(args, default=str))}
 
     @property
@@ -145,12 +149,12 @@ class HarnessBackend:
         except AutoMixError:
             raise
         except (OSError, ValueError, RuntimeError, ImportError, TypeError, KeyError) as err:
-            shown = ", ".join(f"{self.tier}.{k}={_shown(k, v)}" for k, v in self._args.items())
+            shown = ", ".join(f"{self.tier}.{k}={blank(v, k)}" for k, v in self._args.items())
             raise AutoMixError(
-                f"{self.tier} ({self.lm_name}) cannot be loaded: {type(err).__name__}: {err}\n"
-                f"Its settings: {shown or '(none)'}. Check the model's name or path, its "
-                "dependencies and the memory it needs"
-            ) from err
+                f"{self.tier} ({self.lm_name}) cannot be loaded: {type(err).__name__}: "
+                f"{scrub(str(err))}\nIts settings: {shown or '(none)'}. Check the model's name or "
+                "path, its dependencies and the memory it needs"
+            ) from harmless(err)
 
     # ----------------------------------------------------------------- prompts
 
@@ -303,6 +307,8 @@ class HarnessBackend:
 
     def _generation(self, prompt: Any, raw: str, seconds: float) -> Generation:
         text = "" if raw == _null_placeholder() else str(raw)
+        if hasattr(self.lm, "base_url"):  # a server may repeat the key it was sent
+            text = scrub(text)
         return Generation(
             text,
             self.count_tokens(plain_prompt(prompt)),
@@ -339,9 +345,10 @@ class HarnessBackend:
             raise
         except _transport_errors() as err:
             raise AutoMixError(
-                f"{self.tier} ({self.label}) failed during {method}: {type(err).__name__}: {err}\n"
-                "Finished calls are kept: mend the endpoint and run the same command to resume"
-            ) from err
+                f"{self.tier} ({self.label}) failed during {method}: {type(err).__name__}: "
+                f"{scrub(str(err))}\nFinished calls are kept: mend the endpoint and run the same "
+                "command to resume"
+            ) from harmless(err)
         hook.rest(results)
 
     # ----------------------------------------------------------------- checks
@@ -385,19 +392,19 @@ class HarnessBackend:
         url = self._args.get("base_url")
         if not url:
             return
-        parts = urlsplit(str(url))
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        if not parts.hostname:
-            raise AutoMixError(
-                f"{self.tier}.base_url={_without_credentials(str(url))} is not a URL such as "
-                "http://127.0.0.1:8000/v1/completions"
-            )
+        shown = f"{self.tier}.base_url={without_credentials(str(url))}"
         try:
-            socket.create_connection((parts.hostname, port), timeout=10).close()
-        except OSError as err:
+            host, port = host_and_port(str(url))
+        except ValueError:
             raise AutoMixError(
-                f"{self.tier}: nothing answers at {parts.hostname}:{port} ({err}). Start the "
-                f"server, or correct {self.tier}.base_url={_without_credentials(str(url))}"
+                f"{shown} is not a URL such as http://127.0.0.1:8000/v1/completions"
+            ) from None
+        try:
+            socket.create_connection((host, port), timeout=10).close()
+        except (OSError, UnicodeError) as err:
+            raise AutoMixError(
+                f"{self.tier}: nothing answers at {host}:{port} ({err}). Start the server, or "
+                f"correct {shown}"
             ) from err
 
 
@@ -437,13 +444,13 @@ def _null_placeholder() -> str:
     return str(getattr(api_models, "LMEVAL_MODEL_NONE_ANSWER_PLACEHOLDER", os.devnull))
 
 
-def _without_credentials(url: str) -> str:
+def host_and_port(url: str) -> tuple[str, int]:
+    """Where a server listens.
+
+    Raises:
+        ValueError: Not the URL of a server, or its port is none.
+    """
     parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=host, query="").geturl()
-
-
-def _shown(key: str, value: Any) -> str:
-    if key in ("auth_token", "token", "header"):
-        return "***"
-    return _without_credentials(str(value)) if key == "base_url" else str(value)
+    if not parts.hostname or parts.scheme not in ("http", "https"):
+        raise ValueError("not an address of the web")
+    return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from automix_eval.backends.faults import classify
 from automix_eval.backends.transport import Send
+from automix_eval.logguard import harmless
+from automix_eval.redaction import scrub, scrub_values
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -18,11 +20,12 @@ def through_litellm(lm: Any) -> Send:
     async def send(_session: ClientSession, payload: Any) -> Mapping[str, Any]:
         try:
             response = await lm._litellm.acompletion(**payload, timeout=lm.timeout, num_retries=0)
-        except Exception as err:  # each provider's own; all become one of our kinds
+        except Exception as err:  # noqa: BLE001  each provider's own; all become one of our kinds
             response = getattr(err, "response", None)
             headers = getattr(response, "headers", None) or {}
-            raise classify(int(getattr(err, "status_code", 0) or 500), str(err), headers) from err
-        body: Mapping[str, Any] = response.model_dump()
+            status = int(getattr(err, "status_code", 0) or 500)
+            raise classify(status, scrub(str(err)), headers) from harmless(err)
+        body: Mapping[str, Any] = scrub_values(response.model_dump())
         return body
 
     return send

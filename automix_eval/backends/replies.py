@@ -13,7 +13,10 @@ from typing import Any
 
 from automix_eval.backends.faults import CONTENT_FILTER, RequestError
 from automix_eval.backends.next_token import margin
+from automix_eval.untrusted import plain
 
+# No log-probability, and no number of tokens, is as large.
+_BEYOND = 2**53
 _ENDS = {
     "length": "length",
     "max_tokens": "length",
@@ -63,11 +66,9 @@ def check(body: Mapping[str, Any]) -> None:
         if not isinstance(choices, list) or not choices:
             raise RequestError("empty_choices", "a reply without choices", retried=True)
         if not all(_is_choice(c) for c in choices):
-            raise RequestError(
-                "malformed", f"choices without text: {str(body)[:300]}", retried=True
-            )
+            raise RequestError("malformed", f"choices without text: {plain(body)}", retried=True)
     elif not isinstance(body.get("content"), list) and not isinstance(body.get("text"), str):
-        raise RequestError("malformed", f"no answer in the reply: {str(body)[:300]}", retried=True)
+        raise RequestError("malformed", f"no answer in the reply: {plain(body)}", retried=True)
 
 
 def _is_choice(choice: Any) -> bool:
@@ -148,7 +149,11 @@ def tokens_of(choice: Mapping[str, Any]) -> list[Token]:
         return []
     content = logprobs.get("content")
     if isinstance(content, list):
-        found = [_token(t.get("token"), t.get("logprob"), t.get("top_logprobs")) for t in content]
+        found = [
+            _token(t.get("token"), t.get("logprob"), t.get("top_logprobs"))
+            for t in content
+            if isinstance(t, dict)
+        ]
     else:
         texts, values = logprobs.get("tokens"), logprobs.get("token_logprobs")
         tops = logprobs.get("top_logprobs")
@@ -196,8 +201,12 @@ def probabilities(
 
 
 def _is_logprob(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    # a comparison takes integers of any size, and NaN fails it; rounding may lead above 0
+    return -_BEYOND <= value <= 1
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _BEYOND
+    return value if known else None

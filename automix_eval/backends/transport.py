@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from automix_eval.backends.faults import CONTENT_FILTER, RequestError, classify, read_json
+from automix_eval.redaction import scrub, without_credentials
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -273,13 +274,33 @@ def post(url: str, headers: Mapping[str, str]) -> Send:
     """A sender that posts JSON to one address."""
 
     async def send(session: ClientSession, payload: Any) -> Mapping[str, Any]:
-        async with session.post(url, json=payload, headers=dict(headers)) as response:
-            text = await response.text(errors="replace")
+        async with session.post(
+            url, json=payload, headers=dict(headers), allow_redirects=False
+        ) as response:
+            text = _without_secrets(await response.text(errors="replace"))
+            if 300 <= response.status < 400:
+                raise _redirected(response.status, response.headers.get("Location", ""))
             if response.status != 200:
                 raise classify(response.status, text, response.headers)
         return read_json(text)
 
     return send
+
+
+def _without_secrets(text: str) -> str:
+    """A reply as it may be kept: some servers repeat the key they were sent."""
+    clean = scrub(text)
+    if clean != text:
+        log.warning("a server's reply held a secret of this run; it was blanked")
+    return clean
+
+
+def _redirected(status: int, location: str) -> RequestError:
+    # a key is for the address it was given for, and for no other
+    place = scrub(without_credentials(location))
+    return RequestError(
+        f"http_{status}", f"status {status}: it redirects to {place}", retried=False
+    )
 
 
 def _wait(state: RetryCallState) -> float:

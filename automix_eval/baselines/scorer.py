@@ -233,6 +233,7 @@ def _path(folder: str | None, digest: str) -> Path:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    from safetensors import SafetensorError
     from safetensors.torch import load as read
 
     try:
@@ -244,5 +245,8 @@ def _read(path: Path) -> Mapping[str, Any]:
         ) from err
     if hashlib.sha256(data).hexdigest() != path.stem:
         raise AutoMixError(f"{path} was changed after it was written: delete it and fit again")
-    weights: Mapping[str, Any] = read(data)
+    try:
+        weights: Mapping[str, Any] = read(data)
+    except SafetensorError as err:
+        raise AutoMixError(f"{path} holds no weights ({err}): delete it and fit again") from err
     return weights

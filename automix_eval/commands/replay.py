@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automix_eval.records import write_json, write_text
-from automix_eval.report.text import plain
+from automix_eval.report.text import csv_cell, plain
 from automix_eval.types import AutoMixError
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _combine(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, _keys(rows), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({k: csv_cell(v) for k, v in row.items()} for row in rows)
     try:
         write_text(path, text.getvalue())
     except OSError as err:

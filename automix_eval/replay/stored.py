@@ -116,8 +116,9 @@ def _valid_for(
     path: Path, manifest: Mapping[str, Any], task: str, labels: list[str]
 ) -> dict[str, Any]:
     """Tiers and verifier as the run's own policy states them, so that a live run takes ours."""
-    name = manifest.get("policies", {}).get(task)
-    if isinstance(name, str) and Path(name).name == name and path.with_name(name).is_file():
+    named = manifest.get("policies")
+    name = named.get(task) if isinstance(named, Mapping) else None
+    if records.is_file_name(name) and path.with_name(name).is_file():
         fitted_on = policy.load(path.with_name(name))["fitted_on"]
         return {key: fitted_on.get(key) for key in _VALID_FOR}
     return {"tiers": [{"label": label} for label in labels], "verifier": manifest.get("verifier")}

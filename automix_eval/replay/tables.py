@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from automix_eval.outcomes import BoolArray, FloatArray, IntArray
@@ -20,6 +22,7 @@ from automix_eval.types import AutoMixError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _CHUNK = 1 << 20
+_LARGEST = 2**31 - 2  # bytes that pyarrow reads as one block
 
 
 class TableError(AutoMixError):
@@ -80,7 +83,7 @@ class Table:
                 raise TableError(
                     f"{self.path}: column {name!r} holds {values.type} values, not texts"
                 ) from err
-        return ["" if v is None else v for v in values.to_pylist()]
+        return ["" if v is None else v for v in self._python(values, name)]
 
     def refuse(self, bad: BoolArray, name: str, rows: IntArray, problem: str) -> None:
         """Raise for the first bad one of some rows, naming its row and its value.
@@ -94,15 +97,22 @@ class Table:
         if not bad.any():
             return
         row = int(rows[np.flatnonzero(bad)[0]])
-        value = self.columns[name][row].as_py()
-        shown = "empty" if value is None else repr(value)
+        (value,) = self._python(self.columns[name].slice(row, 1), name)
+        shown = "empty" if value is None else repr(value)[:200]
         raise TableError(
             f"{self.path}, row {row + 1}, column {name!r}: {shown}, expected {problem}"
         )
 
+    def _python(self, column: Any, name: str) -> list[Any]:
+        try:
+            values: list[Any] = column.to_pylist()
+        except (UnicodeDecodeError, ValueError, OverflowError) as err:
+            raise TableError(f"{self.path}: column {name!r} is damaged: {err}") from err
+        return values
+
     def _parsed(self, name: str) -> FloatArray:
         values = np.full(len(self), np.nan)
-        for row, cell in enumerate(self.columns[name].to_pylist()):
+        for row, cell in enumerate(self._python(self.columns[name], name)):
             if cell is None or not cell.strip():
                 continue
             try:
@@ -183,14 +193,26 @@ def _jsonl(path: Path, wanted: Sequence[str], _texts: Sequence[str]) -> dict[str
     from pyarrow import json as arrow
 
     with pa.input_stream(str(path), compression="detect") as stream:
-        # the types of a column are settled block by block, so that the file is one block
-        size = max(1, len(stream.read()))
-    if size > 2**31 - 1:
+        data = stream.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
         raise TableError(f"the table {path} is larger than 2 GiB: convert it to Parquet")
-    with pa.input_stream(str(path), compression="detect") as stream:
-        table = arrow.read_json(stream, read_options=arrow.ReadOptions(block_size=size + 1))
+    _check_lines(path, data)
+    # the types of a column are settled block by block, so that the file is one block
+    options = arrow.ReadOptions(block_size=max(1, len(data)) + 1)
+    table = arrow.read_json(pa.BufferReader(data), read_options=options)
     _require(path, wanted, table.column_names)
     return {name: table.column(name) for name in wanted}
+
+
+def _check_lines(path: Path, data: bytes) -> None:
+    """Refuse what is no JSON object a line: pyarrow ends the process over a line of ``null``."""
+    decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+    for number, line in enumerate(io.BytesIO(data), 1):
+        if line.strip():
+            try:
+                decode(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as err:
+                raise TableError(f"the table {path} is damaged: line {number}: {err}") from err
 
 
 def _parquet(path: Path, wanted: Sequence[str], _texts: Sequence[str]) -> dict[str, Any]:

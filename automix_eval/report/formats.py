@@ -12,7 +12,7 @@ from typing import Any
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.figures import Board, Figure, MethodFigures
 from automix_eval.report.parts import Block, Heading, Report, Table
-from automix_eval.report.text import plain
+from automix_eval.report.text import csv_cell, plain
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~])")
 _TEX = {
@@ -44,7 +44,7 @@ def render_csv(report: Report) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row)) or ["task"]
     writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({k: _cell(v) for k, v in row.items()} for row in rows)
+    writer.writerows({k: csv_cell(v) for k, v in row.items()} for row in rows)
     return out.getvalue()
 
 
@@ -179,13 +179,6 @@ def _csv_row(board: Board, m: MethodFigures) -> dict[str, object]:
         row |= {f"{name}_seeds_{k}": v for k, v in parts.items()}
     texts = [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
     return {**row, "note": m.note, "undefined": "; ".join(texts)}
-
-
-def _cell(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula; numbers stay numbers."""
-    if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"}:
-        return f"'{value}"
-    return "" if value is None else value
 
 
 def _tex_row(m: MethodFigures) -> tuple[str, ...]:

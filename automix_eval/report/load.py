@@ -9,6 +9,7 @@ from typing import Any
 
 from automix_eval import policy
 from automix_eval import records as stored
+from automix_eval.redaction import blank
 from automix_eval.report.prices import cost_from, cost_prices
 from automix_eval.report.reader import read_rows
 from automix_eval.report.rows import Rows
@@ -123,7 +124,7 @@ def read_run(path: Path, costs: Mapping[str, Any] | None = None) -> Run:
     manifest = stored.read_manifest(path)
     try:
         run_id, config = _text(manifest, "run_id"), _mapping(manifest, "config")
-        config = {**config, **({} if costs is None else {"cost": dict(costs)})}
+        config = {**blank(config), **({} if costs is None else {"cost": dict(costs)})}
         tiers = tuple(
             TierInfo(_count(t, "index"), _text(t, "name"), plain(t.get("label", t["name"])))
             for t in _rows(manifest, "tiers")
@@ -177,7 +178,7 @@ def _policies(
     problems = []
     named = manifest.get("policies")
     for task, name in (named if isinstance(named, Mapping) else {}).items():
-        if not isinstance(name, str) or Path(name).name != name:
+        if not stored.is_file_name(name):
             continue
         try:
             found[task] = policy.load(path.with_name(name))

@@ -9,6 +9,7 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
+from automix_eval.redaction import scrub
 from automix_eval.report.assemble import Assembled
 from automix_eval.report.blocks import report_blocks
 from automix_eval.report.formats import render_csv, render_harness, render_latex, render_markdown
@@ -52,6 +53,7 @@ def render(assembled: Assembled, form: str) -> str:
 def show(text: str) -> None:
     """Print, whatever the terminal's encoding."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    text = scrub(text)
     sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
 
 
@@ -77,6 +79,8 @@ def write_folder(assembled: Assembled, folder: Path, formats: Sequence[str]) -> 
         plots = import_module("automix_eval.report.plots")
         inside = folder / PICTURES
         try:
+            if inside.is_symlink():
+                raise NotADirectoryError("it is a link to elsewhere")
             inside.mkdir(exist_ok=True)
             written += plots.save_all(assembled.report, assembled.runs, inside)
         except OSError as err:
@@ -95,7 +99,7 @@ def write_file(path: Path, text: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         # "x" refuses a file or link that somebody laid there
         with temporary.open("x", encoding="utf-8") as out:
-            out.write(text)
+            out.write(scrub(text))
             out.flush()
             os.fsync(out.fileno())
         temporary.replace(path)

@@ -15,6 +15,7 @@ from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.rows import Calls, FloatArray, Rows
 from automix_eval.report.text import plain
 from automix_eval.types import Answer, AutoMixError, Call, CostModel, Role, Verification
+from automix_eval.untrusted import MIB, parse_yaml, read_bytes
 
 Prices = FloatArray | Undefined
 """(n,) cost of each question, 0 where there was nothing to pay; or why it is not known."""
@@ -106,7 +107,7 @@ def cost_from(config: Mapping[str, Any]) -> CostModel:
     Raises:
         AutoMixError: The name or a parameter is unknown, or a price is not a number.
     """
-    name = config.get("name")
+    name = config.get("name") if isinstance(config, Mapping) else config
     if not isinstance(name, str) or name not in _COST_MODELS:
         raise AutoMixError(
             f"the cost model {name!r} is unknown; the report knows {', '.join(_COST_MODELS)}"
@@ -156,11 +157,9 @@ def parse_costs(text: str) -> dict[str, Any]:
 
 
 def _prices_file(path: Path) -> Any:
-    import yaml
-
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
+        value = parse_yaml(read_bytes(path, MIB))
+    except (OSError, ValueError) as err:
         raise AutoMixError(f"--costs tokens:{path} cannot be read: {plain(err)}") from err
     if isinstance(value, dict):
         value = value.get("prices")

@@ -18,6 +18,7 @@ from automix_eval.records import RecordError, vouched
 from automix_eval.report.rows import OUTCOMES, Calls, Rows
 from automix_eval.report.text import plain
 from automix_eval.types import Outcome, Phase, Role
+from automix_eval.untrusted import bounded
 
 # Sums of larger scores may leave the range of floating-point numbers.
 MAX_SCORE = 1e12
@@ -181,10 +182,10 @@ def _lines(path: Path, size: int | None) -> Iterator[tuple[int, int, bytes]]:
     offset = 0
     try:
         with path.open("rb", buffering=1 << 20) as lines:
-            for number, line in enumerate(vouched(lines, size), 1):
+            for number, line in enumerate(vouched(bounded(lines), size), 1):
                 yield number, offset, line
                 offset += len(line)
-    except OSError as err:
+    except (OSError, ValueError) as err:
         raise RecordError(f"cannot read the records {path}: {err}") from err
 
 

@@ -21,6 +21,7 @@ from automix_eval.report.prices import Priced, Prices, price
 from automix_eval.report.rows import FloatArray, Rows
 from automix_eval.report.text import plain
 from automix_eval.types import AutoMixError, MetaVerifier
+from automix_eval.untrusted import parse_yaml
 
 NUM_REGIONS = 5
 # Operating points of a curve: enough for its shape, few enough for a million questions.
@@ -287,9 +288,10 @@ def _configured(name: str, parameters: Mapping[str, Any], run: Run) -> Any:
 
 
 def _parameter(spec: str, text: str) -> tuple[str, Any]:
-    import yaml
-
     key, equals, value = text.partition("=")
     if not equals:
         raise AutoMixError(f"--baseline {spec}: write NAME or NAME:key=value,key=value")
-    return key, yaml.safe_load(value)
+    try:
+        return key, parse_yaml(value.encode("utf-8", "replace"))
+    except ValueError as err:
+        raise AutoMixError(f"--baseline {spec}: {key} cannot be read: {err}") from err

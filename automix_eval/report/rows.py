@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from automix_eval.records import RecordError, from_json
 from automix_eval.types import Outcome, Record
+from automix_eval.untrusted import parse_json
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -124,8 +124,8 @@ class Rows:
     def _record(self, line: bytes, row: int) -> Record:
         problem = f"{self.path} changed while it was read: read the folder again"
         try:
-            record = from_json(json.loads(line.decode("utf-8")))
-        except (ValueError, RecursionError, RecordError) as err:
+            record = from_json(parse_json(line))
+        except (ValueError, RecordError) as err:
             raise RecordError(f"{problem} ({err})") from err
         if (record.task, record.doc_id, record.repeat) != (
             self.task, int(self.doc_ids[row]), int(self.repeats[row]),

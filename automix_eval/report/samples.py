@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from automix_eval.report.reader import MAX_SCORE
 from automix_eval.report.rows import FloatArray, Rows
 from automix_eval.report.text import listing, plain
 from automix_eval.types import AutoMixError
+from automix_eval.untrusted import lines_of, read_json
 
 # With --output_path DIR the file is results_<time>.json, with --output_path NAME.json it is
 # NAME_<time>.json (lm_eval 0.4.13, EvaluationTracker.save_results_aggregated).
@@ -216,7 +216,7 @@ def model_names(config: Any) -> tuple[str, ...]:
 
 
 def _read_results(path: Path, time: str) -> HarnessResults:
-    value = json.loads(path.read_text(encoding="utf-8"))
+    value = read_json(path)
     config = value.get("config") if isinstance(value, Mapping) else None
     if not isinstance(config, Mapping):
         raise ValueError("no config")
@@ -239,7 +239,6 @@ def _read_results(path: Path, time: str) -> HarnessResults:
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
-        with path.open("rb") as lines:
-            yield from enumerate(lines, 1)
-    except OSError as err:
+        yield from lines_of(path)
+    except (OSError, ValueError) as err:
         raise AutoMixError(f"cannot read {path}: {err}") from err

@@ -11,6 +11,7 @@ import msgspec
 from automix_eval.report.load import Run
 from automix_eval.report.samples import find_results
 from automix_eval.types import AutoMixError
+from automix_eval.untrusted import lines_of
 
 
 class _Doc(msgspec.Struct):
@@ -56,15 +57,14 @@ class Contexts:
         """Take the passages of one samples file."""
         decoder = msgspec.json.Decoder(_Sample)
         try:
-            with path.open("rb") as lines:
-                for line in lines:
-                    try:
-                        self._add(run_id, task, decoder.decode(line))
-                    except (msgspec.MsgspecError, UnicodeDecodeError):
-                        # The comparison of samples and records names damaged lines; here they
-                        # only mean that a question has no passage to show.
-                        continue
-        except OSError as err:
+            for _, line in lines_of(path):
+                try:
+                    self._add(run_id, task, decoder.decode(line))
+                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                    # The comparison of samples and records names damaged lines; here they
+                    # only mean that a question has no passage to show.
+                    continue
+        except (OSError, ValueError) as err:
             raise AutoMixError(f"cannot read {path}: {err}") from err
 
     def find(self, run_id: str, task: str, doc_id: int) -> int | None:

@@ -1,0 +1,245 @@
+"""Files and texts of others: read within bounds, and shown without what a terminal obeys.
+
+Every function raises ValueError, with one line that says what is wrong; the caller adds which file
+it is about.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+MIB = 2**20
+#: Longest line of a file of records or samples, in bytes.
+LONGEST_LINE = 64 * MIB
+#: Levels of lists and mappings in one another.
+DEEPEST = 64
+_MOST_NODES = 100_000
+_LARGEST = 2**63
+
+# Besides control characters: format characters (bidirectional overrides reorder what a terminal
+# shows), surrogates (not encodable) and line separators.
+_OBEYED = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]"
+)
+_STRIPPED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """A file's bytes.
+
+    Args:
+        path: An ordinary file; a pipe or device would never end.
+        most: Most bytes taken.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no ordinary file, or larger.
+    """
+    # without O_NONBLOCK a pipe that nobody writes to is waited for already here
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ValueError("no ordinary file")
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"larger than {most // MIB} MiB")
+    return data
+
+
+def read_json(path: Path, most: int = 256 * MIB) -> Any:
+    """A JSON file as :func:`parse_json` takes it; OSError and ValueError as there.
+
+    Its texts are whole characters, so that what was read can be written.
+    """
+    data = read_bytes(path, most)
+    value = parse_json(data)
+    if b"\\ud" in data.lower():
+        json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
+    return value
+
+
+def parse_json(data: bytes) -> Any:
+    """Strict JSON: UTF-8, finite numbers of at most 64 bits, unique keys, not too deep.
+
+    Raises:
+        ValueError: It is anything else.
+    """
+    try:
+        value = json.loads(
+            data.decode("utf-8-sig"),
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            parse_int=_integer,
+        )
+    except RecursionError:
+        raise ValueError(f"nested deeper than {DEEPEST} levels") from None
+    _check_depth(value)
+    return value
+
+
+def parse_yaml(data: bytes) -> Any:
+    """One YAML document of plain values: no tags of programs, bounded aliases, unique keys.
+
+    Numbers such as ``1e-3`` are numbers, as in Hydra's own files; dates are texts.
+
+    Raises:
+        ValueError: It is anything else.
+    """
+    import yaml
+
+    from automix_eval.yamlreader import Loader
+
+    try:
+        loader = Loader(data.decode("utf-8-sig"))
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _check_nodes(node)
+            value = loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except RecursionError:
+        raise ValueError(f"nested deeper than {DEEPEST} levels") from None
+    except (yaml.YAMLError, OverflowError) as err:
+        raise ValueError(plain(err)) from err
+    return value
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines of a file, from 1, without holding more than one.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: A line is longer than :data:`LONGEST_LINE`.
+    """
+    with path.open("rb", buffering=MIB) as file:
+        yield from enumerate(bounded(file), 1)
+
+
+def bounded(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of an open file; ValueError for one longer than :data:`LONGEST_LINE`."""
+    while line := file.readline(LONGEST_LINE + 1):
+        if len(line) > LONGEST_LINE:
+            raise ValueError(f"a line is longer than {LONGEST_LINE // MIB} MiB")
+        yield line
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(n for n in names if names.count(n) > 1)
+        raise ValueError(f"the key {plain(twice, 80)!r} stands twice in one object")
+    return made
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is beyond all floating-point numbers")
+    return number
+
+
+def _integer(text: str) -> int:
+    number = int(text) if len(text) < 40 else _LARGEST
+    if abs(number) >= _LARGEST:
+        raise ValueError(f"{text[:40]} has more than 64 bits")
+    return number
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise ValueError(f"nested deeper than {DEEPEST} levels")
+
+
+def _check_nodes(root: Any) -> None:
+    """Aliases are followed as often as they stand: a few lines may mean billions of values."""
+    import yaml
+
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+
+    def size(node: Any, depth: int) -> int:
+        if id(node) in open_nodes:
+            raise ValueError("an alias refers to what it stands in")
+        if depth > DEEPEST:
+            raise ValueError(f"nested deeper than {DEEPEST} levels")
+        if id(node) not in sizes:
+            open_nodes.add(id(node))
+            inner: list[Any] = []
+            if isinstance(node, yaml.MappingNode):
+                inner = [part for pair in node.value for part in pair]
+            elif isinstance(node, yaml.SequenceNode):
+                inner = list(node.value)
+            sizes[id(node)] = 1 + sum(size(part, depth + 1) for part in inner)
+            open_nodes.discard(id(node))
+        if sizes[id(node)] > _MOST_NODES:
+            raise ValueError(f"more than {_MOST_NODES} values, aliases included")
+        return sizes[id(node)]
+
+    size(root, 0)
+
+
+# --------------------------------------------------------------------------- texts
+
+
+def plain(value: object, limit: int = 300) -> str:
+    """One line of printable text; tabs and line ends become blanks, control characters vanish.
+
+    Args:
+        value: Anything; results folders come from other people.
+        limit: Longest text returned, the rest is cut and marked.
+    """
+    text = "".join(
+        " " if c in "\t\n\r\v\f" else "" if unicodedata.category(c) in _STRIPPED else c
+        for c in str(value)[: 4 * limit]
+    )
+    return clip(text, limit)
+
+
+def harmless_lines(text: str) -> str:
+    """Text of several lines without the characters that a terminal obeys or that hide others."""
+    return _OBEYED.sub("", text)
+
+
+def clip(text: str, width: int) -> str:
+    """The text in at most ``width`` characters, ``..`` marking what was cut."""
+    return text if len(text) <= width else text[: max(0, width - 2)] + ".."[:width]
+
+
+def csv_cell(value: object) -> object:
+    """A cell of a CSV that no spreadsheet takes for a formula; numbers stay numbers.
+
+    A text of one line, printable; a quote before it where it begins as formulas do, behind blanks
+    and in full width as well.
+    """
+    if not isinstance(value, str):
+        return "" if value is None else value
+    if value[:1] in ("\t", "\r", "\n"):
+        value = "'" + value
+    text = plain(value, limit=10_000)
+    begins = unicodedata.normalize("NFKC", text.lstrip()[:1])
+    return f"'{text}" if begins[:1] in ("=", "+", "-", "@") and begins else text
