@@ -39,6 +39,7 @@ LAYERS = {
         "runlog",
         "ranks",
         "dropin",
+        "evaluation",
     },
     3: {"model", "report", "doctor", "plan", "commands"},
     4: {"cli", "__main__", "pytest_plugin"},
