@@ -19,6 +19,7 @@ from automix_eval.types import AutoMixError
 COMMANDS: Mapping[str, str] = {
     "report": "report.command",
     "compare": "report.compare_command",
+    "run": "commands.run",
     "replay": "commands.replay",
     "policy": "commands.policy",
     "plan": "plan",

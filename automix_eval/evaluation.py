@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import difflib
 import json
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from automix_eval.types import AutoMixError
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from lm_eval.api.model import LM
 
 
 class EvaluationError(AutoMixError):
@@ -42,6 +42,7 @@ def evaluate(
     metadata: Mapping[str, Any] | None = None,
     log_samples: bool = True,
     bootstrap_iters: int = 100_000,
+    model: LM | None = None,
 ) -> Path:
     """Evaluate the cascade and write the harness's results and samples, and our records.
 
@@ -64,6 +65,7 @@ def evaluate(
         metadata: Passed on to the tasks that ask for it.
         log_samples: Whether the harness's samples are written.
         bootstrap_iters: Of the harness's own standard errors; 0 gives none.
+        model: A model made already of ``model_args``; None makes the cascade.
 
     Returns:
         The folder that holds the files.
@@ -78,14 +80,12 @@ def evaluate(
     import lm_eval
     from lm_eval.loggers import EvaluationTracker
 
-    manager = _task_manager(
-        None if include_path is None else str(include_path), json.dumps(dict(metadata or {}))
-    )
-    names = _task_names(manager, tasks)
+    manager = task_manager(include_path, metadata)
+    names = task_names(manager, tasks)
     tracker = EvaluationTracker(output_path=str(output_path))
     try:
         results = lm_eval.simple_evaluate(
-            model="automix",
+            model="automix" if model is None else model,
             model_args=dict(model_args),
             tasks=names,
             task_manager=manager,
@@ -140,9 +140,21 @@ def _check(
         ) from err
 
 
+def task_manager(
+    include_path: Path | str | None = None, metadata: Mapping[str, Any] | None = None
+) -> Any:
+    """The harness's index of tasks, which takes seconds to make, once a process.
+
+    Raises:
+        EvaluationError: The folder does not exist.
+    """
+    return _task_manager(
+        None if include_path is None else str(include_path), json.dumps(dict(metadata or {}))
+    )
+
+
 @lru_cache(maxsize=4)
 def _task_manager(include_path: str | None, metadata: str) -> Any:
-    """The harness's index of tasks, which takes seconds to make, once a process."""
     from lm_eval.tasks import TaskManager
 
     if include_path is not None and not Path(include_path).is_dir():
@@ -150,7 +162,7 @@ def _task_manager(include_path: str | None, metadata: str) -> Any:
     return TaskManager(include_path=include_path, metadata=json.loads(metadata))
 
 
-def _task_names(manager: Any, tasks: Sequence[str]) -> list[str]:
+def task_names(manager: Any, tasks: Sequence[str]) -> list[str]:
     """The tasks' names as the harness loads them, each once.
 
     Raises:
