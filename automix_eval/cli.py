@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "report": "report.command",
     "compare": "report.compare_command",
     "run": "commands.run",
+    "fit": "commands.fit",
     "replay": "commands.replay",
     "policy": "commands.policy",
     "plan": "plan",

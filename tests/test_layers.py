@@ -45,7 +45,7 @@ LAYERS = {
         "pool",
         "runsettings",
     },
-    3: {"model", "report", "doctor", "plan", "commands"},
+    3: {"model", "report", "doctor", "plan", "commands", "fitting"},
     4: {"cli", "__main__", "pytest_plugin"},
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}

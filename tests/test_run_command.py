@@ -220,3 +220,21 @@ def test_every_launcher_and_sweeper_composes(path: Path) -> None:
 
     pytest.importorskip(f"hydra_plugins.{_PLUGINS[path.stem][0]}")
     assert main(["run", "--cfg", "hydra", f"hydra/{path.parent.name}={path.stem}"]) == 0
+
+
+def test_fit_writes_a_policy_that_a_run_takes(capsys: pytest.CaptureFixture) -> None:
+    """Only train questions are asked, and the policy is the one that the run would fit."""
+    assert main(["fit", *CASCADE, "meta_verifier=threshold", "output=f"]) == 0
+    (policy,) = Path("f").glob("automix_policy_*.json")
+    assert f"policy: {policy}" in capsys.readouterr().out.replace(str(Path.cwd()) + "/", "")
+    (records,) = Path("f").glob("automix_records_*.jsonl")
+    phases = {json.loads(line)["phase"] for line in records.read_text().splitlines()}
+    assert phases == {"calibration"}
+    run = ["run", *CASCADE, "meta_verifier=threshold", f"meta_verifier.policy={policy}"]
+    assert main([*run, "output=r"]) == 0
+
+
+def test_fit_refuses_a_router_that_learns_nothing(capsys: pytest.CaptureFixture) -> None:
+    """There is no policy to write."""
+    assert main(["fit", *CASCADE, "meta_verifier=always_slm", "output=f"]) == 2
+    assert "has nothing to fit" in capsys.readouterr().err
