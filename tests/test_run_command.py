@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from filelock import FileLock
 from automix_eval import config, jobs
 from automix_eval.cli import main
 from automix_eval.commands import run as command
+from automix_eval.harness import draw
 from automix_eval.hydra_app import Job, read
 from automix_eval.hydra_app import run as launch
 from automix_eval.paths import hydra_conf_dir
@@ -238,3 +240,22 @@ def test_fit_refuses_a_router_that_learns_nothing(capsys: pytest.CaptureFixture)
     """There is no policy to write."""
     assert main(["fit", *CASCADE, "meta_verifier=always_slm", "output=f"]) == 2
     assert "has nothing to fit" in capsys.readouterr().err
+
+
+def test_a_smaller_calibration_is_part_of_a_larger_one() -> None:
+    """A sweep over amounts of calibration data asks each train question once."""
+    largest = draw(1000, 400, 3)
+    assert len(set(largest)) == 400
+    assert max(largest) < 1000
+    for number in (1, 10, 50, 100):
+        assert draw(1000, number, 3) == largest[:number]
+    assert sorted(draw(20, 20, 0)) == list(range(20))
+    # as in earlier releases, for few questions of many
+    assert draw(2000, 50, 0) == random.Random(0).sample(range(2000), 50)
+
+
+def test_a_sweep_over_amounts_of_calibration_makes_no_call_after_the_largest() -> None:
+    """With the largest first, the first job asks everything."""
+    line = ["run", "-m", *CASCADE, "meta_verifier=threshold", "output=s"]
+    assert main([*line, "calibration.num_docs=15,10"]) == 0
+    assert [int(r["calls_made"]) > 0 for r in table(Path("s"))] == [True, False]
