@@ -310,7 +310,9 @@ OmegaConf.register_new_resolver("automix_settings_described", _settings_describe
 def _command_line(app: Application, arguments: Sequence[str]) -> Iterator[None]:
     """Hydra reads sys.argv, and nothing else."""
     before = sys.argv
-    sys.argv = cast(list[str], [f"automix-eval {app.name}", *arguments])
+    # completion is of the program, whatever its command
+    program = "automix-eval" if "-sc" in arguments else f"automix-eval {app.name}"
+    sys.argv = cast(list[str], [program, *arguments])
     try:
         yield
     finally:
