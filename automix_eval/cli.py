@@ -21,6 +21,8 @@ from automix_eval.types import AutoMixError
 COMMANDS: Mapping[str, str] = {
     "report": "report.command",
     "compare": "report.compare_command",
+    "run": "commands.run",
+    "fit": "commands.fit",
     "replay": "commands.replay",
     "policy": "commands.policy",
     "outcomes": "commands.outcomes",
@@ -45,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"automix-eval {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["-sc"]:
+        given = _completed(given)
     for name in given[:1] if given and given[0] in COMMANDS else COMMANDS:
         module = importlib.import_module(f"automix_eval.{COMMANDS[name]}")
         summary = (module.__doc__ or "").strip().splitlines()[0].split(": ", 1)[-1]
@@ -67,3 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (head, less) has gone; Python would complain again while it shuts down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _completed(given: Sequence[str]) -> list[str]:
+    """The shell asks the program, without its command, to complete ``COMP_LINE``."""
+    program, _, rest = os.environ.get("COMP_LINE", "").lstrip().partition(" ")
+    command, _, settings = rest.lstrip().partition(" ")
+    if command not in COMMANDS:
+        return list(given)
+    os.environ["COMP_LINE"] = f"{program} {settings}"
+    return [command, *given]

@@ -8,8 +8,9 @@ else.
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -90,6 +91,18 @@ def build(arguments: Mapping[str, Any]) -> DictConfig:
         raise ConfigError(f"record={config.record!r} is unknown: routed or full")
     _integers(config)
     return config
+
+
+@lru_cache(maxsize=1)
+def default_choices() -> Mapping[str, str]:
+    """The option of each group that hydra_conf/config.yaml takes."""
+    entries = OmegaConf.load(hydra_conf_dir() / "config.yaml").defaults
+    return {
+        str(group): str(option)
+        for entry in entries
+        if isinstance(entry, DictConfig)
+        for group, option in entry.items()
+    }
 
 
 def tier_names(config: DictConfig) -> list[str]:
@@ -182,13 +195,27 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
 
 
-def compose_replay(choices: Mapping[str, str]) -> DictConfig:
-    """The defaults of hydra_conf/replay.yaml, with these options of its groups.
+def raw(config: DictConfig) -> dict[str, Any]:
+    """A configuration as plain data, references and missing values as they stand in the files."""
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+
+
+def compose_application(name: str, choices: Mapping[str, str]) -> DictConfig:
+    """The defaults of a command's file in hydra_conf/, with these options of its groups.
 
     Raises:
         ConfigError: An option does not exist; names the nearest.
     """
-    return _compose("replay", [f"{g}={_option(g, o)}" for g, o in choices.items()])
+    return _compose(name, [f"{g}={_option(g, o)}" for g, o in choices.items()])
+
+
+def compose_run(choices: Mapping[str, str]) -> DictConfig:
+    """The defaults of hydra_conf/config.yaml, with these options of its groups, not resolved.
+
+    Raises:
+        ConfigError: An option does not exist; names the nearest.
+    """
+    return _compose("config", [f"{g}={_option(g, o)}" for g, o in choices.items()])
 
 
 def unknown_key(config: DictConfig, key: str, groups: Iterable[str]) -> ConfigError:
@@ -202,6 +229,24 @@ def unknown_key(config: DictConfig, key: str, groups: Iterable[str]) -> ConfigEr
         + f" Groups: {', '.join(groups)}. Keys of {group}: "
         + (", ".join(k for k in known if k.startswith(group + ".")) or "(no such group)")
     )
+
+
+def description(group: str, option: str) -> str:
+    """What the comment on top of an option's file says."""
+    file = hydra_conf_dir() / ("tier" if group in TIERS else group) / f"{option}.yaml"
+    lines = file.read_text(encoding="utf-8").splitlines()
+    top = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return " ".join(line.lstrip("# ") for line in top)
+
+
+def settings_described(*names: str) -> str:
+    """The files of a command's own settings as they stand, comments included."""
+    found = []
+    for name in names:
+        text = (hydra_conf_dir() / f"{name}.yaml").read_text(encoding="utf-8")
+        _, _, body = text.partition("\n\n")
+        found.append(body.partition("\nhydra:")[0].strip())
+    return "\n\n".join(found)
 
 
 def _compose(name: str, overrides: list[str]) -> DictConfig:
@@ -428,10 +473,7 @@ def _missing(config: DictConfig) -> set[str]:
 
 
 def _name(config: DictConfig, group: str, choices: Mapping[str, str]) -> None:
-    chosen = choices.get(group)
-    if chosen is None:
-        defaults = OmegaConf.load(hydra_conf_dir() / "config.yaml").defaults
-        chosen = next(str(d[group]) for d in defaults if isinstance(d, DictConfig) and group in d)
+    chosen = choices.get(group) or default_choices()[group]
     OmegaConf.update(config, f"chosen.{group}", chosen, force_add=True)
 
 

@@ -219,7 +219,7 @@ class TaskView:
                 f"{min_docs}: lower calibration.min_docs, give meta_verifier.policy=FILE.json, or "
                 "use a meta-verifier that needs no fit"
             )
-        chosen = sorted(random.Random(seed).sample(range(available), min(num_docs, available)))
+        chosen = sorted(draw(available, min(num_docs, available), seed))
         return [self._calibration_question(docs, i, seed) for i in chosen]
 
     def train_size(self) -> int:
@@ -454,6 +454,19 @@ class RoutedAnswer(str):
 
 def _chat_template(history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
     return encode_chat(history, continue_final=not add_generation_prompt)
+
+
+def draw(available: int, number: int, seed: int) -> list[int]:
+    """Different numbers below ``available``; a smaller draw is the beginning of a larger one.
+
+    So a larger amount of calibration data repeats no call of a smaller one; ``Random.sample``
+    promises no such thing.
+    """
+    lots = random.Random(seed)
+    found: dict[int, None] = {}
+    while len(found) < number:
+        found[lots.randrange(available)] = None
+    return list(found)
 
 
 def _same_document(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

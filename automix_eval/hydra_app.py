@@ -7,8 +7,10 @@ grammar are the user's.
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
+import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,11 +26,43 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from automix_eval.config import ConfigError, compose_replay, options, refuse_secrets, unknown_key
+from automix_eval import config
+from automix_eval.config import ConfigError, options, refuse_secrets, unknown_key
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.redaction import blank_text
 
-GROUPS = ("meta_verifier", "calibrator", "cost")
+# Option of hydra/launcher or hydra/sweeper -> module of its plugin and the extra that installs it.
+_PLUGINS = {
+    "processes": ("hydra_joblib_launcher", "joblib"),
+    "joblib": ("hydra_joblib_launcher", "joblib"),
+    "slurm": ("hydra_submitit_launcher", "submitit"),
+    "submitit_here": ("hydra_submitit_launcher", "submitit"),
+    "submitit_local": ("hydra_submitit_launcher", "submitit"),
+    "submitit_slurm": ("hydra_submitit_launcher", "submitit"),
+    "ray_here": ("hydra_ray_launcher", "ray"),
+    "ray": ("hydra_ray_launcher", "ray"),
+    "search": ("hydra_optuna_sweeper", "optuna"),
+    "optuna": ("hydra_optuna_sweeper", "optuna"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """A command whose command line is Hydra's.
+
+    Attributes:
+        name: Of the command, and of its file in hydra_conf/.
+        groups: The groups of which options are chosen.
+        open_groups: Groups that take keys which their files do not name; whoever reads the
+            configuration judges them.
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    open_groups: tuple[str, ...] = ()
+
+
+REPLAY = Application("replay", ("meta_verifier", "calibrator", "cost"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,38 +74,112 @@ class Job:
         number: Of the job in its sweep; None for a single run.
         swept: The values that differ between the jobs of the sweep.
         output_varies: Whether the user's own ``output`` may differ from job to job.
+        folder: Hydra's folder of the job.
+        given: Keys and groups that the user set.
+        composed: As Hydra composed it, not resolved.
     """
 
     config: DictConfig
     number: int | None = None
     swept: Mapping[str, Any] = field(default_factory=dict)
     output_varies: bool = False
+    folder: Path = Path()
+    given: frozenset[str] = frozenset()
+    composed: DictConfig | None = None
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """The option of each group."""
+        return {str(k): str(v) for k, v in self.config.chosen.items()}
 
 
-def run(arguments: Sequence[str], do: Callable[[Job], None]) -> int:
-    """Hand the arguments of ``automix-eval replay`` to Hydra, which calls ``do`` for every job.
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """The arguments of a command, taken apart and checked.
 
-    Returns:
-        The exit code: 2 where Hydra refused the configuration (its message is on stderr).
+    Attributes:
+        given: The settings, as Hydra is to be given them.
+        flags: Everything else.
+        swept: Keys of which there are several values.
+    """
+
+    given: tuple[str, ...]
+    flags: tuple[str, ...]
+    overrides: tuple[Override, ...]
+
+    @property
+    def swept(self) -> tuple[str, ...]:
+        """Keys of which there are several values."""
+        return tuple(o.key_or_group for o in self.overrides if o.is_sweep_override())
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Keys and groups that the user set."""
+        return frozenset(o.key_or_group for o in self.overrides)
+
+    @property
+    def is_multirun(self) -> bool:
+        """Whether several jobs are asked for."""
+        return any(f in ("-m", "--multirun") for f in self.flags)
+
+    @property
+    def runs(self) -> bool:
+        """Whether jobs are run, and not a configuration, help or completion shown."""
+        return all(f in ("-m", "--multirun", "-r", "--run") for f in self.flags)
+
+    def value(self, key: str) -> Any:
+        """The value of a setting, None where the user gave none."""
+        found = [o.value() for o in self.overrides if o.key_or_group == key]
+        return found[-1] if found else None
+
+
+def read(app: Application, arguments: Sequence[str]) -> CommandLine:
+    """Take the arguments of a command apart.
 
     Raises:
-        ConfigError: A key or option does not exist (with the nearest), or names code.
+        ConfigError: A key or option does not exist (with the nearest), or names code, or a
+            launcher is not installed.
     """
     given = [a for a in arguments if _is_override(a)]
     flags = [a for a in arguments if not _is_override(a)]
-    overrides = _check(given)
-    swept = [o.key_or_group for o in overrides if o.is_sweep_override()]
-
-    def task(composed: DictConfig) -> None:
-        do(_job(composed, swept))
-
-    # An absolute path; Hydra takes one relative to the file that declares the application.
-    application = hydra.main(str(hydra_conf_dir().resolve()), "replay", version_base="1.3")(task)
-    OmegaConf.register_new_resolver(
-        "automix_options", lambda group: ", ".join(options(group)), replace=True
+    if "-sc" in flags or "--shell-completion" in flags:
+        return CommandLine((), tuple(arguments), ())
+    overrides = _check(app, given)
+    opened = tuple(
+        f"++{text.lstrip('+')}" if _is_open(app, o.key_or_group) else text
+        for text, o in zip(given, overrides, strict=True)
     )
+    return CommandLine(opened, tuple(flags), tuple(overrides))
+
+
+def run(
+    app: Application,
+    line: CommandLine,
+    do: Callable[[Job], Any],
+    folders: Mapping[str, Path] | None = None,
+) -> int:
+    """Hand a command line to Hydra, which calls ``do`` for every job.
+
+    Args:
+        app: The command.
+        line: Its arguments.
+        do: Called with each job, in another process where a launcher starts one (it is pickled
+            then); what it returns is what a search looks at.
+        folders: Settings of Hydra's that are folders, such as ``hydra.sweep.dir``.
+
+    Returns:
+        The exit code: 2 where Hydra refused the configuration (its message is on stderr).
+    """
+    task = _Task(app, do, line.swept, line.keys)
+    # An absolute path; Hydra takes one relative to the file that declares the application.
+    application = hydra.main(str(hydra_conf_dir().resolve()), app.name, version_base="1.3")(task)
+    extra = [f"{key}='{Path(path).as_posix()}'" for key, path in (folders or {}).items()]
+    fixed = sorted(line.keys - set(line.swept))
+    if folders and "hydra.sweep.dir" in folders:
+        shown = ",".join(f"'{key}'" for key in fixed)
+        extra.append(f"hydra.job.config.override_dirname.exclude_keys=[{shown}]")
     # Hydra's parser wants the settings in one piece, wherever the user put the flags.
-    with _bookkeeping(arguments) as extra, _command_line([*given, *extra, *flags]):
+    with _command_line(app, [*line.given, *extra, *line.flags]):
         try:
             application()
         except SystemExit as end:
@@ -79,23 +187,37 @@ def run(arguments: Sequence[str], do: Callable[[Job], None]) -> int:
     return 0
 
 
-def _job(composed: DictConfig, swept: Sequence[str]) -> Job:
-    state = HydraConfig.get()
-    several = state.mode == RunMode.MULTIRUN
-    chosen = {group: state.runtime.choices[group] for group in GROUPS}
-    varies = OmegaConf.is_interpolation(composed, "output") or "output" in swept
-    config = composed.copy()
-    try:
-        OmegaConf.resolve(config)
-    except OmegaConfBaseException as err:
-        raise ConfigError(f"the configuration cannot be composed: {err}") from err
-    with open_dict(config):
-        config.chosen = chosen
-    values = {key: chosen.get(key, OmegaConf.select(config, key)) for key in swept}
-    return Job(config, state.job.num if several else None, values, varies)
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What Hydra calls, in this process or, by a launcher, in another."""
+
+    app: Application
+    do: Callable[[Job], Any]
+    swept: tuple[str, ...]
+    given: frozenset[str]
+
+    def __call__(self, composed: DictConfig) -> Any:
+        return self.do(self._job(composed))
+
+    def _job(self, composed: DictConfig) -> Job:
+        state = HydraConfig.get()
+        several = state.mode == RunMode.MULTIRUN
+        chosen = {group: state.runtime.choices[group] for group in self.app.groups}
+        varies = OmegaConf.is_interpolation(composed, "output") or "output" in self.swept
+        resolved = composed.copy()
+        try:
+            OmegaConf.resolve(resolved)
+        except OmegaConfBaseException as err:
+            raise ConfigError(f"the configuration cannot be composed: {err}") from err
+        with open_dict(resolved):
+            resolved.chosen = chosen
+        values = {key: chosen.get(key, OmegaConf.select(resolved, key)) for key in self.swept}
+        number = state.job.num if several else None
+        folder = Path(state.runtime.output_dir)
+        return Job(resolved, number, values, varies, folder, self.given, composed)
 
 
-def _check(texts: Sequence[str]) -> list[Override]:
+def _check(app: Application, texts: Sequence[str]) -> list[Override]:
     try:
         overrides = OverridesParser.create().parse_overrides(list(texts))
     except HydraException as err:
@@ -108,23 +230,41 @@ def _check(texts: Sequence[str]) -> list[Override]:
     values = {o.key_or_group: o for o in overrides}
     chosen = [
         (group, str(value))
-        for group in GROUPS
+        for group in app.groups
         if group in values
         for value in _values(values[group])
     ]
-    defaults = compose_replay({})
-    composed = {pair: compose_replay(dict([pair])) for pair in chosen}
+    defaults = config.compose_application(app.name, {})
+    composed = {pair: config.compose_application(app.name, dict([pair])) for pair in chosen}
     for override in overrides:
         key = override.key_or_group
-        if key in GROUPS or key.startswith(("hydra.", "hydra/")):
+        if key in ("hydra/launcher", "hydra/sweeper"):
+            _check_plugin(key, str(override.value()))
+        if key in app.groups or key.startswith(("hydra.", "hydra/")):
             continue
         if any(part.startswith("_") for part in key.split(".")):
             raise ConfigError(f"{key} may not be set: what code runs is not configured here")
+        if _is_open(app, key):
+            continue
         group = key.partition(".")[0]
-        for config in [c for pair, c in composed.items() if pair[0] == group] or [defaults]:
-            if not _has(config, key):
-                raise unknown_key(config, key, GROUPS)
+        for found in [c for pair, c in composed.items() if pair[0] == group] or [defaults]:
+            if not _has(found, key):
+                raise unknown_key(found, key, app.groups)
     return overrides
+
+
+def _check_plugin(key: str, option: str) -> None:
+    module, extra = _PLUGINS.get(option, ("", ""))
+    if module and importlib.util.find_spec(f"hydra_plugins.{module}") is None:
+        raise ConfigError(
+            f"{key}={option} needs a plugin of Hydra that is not installed: "
+            f"pip install 'automix-eval[{extra}]'"
+        )
+
+
+def _is_open(app: Application, key: str) -> bool:
+    group, _, name = key.partition(".")
+    return group in app.open_groups and bool(name)
 
 
 def _values(override: Override) -> list[Any]:
@@ -133,9 +273,9 @@ def _values(override: Override) -> list[Any]:
     return [override.value()]
 
 
-def _has(config: DictConfig, key: str) -> bool:
+def _has(found: DictConfig, key: str) -> bool:
     parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(config, parent) if parent else config
+    node = OmegaConf.select(found, parent) if parent else found
     return isinstance(node, DictConfig) and name in node
 
 
@@ -143,22 +283,42 @@ def _is_override(argument: str) -> bool:
     return not argument.startswith("-") and "=" in argument
 
 
-@contextmanager
-def _bookkeeping(arguments: Sequence[str]) -> Iterator[list[str]]:
-    """A folder that goes away for what Hydra itself notes of a sweep, unless the user names one."""
-    several = any(a in ("-m", "--multirun") for a in arguments)
-    if not several or any(a.startswith("hydra.sweep.dir=") for a in arguments):
-        yield []
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield [f"hydra.sweep.dir='{Path(folder).as_posix()}'"]
+def _job_name(differing: str, overrides: Sequence[str]) -> str:
+    """A job's folder: the settings that differ, readable, and a hash of all settings."""
+    readable = re.sub(r"[^A-Za-z0-9_.=,-]+", "_", str(differing)).strip("._")[:60]
+    digest = hashlib.sha256("\n".join(sorted(map(str, overrides))).encode()).hexdigest()[:8]
+    return f"{readable or 'job'}-{digest}"
+
+
+def _described(*_: Any) -> str:
+    """Every option of the groups of a run, each with the first sentence of its file."""
+    lines = []
+    for group in config.GROUPS:
+        for option in options(group):
+            text = config.description(group, option)
+            lines.append(f"{group}={option}".ljust(34) + text)
+    return "\n".join(lines)
+
+
+def _settings_described(*names: str) -> str:
+    """Every setting of some files, with the comment above it and its default."""
+    return config.settings_described(*names)
+
+
+# At import: a launcher's processes import this file and compose configurations of their own.
+OmegaConf.register_new_resolver("automix_options", lambda g: ", ".join(options(g)), replace=True)
+OmegaConf.register_new_resolver("automix_job", _job_name, replace=True)
+OmegaConf.register_new_resolver("automix_options_described", _described, replace=True)
+OmegaConf.register_new_resolver("automix_settings_described", _settings_described, replace=True)
 
 
 @contextmanager
-def _command_line(arguments: Sequence[str]) -> Iterator[None]:
+def _command_line(app: Application, arguments: Sequence[str]) -> Iterator[None]:
     """Hydra reads sys.argv, and nothing else."""
     before = sys.argv
-    sys.argv = cast(list[str], ["automix-eval replay", *arguments])
+    # completion is of the program, whatever its command
+    program = "automix-eval" if "-sc" in arguments else f"automix-eval {app.name}"
+    sys.argv = cast(list[str], [program, *arguments])
     try:
         yield
     finally:

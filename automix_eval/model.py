@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM
 
-from automix_eval import cascade, config, harness, policy
+from automix_eval import cascade, config, harness, policy, pool
 from automix_eval.budget import BudgetSpentError
 from automix_eval.calls import Tier
 from automix_eval.grouping import Grouping, group
@@ -88,20 +88,23 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         path = self.config.store.path
         self.store = CallStore(Path(path) if path else cache_dir() / "calls.sqlite")
         defaults = {"batch_size": batch_size, "max_batch_size": max_batch_size, "device": device}
-        self.tiers: list[Tier] = []
-        for index, name in enumerate(config.tier_names(self.config)):
-            backend = config.make_backend(self.config, name)
-            backend.set_defaults(defaults)
-            self.tiers.append(
-                Tier(
-                    index,
-                    name,
-                    backend,
-                    self.store,
-                    seed=int(self.config.seed),
-                    progress=bool(self.config.progress) and self._rank == 0,
+        self.tiers = [
+            Tier(
+                index,
+                name,
+                backend,
+                self.store,
+                seed=int(self.config.seed),
+                progress=bool(self.config.progress) and self._rank == 0,
+            )
+            for index, (name, backend) in enumerate(
+                zip(
+                    config.tier_names(self.config),
+                    pool.backends(self.config, defaults),
+                    strict=True,
                 )
             )
+        ]
         for tier in self._surely_used():
             log.info("loading %s: %s", tier.name, tier.backend.label)
             tier.backend.load()

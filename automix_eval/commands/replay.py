@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automix_eval.records import write_json, write_text
-from automix_eval.report.text import csv_cell, plain
+from automix_eval.commands.jobtable import aligned, cell, jobs_table, write_csv
+from automix_eval.records import write_json
+from automix_eval.report.text import plain
 from automix_eval.types import AutoMixError
 
 if TYPE_CHECKING:
     import argparse
 
-    from automix_eval.hydra_app import Job
+    from automix_eval.hydra_app import CommandLine, Job
 
 # The rest of the command line is read by Hydra, in its own grammar.
 OWN_GRAMMAR = True
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         AutoMixError: The replay, or some of several, failed.
     """
-    from automix_eval.hydra_app import run as launch
+    from automix_eval import hydra_app
     from automix_eval.replay.job import replay
 
     rows: list[dict[str, Any]] = []
@@ -65,16 +66,28 @@ def run(args: argparse.Namespace) -> int:
         else:
             _print(f"job {job.number}  " + _line({**job.swept, **summary(result)}) + "\n")
         if job.number is not None and path is not None:
-            _combine(_combined_path(job), rows)
+            write_csv(_combined_path(job), rows)
 
-    code = launch(args.arguments, do)
+    line = hydra_app.read(hydra_app.REPLAY, args.arguments)
+    with _bookkeeping(line) as folders:
+        code = hydra_app.run(hydra_app.REPLAY, line, do, folders)
     if len(rows) > 1 or (rows and rows[0]["job"] is not None):
-        _print("\n" + jobs_table(rows))
+        _print("\n" + jobs_table(rows, hidden=("n_train", "n_test")))
         if errors:
             raise AutoMixError(f"{len(errors)} of {len(rows)} jobs failed: {errors[0]}")
     elif errors:
         raise errors[0]
     return code
+
+
+@contextmanager
+def _bookkeeping(line: CommandLine) -> Iterator[dict[str, Path]]:
+    """A folder that goes away for what Hydra itself notes of a sweep, unless the user names one."""
+    if not line.is_multirun or "hydra.sweep.dir" in line.keys:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield {"hydra.sweep.dir": Path(folder)}
 
 
 def output_path(job: Job) -> Path | None:
@@ -126,7 +139,7 @@ def table(result: Mapping[str, Any]) -> str:
         for one in rivals
         if one is not None
     ]  # fmt: skip
-    lines = [*_aligned(rows), ""]
+    lines = [*aligned(rows), ""]
     lift = result["intervals"]["delta_ibc"]
     if result["delta_ibc"] is None:
         lines.append(f"delta IBC is undefined: {result['undefined_reason']}")
@@ -146,24 +159,6 @@ def table(result: Mapping[str, Any]) -> str:
     return "\n".join(plain(line, 1000) for line in lines) + "\n"
 
 
-def jobs_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The jobs of a sweep as lines for the screen."""
-    keys = [k for k in _keys(rows) if k not in ("output", "error", "n_train", "n_test")]
-    cells = [tuple(keys), *(tuple(_cell(row.get(k)) for k in keys) for row in rows)]
-    return "\n".join(plain(line, 1000) for line in _aligned(cells)) + "\n"
-
-
-def _combine(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _keys(rows), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: csv_cell(v) for k, v in row.items()} for row in rows)
-    try:
-        write_text(path, text.getvalue())
-    except OSError as err:
-        raise AutoMixError(f"cannot write {path}: {err.strerror}") from err
-
-
 def _combined_path(job: Job) -> Path:
     path = output_path(job)
     assert path is not None
@@ -179,26 +174,9 @@ def _write(path: Path, result: Mapping[str, Any]) -> None:
         raise AutoMixError(f"cannot write output={path}: {err.strerror}") from err
 
 
-def _keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    keys = dict.fromkeys(key for row in rows for key in row)
-    return [*(k for k in keys if k not in ("output", "error")),
-            *(k for k in ("output", "error") if k in keys)]  # fmt: skip
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            c.ljust(w) if i == 0 else c.rjust(w)
-            for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
 def _line(values: Mapping[str, Any]) -> str:
     shown = ("performance", "cost", "delta_ibc")
-    parts = [f"{k}={_cell(v)}" for k, v in values.items() if k in shown or k not in _FIGURES]
+    parts = [f"{k}={cell(v)}" for k, v in values.items() if k in shown or k not in _FIGURES]
     return "  ".join(plain(part, 200) for part in parts)
 
 
@@ -206,12 +184,6 @@ _FIGURES = frozenset(
     ["performance", "cost", "delta_ibc", "escalated", "auc", "n_train", "n_test", "seed"]
     + [f"cost_at_{s}" for s in ("0.95", "0.99", "1.0")]
 )
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def _number(value: float | None) -> str:

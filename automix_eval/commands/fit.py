@@ -1,0 +1,53 @@
+"""``automix-eval fit``: fit the meta-verifier of tasks and write its policies; evaluate nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from automix_eval.commands.run import add_arguments, application, checked, run_folder
+from automix_eval.commands.run import log_like_the_harness as _log
+from automix_eval.types import AutoMixError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from automix_eval.hydra_app import Job
+
+__all__ = ["OWN_GRAMMAR", "add_arguments", "run"]
+
+OWN_GRAMMAR = True
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit and say where the policies are.
+
+    Returns:
+        0, or 2 where Hydra refused the configuration.
+
+    Raises:
+        AutoMixError: A setting or the fit is at fault, or several jobs are asked for.
+    """
+    from automix_eval import hydra_app
+
+    app = application()
+    line = hydra_app.read(app, args.arguments)
+    if line.is_multirun:
+        raise AutoMixError("fit makes one policy a task: for sweeps use automix-eval run -m")
+    errors: list[AutoMixError] = []
+
+    def do(job: Job) -> None:
+        from automix_eval.fitting import fit
+
+        try:
+            settings, given = checked(job)
+            _log()
+            path = job.folder / "results.json"
+            for policy in fit(given, settings.tasks, path, **settings.arguments()):
+                print(f"policy: {policy}")
+        except AutoMixError as err:  # Hydra would print a traceback
+            errors.append(err)
+
+    code = hydra_app.run(app, line, do, {"hydra.run.dir": run_folder(line)} if line.runs else None)
+    if errors:
+        raise errors[0]
+    return code

@@ -1,0 +1,63 @@
+"""The jobs of a sweep as one table: on the screen and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from automix_eval.records import write_text
+from automix_eval.report.text import csv_cell, plain
+from automix_eval.types import AutoMixError
+
+_LAST = ("output", "error")
+
+
+def jobs_table(rows: Sequence[Mapping[str, Any]], hidden: Sequence[str] = ()) -> str:
+    """The jobs as lines for the screen, without the columns that are too long for it."""
+    names = [k for k in columns(rows) if k not in _LAST and k not in hidden]
+    cells = [tuple(names), *(tuple(cell(row.get(k)) for k in names) for row in rows)]
+    return "\n".join(plain(line, 1000) for line in aligned(cells)) + "\n"
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the jobs in one step.
+
+    Raises:
+        AutoMixError: The file cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns(rows), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: csv_cell(v) for k, v in row.items()} for row in rows)
+    try:
+        write_text(path, text.getvalue())
+    except OSError as err:
+        raise AutoMixError(f"cannot write {path}: {err.strerror}") from err
+
+
+def columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys of all rows in the order of their first appearance, long texts last."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return [*(k for k in keys if k not in _LAST), *(k for k in _LAST if k in keys)]
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of equal columns, the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            c.ljust(w) if i == 0 else c.rjust(w)
+            for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def cell(value: Any) -> str:
+    """A value as a cell of a table."""
+    if value is None:
+        return "-"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)

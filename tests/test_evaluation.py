@@ -1,0 +1,105 @@
+"""The evaluation in this process: the files of the harness's own command, and its errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import SCRIPTS, gold_answers, knows, read_run, scripted_args
+
+from automix_eval import evaluation
+from automix_eval.evaluation import EvaluationError, evaluate
+
+
+@pytest.fixture
+def scripts() -> None:
+    """Two scripted models, the larger of which knows more."""
+    answers = gold_answers("coqa_demo")
+    SCRIPTS["small"], SCRIPTS["large"] = knows(answers, 0.5), knows(answers, 0.9)
+
+
+def test_an_evaluation_writes_results_samples_and_records_into_one_folder(
+    scripts: None, tmp_path: Path
+) -> None:
+    """The folder it returns holds what the harness and the cascade write of a run."""
+    args = scripted_args(model="a label", meta_verifier="threshold")
+    folder = evaluate(args, ["coqa_demo"], tmp_path, limit=4, bootstrap_iters=0)
+    assert folder.parent == tmp_path
+    (results,) = folder.glob("results_*.json")
+    (samples,) = folder.glob("samples_coqa_demo_*.jsonl")
+    assert len(samples.read_text().splitlines()) == 4
+    assert json.loads(results.read_text())["config"]["model"] == "automix"
+    manifest, records = read_run(folder)
+    assert manifest["model_label"] == "a label"
+    assert sum(r.phase == "evaluation" for r in records) == 4
+
+
+def test_a_path_of_json_puts_everything_beside_it(scripts: None, tmp_path: Path) -> None:
+    """Without a label the harness would name the folder by chance; a file's name prevents that."""
+    folder = evaluate(
+        scripted_args(meta_verifier="self_consistency"),
+        ["coqa_demo"],
+        tmp_path / "run" / "results.json",
+        limit=2,
+        bootstrap_iters=0,
+    )
+    assert folder == tmp_path / "run"
+    kinds = {p.name.split("_")[0] for p in folder.iterdir()}
+    assert kinds == {"results", "samples", "automix"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"limit": 0}, "limit=0"),
+        ({"num_fewshot": -1}, "num_fewshot=-1"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": "many"}, "batch_size=many"),
+        ({"include_path": "nowhere"}, "include_path=nowhere"),
+    ],
+)
+def test_settings_are_checked_before_a_model_is_made(
+    options: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    """A value that cannot be used is refused, with its name, before anything is loaded."""
+    with pytest.raises(EvaluationError, match=message):
+        evaluate({}, ["coqa_demo"], tmp_path, **options)  # type: ignore[arg-type]
+
+
+def test_an_unknown_task_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    """A misspelt task costs no loading of models."""
+    with pytest.raises(EvaluationError, match=r"no task 'coqa_dem'; did you mean coqa_demo"):
+        evaluate({}, ["coqa_dem"], tmp_path)
+    with pytest.raises(EvaluationError, match="no task is named"):
+        evaluate({}, [], tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """An output folder below a file is refused at once."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EvaluationError, match="cannot be made"):
+        evaluate({}, ["coqa_demo"], tmp_path / "file" / "out")
+
+
+def test_results_that_the_harness_could_not_write_are_an_error(
+    scripts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The harness only warns of a full disk; a run without its results is not finished."""
+    from lm_eval.loggers import EvaluationTracker
+
+    monkeypatch.setattr(EvaluationTracker, "save_results_samples", lambda *a, **k: None)
+    with pytest.raises(EvaluationError, match="could not be written"):
+        evaluate(
+            scripted_args(meta_verifier="self_consistency"),
+            ["coqa_demo"],
+            tmp_path,
+            limit=2,
+            bootstrap_iters=0,
+        )
+
+
+def test_the_index_of_tasks_is_made_once_a_process() -> None:
+    """It takes seconds; the jobs of a sweep share it."""
+    one = evaluation._task_manager(None, "{}")
+    assert evaluation._task_manager(None, "{}") is one

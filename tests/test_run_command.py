@@ -1,0 +1,261 @@
+"""``automix-eval run``: one configuration with --model_args, sweeps that resume, refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from conftest import CALLS, SCRIPTS, gold_answers, knows
+from filelock import FileLock
+
+from automix_eval import config, jobs
+from automix_eval.cli import main
+from automix_eval.commands import run as command
+from automix_eval.harness import draw
+from automix_eval.hydra_app import Job, read
+from automix_eval.hydra_app import run as launch
+from automix_eval.paths import hydra_conf_dir
+from automix_eval.runsettings import model_args
+
+CASCADE = [
+    "slm=harness", "slm.lm=scripted", "slm.script=small",
+    "llm=harness", "llm.lm=scripted", "llm.script=large",
+    "verifier=few_shot", "verifier.num_samples=2", "progress=false",
+    "tasks=[coqa_demo]", "limit=6", "bootstrap_iters=0",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two scripted models, and a working folder of the test's own."""
+    answers = gold_answers("coqa_demo")
+    SCRIPTS["small"], SCRIPTS["large"] = knows(answers, 0.5), knows(answers, 0.9)
+    monkeypatch.chdir(tmp_path)
+
+
+def table(root: Path) -> list[dict[str, str]]:
+    """The combined table of a sweep."""
+    with (root / "jobs.csv").open() as lines:
+        return list(csv.DictReader(lines))
+
+
+def arguments_of(overrides: Sequence[str]) -> dict[str, object]:
+    """The arguments of --model_args that a command line gives."""
+    app, found = command.application(), []
+
+    def do(job: Job) -> None:
+        assert job.composed is not None
+        found.append(model_args(job.composed, job.choices, job.given))
+
+    assert launch(app, read(app, overrides), do, {"hydra.run.dir": Path("h")}) == 0
+    (args,) = found
+    return dict(args)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], {}),
+        (CASCADE[:9], {
+            "slm": "harness", "slm.lm": "scripted", "slm.script": "small",
+            "llm": "harness", "llm.lm": "scripted", "llm.script": "large",
+            "verifier": "few_shot", "verifier.num_samples": 2, "progress": False}),
+        (["objective=budget", "mean_cost=20", "cost.tiers=[1,10]"],
+         {"objective": "budget", "mean_cost": 20, "cost.tiers": [1, 10]}),
+        (["tiers=[smollm2,{option: hf,pretrained: a/b},gemma3]", "cost.tiers=[1,5,50]"],
+         {"tiers": ["smollm2", {"option": "hf", "pretrained": "a/b"}, "gemma3"],
+          "cost.tiers": [1, 5, 50]}),
+        (["calibrator=none", "verifier=ensemble"], {"calibrator": "none", "verifier": "ensemble"}),
+        (["slm.dtype=float32", "slm.trust_remote_code=true"],
+         {"slm.dtype": "float32", "slm.trust_remote_code": True}),
+        (["store.path=s.db", "budget.max_cost=3", "meta_verifier.bandwidth=0.2", "record=full"],
+         {"store.path": "s.db", "budget.max_cost": 3, "meta_verifier.bandwidth": 0.2,
+          "record": "full"}),
+    ],
+)  # fmt: skip
+def test_run_and_model_args_compose_equal_configurations(
+    overrides: list[str], expected: dict[str, object]
+) -> None:
+    """The same names and values give the same cascade, from either command line."""
+    args = arguments_of(overrides)
+    assert args == expected
+    assert config.build(args) == config.build(expected)
+
+
+def test_a_run_writes_its_files_and_ends_with_the_report(capsys: pytest.CaptureFixture) -> None:
+    """Results, samples, records and policy lie in the folder that is named."""
+    assert main(["run", *CASCADE, "meta_verifier=threshold", "output=out"]) == 0
+    kinds = {p.name.split("_")[0] for p in Path("out").iterdir()}
+    assert kinds == {"results", "samples", "automix"}
+    assert "AutoMix (threshold)" in capsys.readouterr().out
+
+
+def test_a_sweep_over_routers_makes_no_call_after_the_first_job(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """Routers, costs and objectives are swept on the calls of the first job."""
+    line = ["run", "-m", *CASCADE, "meta_verifier=threshold,pomdp,greedy", "output=s"]
+    assert main([*line, "cost.tiers=[1,50],[1,10]"]) == 0
+    rows = table(Path("s"))
+    assert len(rows) == 6
+    assert int(rows[0]["calls_made"]) == len(CALLS) > 0
+    assert [r["calls_made"] for r in rows[1:]] == ["0"] * 5
+    assert {r["calls_stored"] != "0" for r in rows[1:]} == {True}
+    assert (Path("s") / "report" / "report.html").is_file()
+    assert "made by job 0" in capsys.readouterr().out
+
+
+def test_a_sweep_started_again_runs_only_what_is_missing(capsys: pytest.CaptureFixture) -> None:
+    """A finished job is not run again; one that was killed, or failed, is."""
+    line = ["run", "-m", *CASCADE, "meta_verifier=threshold,greedy", "output=s"]
+    assert main(line) == 0
+    notes = sorted(Path("s").glob("*/job.json"))
+    killed = json.loads(notes[0].read_text())
+    notes[0].write_text(json.dumps({**killed, "status": "running", "run": ""}))
+    capsys.readouterr()
+    assert main(line) == 0
+    said = capsys.readouterr().out
+    assert said.count("finished before") == 1
+    assert sorted(len(list(n.parent.glob("run_*"))) for n in notes) == [1, 2]
+    assert len(table(Path("s"))) == 2
+
+
+def test_a_change_of_code_or_data_is_said_and_runs_the_jobs_again(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumed sweep never mixes figures of two codes or two data sets."""
+    line = ["run", "-m", *CASCADE, "meta_verifier=threshold,greedy", "output=s"]
+    assert main(line) == 0
+    monkeypatch.setattr(jobs, "_data", lambda *a: "other data", raising=True)
+    monkeypatch.setattr(jobs, "forget", lambda: None)
+    capsys.readouterr()
+    assert main(line) == 0
+    assert capsys.readouterr().out.count("the tasks or their data changed since it ran") == 2
+
+
+def test_a_failed_job_stops_no_other_and_is_listed(capsys: pytest.CaptureFixture) -> None:
+    """The sweep ends with the reasons and exit code 2; the table has the others."""
+    line = ["run", "-m", *CASCADE, "meta_verifier=oracle,greedy,threshold", "output=s"]
+    assert main(line) == 2
+    said = capsys.readouterr()
+    assert "1 of 3 jobs failed" in said.err
+    assert [r["status"] for r in table(Path("s"))] == ["failed", "finished", "finished"]
+
+
+def test_two_sweeps_into_one_folder_are_refused(capsys: pytest.CaptureFixture) -> None:
+    """The second sweep touches nothing."""
+    Path("s").mkdir()
+    with FileLock(Path("s") / ".lock"):
+        assert main(["run", "-m", *CASCADE, "seed=0,1", "output=s"]) == 2
+    assert "another sweep is writing to s" in capsys.readouterr().err
+    assert not list(Path("s").glob("*/job.json"))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("verifer=margin", "did you mean verifier"),
+        ("verifier=margn", "did you mean margin"),
+        ("num_fewshots=2", "did you mean num_fewshot"),
+        ("num_fewshot=two", "num_fewshot='two'"),
+        ("num_fewshot=-1", "num_fewshot=-1"),
+        ("limit=0", "limit=0"),
+        ("optimize=luck", "optimize='luck'"),
+        ("tasks=[]", "tasks is not set"),
+        ("tasks=[coqa_dem]", "did you mean coqa_demo"),
+        ("calibration.num_docs=0", "calibration.num_docs=0"),
+        ("verifier._target_=os.system", "may not be set"),
+        ("slm.extra={_target_: os.system}", "may not be set"),
+    ],
+)
+def test_a_mistake_is_refused_before_anything_is_loaded(
+    override: str, said: str, capsys: pytest.CaptureFixture
+) -> None:
+    """One line, exit code 2, and no call."""
+    assert main(["run", *CASCADE, override, "output=out"]) == 2
+    assert said in capsys.readouterr().err
+    assert CALLS == []
+
+
+def test_a_launcher_that_is_not_installed_names_its_extra(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says what to install."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda *a: None)
+    assert main(["run", "-m", *CASCADE, "hydra/launcher=slurm", "seed=0,1"]) == 2
+    assert "pip install 'automix-eval[submitit]'" in capsys.readouterr().err
+
+
+def test_help_names_every_option_and_setting(capsys: pytest.CaptureFixture) -> None:
+    """Groups with the first sentence of each file, settings with their comments."""
+    assert main(["run", "--help"]) == 0
+    said = capsys.readouterr().out
+    for group in config.GROUPS:
+        for option in config.options(group):
+            assert f"{group}={option} " in said
+    for key in ("num_fewshot", "optimize", "when_spent"):
+        assert key in said
+
+
+def test_a_note_in_a_results_folder_chooses_no_code(capsys: pytest.CaptureFixture) -> None:
+    """Whatever stands in a job's note, only its plain fields are read."""
+    line = ["run", "-m", *CASCADE, "meta_verifier=greedy,threshold", "output=s"]
+    assert main(line) == 0
+    for path in Path("s").glob("*/job.json"):
+        found = json.loads(path.read_text())
+        found["settings"] = {"_target_": "os.system", "_args_": ["touch owned"]}
+        found["run"] = "../../outside"
+        path.write_text(json.dumps(found))
+    assert main(line) == 0
+    assert not Path("owned").exists()
+    assert all(json.loads(p.read_text())["run"] == "run_2" for p in Path("s").glob("*/job.json"))
+
+
+@pytest.mark.parametrize("path", sorted((hydra_conf_dir() / "hydra").rglob("*.yaml")))
+def test_every_launcher_and_sweeper_composes(path: Path) -> None:
+    """Each file is a working part of the configuration where its plugin is installed."""
+    from automix_eval.hydra_app import _PLUGINS
+
+    pytest.importorskip(f"hydra_plugins.{_PLUGINS[path.stem][0]}")
+    assert main(["run", "--cfg", "hydra", f"hydra/{path.parent.name}={path.stem}"]) == 0
+
+
+def test_fit_writes_a_policy_that_a_run_takes(capsys: pytest.CaptureFixture) -> None:
+    """Only train questions are asked, and the policy is the one that the run would fit."""
+    assert main(["fit", *CASCADE, "meta_verifier=threshold", "output=f"]) == 0
+    (policy,) = Path("f").glob("automix_policy_*.json")
+    assert f"policy: {policy}" in capsys.readouterr().out.replace(str(Path.cwd()) + "/", "")
+    (records,) = Path("f").glob("automix_records_*.jsonl")
+    phases = {json.loads(line)["phase"] for line in records.read_text().splitlines()}
+    assert phases == {"calibration"}
+    run = ["run", *CASCADE, "meta_verifier=threshold", f"meta_verifier.policy={policy}"]
+    assert main([*run, "output=r"]) == 0
+
+
+def test_fit_refuses_a_router_that_learns_nothing(capsys: pytest.CaptureFixture) -> None:
+    """There is no policy to write."""
+    assert main(["fit", *CASCADE, "meta_verifier=always_slm", "output=f"]) == 2
+    assert "has nothing to fit" in capsys.readouterr().err
+
+
+def test_a_smaller_calibration_is_part_of_a_larger_one() -> None:
+    """A sweep over amounts of calibration data asks each train question once."""
+    largest = draw(1000, 400, 3)
+    assert len(set(largest)) == 400
+    assert max(largest) < 1000
+    for number in (1, 10, 50, 100):
+        assert draw(1000, number, 3) == largest[:number]
+    assert sorted(draw(20, 20, 0)) == list(range(20))
+    # as in earlier releases, for few questions of many
+    assert draw(2000, 50, 0) == random.Random(0).sample(range(2000), 50)
+
+
+def test_a_sweep_over_amounts_of_calibration_makes_no_call_after_the_largest() -> None:
+    """With the largest first, the first job asks everything."""
+    line = ["run", "-m", *CASCADE, "meta_verifier=threshold", "output=s"]
+    assert main([*line, "calibration.num_docs=15,10"]) == 0
+    assert [int(r["calls_made"]) > 0 for r in table(Path("s"))] == [True, False]
