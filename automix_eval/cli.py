@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "compare": "report.compare_command",
     "replay": "commands.replay",
     "policy": "commands.policy",
+    "experiment": "commands.experiment",
     "plan": "plan",
     "doctor": "doctor",
 }

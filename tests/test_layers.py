@@ -41,7 +41,7 @@ LAYERS = {
         "dropin",
         "evaluation",
     },
-    3: {"model", "report", "doctor", "plan", "commands"},
+    3: {"model", "report", "doctor", "plan", "commands", "experiments"},
     4: {"cli", "__main__", "pytest_plugin"},
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
