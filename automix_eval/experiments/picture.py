@@ -57,7 +57,7 @@ def _drawing(study: Study, rows: Sequence[Row], note: str) -> Drawing:
     lines = part.x in NUMBERS
     panels: dict[str, list[Row]] = {}
     for row in rows:
-        key = str(row.labels["source"]) if part.x != "source" else ""
+        key = "" if part.together or part.x == "source" else str(row.labels["source"])
         panels.setdefault(key, []).append(row)
     dropped = len(panels) - _MOST
     shown_panels = dict(list(panels.items())[:_MOST])

@@ -47,7 +47,7 @@ class Part:
         log_x: Whether the horizontal axis is logarithmic.
         boundary: Axis of which the table says up to where routing pays; None: no such table.
         needs_runs: Whether it is about verifiers of real runs only.
-        curve: Whether the area under each router's curve is computed as well.
+        together: Whether all sources stand in one panel.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Part:
     log_x: bool = False
     boundary: str | None = None
     needs_runs: bool = False
-    curve: bool = False
+    together: bool = False
 
 
 @dataclass(frozen=True, slots=True)
