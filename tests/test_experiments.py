@@ -271,3 +271,15 @@ def test_a_lift_that_does_not_exist_is_no_number() -> None:
     assert lift.value is None
     assert "not better" in str(lift.reason)
     assert verdict(lift) == "undefined"
+
+
+def test_routers_that_read_texts_are_left_out_of_numbers(tmp_path: Path) -> None:
+    """A fine-tuned encoder has nothing to read in a table; one that draws lots needs nothing."""
+    table = _table(tmp_path / "t.csv")
+    code, result = _run(
+        "families", tmp_path / "o", f"tables={table}", "router=[random, frugal_gpt]"
+    )
+    assert code == 0
+    part = result["parts"]["families"]
+    assert [r["router"] for r in part["rows"]] == ["random"]
+    assert "reads questions and answers" in part["left_out"][0]["reason"]

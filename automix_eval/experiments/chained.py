@@ -27,9 +27,9 @@ class Chained:
         self.routers_: Sequence[MetaVerifier] = ()
 
     def __getattr__(self, name: str) -> Any:
-        # what the router needs to see is what its parts need
+        # what the router needs to see is what its parts need, and fitting may add to that
         if name.startswith("needs_"):
-            return getattr(self.pair, name)
+            return any(getattr(one, name) for one in (self.pair, *self.routers_))
         raise AttributeError(name)
 
     def fit(self, outcomes: Outcomes) -> Chained:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from automix_eval.baselines.texts import TextRouter
 from automix_eval.experiments import axes, routers
 from automix_eval.experiments.figures import Figure, difference, figures, verdict
 from automix_eval.experiments.preset import AXES, Part, Preset
@@ -127,7 +128,7 @@ def _unfit(cell: _Cell) -> str | None:
     """Why a router cannot be asked about these outcomes at all; None where it can."""
     router = _router(cell, 0)
     test = cell.test_on.test
-    if router.needs_texts and not router.needs_hindsight and test.questions is None:
+    if isinstance(router, TextRouter) and test.questions is None:
         return "it reads questions and answers, and these outcomes are numbers"
     first = test.confidences[:, cell.test_chain[0]]
     blind = np.isnan(first).all() and not test.signals
