@@ -66,8 +66,7 @@ def _drawing(study: Study, rows: Sequence[Row], note: str) -> Drawing:
     made, all_axes = figure(len(shown_panels), (wide + 4.2 * len(shown_panels), min(height, 14.0)))
     if not lines and len(shown_panels) > 1:
         made.subplots_adjust(wspace=0.75)
-    if not lines:
-        made.subplots_adjust(left=2.3 / made.get_figwidth())
+    made.subplots_adjust(left=(0.85 if lines else 2.3) / made.get_figwidth())
     styles = _styles(part.series, rows)
     for axes, (name, some) in zip(all_axes, shown_panels.items(), strict=True):
         (_lines if lines else _dots)(axes, study, some, styles)
@@ -93,6 +92,7 @@ def _lines(axes: Axes, study: Study, rows: Sequence[Row], styles: Mapping[str, A
             _bar(axes, x, row.figures[part.y], styles[name]["color"])
     if part.log_x:
         axes.set_xscale("log")
+    if part.log_x or part.x == "num_tiers":
         _plain_ticks(axes, {float(_at(r, part.x) or 0.0) for r in rows})
     axes.set_xlabel(WORDS[part.x])
     axes.set_ylabel(WORDS[part.y])
