@@ -30,6 +30,8 @@ _SHARES = ("delta_ibc", "escalated")
 _DASHES = ("-", "--", "-.", ":")
 _INKS = (ACCENT, WARM, INK, SOFT)
 _MOST = 6
+# More lines than these are explained once, below the panels.
+_LEGEND = 6
 
 
 def draw(study: Study, folder: Path, note: str) -> list[Path]:
@@ -73,7 +75,11 @@ def _drawing(study: Study, rows: Sequence[Row], note: str) -> Drawing:
         axes.set_title(clip(plain(name or part.title), 44), pad=14)
     tail = f"; {dropped} more sources are in the table" if dropped > 0 else ""
     made.text(0.005, 0.01, f"{note}{tail}", fontsize=7, color=SOFT)
-    made.subplots_adjust(bottom=0.75 / made.get_figheight())
+    many = lines and len(styles) > _LEGEND
+    made.subplots_adjust(bottom=(1.1 if many else 0.75) / made.get_figheight())
+    if many:
+        held = dict(zip(*all_axes[0].get_legend_handles_labels()[::-1], strict=True))
+        made.legend(held.values(), held.keys(), loc="lower right", ncols=5, fontsize=7)
     return made
 
 
@@ -99,7 +105,7 @@ def _lines(axes: Axes, study: Study, rows: Sequence[Row], styles: Mapping[str, A
     if part.y in _SHARES:
         axes.yaxis.set_major_formatter("{x:.0%}")
         axes.axhline(0, color=SOFT, linewidth=0.8)
-    if len(groups) > 1:
+    if 1 < len(groups) <= _LEGEND:
         axes.legend(loc="best", fontsize=7)
 
 
