@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "replay": "commands.replay",
     "policy": "commands.policy",
     "outcomes": "commands.outcomes",
+    "experiment": "commands.experiment",
     "plan": "plan",
     "doctor": "doctor",
 }

@@ -57,7 +57,7 @@ LAYERS = {
         "pool",
         "runsettings",
     },
-    3: {"model", "report", "doctor", "doctor_tiers", "plan", "commands", "fitting"},
+    3: {"model", "report", "doctor", "doctor_tiers", "plan", "commands", "fitting", "experiments"},
     4: {"cli", "__main__", "pytest_plugin"},
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}

@@ -1,0 +1,69 @@
+"""Two-tier routers in a row: what a chain is without a router of the whole chain."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from automix_eval.outcomes import IntArray, Outcomes, Seen
+from automix_eval.types import MetaVerifier
+
+
+class Chained:
+    """Router t was fitted on tiers t and t + 1 alone, and decides at tier t.
+
+    Before the first answer a router that skips the SLM without looking hands the question to the
+    next router.
+
+    Args:
+        pair: An unfitted router of two tiers, copied for each pair.
+    """
+
+    def __init__(self, pair: MetaVerifier) -> None:
+        self.pair = pair
+        self.routers_: Sequence[MetaVerifier] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        # what the router needs to see is what its parts need, and fitting may add to that
+        if name.startswith("needs_"):
+            return any(getattr(one, name) for one in (self.pair, *self.routers_))
+        raise AttributeError(name)
+
+    def fit(self, outcomes: Outcomes) -> Chained:
+        """Fit a copy of the router on each two tiers that follow each other."""
+        made = []
+        for tier in range(outcomes.num_tiers - 1):
+            one = copy.deepcopy(self.pair)
+            made.append(one.fit(outcomes.select_tiers([tier, tier + 1])) if one.needs_fit else one)
+        self.routers_ = made
+        return self
+
+    def choose(self, seen: Seen) -> IntArray:
+        """(n,) the tier to go to: the one reached, or the next."""
+        if seen.tier >= 0:
+            return seen.tier + np.asarray(self.routers_[seen.tier].choose(_pair(seen)), np.intp)
+        at = np.zeros(len(seen), dtype=np.intp)
+        going = np.ones(len(seen), dtype=np.bool_)
+        for router in self.routers_:
+            going &= np.asarray(router.choose(_pair(seen))) > 0
+            at += going
+        return at
+
+
+def _pair(seen: Seen) -> Seen:
+    """What a router of two tiers sees of one that is asked in a longer chain."""
+    first = max(seen.tier, 0)
+    return Seen(
+        min(seen.tier, 0),
+        2,
+        seen.confidences[:, first:],
+        seen.ids,
+        {name: table[:, first:] for name, table in seen.signals.items()},
+        seen.questions,
+        seen.answers,
+        None,
+        None if seen.costs is None else seen.costs[:, first:],
+    )

@@ -1,0 +1,266 @@
+"""An experiment's result as CSV, Markdown and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from automix_eval import __version__
+from automix_eval.experiments.figures import Figure
+from automix_eval.experiments.preset import AXES, Preset
+from automix_eval.experiments.sources import Failure, Source, shown
+from automix_eval.experiments.study import Row, Study
+from automix_eval.metrics.intervals import LEVEL
+from automix_eval.report.text import plain
+
+FORMAT = "automix-eval experiment"
+VERSION = 1
+_PLACES = ("source", "test", "tiers")
+_LISTED = 20
+
+
+def as_json(
+    preset: Preset, studies: Sequence[Study], sources: Sequence[Source], failures: Sequence[Failure]
+) -> dict[str, Any]:
+    """Everything, with the value of every seed."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "automix_eval_version": __version__,
+        "experiment": preset.name,
+        "about": preset.about,
+        "size": preset.size,
+        "seed": preset.seed,
+        "seeds": list(preset.seeds),
+        "resamples": preset.resamples,
+        "interval_level": LEVEL,
+        "sources": [
+            {"name": s.name, "kind": s.kind, "train": len(s.train), "test": len(s.test),
+             "tiers": list(s.test.names), "about": dict(s.about)}
+            for s in sources
+        ],
+        "failed_sources": list(failures),
+        "published": preset.published,
+        "parts": {
+            s.part.name: {
+                "title": s.part.title,
+                "rows": [
+                    {**r.labels, **r.facts,
+                     "figures": {k: f.as_json() for k, f in r.figures.items()}}
+                    for r in s.rows
+                ],
+                "failures": s.failures,
+                "left_out": s.left_out,
+            }
+            for s in studies
+        },
+    }  # fmt: skip
+
+
+def as_csv(study: Study) -> str:
+    """A part's cells, a line each; nothing in it is a formula to a spreadsheet."""
+    lines = [_line(r) for r in study.rows]
+    text = io.StringIO()
+    columns = list(dict.fromkeys(k for line in lines for k in line)) or list(_PLACES)
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: _safe(v) for k, v in line.items()} for line in lines)
+    return text.getvalue()
+
+
+def _line(row: Row) -> dict[str, Any]:
+    line: dict[str, Any] = {k: v if _is_plain(v) else shown(v) for k, v in row.labels.items()}
+    for name, figure in row.figures.items():
+        low, high = figure.interval or (None, None)
+        line |= {name: figure.value, f"{name}_low": low, f"{name}_high": high}
+        line |= {f"{name}_std": figure.std, f"{name}_min": figure.low, f"{name}_max": figure.high}
+    reasons = {f.reason for f in row.figures.values() if f.reason}
+    return line | dict(row.facts) | {"note": "; ".join(sorted(reasons))}
+
+
+def as_markdown(
+    preset: Preset, studies: Sequence[Study], sources: Sequence[Source], failures: Sequence[Failure]
+) -> str:
+    """The page of an experiment: what it is, on which outcomes, its tables and pictures."""
+    lines = [f"# {preset.name}", "", preset.about, ""]
+    if any(s.kind == "simulated" for s in sources):
+        lines += ["**These outcomes are simulated: no model answered a question. They show how the "
+                  "experiment works, not how models behave.**", ""]  # fmt: skip
+    if preset.size == "smoke":
+        lines += [
+            "**A smoke run: the ends of every axis and few rows. Its figures mean nothing.**",
+            "",
+        ]
+    lines += [f"Outcomes: {plain('; '.join(_source(s) for s in sources), 2000)}.", ""]
+    lines += [
+        f"Intervals hold {100 * LEVEL:g} %: {preset.resamples} resamples of test questions and "
+        f"of seeds, seed {preset.seed}. `std` is over the seeds (ddof 0); a router that draws "
+        "nothing and is fitted on all rows has one seed.", "",
+    ]  # fmt: skip
+    for study in studies:
+        lines += _part(preset, study)
+    lines += _list("Sources that could not be read", failures)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _part(preset: Preset, study: Study) -> list[str]:
+    part = study.part
+    lines = [f"## {part.title}", ""]
+    if study.rows:
+        lines += [f"![{part.name}]({part.name}.png)", "", *_table(study.rows), ""]
+    if part.boundary and study.rows:
+        lines += [*_boundary(study, part.boundary), ""]
+    lines += _published(preset, study)
+    lines += _list("Left out", study.left_out) + _list("Failed", study.failures)
+    return lines
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    labels = varied(rows)
+    extra = ["over_pomdp"] if any("over_pomdp" in r.figures for r in rows) else []
+    header = [
+        *labels,
+        "quality",
+        "cost",
+        "escalated",
+        "delta IBC",
+        "95 % interval",
+        "std",
+        "verdict",
+    ]
+    header += ["delta IBC over pomdp" for _ in extra]
+    header += ["SLM / LLM quality", "AUROC", "train", "test", "seeds"]
+    cells = []
+    for row in rows:
+        lift, facts = row.figures["delta_ibc"], row.facts
+        cells.append(
+            [
+                *(_cell(row.labels[k]) for k in labels),
+                _with_interval(row.figures["quality"], ".4f"),
+                _with_interval(row.figures["cost"], ".4g"),
+                f"{row.figures['escalated'].value or 0:.1%}",
+                _percent(lift.value), _span(lift), _percent(lift.std, sign=False), facts["verdict"],
+                *(_over(row, name) for name in extra),
+                f"{facts['slm_quality']:.4f} / {facts['llm_quality']:.4f}",
+                "-" if facts["auroc"] is None else f"{facts['auroc']:.3f}",
+                str(facts["train_rows"]), str(facts["test_rows"]), str(facts["seeds"]),
+            ]
+        )  # fmt: skip
+    return _markdown(header, cells)
+
+
+def varied(rows: Sequence[Row]) -> list[str]:
+    """The labels that tell these rows apart; the source always."""
+    keys = [*_PLACES, *(a for a in AXES if a not in _PLACES)]
+    several = [k for k in keys if len({shown(r.labels[k]) for r in rows}) > 1]
+    crossed = any(r.labels["test"] != r.labels["source"] for r in rows)
+    return list(
+        dict.fromkeys(["source", *(k for k in several if k != "test" or crossed), "router"])
+    )
+
+
+def _boundary(study: Study, axis: str) -> list[str]:
+    """For every line the values of an axis at which routing pays, is open, loses."""
+    keys = [k for k in varied(study.rows) if k != axis]
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in study.rows:
+        groups.setdefault(tuple(_cell(row.labels[k]) for k in keys), []).append(row)
+    cells = []
+    for key, rows in groups.items():
+        by = {w: [r.labels[axis] for r in rows if r.facts["verdict"] == w]
+              for w in ("pays", "open", "loses", "undefined")}  # fmt: skip
+        cells.append([*key, *(", ".join(map(_cell, values)) or "none" for values in by.values())])
+    header = [*keys, *(f"{axis}: {w}" for w in ("pays", "open", "loses", "undefined"))]
+    return [f"Where routing pays, by {axis}:", "", *_markdown(header, cells)]
+
+
+def _published(preset: Preset, study: Study) -> list[str]:
+    """The figures of a paper for the tasks at hand; other models, the same protocol."""
+    tasks = {r.facts["task"] or r.labels["source"] for r in study.rows}
+    met = {t: v for t, v in preset.published.get("tasks", {}).items() if t in tasks}
+    if not preset.published:
+        return []
+    source = preset.published["source"]
+    if not met:
+        return [f"Published figures ({source}) are of the tasks "
+                f"{', '.join(preset.published['tasks'])}: none of them is here.", ""]  # fmt: skip
+    rows = [[t, k, str(v)] for t, figures in met.items() for k, v in figures.items()]
+    return [f"Published ({source}):", "", *_markdown(["task", "what", "figures"], rows), ""]
+
+
+def _list(title: str, entries: Sequence[Failure]) -> list[str]:
+    if not entries:
+        return []
+    by: dict[str, list[str]] = {}
+    for entry in entries:
+        by.setdefault(entry["reason"], []).append(entry["what"])
+    lines = [f"{title}:", ""]
+    for reason, what in by.items():
+        more = f" and {len(what) - 3} more" if len(what) > 3 else ""
+        lines.append(f"- {plain('; '.join(what[:3]), 400)}{more}: {plain(reason, 600)}")
+    return [*lines[: _LISTED + 2], ""]
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    safe = [[plain(c, 120).replace("|", "\\|") for c in row] for row in [header, *rows]]
+    widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
+    lines = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |" for r in safe
+    ]
+    return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]
+
+
+def _source(source: Source) -> str:
+    kinds = {"simulated": "simulated", "table": "table", "run": "run of models"}
+    return (
+        f"{source.name} ({kinds[source.kind]}, {len(source.train)} rows to fit on, "
+        f"{len(source.test)} to score on, {source.test.num_tiers} tiers)"
+    )
+
+
+def _over(row: Row, name: str) -> str:
+    figure = row.figures.get(name)
+    if figure is None or figure.value is None:
+        return "-"
+    return f"{_percent(figure.value)} ({_span(figure)})"
+
+
+def _with_interval(figure: Figure, form: str) -> str:
+    if figure.value is None:
+        return "-"
+    if figure.interval is None:
+        return format(figure.value, form)
+    low, high = (format(v, form) for v in figure.interval)
+    return f"{figure.value:{form}} ({low} to {high})"
+
+
+def _span(figure: Figure) -> str:
+    if figure.interval is None:
+        return "none"
+    return " to ".join(_percent(v) for v in figure.interval)
+
+
+def _percent(value: float | None, *, sign: bool = True) -> str:
+    if value is None:
+        return "-"
+    return f"{100 * value:+.1f} %" if sign else f"{100 * value:.1f} %"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "own"
+    return str(value) if _is_plain(value) else shown(value)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float))
+
+
+def _safe(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula; numbers stay numbers."""
+    if isinstance(value, str):
+        value = plain(value, 1000)
+        return f"'{value}" if value[:1] in {"=", "+", "-", "@"} else value
+    return "" if value is None else value

@@ -1,0 +1,211 @@
+"""Where an experiment's outcomes come from: tables, records of runs, or simulated chains."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from automix_eval import config, records
+from automix_eval.experiments.preset import Preset
+from automix_eval.experiments.simulate import simulated
+from automix_eval.outcomes import Outcomes
+from automix_eval.replay.inputs import Columns, TierColumns, from_tables, parse_tiers
+from automix_eval.replay.stored import from_records
+from automix_eval.types import AutoMixError
+
+SCORES = ("score", "correct")
+COSTS = ("cost", "cost_usd")
+TEST_SPLITS = ("test", "validation", "val")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """Outcomes to fit on and to score on.
+
+    Attributes:
+        name: What tables and pictures call it.
+        kind: ``simulated``, ``table`` or ``run``.
+        train: Fitting rows.
+        test: Rows to score on.
+        grouped: Whether rows of one document are resampled together.
+        about: Files and hashes, or the arguments of the simulation.
+        task: Of a run.
+    """
+
+    name: str
+    kind: str
+    train: Outcomes
+    test: Outcomes
+    grouped: bool
+    about: Mapping[str, Any]
+    task: str | None = None
+
+
+Failure = Mapping[str, str]
+
+
+def open_all(preset: Preset, runs: Mapping[str, Path]) -> tuple[list[Source], list[Failure]]:
+    """The sources a preset is to use, and those that could not be had, with the reason.
+
+    Args:
+        preset: Its tables and records; where it has none, and ``runs`` is empty, simulated chains.
+        runs: Label -> folder of an evaluation that was made for it.
+
+    Raises:
+        AutoMixError: Not one source can be used.
+    """
+    sources: list[Source] = []
+    failures: list[Failure] = []
+    folders = {_label(r): Path(r).expanduser() for r in preset.records} | dict(runs)
+    for name in preset.tables:
+        _attempt(lambda n=name: [_table(preset, n)], name, sources, failures)
+    for label, folder in folders.items():
+        _attempt(lambda a=label, f=folder: _runs(a, f), label, sources, failures)
+    if not preset.tables and not folders and preset.data == "simulated":
+        sources += _simulated(preset)
+    if not sources:
+        raise AutoMixError(
+            f"experiment {preset.name} has no outcomes to work on: "
+            + "; ".join(f"{f['what']}: {f['reason']}" for f in failures)
+        )
+    return sources, failures
+
+
+def _attempt(make: Any, what: str, sources: list[Source], failures: list[Failure]) -> None:
+    try:
+        sources += make()
+    except AutoMixError as err:
+        failures.append({"what": str(what), "reason": str(err)})
+
+
+def _table(preset: Preset, name: str) -> Source:
+    path = Path(name).expanduser()
+    tiers = parse_tiers(preset.columns) if preset.columns is not None else columns_of(path)
+    split = preset.split_column
+    found = None
+    for test in TEST_SPLITS:
+        try:
+            found = from_tables(Columns(tiers, split), path, None, "train", test)
+            break
+        except AutoMixError as err:
+            if test == TEST_SPLITS[-1] or "test_split" not in str(err):
+                raise
+    assert found is not None
+    if found.train is None:
+        raise AutoMixError(
+            f"the table {path} has no row of the split 'train' in the column {split!r}: there is "
+            "nothing to fit on"
+        )
+    _enough(str(path), found.train, found.test)
+    return Source(path.stem, "table", found.train, found.test, found.grouped, found.about)
+
+
+def columns_of(path: Path) -> tuple[TierColumns, ...]:
+    """The chain of a table whose columns are named TIER:score, TIER:confidence, TIER:cost.
+
+    ``correct`` may stand for ``score`` and ``cost_usd`` for ``cost``; TIER:verify_cost is 0 where
+    it is missing. Tiers come in the order of their first column.
+
+    Raises:
+        AutoMixError: The file cannot be read, or its columns are named otherwise.
+    """
+    header = _header(path)
+    tiers = []
+    for tier in dict.fromkeys(h.rpartition(":")[0] for h in header if ":" in h):
+        score = next((f"{tier}:{s}" for s in SCORES if f"{tier}:{s}" in header), None)
+        cost = next((f"{tier}:{c}" for c in COSTS if f"{tier}:{c}" in header), None)
+        if score is None or cost is None:
+            continue
+        sure, judge = f"{tier}:confidence", f"{tier}:verify_cost"
+        tiers.append(
+            TierColumns(
+                tier, score, cost, sure if sure in header else None,
+                judge if judge in header else 0.0,
+            )
+        )  # fmt: skip
+    if len(tiers) < 2:
+        raise AutoMixError(
+            f"the table {path} shows no chain: it needs the columns TIER:score, TIER:confidence "
+            f"and TIER:cost for two tiers or more, and has {', '.join(header[:12]) or 'none'}. Or "
+            "say which columns hold what with columns=[{name: s, score: COL, ...}, ...]"
+        )
+    return tuple(tiers)
+
+
+def _header(path: Path) -> list[str]:
+    try:
+        if path.suffix == ".parquet":
+            from pyarrow import parquet  # type: ignore[import-untyped]
+
+            return list(parquet.read_schema(path).names)
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            return next(csv.reader(lines, delimiter="\t" if path.suffix == ".tsv" else ","), [])
+    except (OSError, UnicodeDecodeError, ValueError) as err:
+        raise AutoMixError(f"the table {path} cannot be read: {err}") from err
+
+
+def _runs(label: str, folder: Path) -> list[Source]:
+    """A source for each task of a run, priced in the paper's units."""
+    manifests = sorted(folder.rglob(records.MANIFEST_GLOB)) if folder.is_dir() else [folder]
+    if not manifests:
+        raise AutoMixError(f"there is no run in {folder}: name the folder of one with record=full")
+    made = []
+    for path in manifests:
+        manifest = records.read_manifest(path)
+        prices = config.compose_replay({"cost": "paper"})
+        number = max(2, len(manifest.get("tiers", [])))
+        if number != len(prices.cost.tiers):
+            prices.cost.tiers = [50.0 ** (t / (number - 1)) for t in range(number)]
+        for task in manifest.get("tasks", {}):
+            found = from_records(path, config.make_cost(prices), task)
+            if found.train is None:
+                raise AutoMixError(f"the run {path} has no calibration records of {task}")
+            _enough(f"{path}, {task}", found.train, found.test)
+            name = label if label == task else f"{task} {label}"
+            made.append(
+                Source(name, "run", found.train, found.test, found.grouped, found.about, task)
+            )
+    return made
+
+
+def _simulated(preset: Preset) -> list[Source]:
+    """The chains of the preset's ``simulated``: its ``chains`` with the other values for all."""
+    common = {k: v for k, v in preset.simulated.items() if k != "chains"}
+    chains = preset.simulated.get("chains", {"simulated chain": {}})
+    made = []
+    for number, (name, own) in enumerate(chains.items()):
+        given = {"seed": preset.seed + number, **common, **own}
+        try:
+            train, test = simulated(**given)
+        except TypeError as err:
+            raise AutoMixError(f"simulated.{name} cannot be made: {err}") from err
+        about = {"simulated": given, "note": "a logistic model of questions and tiers, no model"}
+        made.append(Source(f"{name} (simulated)", "simulated", train, test, False, about))
+    return made
+
+
+def _enough(what: str, train: Outcomes, test: Outcomes) -> None:
+    if min(len(train), len(test)) < 10:
+        raise AutoMixError(
+            f"{what} has {len(train)} rows to fit on and {len(test)} to score on: an experiment "
+            "needs at least 10 of each"
+        )
+
+
+def _label(folder: str) -> str:
+    return Path(folder).name or str(folder)
+
+
+def shown(value: Any) -> str:
+    """A setting as one line of YAML."""
+    return str(yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6)).strip()
+
+
+def names_of(sources: Sequence[Source]) -> list[str]:
+    """Names of sources."""
+    return [s.name for s in sources]

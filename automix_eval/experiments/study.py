@@ -1,0 +1,245 @@
+"""Every cell of an experiment: its axes applied, a router fitted for each seed, and scored."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from automix_eval.baselines.texts import TextRouter
+from automix_eval.experiments import axes, routers
+from automix_eval.experiments.figures import Figure, difference, figures, verdict
+from automix_eval.experiments.preset import AXES, Part, Preset
+from automix_eval.experiments.sources import Failure, Source, shown
+from automix_eval.metrics.auroc import auroc, is_correct
+from automix_eval.metrics.ibc import Undefined
+from automix_eval.outcomes import Outcomes, Path, follow
+from automix_eval.types import AutoMixError, MetaVerifier
+
+# Router that others are compared with in pairs, where a part has it.
+REFERENCE = "pomdp"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One cell.
+
+    Attributes:
+        labels: Column -> what tells the cell apart: ``source``, ``test``, ``tiers`` and axes.
+        figures: Name -> figure.
+        facts: Ends, AUROC, numbers of rows, seeds, verdict.
+    """
+
+    labels: Mapping[str, Any]
+    figures: Mapping[str, Figure]
+    facts: Mapping[str, Any]
+
+
+@dataclass(slots=True, eq=False)
+class Study:
+    """One part's cells, and what could not be done.
+
+    Attributes:
+        part: Its declaration.
+        rows: Its cells.
+        failures: Cells that failed, with the reason.
+        left_out: What does not apply to the outcomes at hand, with the reason.
+    """
+
+    part: Part
+    rows: list[Row] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    left_out: list[Failure] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cell:
+    fit_on: Source
+    test_on: Source
+    chain: axes.Chain
+    test_chain: axes.Chain
+    values: Mapping[str, Any]
+
+    def labels(self) -> dict[str, Any]:
+        names = self.test_on.test.names
+        return {
+            "source": self.fit_on.name,
+            "test": self.test_on.name,
+            "tiers": axes.label(names, self.test_chain),
+            **{a: v for a, v in self.values.items() if a not in ("test", "tiers", "router")},
+            "router": routers.label_of(self.values["router"]),
+        }
+
+
+def study(
+    preset: Preset, part: Part, sources: Sequence[Source], progress: Callable[[str], None]
+) -> Study:
+    """Fit and score every cell of a part; one that fails is noted and stops nothing."""
+    made = Study(part)
+    used = [s for s in sources if not part.needs_runs or s.kind == "run"]
+    if not used:
+        made.left_out.append(
+            {"what": part.name, "reason": "it compares verifiers of real runs: give records=DIR "
+             "of runs with record=full, or data=runs to make them"}
+        )  # fmt: skip
+        return made
+    cells = list(_cells(part, used, made))
+    for number, cell in enumerate(cells, start=1):
+        try:
+            reason = _unfit(cell)
+            if reason:
+                made.left_out.append({"what": _words(cell), "reason": reason})
+            else:
+                made.rows.append(_row(preset, cell))
+        except AutoMixError as err:
+            made.failures.append({"what": _words(cell), "reason": str(err)})
+        progress(f"{part.name}: {number} of {len(cells)} cells")
+    made.rows = _compared(made.rows)
+    return made
+
+
+def _cells(part: Part, sources: Sequence[Source], made: Study) -> Iterator[_Cell]:
+    values = {axis: part.axes.get(axis, (default,)) for axis, default in AXES.items()}
+    for source in sources:
+        for combination in itertools.product(*values.values()):
+            held = dict(zip(values, combination, strict=True))
+            others = sources if held["test"] == "every" else [source]
+            try:
+                mine = axes.chains(held["tiers"], source.test.num_tiers)
+            except AutoMixError as err:
+                made.failures.append({"what": source.name, "reason": str(err)})
+                continue
+            if not mine:
+                reason = f"it has {source.test.num_tiers} tiers, too few for tiers={held['tiers']}"
+                note = {"what": source.name, "reason": reason}
+                if note not in made.left_out:
+                    made.left_out.append(note)
+            for other in others:
+                theirs = axes.chains(held["tiers"], other.test.num_tiers)
+                for chain, test_chain in zip(mine, theirs, strict=False):
+                    yield _Cell(source, other, chain, test_chain, held)
+
+
+def _unfit(cell: _Cell) -> str | None:
+    """Why a router cannot be asked about these outcomes at all; None where it can."""
+    router = _router(cell, 0)
+    test = cell.test_on.test
+    if isinstance(router, TextRouter) and test.questions is None:
+        return "it reads questions and answers, and these outcomes are numbers"
+    first = test.confidences[:, cell.test_chain[0]]
+    blind = np.isnan(first).all() and not test.signals
+    if router.needs_verification and not router.needs_hindsight and blind:
+        return "it reads confidences, and there are none"
+    return None
+
+
+def _row(preset: Preset, cell: _Cell) -> Row:
+    held = cell.values
+    train = _applied(cell.fit_on.train.select_tiers(cell.chain), held, 2 * preset.seed)
+    test = _applied(cell.test_on.test.select_tiers(cell.test_chain), held, 2 * preset.seed + 1)
+    seeds = preset.seeds
+    whole = len(axes.sampled(train, held["train"], seeds[0])) == len(train)
+    if whole and not routers.is_seeded(held["router"]):
+        seeds = seeds[:1]  # the same rows, and nothing is drawn: every seed would repeat the first
+    paths, number = [], 0
+    for seed in seeds:
+        rows = axes.sampled(train, held["train"], seed)
+        number = len(rows)
+        paths.append(_path(_router(cell, seed), rows, test))
+    found = figures(paths, test, cell.test_on.grouped, preset.seed, preset.resamples)
+    return Row(cell.labels(), found, _facts(test, number, seeds, found, cell))
+
+
+def _applied(outcomes: Outcomes, held: Mapping[str, Any], seed: int) -> Outcomes:
+    made = axes.shuffled(outcomes, held["shuffled"], seed)
+    made = axes.voted(made, held["votes"], seed)
+    return axes.priced(made, held["ratio"], held["verify_cost"])
+
+
+def _path(router: MetaVerifier, train: Outcomes, test: Outcomes) -> Path:
+    return follow(router.fit(train) if router.needs_fit else router, test)
+
+
+def _router(cell: _Cell, seed: int) -> MetaVerifier:
+    held = cell.values
+    return routers.make(held["router"], held["objective"], held["calibrator"], seed)
+
+
+def _facts(
+    test: Outcomes, train_rows: int, seeds: Sequence[int], found: Mapping[str, Figure], cell: _Cell
+) -> dict[str, Any]:
+    quality, cost = test.scores.mean(axis=0), test.answer_costs.mean(axis=0)
+    return {
+        "slm_quality": float(quality[0]),
+        "llm_quality": float(quality[-1]),
+        "slm_cost": float(cost[0]),
+        "llm_cost": float(cost[-1]),
+        "cost_ratio": float(cost[-1] / cost[0]) if cost[0] > 0 else None,
+        "oracle_quality": float(test.scores.max(axis=1).mean()),
+        "auroc": _auroc(test),
+        "family": "same" if len({_family(n) for n in test.names}) == 1 else "different",
+        "num_tiers": test.num_tiers,
+        "train_rows": train_rows,
+        "test_rows": len(test),
+        "seeds": len(seeds),
+        "first_seed": seeds[0],
+        "verdict": verdict(found["delta_ibc"]),
+        "simulated": cell.test_on.kind == "simulated",
+        "task": cell.test_on.task,
+    }
+
+
+def _auroc(test: Outcomes) -> float | None:
+    """Of the first tier's confidence, undefined ones left out; None where it does not exist."""
+    known = ~np.isnan(test.confidences[:, 0])
+    right = [is_correct(s) for s in test.scores[known, 0].tolist()]
+    value = auroc(test.confidences[known, 0].tolist(), right)
+    return None if isinstance(value, Undefined) else value
+
+
+def _family(name: str) -> str:
+    """The letters a model's name begins with: llama of llama3.1-8b."""
+    match = re.match(r"[a-zA-Z]+", name)
+    return match.group().lower() if match else name
+
+
+def _compared(rows: Sequence[Row]) -> list[Row]:
+    """Each cell beside that of the reference router with the same labels, where there is one."""
+    keys = [tuple((k, shown(v)) for k, v in r.labels.items() if k != "router") for r in rows]
+    known = {k: r for k, r in zip(keys, rows, strict=True) if r.labels["router"] == REFERENCE}
+    made = []
+    for key, row in zip(keys, rows, strict=True):
+        other = known.get(key)
+        found = dict(row.figures)
+        if other is not None and other is not row:
+            one, two = _aligned(row.figures["delta_ibc"], other.figures["delta_ibc"])
+            found["over_pomdp"] = difference(one, two)
+        made.append(Row(row.labels, found, row.facts))
+    return made
+
+
+def _aligned(one: Figure, two: Figure) -> tuple[Figure, Figure]:
+    """Both with as many seeds: a router that draws nothing is the same for each of the other's."""
+    number = max(len(one.each), len(two.each))
+
+    def widened(figure: Figure) -> Figure:
+        each = figure.each if len(figure.each) == number else figure.each * number
+        return Figure(
+            figure.value, figure.interval, figure.std, figure.low, figure.high, each,
+            figure.reason, figure.draws,
+        )  # fmt: skip
+
+    return widened(one), widened(two)
+
+
+def _words(cell: _Cell) -> str:
+    given = cell.labels()
+    defaults = {k: v for k, v in AXES.items() if k not in ("router", "tiers", "test")}
+    rest = [f"{k}={shown(v)}" for k, v in given.items() if k in defaults and v != defaults[k]]
+    same = given["test"] == given["source"]
+    place = given["source"] if same else f"{given['source']} on {given['test']}"
+    return ", ".join([place, given["tiers"], given["router"], *rest])
