@@ -14,7 +14,10 @@ from report_builder import PAPER, ROWS, Row, build_run, finals, only, reason, re
 
 from automix_eval.costs.paper import PaperCost
 from automix_eval.costs.tokens import TokenCost
+from automix_eval.report.blocks import report_blocks
+from automix_eval.report.command import build
 from automix_eval.report.load import cost_from
+from automix_eval.report.table import render_text
 from automix_eval.types import AutoMixError
 
 # --------------------------------------------------------------------------- figures
@@ -86,6 +89,28 @@ def test_verifier_figures(tmp_path: Path) -> None:
     assert verifier.five_numbers == (0.125, 0.21875, 0.375, 0.59375, 0.875)
     assert verifier.outcomes == {"ok": 8, "unparsable": 1}
     assert (verifier.num_unparsable, verifier.num_samples, verifier.distinct) == (8, 72, 4)
+
+
+def test_samples_saved_by_stopping_early(tmp_path: Path) -> None:
+    """Samples that were not drawn are summed by tier and said; without any nothing is said."""
+    records = [record(i, row) for i, row in enumerate(ROWS)]
+    (tier, *more) = records[0].tiers
+    assert tier.verification is not None
+    stopped = replace(tier.verification, samples=("yes",) * 3, saved_samples=5)
+    first = replace(records[0], tiers=(replace(tier, verification=stopped), *more))
+    build_run(tmp_path / "early", records=[first, *records[1:]])
+    build_run(tmp_path / "whole", records=records)
+    (verifier,) = only(tmp_path / "early").figures.verifiers
+    assert (verifier.num_saved, verifier.num_samples) == (5, 8 * len(ROWS) - 5)
+    (whole,) = only(tmp_path / "whole").figures.verifiers
+    assert whole.num_saved == 0
+    said = f"Stopped early: 5 of {8 * len(ROWS)} samples saved."
+    texts = [
+        " ".join(render_text(report_blocks(build([tmp_path / n]))).split())
+        for n in ("early", "whole")
+    ]
+    assert said in texts[0]
+    assert "Stopped early" not in texts[1]
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -156,6 +156,9 @@ def _verifier(task: TaskReport, figures: VerifierFigures) -> list[Block]:
     if figures.num_unparsable:
         text += f" Samples without a decision: {figures.num_unparsable}"
         text += f" of {figures.num_samples}." if figures.num_samples else "."
+    if figures.num_saved:
+        wanted = figures.num_samples + figures.num_saved
+        text += f" Stopped early: {figures.num_saved} of {wanted} samples saved."
     return [Paragraph(text), *reasons.blocks()]
 
 

@@ -65,6 +65,7 @@ def verifier_figures(rows: Rows, ends: Ends) -> tuple[VerifierFigures, ...]:
                 num_unparsable=int(rows.unparsable[:, tier].sum()),
                 reliability=reliability(confidences[scored], right, BINS),
                 histogram=reliability(confidences[scored], right, HISTOGRAM_BINS),
+                num_saved=int(rows.saved[:, tier].sum()),
             )
         )
     return tuple(found)

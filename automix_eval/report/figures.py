@@ -295,6 +295,7 @@ class VerifierFigures:
         num_samples: Verification samples drawn, and of them those without a decision.
         reliability: Ten equal bins of the confidence.
         histogram: Twenty equal bins for a picture of right and wrong answers.
+        num_saved: Samples not drawn because the routing decision was settled (``stop_early``).
     """
 
     tier: int
@@ -307,6 +308,7 @@ class VerifierFigures:
     num_unparsable: int
     reliability: tuple[ReliabilityBin, ...]
     histogram: tuple[ReliabilityBin, ...]
+    num_saved: int = 0
 
 
 @dataclass(frozen=True, slots=True)

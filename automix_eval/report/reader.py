@@ -51,6 +51,7 @@ class _Verification(msgspec.Struct, gc=False):
     dropped_demonstrations: Count
     cut_context_tokens: Count
     signals: dict[str, float] = {}
+    saved_samples: Count = 0
 
 
 class _Tier(msgspec.Struct, gc=False):
@@ -76,9 +77,12 @@ class _Record(msgspec.Struct, gc=False):
 _CALLS = (
     "number", "prompt_tokens", "generated_tokens", "seconds", "demonstrations", "context_tokens",
 )  # fmt: skip
-_TIER = ("asked", "on_path", "score", "judged", "confidence", "outcome", "samples", "unparsable")
+_TIER = (
+    "asked", "on_path", "score", "judged", "confidence", "outcome", "samples", "unparsable",
+    "saved",
+)  # fmt: skip
 _WIDTH = len(_TIER) + 2 * len(_CALLS)
-_NOT_ASKED = (0.0, 0.0, np.nan, 0.0, np.nan, -1.0, 0.0, 0.0, *(0.0,) * (2 * len(_CALLS)))
+_NOT_ASKED = (0.0, 0.0, np.nan, 0.0, np.nan, -1.0, 0.0, 0.0, 0.0, *(0.0,) * (2 * len(_CALLS)))
 _NO_CALLS: tuple[float | None, ...] = (0.0,) * len(_CALLS)
 _NUMBERS = {name: float(i) for i, name in enumerate(OUTCOMES)}
 
@@ -244,7 +248,7 @@ def _numbers(tier: _Tier) -> tuple[float | None, ...]:
     score = np.nan if tier.score is None else tier.score
     verification = tier.verification
     if verification is None:
-        judged = (0.0, np.nan, -1.0, 0.0, 0.0)
+        judged = (0.0, np.nan, -1.0, 0.0, 0.0, 0.0)
         spent = _NO_CALLS
     else:
         value = verification.confidence
@@ -254,6 +258,7 @@ def _numbers(tier: _Tier) -> tuple[float | None, ...]:
             _NUMBERS[verification.outcome],
             float(len(verification.samples)),
             float(verification.num_unparsable),
+            float(verification.saved_samples),
         )
         spent = _spent(verification)
     return (1.0, float(tier.on_path), score, *judged, *_spent(tier.answer), *spent)
@@ -316,6 +321,7 @@ def _rows(path: Path, task: str, held: _Columns) -> tuple[Rows, list[str]]:
         outcomes=column(5, np.int8),
         samples=column(6, np.int32),
         unparsable=column(7, np.int32),
+        saved=column(8, np.int32),
         signals={k: _signal(v, tiers.shape[:2])[order] for k, v in held.signals.items()},
         answers=calls[0],
         verifications=calls[1],

@@ -64,6 +64,7 @@ class Rows:
         outcomes: (n, N) index into :data:`OUTCOMES`; -1 where the answer was not verified.
         samples: (n, N) verification samples drawn.
         unparsable: (n, N) of them, those without a decision.
+        saved: (n, N) samples not drawn because the routing decision was settled.
         signals: What several verifiers said, by name, each (n, N); NaN where missing.
         answers: What the answers consumed.
         verifications: What the verifications consumed.
@@ -85,6 +86,7 @@ class Rows:
     outcomes: IntArray
     samples: IntArray
     unparsable: IntArray
+    saved: IntArray
     signals: Mapping[str, FloatArray]
     answers: Calls
     verifications: Calls

@@ -117,6 +117,9 @@ def _verifier_words(figures: VerifierFigures) -> str:
     parts.append(f"outcomes: {outcomes}")
     if figures.num_unparsable:
         parts.append(f"{figures.num_unparsable:,} of {figures.num_samples:,} samples undecided")
+    if figures.num_saved:
+        wanted = figures.num_samples + figures.num_saved
+        parts.append(f"{figures.num_saved:,} of {wanted:,} samples saved by stopping early")
     return "; ".join(parts) + "."
 
 
