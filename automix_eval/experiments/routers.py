@@ -48,14 +48,18 @@ def make(entry: Any, objective: str, calibrator: str, seed: int) -> MetaVerifier
 def is_seeded(entry: Any) -> bool:
     """Whether a router draws, so that seeds differ even on the same rows."""
     option = entry.get("option") if isinstance(entry, Mapping) else entry
-    return "seed" in config.compose_replay({"meta_verifier": str(option)}).meta_verifier
+    return (
+        "seed" in config.compose_application("replay", {"meta_verifier": str(option)}).meta_verifier
+    )
 
 
 @lru_cache(maxsize=256)
 def _made(key: str) -> MetaVerifier:
     held, objective, calibrator, seed = json.loads(key)
     option = held.pop("option")
-    settings = config.compose_replay({"meta_verifier": option, "calibrator": calibrator})
+    settings = config.compose_application(
+        "replay", {"meta_verifier": option, "calibrator": calibrator}
+    )
     aim, sign, value = objective.partition("=")
     settings.objective = aim
     settings.seed = seed

@@ -157,7 +157,7 @@ def _runs(label: str, folder: Path) -> list[Source]:
     made = []
     for path in manifests:
         manifest = records.read_manifest(path)
-        prices = config.compose_replay({"cost": "paper"})
+        prices = config.compose_application("replay", {"cost": "paper"})
         number = max(2, len(manifest.get("tiers", [])))
         if number != len(prices.cost.tiers):
             prices.cost.tiers = [50.0 ** (t / (number - 1)) for t in range(number)]
