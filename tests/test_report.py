@@ -9,16 +9,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from report_builder import PAPER, ROWS, Row, build_run, finals, only, reason, record
 
+from automix_eval.cli import main
 from automix_eval.costs.paper import PaperCost
 from automix_eval.costs.tokens import TokenCost
+from automix_eval.outcomes import Outcomes
 from automix_eval.report.blocks import report_blocks
 from automix_eval.report.command import build
-from automix_eval.report.load import cost_from
+from automix_eval.report.load import cost_from, find_runs
+from automix_eval.report.prices import price
 from automix_eval.report.table import render_text
 from automix_eval.types import AutoMixError
+
+PRICE = {"prompt": 2.0, "cached": 0.5, "generated": 8.0}
 
 # --------------------------------------------------------------------------- figures
 
@@ -199,7 +205,7 @@ def test_other_number_of_questions_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_cost_from_builds_what_is_named() -> None:
-    """The two cost models are built by name, and a _target_ is left alone."""
+    """The cost models are built by name, and a _target_ is left alone."""
     paper = cost_from({**PAPER, "_target_": "os.system"})
     assert isinstance(paper, PaperCost)
     assert (paper.tiers, paper.verifier) == ([1, 50], 1)
@@ -223,6 +229,46 @@ def test_cost_from_refuses(config: dict[str, Any], words: str) -> None:
     """Unknown names and parameters and prices that are none raise AutoMixError."""
     with pytest.raises(AutoMixError, match=words):
         cost_from(config)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"name": "paper", "tiers": [1, 50], "verifier": 1},
+        {"name": "tokens", "prices": [PRICE, PRICE]},
+        {"name": "flops", "parameters": [1e8, 1e9]},
+        {"name": "seconds"},
+        {"name": "seconds", "prices": [2.0, 30.0]},
+    ],
+    ids=lambda c: "-".join(map(str, c)) + c["name"],
+)
+def test_the_report_prices_calls_as_the_run_does(tmp_path: Path, config: dict[str, Any]) -> None:
+    """Cached tokens and seconds count for each cost model as they do for the fitted policy."""
+    rows = [
+        replace(
+            r,
+            tiers=tuple(
+                replace(
+                    t,
+                    answer=replace(
+                        t.answer,
+                        calls=(replace(t.answer.calls[0], seconds=0.1 + i, cached_tokens=7 * i),),
+                    ),
+                )
+                for t in r.tiers
+            ),
+        )
+        for i, r in enumerate(record(i, row, full=True) for i, row in enumerate(ROWS[:8]))
+    ]
+    build_run(tmp_path, records=rows, full=True, config={"cost": config})
+    (run,) = find_runs([tmp_path])
+    priced = price(run.records["coqa"], run.cost)
+    outcomes = Outcomes.from_records(rows, run.cost)
+    for tier in range(2):
+        assert np.allclose(priced.answers[tier], outcomes.answer_costs[:, tier], rtol=1e-12)
+        assert np.allclose(priced.verifications[tier], outcomes.verification_costs[:, tier])
+    assert len(set(outcomes.answer_costs[:, 0])) == (1 if config["name"] == "paper" else 8)
+    assert main(["report", str(tmp_path)]) == 0
 
 
 def test_needs_neither_torch_nor_the_harness(tmp_path: Path) -> None:

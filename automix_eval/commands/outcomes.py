@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--costs",
         type=parse_costs,
         metavar="PRICES",
-        help="price the calls anew: paper:SLM,VERIFIER,LLM (paper:1,1,100) or tokens:PRICES.yaml",
+        help="price the calls anew: paper:SLM,VERIFIER,LLM (paper:1,1,100), "
+        "tokens:PRICES.yaml, flops:PARAMETERS,... or seconds",
     )
 
 

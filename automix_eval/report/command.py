@@ -56,8 +56,8 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
         "--costs",
         type=parse_costs,
         metavar="PRICES",
-        help="price the recorded calls anew: paper:SLM,VERIFIER,LLM (paper:1,1,100) or "
-        "tokens:PRICES.yaml; no new run is needed",
+        help="price the recorded calls anew: paper:SLM,VERIFIER,LLM (paper:1,1,100), "
+        "tokens:PRICES.yaml, flops:PARAMETERS,... or seconds; no new run is needed",
     )
     parser.add_argument(
         "--seed", type=natural, default=0, help="seed of the bootstrap intervals (default: 0)"

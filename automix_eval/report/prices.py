@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from automix_eval.costs.flops import FlopsCost
 from automix_eval.costs.paper import PaperCost
+from automix_eval.costs.seconds import SecondsCost
 from automix_eval.costs.tokens import TokenCost
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.rows import Calls, FloatArray, Rows
@@ -23,8 +25,13 @@ Prices = FloatArray | Undefined
 _COST_MODELS: dict[str, tuple[Callable[..., CostModel], set[str]]] = {
     "paper": (PaperCost, {"tiers", "verifier"}),
     "tokens": (TokenCost, {"prices"}),
+    "flops": (FlopsCost, {"parameters"}),
+    "seconds": (SecondsCost, {"prices"}),
 }
-_HOW_TO = "--costs takes paper:SLM,VERIFIER,LLM (paper:1,1,50) or tokens:PRICES.yaml"
+_HOW_TO = (
+    "--costs takes paper:SLM,VERIFIER,LLM (paper:1,1,50), tokens:PRICES.yaml, "
+    "flops:PARAMETERS,PARAMETERS (flops:135e6,270e6) or seconds"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,19 +45,21 @@ class Priced:
 def price(rows: Rows, cost: CostModel) -> Priced:
     """Price the recorded calls of some rows."""
     tiers = range(rows.num_tiers)
+    timed = isinstance(cost, SecondsCost)
 
     def verification(call: Call) -> float:
         return cost.verification_cost(Verification(call.tier, None, calls=(call,)))
 
     return Priced(
-        tuple(_column(rows.answers, t, "answer", answer_price(cost)) for t in tiers),
-        tuple(_column(rows.verifications, t, "verify", verification) for t in tiers),
+        tuple(_column(rows.answers, t, "answer", answer_price(cost), timed=timed) for t in tiers),
+        tuple(_column(rows.verifications, t, "verify", verification, timed=timed) for t in tiers),
     )
 
 
 def price_answers(rows: Rows, tier: int, cost: CostModel, priced_as: int) -> Prices:
     """Cost of one tier's answers at the price of another tier."""
-    return _column(rows.answers, tier, "answer", answer_price(cost), priced_as)
+    timed = isinstance(cost, SecondsCost)
+    return _column(rows.answers, tier, "answer", answer_price(cost), priced_as, timed=timed)
 
 
 def answer_price(cost: CostModel) -> Callable[[Call], float]:
@@ -59,14 +68,20 @@ def answer_price(cost: CostModel) -> Callable[[Call], float]:
 
 
 def _column(
-    calls: Calls, tier: int, role: Role, of: Callable[[Call], float], priced_as: int | None = None
+    calls: Calls,
+    tier: int,
+    role: Role,
+    of: Callable[[Call], float],
+    priced_as: int | None = None,
+    timed: bool = False,
 ) -> Prices:
     """Cost per question of one tier and role; equal consumption is priced once."""
     number = calls.number[:, tier]
     paid = number > 0
-    usage = [_ranked(c[paid, tier]) for c in (calls.prompt_tokens, calls.generated_tokens)]
-    (prompts, prompt), (generations, generated) = usage
-    kinds, inverse = np.unique(prompt * len(generations) + generated, return_inverse=True)
+    used = [calls.prompt_tokens, calls.cached_tokens, calls.generated_tokens]
+    used += [calls.seconds] if timed else []
+    columns = [column[paid, tier] for column in used]
+    kinds, inverse = _kinds(columns)
     costs = np.zeros(len(number))
     try:
         values = [
@@ -74,12 +89,15 @@ def _column(
                 Call(
                     tier if priced_as is None else priced_as,
                     role,
-                    _count(prompts[kind // len(generations)]),
-                    _count(generations[kind % len(generations)]),
-                    None,
+                    _count(prompt),
+                    _count(generated),
+                    None if not seconds or np.isnan(seconds[0]) else seconds[0],
+                    _count(cached),
                 )
             )
-            for kind in kinds.tolist()
+            for prompt, cached, generated, *seconds in zip(
+                *(column[kinds].tolist() for column in columns), strict=True
+            )
         ]
     except AutoMixError as err:
         return Undefined(plain(err))
@@ -87,9 +105,16 @@ def _column(
     return costs
 
 
-def _ranked(values: FloatArray) -> tuple[list[float], Any]:
-    unique, inverse = np.unique(values, return_inverse=True)
-    return unique.tolist(), inverse
+def _kinds(columns: Sequence[FloatArray]) -> tuple[Any, Any]:
+    """One row of each kind of equal rows, and the kind of every row."""
+    inverse = np.zeros(len(columns[0]), dtype=np.int64)
+    first: Any = np.zeros(0, dtype=np.int64)
+    for column in columns:
+        values, rank = np.unique(column, return_inverse=True)
+        _, first, inverse = np.unique(
+            inverse * len(values) + rank, return_index=True, return_inverse=True
+        )
+    return first, inverse
 
 
 def _count(value: float) -> int | None:
@@ -126,8 +151,10 @@ def cost_from(config: Mapping[str, Any]) -> CostModel:
 
 
 def cost_prices(cost: CostModel) -> Sequence[Any]:
-    """One entry a tier of a cost model of :func:`cost_from`."""
-    return cost.tiers if isinstance(cost, PaperCost) else getattr(cost, "prices", ())
+    """One entry a tier of a cost model of :func:`cost_from`; none where all tiers are alike."""
+    if isinstance(cost, PaperCost):
+        return cost.tiers
+    return getattr(cost, "parameters", None) or getattr(cost, "prices", None) or ()
 
 
 def parse_costs(text: str) -> dict[str, Any]:
@@ -136,7 +163,8 @@ def parse_costs(text: str) -> dict[str, Any]:
     ``paper:1,1,50`` is C_SLM, C_ver, C_LLM as the paper writes them; more tiers stand before the
     last number, the verifier's price is always the second. ``tokens:FILE`` names a YAML file: a
     list with one mapping ``{prompt: ..., generated: ...}`` a tier (price of a million tokens), or
-    a mapping with the key ``prices`` that holds it.
+    a mapping with the key ``prices`` that holds it. ``flops:P1,P2`` gives the parameters of each
+    tier; ``seconds`` counts the recorded times.
 
     Raises:
         AutoMixError: It cannot be understood, or the file cannot be read.
@@ -148,6 +176,13 @@ def parse_costs(text: str) -> dict[str, Any]:
         except ValueError as err:
             raise AutoMixError(f"--costs {plain(text)}: {plain(err)}. {_HOW_TO}") from err
         config: dict[str, Any] = {"name": name, "tiers": [first, *others], "verifier": verifier}
+    elif name == "flops" and rest:
+        try:
+            config = {"name": name, "parameters": [float(part) for part in rest.split(",")]}
+        except ValueError as err:
+            raise AutoMixError(f"--costs {plain(text)}: {plain(err)}. {_HOW_TO}") from err
+    elif text == "seconds":
+        config = {"name": name}
     elif name == "tokens" and rest:
         config = {"name": name, "prices": _prices_file(Path(rest))}
     else:

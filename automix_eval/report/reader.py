@@ -34,6 +34,7 @@ class _Call(msgspec.Struct, gc=False):
     prompt_tokens: Count | None
     generated_tokens: Count | None
     seconds: float | None
+    cached_tokens: Count | None = None
 
 
 class _Answer(msgspec.Struct, gc=False):
@@ -75,8 +76,10 @@ class _Record(msgspec.Struct, gc=False):
 
 # One row of numbers a tier, in this order; the calls' part stands twice.
 _CALLS = (
-    "number", "prompt_tokens", "generated_tokens", "seconds", "demonstrations", "context_tokens",
+    "number", "prompt_tokens", "cached_tokens", "generated_tokens", "seconds", "demonstrations",
+    "context_tokens",
 )  # fmt: skip
+_WHOLE = ("number", "demonstrations", "context_tokens")
 _TIER = (
     "asked", "on_path", "score", "judged", "confidence", "outcome", "samples", "unparsable",
     "saved",
@@ -268,16 +271,22 @@ def _spent(part: _Answer | _Verification) -> tuple[float | None, ...]:
     calls = part.calls
     if len(calls) == 1:  # most answers: numpy reads None as NaN
         one = calls[0]
-        tokens = (one.prompt_tokens, one.generated_tokens, one.seconds)
+        tokens = (one.prompt_tokens, _cached(one), one.generated_tokens, one.seconds)
         return (1.0, *tokens, part.dropped_demonstrations, part.cut_context_tokens)
     return (
         float(len(calls)),
         _sum([c.prompt_tokens for c in calls]),
+        float(sum(map(_cached, calls))),
         _sum([c.generated_tokens for c in calls]),
         _sum([c.seconds for c in calls]),
         float(part.dropped_demonstrations),
         float(part.cut_context_tokens),
     )
+
+
+def _cached(call: _Call) -> int:
+    """Prompt tokens read from a cache; unknown means none, as in the cost models."""
+    return min(call.cached_tokens or 0, call.prompt_tokens or 0)
 
 
 def _sum(values: list[Any]) -> float:
@@ -298,8 +307,8 @@ def _rows(path: Path, task: str, held: _Columns) -> tuple[Rows, list[str]]:
     calls = [
         Calls(
             *(
-                column(len(_TIER) + part * len(_CALLS) + i, np.float64 if 0 < i < 4 else np.int32)
-                for i in range(len(_CALLS))
+                column(len(_TIER) + part * len(_CALLS) + i, np.int32 if name in _WHOLE else float)
+                for i, name in enumerate(_CALLS)
             )
         )
         for part in (0, 1)

@@ -29,7 +29,8 @@ class Calls:
     Attributes:
         number: Model calls.
         prompt_tokens: Of all calls together, NaN where a call was not counted.
-        generated_tokens: Likewise.
+        cached_tokens: Of them, those read from a cache; 0 where that is not known.
+        generated_tokens: Of all calls together, NaN where a call was not counted.
         seconds: Likewise.
         demonstrations: Demonstrations dropped from the prompt.
         context_tokens: Tokens cut from the context.
@@ -37,6 +38,7 @@ class Calls:
 
     number: IntArray
     prompt_tokens: FloatArray
+    cached_tokens: FloatArray
     generated_tokens: FloatArray
     seconds: FloatArray
     demonstrations: IntArray
