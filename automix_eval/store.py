@@ -12,14 +12,18 @@ import json
 import logging
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
 
 from automix_eval.types import AutoMixError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
@@ -35,6 +39,9 @@ _CHECKPOINT_PAGES = 8000
 
 # Keys asked for in one query; SQLite takes 999 and more.
 _MANY = 500
+
+_PUT = "INSERT OR REPLACE INTO calls VALUES (?, ?, ?)"
+_PATIENCE = 60  # seconds to wait for another process
 
 _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 _compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
@@ -59,8 +66,11 @@ class CallStore:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = self._open()
-        except (OSError, sqlite3.OperationalError) as err:
+            # one process at a time: SQLite does not wait where a new file gets its journal
+            self._lock = FileLock(path.with_name(f"{path.name}.lock"), timeout=_PATIENCE)
+            with self._lock:
+                self._db = self._open()
+        except (OSError, sqlite3.OperationalError, Timeout) as err:
             raise AutoMixError(
                 f"the call store {path} cannot be opened ({err}): set store.path to a writable "
                 "file, or free the disk"
@@ -73,23 +83,49 @@ class CallStore:
     def get_many(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The values of those calls that are finished, by key.
 
+        A data base that proves damaged is set aside; what can still be read of it is kept.
+
         Raises:
-            AutoMixError: The data base is damaged.
+            AutoMixError: The data base cannot be read.
         """
-        found = {}
+        return self._surely(lambda: self._found(keys), "read")
+
+    def put(self, key: str, value: Mapping[str, Any]) -> None:
+        """Keep a finished call; durable when this returns.
+
+        Raises:
+            AutoMixError: The data base cannot be written.
+        """
+        row = (key, _compact(value), time.time())
+        self._surely(lambda: self._db.execute(_PUT, row), "written")
+
+    def _surely(self, work: Callable[[], T], verb: str) -> T:
+        """Do something with the data base, once more if it had to be set aside."""
         try:
-            for start in range(0, len(keys), _MANY):
-                some = keys[start : start + _MANY]
-                marks = ",".join("?" * len(some))
-                sql = f"SELECT key, value FROM calls WHERE key IN ({marks})"
-                for key, text in self._db.execute(sql, some):
-                    if (value := self._read(key, text)) is not None:
-                        found[key] = value
-        except sqlite3.DatabaseError as err:
+            try:
+                return work()
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError as err:
+                self._db.close()
+                with self._lock:
+                    self._db = self._open(err)
+                return work()
+        except (sqlite3.DatabaseError, OSError, Timeout) as err:
             raise AutoMixError(
-                f"the call store {self.path} cannot be read ({err}): set it aside, or set "
-                "store.path elsewhere; its calls are repeated then"
+                f"the call store {self.path} cannot be {verb} ({err}): free the disk or set "
+                "store.path elsewhere; finished calls are kept, the same command resumes"
             ) from err
+
+    def _found(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        found = {}
+        for start in range(0, len(keys), _MANY):
+            some = keys[start : start + _MANY]
+            marks = ",".join("?" * len(some))
+            sql = f"SELECT key, value FROM calls WHERE key IN ({marks})"
+            for key, text in self._db.execute(sql, some):
+                if (value := self._read(key, text)) is not None:
+                    found[key] = value
         return found
 
     def _read(self, key: str, text: str) -> dict[str, Any] | None:
@@ -99,19 +135,6 @@ class CallStore:
             log.warning("call store %s: entry %s is damaged; the call is repeated", self.path, key)
             return None
         return value if isinstance(value, dict) else None
-
-    def put(self, key: str, value: Mapping[str, Any]) -> None:
-        """Keep a finished call; durable when this returns."""
-        text = _compact(value)
-        try:
-            self._db.execute(
-                "INSERT OR REPLACE INTO calls VALUES (?, ?, ?)", (key, text, time.time())
-            )
-        except sqlite3.DatabaseError as err:
-            raise AutoMixError(
-                f"the call store {self.path} cannot be written ({err}): free the disk or set "
-                "store.path elsewhere; finished calls are kept, the same command resumes"
-            ) from err
 
     def __len__(self) -> int:
         return int(self._db.execute("SELECT COUNT(*) FROM calls").fetchone()[0])
@@ -131,25 +154,35 @@ class CallStore:
     ) -> None:
         self.close()
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, doubt: sqlite3.DatabaseError | None = None) -> sqlite3.Connection:
+        """The data base; set aside first if it is none, or if a doubt proves right."""
         try:
-            return self._connect()
+            db = self._connect()
+            if doubt is None or _is_sound(db):  # another process may have mended it
+                return db
+            db.close()
         except sqlite3.OperationalError:
             raise
         except (sqlite3.DatabaseError, UnicodeDecodeError) as err:
-            aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
-            self.path.replace(aside)
-            log.warning(
-                "call store %s is not a data base (%s): set aside as %s, starting a new one",
-                self.path,
-                err,
-                aside.name,
-            )
-            return self._connect()
+            doubt = doubt or sqlite3.DatabaseError(str(err))
+        aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
+        for part in ("", "-wal", "-shm"):
+            if (file := self.path.with_name(self.path.name + part)).exists():
+                file.replace(aside.with_name(aside.name + part))
+        db = self._connect()
+        log.warning(
+            "call store %s is no sound data base (%s): set aside as %s, a new one begins with the "
+            "%d calls that could be read; the others are repeated",
+            self.path,
+            doubt,
+            aside.name,
+            _salvage(aside, db),
+        )
+        return db
 
     def _connect(self) -> sqlite3.Connection:
         # no isolation level: every statement is a transaction of its own
-        db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+        db = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
         try:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
@@ -160,3 +193,29 @@ class CallStore:
             db.close()
             raise
         return db
+
+
+def _is_sound(db: sqlite3.Connection) -> bool:
+    try:
+        return bool(db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
+    except sqlite3.DatabaseError:
+        return False
+
+
+def _salvage(aside: Path, db: sqlite3.Connection) -> int:
+    """Copy what can be read of a damaged data base, from its start and from its end."""
+    try:
+        old = sqlite3.connect(f"{aside.absolute().as_uri()}?mode=ro", uri=True)
+    except sqlite3.Error as err:
+        log.debug("%s: %s", aside, err)
+        return 0
+    db.execute("BEGIN")
+    for order in ("ASC", "DESC"):
+        try:
+            for row in old.execute(f"SELECT key, value, created FROM calls ORDER BY rowid {order}"):
+                db.execute(_PUT, row)
+        except (sqlite3.DatabaseError, OverflowError) as err:  # here the damage begins
+            log.debug("%s: %s", aside, err)
+    db.execute("COMMIT")
+    old.close()
+    return int(db.execute("SELECT COUNT(*) FROM calls").fetchone()[0])

@@ -88,6 +88,65 @@ def test_a_file_that_is_no_data_base_is_set_aside(
     assert len(list(tmp_path.glob("s.sqlite.damaged-*"))) == 1
 
 
+def test_damage_that_shows_late_is_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A page overwritten in the middle: the run goes on with the calls that can still be read."""
+    path = tmp_path / "s.sqlite"
+    with CallStore(path) as store:
+        for i in range(400):
+            store.put(f"k{i:03}", {"v": i, "text": "x" * 200})
+    damaged = bytearray(path.read_bytes())
+    middle = len(damaged) // 2 // 4096 * 4096
+    damaged[middle : middle + 8192] = b"\xff" * 8192
+    path.write_bytes(damaged)
+    with CallStore(path) as store:
+        keys = [f"k{i:03}" for i in range(400)]
+        found = store.get_many(keys)
+        assert all(found[k]["v"] == int(k[1:]) for k in found)
+        assert 100 < len(found) < 400
+        store.put("new", {"v": -1})
+        assert store.get("new") == {"v": -1}
+    assert "set aside" in caplog.text
+    (aside,) = tmp_path.glob("s.sqlite.damaged-*[0-9]")
+    assert aside.read_bytes()[middle : middle + 8192] == b"\xff" * 8192
+    with CallStore(path) as store:
+        assert store.get_many(keys) == found
+
+
+@pytest.mark.parametrize("part", ["-wal", ""])
+def test_a_truncated_file_is_no_traceback(tmp_path: Path, part: str) -> None:
+    """Half of the file, or of its journal: what is lost is asked again."""
+    path = tmp_path / "s.sqlite"
+    code = (
+        "import os, sys; from pathlib import Path; from automix_eval.store import CallStore;"
+        "s = CallStore(Path(sys.argv[1]));"
+        "[s.put(f'k{i}', {'v': i, 'text': 'x' * 500}) for i in range(100)]; os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+    if not part:
+        CallStore(path).close()  # the journal goes into the file
+    file = path.with_name(path.name + part)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with CallStore(path) as store:
+        found = store.get_many([f"k{i}" for i in range(100)])
+        assert all(found[f"k{v['v']}"] == v for v in found.values())
+        store.put("new", {"v": -1})
+        assert store.get("new") == {"v": -1}
+
+
+def test_a_full_disk_names_the_remedy(tmp_path: Path) -> None:
+    """What was put before is there; the error says how to go on."""
+    path = tmp_path / "s.sqlite"
+    with CallStore(path) as store:
+        store.put("k", {"v": 1})
+        pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+        store._db.execute(f"PRAGMA max_page_count={pages}")
+        with pytest.raises(AutoMixError, match="free the disk"):
+            store.put("large", {"text": "x" * 200_000})
+        assert store.get("k") == {"v": 1}
+
+
 def test_a_damaged_entry_is_repeated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An entry that is no JSON counts as missing, with a warning."""
     path = tmp_path / "s.sqlite"
