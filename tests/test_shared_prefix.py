@@ -11,7 +11,7 @@ import pytest
 from tiny_models import save_tiny
 from transformers import AutoTokenizer
 
-from automix_eval.backends import prompt_tree, tree_reader
+from automix_eval.backends import prompt_tree, shared_decoding, tree_reader
 from automix_eval.backends.hf import HFBackend
 from automix_eval.backends.tree_reader import Reader
 from automix_eval.types import (
@@ -156,6 +156,14 @@ def test_a_prompt_is_read_in_one_pass_for_all_its_continuations(
     (found,) = score(model, [ScoreRequest(PROMPTS[0], (" Correct", " Incorrect", " question the"))])
     assert len(passes) == 1
     assert found.prompt_tokens == model.count_tokens(PROMPTS[0])
+
+
+def test_samples_outgrow_their_tree(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for generated tokens is made while several samples are in progress."""
+    requests = [GenerateRequest(PROMPTS[0], SAMPLED | {"until": []}, seed) for seed in range(4)]
+    expected = [g.text for g in generate(backend(folder), requests)]
+    monkeypatch.setattr(shared_decoding, "_columns", lambda samples: 1)
+    assert [g.text for g in generate(backend(folder), requests)] == expected
 
 
 def test_branches_read_at_once_are_those_read_one_by_one(

@@ -166,6 +166,7 @@ class Reading(Piece):
         self.spans = _joined([*before, self.own])
         self._past = past
         self._masks: dict[int | None, torch.Tensor] = {}
+        self._bands: dict[tuple[int, int], torch.Tensor] = {}
 
     @property
     def is_branch(self) -> bool:
@@ -189,8 +190,13 @@ class Reading(Piece):
         total = self._past + len(self.tokens)
         if window is not None and window >= total:
             window = None
-        if self._past == 0 and window is None:
-            return _attention(query, keys, values, None, scale, causal=len(self.tokens) > 1)
+        if window is None and self._past <= len(self.tokens):
+            # rows for the past, thrown away, cost less than a mask
+            padded = torch.cat([query.new_zeros(len(query), self._past, query.shape[2]), query], 1)
+            found = _attention(padded, keys, values, None, scale, causal=total > 1)
+            return found[:, self._past :]
+        if window is not None and len(self.tokens) > 2 * window:
+            return self._banded(query, keys, values, scale, window)
         if window not in self._masks:
             rows = torch.arange(self._past, total)[:, None]
             columns = torch.arange(total)[None, :]
@@ -199,6 +205,31 @@ class Reading(Piece):
                 visible &= columns > rows - window
             self._masks[window] = _additive(visible, query)
         return _attention(query, keys, values, self._masks[window], scale)
+
+    def _banded(
+        self,
+        query: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        scale: float | None,
+        window: int,
+    ) -> torch.Tensor:
+        """Attention to a sliding window, block by block, over the columns in reach of each."""
+        found = []
+        for start in range(0, len(self.tokens), window):
+            part = query[:, start : start + window]
+            at = self._past + start
+            end, first = at + part.shape[1], max(0, at - window + 1)
+            key = (part.shape[1], at - first)
+            if key not in self._bands:
+                rows = torch.arange(at, end)[:, None]
+                columns = torch.arange(first, end)[None, :]
+                self._bands[key] = _additive((columns <= rows) & (columns > rows - window), query)
+            reach = slice(first, end)
+            found.append(
+                _attention(part, keys[:, reach], values[:, reach], self._bands[key], scale)
+            )
+        return torch.cat(found, dim=1)
 
 
 class Branches(Piece):

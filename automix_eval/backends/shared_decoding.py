@@ -87,6 +87,7 @@ class _Batch:
         self._stems: list[Stem] = []
         self._live: list[tuple[Sample, Stem]] = []
 
+    @torch.inference_mode()
     def run(self) -> None:
         """One pass after the other until nothing is left."""
         while self._queue or self._stems:
