@@ -230,7 +230,13 @@ class RunLog:
             **self._about,
             **self.summary(),
             "tiers": [
-                {"index": t.tier, "name": t.name, "label": t.backend.label} for t in self._tiers
+                {
+                    "index": t.tier,
+                    "name": t.name,
+                    "label": t.backend.label,
+                    "varies": t.backend.varies,
+                }
+                for t in self._tiers
             ],
             "tasks": self._tasks,
             "policies": self._policies,

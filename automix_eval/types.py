@@ -205,6 +205,10 @@ class Backend(Protocol):
         """A short name for tables."""
 
     @property
+    def varies(self) -> str:
+        """Why the same call may bring another result another time; empty where it does not."""
+
+    @property
     def max_length(self) -> int | None:
         """The window in tokens, None where it is unknown."""
 

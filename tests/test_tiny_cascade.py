@@ -56,6 +56,59 @@ def test_every_verifier_runs_on_transformers(
         assert len(first.verification.calls) == {"margin": 0, "p_true": 1, "few_shot": 2}[verifier]
 
 
+def test_the_batch_size_changes_no_record(models: dict[str, Any], tmp_path: Path) -> None:
+    """Answers, confidences and decisions of sampled verifications, in batches of 1, 3 and 8."""
+    few = {"verifier": "few_shot", "verifier.num_samples": 2, "verifier.max_tokens": 8}
+    found = []
+    for size in (1, 3, 8):
+        arguments = models | few | {
+            "meta_verifier": "self_consistency",
+            "store.path": str(tmp_path / f"{size}.sqlite"),
+        }  # fmt: skip
+        folder = tmp_path / str(size)
+        run_harness(
+            [TASK], arguments, folder, limit=5, batch_size=size, gen_kwargs="max_gen_toks=4"
+        )
+        manifest, rows = read_run(folder)
+        assert [t["varies"] for t in manifest["tiers"]] == ["", ""]
+        found.append(
+            [
+                (r.doc_id, t.answer.text, t.verification and t.verification.samples, t.decision)
+                for r in rows
+                for t in r.tiers
+            ]
+        )
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_p_true_depends_on_no_batch(models: dict[str, Any], tmp_path: Path, dtype: str) -> None:
+    """Within 1e-3 in low precision, whatever is read together."""
+    found = []
+    for size in (1, 3, 8):
+        arguments = models | {
+            "verifier": "p_true",
+            "meta_verifier": "self_consistency",
+            "slm.dtype": dtype,
+            "store.path": str(tmp_path / f"{size}.sqlite"),
+        }
+        folder = tmp_path / str(size)
+        run_harness(
+            [TASK], arguments, folder, limit=5, batch_size=size, gen_kwargs="max_gen_toks=4"
+        )
+        manifest, rows = read_run(folder)
+        assert bool(manifest["tiers"][0]["varies"]) == (dtype == "bfloat16")
+        found.append({r.doc_id: r.tiers[0] for r in rows})
+    for other in found[1:]:
+        for doc_id, tier in found[0].items():
+            assert tier.verification is not None
+            if other[doc_id].answer.text == tier.answer.text:
+                confidence = other[doc_id].verification.confidence
+                assert confidence == pytest.approx(
+                    tier.verification.confidence, abs=1e-3 if dtype == "bfloat16" else 1e-5
+                )
+
+
 def test_a_context_longer_than_the_window_is_cut_and_counted(
     models: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -87,6 +87,11 @@ class APIBackend(HarnessBackend):
             raise AutoMixError(f"{tier}.n and {tier}.batch_size cannot both be above 1")
 
     @property
+    def varies(self) -> str:  # type: ignore[override]
+        """Whoever serves decides what is computed together."""
+        return "a server's answers may depend on what else it computes, even without sampling"
+
+    @property
     def gives_token_probs(self) -> bool:  # type: ignore[override]
         """Whether the server may be asked for its tokens' probabilities."""
         return self._top is not None

@@ -72,6 +72,7 @@ class HarnessBackend:
     """
 
     gives_token_probs = False
+    varies = ""
 
     def __init__(
         self,

@@ -224,6 +224,16 @@ class HFBackend(HarnessBackend):
                 self._shares = False
         return self._reader
 
+    @property
+    def varies(self) -> str:  # type: ignore[override]
+        """In low precision the last digits depend on what is read together."""
+        if str(self._args.get("dtype")) in ("float32", "float"):
+            return ""
+        return (
+            "where weights are not float32, rounding depends on the batch: another batch size or "
+            f"number of processes may change single answers ({self.tier}.dtype=float32 does not)"
+        )
+
     def _answers_shared(self) -> bool:
         lm = self._metered()
         if self._shares_answers is None:

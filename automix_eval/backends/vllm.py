@@ -37,6 +37,7 @@ class VLLMBackend(HarnessBackend):
     """
 
     gives_token_probs = True
+    varies = "vLLM's rounding depends on the batch, so that single answers may differ"
 
     def __init__(
         self,

@@ -142,6 +142,11 @@ def read_run(path: Path, costs: Mapping[str, Any] | None = None) -> Run:
         warnings = tuple(
             (_text(w, "task"), plain(_text(w, "text"), 600)) for w in _rows(manifest, "warnings")
         )
+        warnings += tuple(
+            ("", plain(f"{t.get('label', t['name'])}: {t['varies']}", 600))
+            for t in _rows(manifest, "tiers")
+            if t.get("varies")
+        )
         size, partial = stored.records_bytes(manifest), _partial(manifest)
         cost = cost_from(_mapping(config, "cost"))
         if len(cost_prices(cost)) != len(tiers):
