@@ -143,7 +143,7 @@ class HarnessBackend:
         """
         if self._lm is not None:
             return
-        self._probe_endpoint()
+        self.probe()
         try:
             self._lm = self._make()
         except AutoMixError:
@@ -388,7 +388,12 @@ class HarnessBackend:
                     + f". Arguments it passes on unnamed go into {self.tier}.extra (JSON or YAML)"
                 )
 
-    def _probe_endpoint(self) -> None:
+    def probe(self) -> None:
+        """See whether anything listens at the tier's address; nothing is sent.
+
+        Raises:
+            AutoMixError: The address is none, or nothing answers there.
+        """
         url = self._args.get("base_url")
         if not url:
             return
