@@ -106,6 +106,9 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             )
         ]
         for tier in self._surely_used():
+            # a server that is down is found in a second, a model may take minutes to load
+            tier.backend.probe()
+        for tier in self._surely_used():
             log.info("loading %s: %s", tier.name, tier.backend.label)
             tier.backend.load()
         self._views: dict[str, TaskView] = {}

@@ -215,6 +215,9 @@ class Backend(Protocol):
     def set_defaults(self, arguments: Mapping[str, Any]) -> None:
         """Take batch size and device where the tier sets none of its own."""
 
+    def probe(self) -> None:
+        """Raise AutoMixError if a server is needed and nothing listens at its address."""
+
     def load(self) -> None:
         """Load the model; a failure names the tier's settings."""
 

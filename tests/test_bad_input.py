@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from conftest import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
 
+from automix_eval.backends.harness_lm import HarnessBackend
 from automix_eval.model import AutoMixLM
 from automix_eval.types import AutoMixError
 
@@ -96,6 +97,24 @@ def test_a_port_that_refuses_names_the_address() -> None:
     del args["llm.lm"], args["llm.script"]
     with pytest.raises(AutoMixError, match=r"127\.0\.0\.1:9.*llm\.base_url"):
         AutoMixLM(**args)
+
+
+def test_a_dead_tier_is_found_before_any_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The LLM's server is missed before the SLM, which is tried first otherwise, is loaded."""
+    loaded: list[str] = []
+    monkeypatch.setattr(HarnessBackend, "load", lambda self: loaded.append(self.tier))
+    args = scripted_args(meta_verifier="self_consistency") | {
+        "llm": "local_completions",
+        "llm.base_url": "http://127.0.0.1:9/v1/completions",
+        "llm.model": "m",
+        "store.path": str(tmp_path / "calls.sqlite"),
+    }
+    del args["llm.lm"], args["llm.script"]
+    with pytest.raises(AutoMixError, match=r"llm: nothing answers at 127\.0\.0\.1:9.*Start"):
+        AutoMixLM(**args)
+    assert loaded == []
 
 
 def test_a_policy_serves_what_it_was_fitted_for(pair: dict[str, str], tmp_path: Path) -> None:

@@ -171,6 +171,70 @@ def test_retry_after_is_obeyed_by_all(form: str, httpserver: HTTPServer, tmp_pat
     assert script.times[1] - script.times[0] >= 0.9
 
 
+def test_an_outage_is_bridged(
+    httpserver: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is gone for a while and comes back costs attempts, and no answer."""
+    monkeypatch.setattr(transport, "_FIRST_WAIT", 0.05)
+    script = Script(httpserver)
+    back = time.monotonic() + 0.4
+    well = script.reply
+
+    def reply(request: Request) -> Response:
+        made = well(request)
+        return made if time.monotonic() > back else Response("gone", status=503)
+
+    httpserver.clear()
+    httpserver.expect_request("/v1/completions").respond_with_handler(reply)
+    asked = tier(script, tmp_path, num_concurrent=3, max_retries=8)
+    assert [g.text for g in ask(asked, *"abcdef")] == [" yes"] * 6
+    assert asked.counts.made.total() == 6
+    assert kinds(asked)["retry:http_503"] == len(script.times) - 6 > 0
+
+
+def test_replies_out_of_order_reach_their_own_requests(tmp_path: Path) -> None:
+    """The first request is answered last, and each prompt gets the answer made for it."""
+    order: list[str] = []
+
+    def reply(request: Request) -> Response:
+        prompt = request.get_json()["prompt"]
+        prompt = prompt if isinstance(prompt, str) else prompt[0]
+        time.sleep(0.3 if prompt == "a" else 0.0)
+        order.append(prompt)
+        made = choice(text=f" for {prompt}")
+        return Response(json.dumps(made), content_type="application/json")
+
+    with HTTPServer(threaded=True) as server:
+        script = Script(server)
+        server.clear()
+        server.expect_request("/v1/completions").respond_with_handler(reply)
+        asked = tier(script, tmp_path, num_concurrent=3)
+        assert [g.text for g in ask(asked, *"abcdef")] == [f" for {p}" for p in "abcdef"]
+    assert order[0] != "a"
+
+
+@pytest.mark.parametrize("every", [2, 3])
+def test_every_kth_call_that_fails_for_good_is_asked_again_by_the_same_command(
+    every: int, httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    """Each run ends at the next failure and keeps what it has; no finished call is repeated."""
+    replies: list[Response | dict[str, Any]] = []
+    for i in range(1, 9):
+        replies.append(GOOD if i % every else Response("no", status=401))
+    script = Script(httpserver, *replies)
+    failures = 0
+    while True:
+        try:
+            made = ask(tier(script, tmp_path), *"abcdef")
+        except AutoMixError:
+            failures += 1
+            continue
+        break
+    assert [g.text for g in made] == [" yes"] * 6
+    assert failures > 0
+    assert len(script.times) == 6 + failures
+
+
 def test_an_endless_retry_after_is_an_error(httpserver: HTTPServer, tmp_path: Path) -> None:
     """A server that wants an hour is not waited for."""
     script = Script(httpserver, Response("slow", status=429, headers={"Retry-After": "3600"}))

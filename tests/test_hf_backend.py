@@ -6,12 +6,13 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from tiny_models import save_tiny
 
 from automix_eval.backends.hf import HFBackend
-from automix_eval.types import GenerateRequest, Generation, ScoreRequest, Scores
+from automix_eval.types import AutoMixError, GenerateRequest, Generation, ScoreRequest, Scores
 
 PROMPTS = [
     "The ferry leaves at seven. Question: where? Answer:",
@@ -177,3 +178,43 @@ def test_an_embedded_model_is_the_same_before_and_after_loading() -> None:
     loaded._args["pretrained"] = "/a/converted/folder"
     assert named.identity == loaded.identity
     assert named.identity != HFBackend(embedded="gemma3-270m", max_length=64).identity
+
+
+FAULTS = {
+    "ran out of GPU memory: CUDA out of memory. Remedy: lower llm.batch_size": (
+        torch.cuda.OutOfMemoryError("CUDA out of memory.\nSee the documentation")
+    ),
+    "failed on a prompt: RuntimeError: shapes do not match. Remedy: try llm.dtype": (
+        RuntimeError("shapes do not match\nat some line")
+    ),
+}
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("said", FAULTS)
+def test_a_fault_in_the_middle_of_a_call_names_tier_and_remedy(
+    folder: Path, said: str, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers, choices and scores: none is made up, and the pages PyTorch adds are left out."""
+    model = HFBackend(
+        tier="llm", pretrained=str(folder), dtype="float32", device="cpu", shared_prefix=shared
+    )
+    model.load()
+
+    def fail(*_: object, **__: object) -> None:
+        raise FAULTS[said]
+
+    monkeypatch.setattr(model.lm.model, "forward", fail)
+    scored = ScoreRequest("pier", (" where",))
+    for call in (
+        lambda: generate(model, [GenerateRequest("pier", GREEDY)]),
+        lambda: generate(model, [GenerateRequest("pier", SAMPLED, seed=1)]),
+        lambda: score(model, [scored]),
+        lambda: model.loglikelihood([scored], lambda *_: None),
+    ):
+        with pytest.raises(AutoMixError) as caught:
+            call()
+        assert said in str(caught.value)
+        assert str(caught.value).startswith("llm (")
+        assert str(caught.value).endswith("run the same command to resume")
+        assert "\n" not in str(caught.value)

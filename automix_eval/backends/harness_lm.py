@@ -144,7 +144,7 @@ class HarnessBackend:
         """
         if self._lm is not None:
             return
-        self._probe_endpoint()
+        self.probe()
         try:
             self._lm = self._make()
         except AutoMixError:
@@ -389,7 +389,12 @@ class HarnessBackend:
                     + f". Arguments it passes on unnamed go into {self.tier}.extra (JSON or YAML)"
                 )
 
-    def _probe_endpoint(self) -> None:
+    def probe(self) -> None:
+        """See whether anything listens at the tier's address; nothing is sent.
+
+        Raises:
+            AutoMixError: The address is none, or nothing answers there.
+        """
         url = self._args.get("base_url")
         if not url:
             return

@@ -27,6 +27,7 @@ from lm_eval.models.utils import (
 from automix_eval.backends import shared_decoding, shared_scoring
 from automix_eval.backends.embedded import CONVERTER_VERSION, ensure_model
 from automix_eval.backends.harness_lm import HarnessBackend
+from automix_eval.backends.hf_faults import named
 from automix_eval.backends.hf_metered import MeteredHFLM, score_batch
 from automix_eval.backends.hf_settings import (
     Decoding,
@@ -146,6 +147,15 @@ class HFBackend(HarnessBackend):
         token_probs: bool = False,
     ) -> None:
         """Generate; prompts that begin alike are read once, samples are drawn by seed."""
+        with named(self.tier, self.label):
+            self._generate(requests, on_result, token_probs)
+
+    def _generate(
+        self,
+        requests: Sequence[GenerateRequest],
+        on_result: Callable[[int, Generation], None],
+        token_probs: bool,
+    ) -> None:
         reader = self._sharing()
         plans = [self._plan(r) if reader else None for r in requests]
         samples = []
@@ -176,6 +186,19 @@ class HFBackend(HarnessBackend):
             requests: Prompts, each with the same number of continuations.
             on_result: Receives the natural-log probabilities.
         """
+        with named(self.tier, self.label):
+            self._score(requests, on_result)
+
+    def loglikelihood(
+        self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
+    ) -> None:
+        """Score one continuation a request through the harness's ``loglikelihood``."""
+        with named(self.tier, self.label):
+            super().loglikelihood(requests, on_result)
+
+    def _score(
+        self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
+    ) -> None:
         lm = self._metered()
         encoded = []
         for request in requests:

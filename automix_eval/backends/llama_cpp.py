@@ -158,6 +158,9 @@ class LlamaCppBackend(APIBackend):
         self._args["base_url"] = f"{self._server.listening_address}/v1/completions"
         return super()._make()
 
+    def probe(self) -> None:
+        """Nothing to see: the server is started with the model, and is this process's own."""
+
     def close(self) -> None:
         """Stop the server and free the model."""
         self._lm = self._server = None
