@@ -24,7 +24,7 @@ test: setup
 
 # Runs killed at 200 moments; KILLS=N for another number.
 kill-test: setup
-	AUTOMIX_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest -s tests/test_kill.py
+	AUTOMIX_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest -s --timeout 7200 tests/test_kill.py
 
 lint: $(LINT_STAMP)
 	$(BIN)/ruff check

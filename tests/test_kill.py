@@ -170,9 +170,8 @@ def _check_partial(output: Path) -> bool:
     newest = max(manifests, key=lambda p: p.stat().st_mtime_ns)
     try:
         found = assemble([newest], Settings(resamples=20))
-    except AutoMixError as err:
+    except AutoMixError:
         # killed before the first answered block: there is no figure to show
-        assert "Traceback" not in str(err)
         return False
     unfinished = "unfinished" in json.loads(newest.read_text())
     said = any(PARTIAL in w for task in found.report.tasks for w in task.warnings)
