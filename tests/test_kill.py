@@ -127,7 +127,7 @@ def _completions(server: _Server) -> dict[str, Any]:
         "slm.model": "small",
         "llm.model": "large",
         "verifier": "few_shot",
-        "verifier.num_samples": 4,
+        "verifier.num_samples": 2,
         "meta_verifier": "threshold",
         "calibration.num_docs": 8,
         "block_size": 4,
@@ -224,7 +224,7 @@ def test_a_killed_run_resumes_to_the_same_report(server: _Server, tmp_path: Path
     settings = {
         "model_args": _completions(server),
         "tasks": ["coqa_demo"],
-        "limit": 12,
+        "limit": 24,
         "resamples": 200,
     }
     runner = Runner(tmp_path, settings)
