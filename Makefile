@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 LINT_STAMP := .venv/.installed-lint
 
-.PHONY: setup test lint demo bench fuzz clean
+.PHONY: setup test kill-test lint demo bench fuzz clean
 
 setup: $(STAMP)
 
@@ -21,6 +21,10 @@ $(LINT_STAMP): $(STAMP)
 
 test: setup
 	$(BIN)/python -m pytest
+
+# Runs killed at 200 moments; KILLS=N for another number.
+kill-test: setup
+	AUTOMIX_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest -s --timeout 7200 tests/test_kill.py
 
 lint: $(LINT_STAMP)
 	$(BIN)/ruff check

@@ -200,8 +200,16 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
                 for position, result in zip(positions, mine, strict=True):
                     results[position] = result
 
-        with harness.set_aside():
-            self.ranks.together(work)
+        try:
+            with harness.set_aside():
+                self.ranks.together(work)
+        except KeyboardInterrupt:
+            log.warning(
+                "interrupted: finished calls are kept and the same command resumes; records of the "
+                "finished questions: %s",
+                self.log.file("records", "jsonl"),
+            )
+            raise
         self.log.merge()
         return results
 

@@ -86,7 +86,7 @@ class RecordFile:
         """Go on in another file, with what was written so far."""
         if path == self.path:
             return
-        with _explained(path):
+        with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if self.path is not None:
                 shutil.copyfile(self.path, path)
@@ -119,7 +119,7 @@ class RecordFile:
         if self.keys is None or self.path is None:
             return
         columns = self.keys.columns
-        with _explained(self.path), self.path.open("rb") as text:
+        with explained(self.path), self.path.open("rb") as text:
             for start in range(0, len(self.keys), CHUNK):
                 rows = tuple(zip(*(c[start : start + CHUNK] for c in columns), strict=True))
                 length = sum(row[-1] for row in rows)
@@ -144,7 +144,7 @@ class RecordFile:
         again[1:] = (keys[1:] == keys[:-1]).all(axis=1)
         order = order[~again]
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        with _explained(self.path):
+        with explained(self.path):
             try:
                 with self.path.open("rb") as old, temporary.open("wb") as new:
                     for row in order.tolist():
@@ -170,7 +170,7 @@ class RecordFile:
     def _write(self, text: bytes) -> None:
         if self.path is None:
             self.path = self._temporary()
-        with _explained(self.path), self.path.open("r+b") as out:
+        with explained(self.path), self.path.open("r+b") as out:
             out.seek(self.size)
             out.truncate()
             out.write(text)
@@ -186,8 +186,15 @@ class RecordFile:
         return path
 
 
-class _explained:  # noqa: N801 - reads as a statement
-    """Turns an error of the file system into one that names the remedy."""
+class explained:  # noqa: N801 - reads as a statement
+    """Turns an error of the file system into one that names the remedy.
+
+    Args:
+        path: The file of the run that is written.
+
+    Raises:
+        AutoMixError: In the place of an OSError.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -198,7 +205,7 @@ class _explained:  # noqa: N801 - reads as a statement
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             raise AutoMixError(
-                f"the records {self._path} cannot be written ({error}): free the disk, or set "
+                f"{self._path} cannot be written ({error}): free the disk, or set "
                 "records_dir or --output_path to a writable folder; finished calls are kept and "
                 "the same command resumes"
             ) from error

@@ -16,7 +16,7 @@ from automix_eval.budget import Budget
 from automix_eval.calls import Tier
 from automix_eval.losses import Losses
 from automix_eval.ranks import Ranks
-from automix_eval.recordfile import CHUNK, RecordFile
+from automix_eval.recordfile import CHUNK, RecordFile, explained
 from automix_eval.types import Phase, Record
 
 log = logging.getLogger(__name__)
@@ -187,7 +187,9 @@ class RunLog:
 
     def _write(self) -> None:
         if self._writes:
-            records.write_json(self.file("run", "json"), self.manifest())
+            path = self.file("run", "json")
+            with explained(path):
+                records.write_json(path, self.manifest())
 
     # ----------------------------------------------------------------- the rest
 
@@ -195,7 +197,8 @@ class RunLog:
         """Write a policy fitted in this run."""
         path = self.file(f"policy_{safe_name(task)}", "json")
         if self._writes:
-            policy.save(path, fitted)
+            with explained(path):
+                policy.save(path, fitted)
         log.info("%s: policy written to %s", task, path)
         self._policies[task] = path.name
 
