@@ -14,7 +14,8 @@ from conftest import REPO
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from automix_eval import cli, config
+from automix_eval import cli, config, hydra_app
+from automix_eval.commands.run import application
 from automix_eval.types import Answer, Prompt, Question
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
@@ -53,10 +54,18 @@ def test_every_make_target_exists(command: str) -> None:
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("automix-eval")])
 def test_every_automix_eval_command_is_parsed(
-    command: str, capsys: pytest.CaptureFixture[str]
+    command: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It fails for the missing folder only, never for its arguments."""
-    code = cli.main(shlex.split(command)[1:])
+    """It fails for the missing folder only, never for its arguments; no model is loaded."""
+    monkeypatch.chdir(tmp_path)
+    name, *arguments = shlex.split(command)[1:]
+    if name == "run":
+        assert hydra_app.read(application(), arguments).runs
+        return
+    code = cli.main([name, *arguments])
     assert code == 2
     assert "usage" not in capsys.readouterr().err
 
