@@ -80,7 +80,7 @@ def model_args(
     :func:`automix_eval.config.build` judges it, and the record of a run shows what was set.
 
     Args:
-        composed: Of hydra_conf/run.yaml or fit.yaml.
+        composed: Of hydra_conf/run.yaml.
         choices: The option chosen in each group.
         given: Groups whose option the user named, be it the default one.
 

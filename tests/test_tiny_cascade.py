@@ -99,14 +99,18 @@ def test_p_true_depends_on_no_batch(models: dict[str, Any], tmp_path: Path, dtyp
         manifest, rows = read_run(folder)
         assert bool(manifest["tiers"][0]["varies"]) == (dtype == "bfloat16")
         found.append({r.doc_id: r.tiers[0] for r in rows})
+    compared = 0
     for other in found[1:]:
         for doc_id, tier in found[0].items():
             assert tier.verification is not None
+            # in low precision an answer may differ, and then another one is judged
+            compared += other[doc_id].answer.text == tier.answer.text
             if other[doc_id].answer.text == tier.answer.text:
                 confidence = other[doc_id].verification.confidence
                 assert confidence == pytest.approx(
                     tier.verification.confidence, abs=1e-3 if dtype == "bfloat16" else 1e-5
                 )
+    assert compared >= 5 if dtype == "bfloat16" else compared == 10
 
 
 def test_a_context_longer_than_the_window_is_cut_and_counted(

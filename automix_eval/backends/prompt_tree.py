@@ -232,7 +232,33 @@ class Reading(Piece):
         return torch.cat(found, dim=1)
 
 
-class Branches(Piece):
+class Scattered(Piece):
+    """Tokens of several prompts of one tree: a mask over all its columns tells them apart."""
+
+    _masks: dict[int | None, torch.Tensor]
+
+    def visible(self, used: int) -> torch.Tensor:
+        """Which of the first ``used`` columns each token sees, [tokens, used]."""
+        raise NotImplementedError
+
+    def attend(
+        self, layer: int, query: torch.Tensor, scale: float | None, window: int | None
+    ) -> torch.Tensor:
+        """Attention of each token over the columns it sees."""
+        used = self.tree.used
+        keys, values = (t[:, :used] for t in self.tree.layers[layer])
+        if window is not None and window > max(self.positions):
+            window = None
+        if window not in self._masks:
+            visible = self.visible(used)
+            if window is not None:
+                first = torch.tensor(self.positions)[:, None] - window
+                visible &= self.tree.positions[None, :used] > first
+            self._masks[window] = _additive(visible, query)
+        return _attention(query, keys, values, self._masks[window], scale)
+
+
+class Branches(Scattered):
     """Stretches of one tree, none of them its start, whose attention is computed at once.
 
     Args:
@@ -252,21 +278,9 @@ class Branches(Piece):
         """Write the pieces' keys and values into the tree."""
         self.tree.write(layer, slice(*self._own), keys, values)
 
-    def attend(
-        self, layer: int, query: torch.Tensor, scale: float | None, window: int | None
-    ) -> torch.Tensor:
-        """Attention of each piece over its own prompt, among all columns of the tree."""
-        used = self.tree.used
-        keys, values = (t[:, :used] for t in self.tree.layers[layer])
-        if window is not None and window > max(self.positions):
-            window = None
-        if window not in self._masks:
-            visible = torch.cat([_visible(piece, used) for piece in self._pieces])
-            if window is not None:
-                first = torch.tensor(self.positions)[:, None] - window
-                visible &= self.tree.positions[None, :used] > first
-            self._masks[window] = _additive(visible, query)
-        return _attention(query, keys, values, self._masks[window], scale)
+    def visible(self, used: int) -> torch.Tensor:
+        """Each piece sees its own prompt."""
+        return torch.cat([_visible(piece, used) for piece in self._pieces])
 
 
 def _visible(piece: Reading, used: int) -> torch.Tensor:
@@ -340,7 +354,7 @@ class Row:
         self.own = []
 
 
-class Step(Piece):
+class Step(Scattered):
     """The next token of several rows of one tree, each seeing its own past alone."""
 
     def __init__(self, tree: Tree, rows: Sequence[Row], tokens: Sequence[int]) -> None:
@@ -356,21 +370,9 @@ class Step(Piece):
         """Write the rows' keys and values into their columns."""
         self.tree.write(layer, self._columns.to(keys.device), keys, values)
 
-    def attend(
-        self, layer: int, query: torch.Tensor, scale: float | None, window: int | None
-    ) -> torch.Tensor:
-        """Attention of each row over its own columns."""
-        used = self.tree.used
-        keys, values = (t[:, :used] for t in self.tree.layers[layer])
-        if window is not None and window > max(self.positions):
-            window = None
-        if window not in self._masks:
-            visible = torch.stack([row.seen(used) for row in self._rows])
-            if window is not None:
-                first = torch.tensor(self.positions)[:, None] - window
-                visible &= self.tree.positions[None, :used] > first
-            self._masks[window] = _additive(visible, query)
-        return _attention(query, keys, values, self._masks[window], scale)
+    def visible(self, used: int) -> torch.Tensor:
+        """Each row sees its own past."""
+        return torch.stack([row.seen(used) for row in self._rows])
 
 
 def _attention(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from automix_eval.commands.run import add_arguments, application, checked, run_folder
+from automix_eval.commands.run import add_arguments, application, checked, single
 from automix_eval.commands.run import log_like_the_harness as _log
 from automix_eval.types import AutoMixError
 
@@ -33,21 +33,14 @@ def run(args: argparse.Namespace) -> int:
     line = hydra_app.read(app, args.arguments)
     if line.is_multirun:
         raise AutoMixError("fit makes one policy a task: for sweeps use automix-eval run -m")
-    errors: list[AutoMixError] = []
+    return single(app, line, _fit)
 
-    def do(job: Job) -> None:
-        from automix_eval.fitting import fit
 
-        try:
-            settings, given = checked(job)
-            _log()
-            path = job.folder / "results.json"
-            for policy in fit(given, settings.tasks, path, **settings.arguments()):
-                print(f"policy: {policy}")
-        except AutoMixError as err:  # Hydra would print a traceback
-            errors.append(err)
+def _fit(job: Job) -> None:
+    from automix_eval.fitting import fit
 
-    code = hydra_app.run(app, line, do, {"hydra.run.dir": run_folder(line)} if line.runs else None)
-    if errors:
-        raise errors[0]
-    return code
+    settings, given = checked(job)
+    _log()
+    path = job.folder / "results.json"
+    for policy in fit(given, settings.tasks, path, **settings.arguments()):
+        print(f"policy: {policy}")

@@ -11,6 +11,7 @@ from automix_eval.types import AutoMixError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from automix_eval.hydra_app import Application, CommandLine, Job
 
@@ -20,11 +21,11 @@ RUNS = Path("results") / "runs"
 SWEEPS = Path("results") / "sweeps"
 
 
-def application(name: str = "run") -> Application:
+def application() -> Application:
     """The command line of this command, or of ``fit``, which takes the same settings."""
     from automix_eval.hydra_app import Application
 
-    return Application(name, config.GROUPS, config.TIERS)
+    return Application("run", config.GROUPS, config.TIERS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,12 +50,23 @@ def run(args: argparse.Namespace) -> int:
         from automix_eval.commands.sweep import sweep
 
         return sweep(app, line)
+    return single(app, line, one_run)
+
+
+def single(app: Application, line: CommandLine, work: Callable[[Job], None]) -> int:
+    """Do the one job of a command line; its error comes through Hydra, which would print a trace.
+
+    Returns:
+        0, or 2 where Hydra refused the configuration.
+    """
+    from automix_eval import hydra_app
+
     errors: list[AutoMixError] = []
 
     def do(job: Job) -> None:
         try:
-            one_run(job)
-        except AutoMixError as err:  # Hydra would print a traceback
+            work(job)
+        except AutoMixError as err:
             errors.append(err)
 
     code = hydra_app.run(app, line, do, {"hydra.run.dir": run_folder(line)} if line.runs else None)
