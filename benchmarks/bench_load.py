@@ -46,6 +46,7 @@ class Instant:
     """A model that answers at once, with as many token probabilities as its answer has tokens."""
 
     gives_token_probs = True
+    varies = ""
     max_length = 4096
 
     def __init__(self, name: str) -> None:
