@@ -100,7 +100,7 @@ def million() -> Outcomes:
 def at_scale() -> None:
     """Fitting and replaying a million rows of three tiers, and one decision of what was fitted."""
     outcomes = million()
-    observation = Observation(0, 3, (0.4,))
+    observation = Observation(0, 3, (0.4,), costs=(1.0,))
     print(f"{ROWS:,} rows, 3 tiers          fit      replay    policies    one decision    peak")
     for name, arguments in ROUTERS:
         router = config.make_meta_verifier(config.build({"meta_verifier": name, **arguments}))
