@@ -15,6 +15,8 @@ from taskrows import ROWS, write_rows
 from automix_eval.paths import tasks_dir
 from automix_eval.taskdata import DATA_DIR, TaskDataError
 
+# as the user set it: tests see none
+GIVEN = os.environ.get(DATA_DIR, "")
 TASKS = ("coqa", "quality", "qasper", "narrativeqa", "cnli")
 FREE_FORM = ("coqa", "qasper", "narrativeqa")
 #: What the composite model's arguments look like when the harness hands them to a data loader.
@@ -204,10 +206,11 @@ def test_a_question_nobody_answered_is_left_out_with_a_warning(
     assert "story-1-1 is left out" in caplog.text
 
 
-@pytest.mark.skipif(not os.environ.get(DATA_DIR), reason=f"{DATA_DIR} is not set")
-def test_real_rows_flatten_prompt_and_score() -> None:
+@pytest.mark.skipif(not GIVEN, reason=f"{DATA_DIR} is not set")
+def test_real_rows_flatten_prompt_and_score(monkeypatch: pytest.MonkeyPatch) -> None:
     """The laws of the samples hold on the user's copy of the data sets, where there is one."""
-    root = Path(os.environ[DATA_DIR]).expanduser()
+    root = Path(GIVEN).expanduser()
+    monkeypatch.setenv(DATA_DIR, str(root))
     present = [name for name in TASKS if (root / name / "validation.jsonl").is_file()]
     if not present:
         pytest.skip(f"{DATA_DIR} holds none of the five data sets")
