@@ -7,6 +7,7 @@ else.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
@@ -250,12 +251,18 @@ def settings_described(*names: str) -> str:
 
 
 def _compose(name: str, overrides: list[str]) -> DictConfig:
+    """Compose, once for all tasks of a report that were run with the same settings."""
+    return copy.deepcopy(_composed(str(hydra_conf_dir().resolve()), name, tuple(overrides)))
+
+
+@lru_cache(maxsize=64)
+def _composed(folder: str, name: str, overrides: tuple[str, ...]) -> DictConfig:
     """Compose, leaving alone a Hydra application that is running around us."""
     outer = Singleton.get_state()
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(hydra_conf_dir().resolve()), version_base="1.3"):
-            return compose(name, overrides)
+        with initialize_config_dir(folder, version_base="1.3"):
+            return compose(name, list(overrides))
     finally:
         Singleton.set_state(outer)
 

@@ -9,7 +9,8 @@ router below the line between them changes nothing. The area is that of RouterBe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -108,7 +109,7 @@ def area(
 
 
 def quality_at_values(costs: Array, qualities: Array, cost: Array) -> Array:
-    """:func:`quality_at` of B curves: on the envelope, without computing its corners.
+    """:func:`quality_at` of B curves.
 
     Args:
         costs: (B, m) of the operating points.
@@ -118,14 +119,10 @@ def quality_at_values(costs: Array, qualities: Array, cost: Array) -> Array:
     Returns:
         (B,) NaN below the cheapest point.
     """
-    at = cost[:, None]
-    best = np.where(costs <= at, qualities, -np.inf).max(axis=1)
-    run = costs[:, None, :] - costs[:, :, None]
-    crosses = (costs <= at)[:, :, None] & (costs >= at)[:, None, :] & (run > 0)
-    share = (at - costs)[:, :, None] / np.where(crosses, run, 1)
-    chord = qualities[:, :, None] + share * (qualities[:, None, :] - qualities[:, :, None])
-    best = np.maximum(best, np.where(crosses, chord, -np.inf).max(axis=(1, 2)))
-    return np.where(np.isneginf(best), np.nan, best)
+    best = np.full(len(cost), np.nan)
+    for side in _sides(costs, qualities):
+        best = np.where(cost >= side.cost, side.quality_at(cost), best)
+    return best
 
 
 def cost_at_values(costs: Array, qualities: Array, target: Array) -> Array:
@@ -139,16 +136,12 @@ def cost_at_values(costs: Array, qualities: Array, target: Array) -> Array:
     Returns:
         (B,) NaN where it is not reached.
     """
-    goal = target[:, None] * np.where(target[:, None] > 0, 1 - TOLERANCE, 1 + TOLERANCE)
-    reached = qualities >= goal
-    least = np.where(reached, costs, np.inf).min(axis=1)
-    rise = qualities[:, None, :] - qualities[:, :, None]
-    crosses = ~reached[:, :, None] & reached[:, None, :] & (rise > 0)
-    share = (target[:, None] - qualities)[:, :, None] / np.where(crosses, rise, 1)
-    run = costs[:, None, :] - costs[:, :, None]
-    chord = costs[:, :, None] + np.clip(share, 0, 1) * run
-    least = np.minimum(least, np.where(crosses, chord, np.inf).min(axis=(1, 2)))
-    return np.where(np.isposinf(least), np.nan, least)
+    goal = target * np.where(target > 0, 1 - TOLERANCE, 1 + TOLERANCE)
+    least = np.full(len(target), np.nan)
+    for side in _sides(costs, qualities):
+        here = np.isnan(least) & (side.next_quality >= goal)
+        least = np.where(here, side.cost_at(target), least)
+    return least
 
 
 def area_values(costs: Array, qualities: Array) -> Array:
@@ -161,12 +154,60 @@ def area_values(costs: Array, qualities: Array) -> Array:
     Returns:
         (B,) NaN where the LLM does not cost more than the SLM.
     """
-    slm, llm = costs[:, :1], costs[:, -1:]
-    dearer = (llm - slm > TOLERANCE * np.maximum(np.abs(llm), np.abs(slm)))[:, 0]
-    grid = np.sort(np.clip(costs, slm, np.maximum(slm, llm)), axis=1)
-    columns = [quality_at_values(costs, qualities, x) for x in grid.T]
-    total = np.trapezoid(np.stack(columns, axis=1), grid, axis=1)
-    return np.where(dearer, total / np.where(dearer, (llm - slm)[:, 0], 1), np.nan)
+    slm, llm = costs[:, 0], costs[:, -1]
+    dearer = llm - slm > TOLERANCE * np.maximum(np.abs(llm), np.abs(slm))
+    total = np.zeros(len(costs))
+    for side in _sides(costs, qualities):
+        left, right = np.clip(side.cost, slm, llm), np.clip(side.next_cost, slm, llm)
+        total += (right - left) * (side.quality_at(left) + side.quality_at(right)) / 2
+    # Beyond the best point more money buys no more.
+    total += (llm - np.clip(side.next_cost, slm, llm)) * side.next_quality
+    return np.where(dearer, total / np.where(dearer, llm - slm, 1), np.nan)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Side:
+    """One side of each of B envelopes, from a corner to the next; all (B,).
+
+    A curve that has no further corner stays where it is.
+    """
+
+    cost: Array
+    quality: Array
+    next_cost: Array
+    next_quality: Array
+
+    def quality_at(self, cost: Array) -> Array:
+        """Quality at a cost; that of the nearer end outside the side."""
+        run = self.next_cost - self.cost
+        share = np.clip((cost - self.cost) / np.where(run > 0, run, 1), 0, 1)
+        return self.quality + share * (self.next_quality - self.quality)
+
+    def cost_at(self, quality: Array) -> Array:
+        """Cost at a quality; that of the nearer end outside the side."""
+        rise = self.next_quality - self.quality
+        share = np.clip((quality - self.quality) / np.where(rise > 0, rise, 1), 0, 1)
+        return self.cost + share * (self.next_cost - self.cost)
+
+
+def _sides(costs: Array, qualities: Array) -> Iterator[_Side]:
+    """The sides of B envelopes: from the cheapest point always to the steepest that is better."""
+    rows = np.arange(len(costs))
+    cost = costs.min(axis=1)
+    quality = np.where(costs == cost[:, None], qualities, -np.inf).max(axis=1)
+    yield _Side(cost, quality, cost, quality)
+    while True:
+        run, rise = costs - cost[:, None], qualities - quality[:, None]
+        ahead = (run > 0) & (rise > 0)
+        if not ahead.any():
+            return
+        slope = np.where(ahead, rise / np.where(ahead, run, 1), -np.inf)
+        steepest = slope.argmax(axis=1)
+        goes = ahead[rows, steepest]
+        next_cost = np.where(goes, costs[rows, steepest], cost)
+        next_quality = np.where(goes, qualities[rows, steepest], quality)
+        yield _Side(cost, quality, next_cost, next_quality)
+        cost, quality = next_cost, next_quality
 
 
 def _slope(left: Point, right: Point) -> float:
