@@ -21,6 +21,7 @@ from playwright.sync_api import sync_playwright
 
 DEMO = Path(__file__).resolve().parents[1] / "results" / "reference_demo"
 VOWELS, CONSONANTS = "aeiou", "bcdfglmnprstv"
+STAMP = "2026-01-01T00-00-00.000000"
 PASSAGE, QUESTIONS = 250, 15  # words of a document, questions asked about it
 
 
@@ -47,7 +48,8 @@ def write_run(folder: Path, number: int) -> None:
                 "cut_context_tokens": 0}  # fmt: skip
 
     path = folder / "automix_records_bench.jsonl"
-    with path.open("w", encoding="utf-8") as out:
+    samples = folder / f"samples_bench_{STAMP}.jsonl"
+    with path.open("w", encoding="utf-8") as out, samples.open("w", encoding="utf-8") as kept:
         for i in range(number):
             if i % QUESTIONS == 0:
                 passage = prose(PASSAGE)
@@ -72,9 +74,12 @@ def write_run(folder: Path, number: int) -> None:
             record = {
                 "task": "bench", "doc_id": i, "repeat": 0, "phase": "evaluation", "final": int(up),
                 "tiers": tiers, "prompt_hash": f"{i:064x}", "document": f"{i // QUESTIONS:064x}",
-                "question": prose(9), "context": passage, "references": [prose(3)],
+                "question": prose(9), "references": [prose(3)],
             }  # fmt: skip
             out.write(json.dumps(record) + "\n")
+            sample = {"doc_id": i, "doc": {"context": passage}, "filter": "none",
+                      "prompt_hash": f"{i:064x}", "f1": llm if up else float(right)}  # fmt: skip
+            kept.write(json.dumps(sample) + "\n")
     manifest = {
         "format": "automix-eval run", "version": 1, "run_id": "bench", "created": "", "config": {
             "meta_verifier": {"name": "threshold"}, "verifier": {"name": "few_shot"},
@@ -85,6 +90,9 @@ def write_run(folder: Path, number: int) -> None:
         "calls": [], "warnings": [], "records": path.name, "policies": {},
     }  # fmt: skip
     (folder / "automix_run_bench.json").write_text(json.dumps(manifest))
+    config = {"model": "automix", "automix": {"run_id": "bench"}}
+    results = {"results": {}, "config": config}
+    (folder / f"results_{STAMP}.json").write_text(json.dumps(results))
 
 
 def first_paint(page: Path) -> tuple[float, float]:
