@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,24 @@ def test_failure_leaves_the_old_report_whole(
     write(tmp_path / "run", out, "--format", PLAIN, "--seed", "9", code=2)
     assert "No space left" in capsys.readouterr().err
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="this system has no /dev/full")
+def test_device_is_written_to_not_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A full device is an error and stays a device; a pipe carries the report."""
+    build_run(tmp_path / "run", full=True)
+    write(tmp_path / "run", Path("/dev/full"), "--format", "csv", code=2)
+    assert "No space left" in capsys.readouterr().err
+    assert Path("/dev/full").is_char_device()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_text)
+        write(tmp_path / "run", pipe, "--format", "csv")
+        assert read.result(timeout=30).startswith("leaderboard,task")
+    assert pipe.is_fifo()
 
 
 def test_links_are_replaced_not_followed(tmp_path: Path) -> None:

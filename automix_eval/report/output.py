@@ -91,11 +91,17 @@ def write_folder(assembled: Assembled, folder: Path, formats: Sequence[str]) -> 
 def write_file(path: Path, text: str) -> Path:
     """Write a file in one step: it is the old one or the new one, never half of either.
 
+    A device or a pipe, such as /dev/stdout, is written to as it stands.
+
     Raises:
         AutoMixError: It cannot be written; an old file is left as it was.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        if _is_special(path):
+            with path.open("w", encoding="utf-8") as out:
+                out.write(scrub(text))
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         # "x" refuses a file or link that somebody laid there
         with temporary.open("x", encoding="utf-8") as out:
@@ -108,3 +114,11 @@ def write_file(path: Path, text: str) -> Path:
             temporary.unlink(missing_ok=True)
         raise AutoMixError(f"cannot write {path}: {err}") from err
     return path
+
+
+def _is_special(path: Path) -> bool:
+    """Whether renaming another file to this name would take a device or a pipe away."""
+    if path.is_dir() or not path.exists():
+        return False
+    # /dev/stdout may lead to a common file, but the link is the system's.
+    return not path.is_file() or path.parent.resolve() == Path(os.devnull).parent
