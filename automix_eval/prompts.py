@@ -7,6 +7,7 @@ of its context; never the instruction, the question or the answer. Both losses a
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,12 @@ from automix_eval.types import AutoMixError, Message, Prompt
 
 CUT = "\n[...]\n"
 _COARSEST = 512
+#: Steps from which the tokens of a longer cut are certainly more, so that the search for the cut
+#: ends at the same one wherever it begins.
+_SURE = 64
+#: What the last contexts were cut to, by context and budget; their other questions get the same.
+_recent: OrderedDict[tuple[str, int], int] = OrderedDict()
+_RECENT = 64
 
 
 class PromptTooLongError(AutoMixError):
@@ -81,7 +88,7 @@ def fit(parts: Parts, budget: int | None, count: Callable[[str], int | None]) ->
         if size is not None and size <= budget:
             return Fitted(kept.text(), dropped)
     assert size is not None  # the tokenizer counted the whole prompt, so it counts its parts
-    text, after = _cut_middle(kept, budget, count)
+    text, after = _cut_middle(kept, budget, size, count)
     return Fitted(text, len(parts.demonstrations), size - after)
 
 
@@ -114,12 +121,17 @@ def fit_chat(
         return replace(prompt, messages=(*system, Message(tail[0].role, body), *tail[1:]))
 
     parts = Parts("", (), tail[0].content, context)
-    text, after = _cut_middle(parts, budget, lambda body: count(with_body(body)))
+    text, after = _cut_middle(parts, budget, size, lambda body: count(with_body(body)))
     return FittedPrompt(with_body(text), dropped, size - after)
 
 
-def _cut_middle(parts: Parts, budget: int, count: Callable[[str], int | None]) -> tuple[str, int]:
-    """The prompt with a context as long as fits, up to :func:`_even`, and its tokens."""
+def _cut_middle(
+    parts: Parts, budget: int, size: int, count: Callable[[str], int | None]
+) -> tuple[str, int]:
+    """The prompt with a context as long as fits, up to :func:`_even`, and its tokens.
+
+    ``size`` is what the whole prompt has. Each count reads the whole prompt, so few are made.
+    """
     # a task without a known context is all body: its ends hold the instruction and the question
     context = parts.context if parts.context and parts.context in parts.body else parts.body
     start = parts.body.rfind(context)
@@ -130,28 +142,35 @@ def _cut_middle(parts: Parts, budget: int, count: Callable[[str], int | None]) -
         tail = context[len(context) - (characters - half) :] if characters > half else ""
         return before + context[:half].rstrip() + CUT + tail.lstrip() + after
 
-    best, tokens = build(0), count(build(0)) or 0
-    fits, low, high = tokens <= budget, 0, len(context)
-    over = (count(build(high)) or 0) if fits else 0
+    best, tokens, low, high, over = "", -1, 0, len(context), size
     for halving in itertools.cycle((False, False, False, True)):
-        if not fits or _even(high - 1) <= low:
+        if tokens < 0:  # nothing is known to fit
+            guess = _recent.get((context, budget), 0) if high == len(context) else 0
+        elif _even(high - 1) <= low:
             break
-        part = 0.5 if halving or over <= tokens else (budget - tokens) / (over - tokens)
-        guess = _even(low + int((high - low) * min(part, 1.0)))
-        if not low < guess < high:
-            guess = min(_even(low) + _step(low), high - 1)
-        candidate = build(guess)
-        size = count(candidate) or 0
-        if size <= budget:
-            best, tokens, low = candidate, size, guess
         else:
-            high, over = guess, size
-    if not fits or (context is parts.body and len(context) < 2):
+            part = 0.5 if halving or over <= tokens else (budget - tokens) / (over - tokens)
+            guess = _even(low + int((high - low) * min(part, 1.0)))
+            if not low < guess < high or low == _recent.get((context, budget)):
+                guess = min(_even(low) + _step(low), high - 1)
+        candidate = build(guess)
+        found = count(candidate) or 0
+        if found <= budget:
+            best, tokens, low = candidate, found, guess
+        elif guess == 0:
+            break
+        else:
+            high, over = guess, found
+    if tokens < 0 or (context is parts.body and len(context) < 2):
         raise PromptTooLongError(
             f"a prompt does not fit {budget} tokens even without demonstrations and context: "
             "raise the tier's max_length, lower max_gen_toks (--gen_kwargs max_gen_toks=...) or "
             "use a model with a larger window"
         )
+    if _step(low) >= _SURE:
+        _recent[context, budget] = low
+        if len(_recent) > _RECENT:
+            _recent.popitem(last=False)
     return best, tokens
 
 

@@ -250,32 +250,41 @@ class Recorder:
     """Notes every prompt a backend is asked."""
 
     def __init__(self, backend: HFBackend) -> None:
-        self.prompts: list[tuple[int, ...]] = []
+        self._backend = backend
+        self._texts: list[str] = []
         for method in ("generate", "score"):
-            setattr(backend, method, self._noting(backend, getattr(backend, method)))
+            setattr(backend, method, self._noting(getattr(backend, method)))
 
-    def _noting(self, backend: HFBackend, call: Any) -> Any:
+    def _noting(self, call: Any) -> Any:
         def noting(requests: Sequence[Any], *args: Any, **kwargs: Any) -> None:
-            self.prompts += [tuple(backend._metered().tok_encode(r.prompt)) for r in requests]
+            self._texts += [r.prompt for r in requests]
             call(requests, *args, **kwargs)
 
         return noting
 
-    def typical(self) -> int:
-        """Median length of the distinct prompts; reading a token costs more in a longer one."""
-        return round(statistics.median(map(len, set(self.prompts)))) if self.prompts else 500
-
-    def distinct(self) -> int:
-        """Distinct tokens: the size of the prompts' trie."""
-        order, total, before = sorted(set(self.prompts)), 0, ()
+    def trie(self) -> list[tuple[int, int]]:
+        """The distinct prompts, each with its length and the tokens that no other had before it."""
+        lm = self._backend._metered()
+        order = sorted({tuple(lm.tok_encode(text)) for text in set(self._texts)})
+        found, before = [], ()
         for prompt in order:
             common = next(
                 (i for i, (a, b) in enumerate(zip(before, prompt, strict=False)) if a != b),
                 min(len(before), len(prompt)),
             )
-            total += len(prompt) - common
+            found.append((len(prompt), len(prompt) - common))
             before = prompt
-        return total
+        return found
+
+
+def typical(trie: Sequence[tuple[int, int]]) -> int:
+    """Mean length of the prompts that the distinct tokens stand in.
+
+    A token costs more to read the longer its prompt, in proportion; at the rate of this length all
+    of them take what they take each at the rate of its own.
+    """
+    total = sum(new for _, new in trie)
+    return round(sum(length * new for length, new in trie) / total) if total else 500
 
 
 def bench_cascade(runs: int, number: int, tasks: Sequence[str], max_tokens: int) -> None:
@@ -309,13 +318,15 @@ def bench_cascade(runs: int, number: int, tasks: Sequence[str], max_tokens: int)
             ]
             for backend in backends:
                 del backend.generate, backend.score  # what follows is no part of the run
-            speeds = [rates(b, r.typical()) for b, r in zip(backends, recorders, strict=True)]
             ideal, generated, distinct = 0.0, 0, 0
-            for tier, (read, write) in enumerate(speeds):
+            for tier, recorder in enumerate(recorders):
+                trie = recorder.trie()
+                read, write = rates(backends[tier], typical(trie))
                 new = sum(c.generated_tokens or 0 for c in calls if c.tier == tier)
-                ideal += recorders[tier].distinct() / read + new / write
+                fresh_tokens = sum(number for _, number in trie)
+                ideal += fresh_tokens / read + new / write
                 generated += new
-                distinct += recorders[tier].distinct()
+                distinct += fresh_tokens
             prompt = sum(c.prompt_tokens or 0 for c in calls)
             fresh = sum((c.prompt_tokens or 0) - (c.cached_tokens or 0) for c in calls)
             escalated = sum(len(rows) > 1 for rows in done)

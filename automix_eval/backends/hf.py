@@ -39,6 +39,7 @@ from automix_eval.backends.hf_settings import (
 )
 from automix_eval.backends.hook import Hook
 from automix_eval.backends.sampling import row_seed
+from automix_eval.backends.token_memory import TokenMemory
 from automix_eval.backends.tree_reader import Reader, UnsupportedModelError
 from automix_eval.types import AutoMixError, GenerateRequest, Generation, ScoreRequest, Scores
 
@@ -85,6 +86,7 @@ class HFBackend(HarnessBackend):
         self._embedded = embedded
         self._content: str | None = None
         self._reader: Reader | None = None
+        self._tokens: TokenMemory | None = None
         self._shares = flag(f"{tier}.shared_prefix", shared_prefix)
         self._shares_answers = (
             None if shared_answers is None else flag(f"{tier}.shared_answers", shared_answers)
@@ -137,6 +139,15 @@ class HFBackend(HarnessBackend):
             log.info("%s: batch_size auto is %d on a CPU", self.tier, _CPU_AUTO_BATCH)
             self._args["batch_size"] = _CPU_AUTO_BATCH
         return MeteredHFLM(**self._args, **self._extra)
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a rendered prompt."""
+        return len(self._encode(text))
+
+    def _encode(self, text: str) -> Sequence[int]:
+        if self._tokens is None:
+            self._tokens = TokenMemory(self._metered().tok_encode)
+        return self._tokens(text)
 
     # ----------------------------------------------------------------- calls
 
@@ -288,7 +299,7 @@ class HFBackend(HarnessBackend):
         self, index: int, request: GenerateRequest, plan: Decoding, token_probs: bool
     ) -> shared_decoding.Sample:
         lm = self._metered()
-        prompt = tuple(lm.tok_encode(request.prompt)) or (lm.prefix_token_id,)
+        prompt = tuple(self._encode(request.prompt)) or (lm.prefix_token_id,)
         self._check_length(len(prompt), plan.most)
         generator = None
         if request.seed is not None:
