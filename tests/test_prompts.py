@@ -93,27 +93,20 @@ def test_questions_on_one_document_lose_the_same() -> None:
 @given(st.lists(st.integers(1, 60), min_size=2, max_size=6), st.integers(500, 1500))
 @settings(max_examples=30, deadline=None)
 def test_what_was_cut_before_does_not_change_a_cut(lengths: list[int], budget: int) -> None:
-    """Any order of the questions and any earlier ones give each the same prompt, sooner."""
+    """Any order of the questions and any earlier ones give each the same prompt."""
     context = " ".join(f"w{i}" for i in range(3000))
-    counted: list[int] = []
-
-    def count(text: str) -> int:
-        counted.append(1)
-        return words(text)
 
     def cut(length: int) -> str:
         body = f"Context: {context}\n\nQuestion: {'where ' * length}? Answer:"
-        return fit(Parts("Instruction first.\n", (), body, context), budget, count).text
+        return fit(Parts("Instruction first.\n", (), body, context), budget, words).text
 
     alone = []
     for length in lengths:
         prompts._recent.clear()
         alone.append(cut(length))
-    fresh = len(counted)
     prompts._recent.clear()
     assert [cut(length) for length in lengths] == alone
     assert [cut(length) for length in reversed(lengths)] == alone[::-1]
-    assert len(counted) - fresh <= 2 * fresh
 
 
 def test_a_question_longer_than_the_window_is_an_error() -> None:
