@@ -5,11 +5,13 @@ A target returns, or raises what its parser promises for bad input. Anything els
 
 from __future__ import annotations
 
+import atexit
 import copy
 import hashlib
 import importlib.util
 import json
 import random
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping
@@ -75,8 +77,10 @@ class Target:
 
 @cache
 def folder() -> Path:
-    """One folder for all inputs of this process."""
-    return Path(tempfile.mkdtemp(prefix="automix-fuzz-"))
+    """One folder for all inputs of this process; it goes with the process."""
+    scratch = tempfile.mkdtemp(prefix="automix-fuzz-")
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    return Path(scratch)
 
 
 def place(name: str, data: bytes) -> Path:
