@@ -16,6 +16,7 @@ LAYERS = {
         "paths",
         "outcomes",
         "plain",
+        "interrupts",
         "redaction",
         "logguard",
         "untrusted",
