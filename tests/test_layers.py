@@ -20,6 +20,7 @@ LAYERS = {
         "redaction",
         "logguard",
         "untrusted",
+        "writtenout",
         "yamlreader",
     },
     1: {

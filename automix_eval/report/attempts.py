@@ -24,7 +24,7 @@ def last_attempts(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """The runs without those that another attempt of the same run stands for.
 
     A partial run is left out where another run with the same settings answered all its questions;
-    a whole one where a later run repeated it from the call store, without a call of its own.
+    a whole one where another repeated it from the call store, without a call of its own.
 
     Args:
         runs: Oldest first.
@@ -65,13 +65,18 @@ def _stands_for(other: Run, run: Run, later: bool) -> bool:
     if not set(run.tasks) <= set(other.tasks) or not set(run.records) <= set(other.records):
         return False
     if not is_partial(run):
-        resumed = later and not is_partial(other) and not any(c.made for c in other.calls)
+        # by its calls, and only then by its time: clocks jump
+        resumed = not is_partial(other) and not _made(other) and (later or _made(run))
         same = (_equal(run.records[t], other.records[t]) for t in run.records)
         return resumed and set(run.records) == set(other.records) and all(same)
     if not other.records or not all(_within(run.records[t], other.records[t]) for t in run.records):
         return False
     sizes = [sum(map(len, r.records.values())) for r in (run, other)]
     return not is_partial(other) or sizes[0] < sizes[1] or (sizes[0] == sizes[1] and later)
+
+
+def _made(run: Run) -> bool:
+    return any(c.made for c in run.calls)
 
 
 def _within(rows: Rows, among: Rows) -> bool:
