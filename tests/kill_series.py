@@ -73,6 +73,8 @@ class Seen:
     Attributes:
         kills: By the phase in which they hit.
         partial: Kills that left a run that says it is partial, likewise.
+        resumes: Runs that were killed and then ended, by the phase of their last kill.
+        identical: Of them, those that passed every comparison with the undisturbed run.
         repeats: Calls that a resumed run repeated, one a resume, by the phase of its last kill;
             of models that do not count, nothing.
         beside: Runs of killed processes that a report on a whole folder showed apart.
@@ -81,6 +83,7 @@ class Seen:
     kills: Counter[str] = field(default_factory=Counter)
     partial: Counter[str] = field(default_factory=Counter)
     resumes: Counter[str] = field(default_factory=Counter)
+    identical: Counter[str] = field(default_factory=Counter)
     repeats: dict[str, list[int]] = field(default_factory=dict)
     beside: int = 0
 
@@ -97,10 +100,10 @@ class Seen:
 
     def _row(self, name: str, phases: list[str]) -> tuple[str, ...]:
         repeats = [n for p in phases for n in self.repeats.get(p, [])]
-        counts = [sum(c[p] for p in phases) for c in (self.kills, self.partial, self.resumes)]
-        # a resume is counted once its reports were compared
+        counters = (self.kills, self.partial, self.resumes, self.identical)
+        counts = [str(sum(c[p] for p in phases)) for c in counters]
         shown = [str(sum(repeats)), str(max(repeats))] if repeats else ["-", "-"]
-        return (name, *map(str, counts), str(counts[-1]), *shown)
+        return (name, *counts, *shown)
 
 
 class Series:
@@ -163,13 +166,13 @@ class Series:
         finished = rows_of(store)
         self._runner.run(output, store)
         self.seen.kills.update(hit)
+        self.seen.resumes.update(hit[-1:])
         self._check_calls(output, finished, hit)
         assert "Traceback" not in log_of(output)
         assert reports_of(output) == self.reports
         label = str(self._runner.settings["model_args"]["model"])
         self.seen.beside += check_folder(output / label, output / "report", self._runner.settings)
-        if hit:
-            self.seen.resumes[hit[-1]] += 1
+        self.seen.identical.update(hit[-1:])
 
     def _check_calls(self, output: Path, finished: int, hit: list[str]) -> None:
         """No finished call is made again, and no more are repeated than were in flight."""

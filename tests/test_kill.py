@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,10 @@ def test_a_killed_run_resumes_to_the_same_report(tmp_path: Path) -> None:
             "limit": 24,
             "resamples": 200,
         }
-        runner = Runner(tmp_path, settings)
-        try:
-            series = Series(runner, tmp_path, server.asked, CONCURRENT)
-            series.go(KILLS)
-        finally:
-            runner.close()
-    said("two models behind a server", series.seen)
-    assert all(series.seen.kills[p] for p in PHASES)
-    assert series.seen.beside > 0
+        seen = killed("two models behind a server", tmp_path, settings, server.asked, PHASES, KILLS)
+    assert all(seen.kills[p] for p in PHASES)
+    assert seen.identical == seen.resumes
+    assert seen.beside > 0
 
 
 def test_models_of_transformers_resume_to_the_same_report(tmp_path: Path) -> None:
@@ -57,15 +53,24 @@ def test_models_of_transformers_resume_to_the_same_report(tmp_path: Path) -> Non
         "resamples": 200,
         "options": {"gen_kwargs": "max_gen_toks=4", "batch_size": 4, "device": "cpu"},
     }
-    runner = Runner(tmp_path, settings)
+    phases = ("calibration", "verification", "recording")
+    title = "two models of transformers"
+    seen = killed(title, tmp_path, settings, None, phases, max(3, KILLS // 10))
+    assert seen.identical == seen.resumes
+
+
+def killed(
+    title: str, folder: Path, settings: dict[str, Any], asked: Counter[str] | None,
+    phases: tuple[str, ...], kills: int,
+) -> Seen:  # fmt: skip
+    """What a series has shown; its table is printed for who reads along, also when it fails."""
+    runner = Runner(folder, settings)
     try:
-        series = Series(runner, tmp_path, None, 0)
-        series.go(max(3, KILLS // 10), ("calibration", "verification", "recording"))
+        series = Series(runner, folder, asked, CONCURRENT)
+        try:
+            series.go(kills, phases)
+        finally:
+            print(f"\n{title}\n{series.seen.table()}")
     finally:
         runner.close()
-    said("two models of transformers", series.seen)
-
-
-def said(title: str, seen: Seen) -> None:
-    """The table of a series, for who reads along."""
-    print(f"\n{title}\n{seen.table()}")
+    return series.seen
