@@ -22,7 +22,7 @@ $(LINT_STAMP): $(STAMP)
 test: setup
 	$(BIN)/python -m pytest
 
-# Runs killed at 200 moments; KILLS=N for another number.
+# Runs killed at 200 moments, and 20 with models of transformers; KILLS=N for another number.
 kill-test: setup
 	AUTOMIX_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest -s --timeout 7200 tests/test_kill.py
 

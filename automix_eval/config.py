@@ -27,9 +27,10 @@ from automix_eval.budget import Budget
 from automix_eval.meta_verifiers.calibrated import Calibrated
 from automix_eval.meta_verifiers.fixed_answer import FixedAnswer
 from automix_eval.paths import hydra_conf_dir
-from automix_eval.redaction import blank, expand_references, know, literal_secret
+from automix_eval.redaction import blank, expand_references, know
 from automix_eval.types import AutoMixError, Backend, CostModel, MetaVerifier, Verifier
 from automix_eval.untrusted import MIB, parse_yaml, read_bytes
+from automix_eval.writtenout import literal_secret
 
 GROUPS = ("slm", "llm", "verifier", "calibrator", "meta_verifier", "cost", "calibration")
 TIERS = ("slm", "llm")

@@ -144,6 +144,9 @@ def read(app: Application, arguments: Sequence[str]) -> CommandLine:
     flags = [a for a in arguments if not _is_override(a)]
     if "-sc" in flags or "--shell-completion" in flags:
         return CommandLine((), tuple(arguments), ())
+    for flag in flags:  # a setting by mistake: the error would repeat it
+        name, _, value = flag.lstrip("-").partition("=")
+        refuse_secrets(name, value)
     overrides = _check(app, given)
     opened = tuple(
         f"++{text.lstrip('+')}" if _is_open(app, o.key_or_group) else text

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM
 
-from automix_eval import cascade, config, harness, policy, pool
+from automix_eval import cascade, config, harness, interrupts, policy, pool
 from automix_eval.budget import BudgetSpentError
 from automix_eval.calls import Tier
 from automix_eval.grouping import Grouping, group
@@ -203,13 +203,13 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         try:
             with harness.set_aside():
                 self.ranks.together(work)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             log.warning(
                 "interrupted: finished calls are kept and the same command resumes; records of the "
                 "finished questions: %s",
                 self.log.file("records", "jsonl"),
             )
-            raise
+            raise interrupts.explained(interrupt)  # noqa: B904 - the very same error
         self.log.merge()
         return results
 

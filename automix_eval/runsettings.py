@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from automix_eval import config
 from automix_eval.config import ConfigError
+from automix_eval.redaction import is_reference
 
 # The figures that a search may look for the best value of; each is a mean over the tasks.
 Figure = Literal["delta_ibc", "ibc", "quality", "cost", "escalation_rate", "calls_made"]
@@ -102,19 +103,31 @@ def model_args(
 
 
 def _differences(mine: DictConfig, base: DictConfig) -> list[tuple[str, Any]]:
-    """Dotted keys, at most two deep, whose values differ from the files', resolved."""
+    """Dotted keys, at most two deep, whose values differ from the files'.
+
+    They are resolved, but for what names a variable of the environment: its value may be a secret.
+    """
     raw, files = config.raw(mine), config.raw(base)
     resolved = config.plain(mine)
     found: list[tuple[str, Any]] = []
     for key, value in raw.items():
         if not isinstance(value, dict) or not isinstance(files.get(key), dict):
             if key not in files or value != files[key]:
-                found.append((key, resolved[key]))
+                found.append((key, _resolved(value, resolved[key])))
             continue
         for name, inner in value.items():
             if name not in files[key] or inner != files[key][name]:
-                found.append((f"{key}.{name}", resolved[key][name]))
+                found.append((f"{key}.{name}", _resolved(inner, resolved[key][name])))
     return found
+
+
+def _resolved(raw: Any, value: Any) -> Any:
+    """A value with its references resolved, whole references to variables left as they are."""
+    if isinstance(raw, dict):
+        return {k: _resolved(v, value[k]) for k, v in raw.items()}
+    if isinstance(raw, list):
+        return [_resolved(v, w) for v, w in zip(raw, value, strict=True)]
+    return raw if isinstance(raw, str) and is_reference(raw) else value
 
 
 def _convert(values: Mapping[str, Any], kind: Any) -> Any:

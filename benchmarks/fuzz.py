@@ -36,13 +36,15 @@ def main() -> int:
     for name in args.parser or names():
         command = [sys.executable, __file__, name, str(args.inputs), str(args.seed), str(guided)]
         started = time.monotonic()
-        done = subprocess.run(
-            command,
-            env={**os.environ, "FUZZ_ONE": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        # the fuzzer ends its process without clean-up: what it leaves goes with this folder
+        with tempfile.TemporaryDirectory(prefix="automix-fuzz-") as scratch:
+            done = subprocess.run(
+                command,
+                env={**os.environ, "FUZZ_ONE": "1", "TMPDIR": scratch},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         said = [line for line in done.stdout.splitlines() if line.startswith("fuzz: ")]
         print(f"{name:20} {time.monotonic() - started:6.0f} s  " + "\n   ".join(said), flush=True)
         if done.returncode:

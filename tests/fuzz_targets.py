@@ -5,11 +5,13 @@ A target returns, or raises what its parser promises for bad input. Anything els
 
 from __future__ import annotations
 
+import atexit
 import copy
 import hashlib
 import importlib.util
 import json
 import random
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping
@@ -28,7 +30,7 @@ from automix_eval.commands.outcomes import column_names
 from automix_eval.commands.outcomes import table as table_of
 from automix_eval.outcomes import Outcomes
 from automix_eval.paths import tasks_dir
-from automix_eval.redaction import blank, blank_text, literal_secret, scrub
+from automix_eval.redaction import blank, blank_text, scrub
 from automix_eval.replay import stored
 from automix_eval.replay.inputs import Columns, outcomes, parse_tiers
 from automix_eval.replay.tables import read_table
@@ -42,6 +44,7 @@ from automix_eval.report.text import csv_cell, plain
 from automix_eval.store import CallStore
 from automix_eval.types import AutoMixError, Generation, Scores
 from automix_eval.untrusted import harmless_lines, parse_json, parse_yaml
+from automix_eval.writtenout import literal_secret
 
 ROUTERS = (
     "pomdp", "threshold", "double_threshold", "greedy", "pomdp_v1", "union", "self_consistency",
@@ -75,8 +78,10 @@ class Target:
 
 @cache
 def folder() -> Path:
-    """One folder for all inputs of this process."""
-    return Path(tempfile.mkdtemp(prefix="automix-fuzz-"))
+    """One folder for all inputs of this process; it goes with the process."""
+    scratch = tempfile.mkdtemp(prefix="automix-fuzz-")
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    return Path(scratch)
 
 
 def place(name: str, data: bytes) -> Path:

@@ -1,12 +1,15 @@
 """Runs of the cascade that are killed: python kill_runner.py SETTINGS.json, commands on stdin.
 
 One process imports everything and starts no thread; every run is a fork of it, so that a run costs
-no imports. A command is a JSON line: ``output`` and ``store`` of the run, and ``kill_after``
-seconds (null: it may end). The answer is a JSON line: ``status`` as of waitpid, and ``seconds``.
+no imports. A command is a JSON line: ``output`` and ``store`` of the run, and ``aim``: null, so
+that it may end, or ``[phase, entry, delay]``, to be killed ``delay`` seconds after it entered a
+phase for the ``entry``-th time. The answer is a JSON line: ``status`` as of waitpid, ``phase`` in
+which it ended, and for each phase its ``entries`` and ``seconds``.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -14,11 +17,15 @@ import signal
 import sys
 import time
 import traceback
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import lm_eval  # noqa: F401
+import statsmodels.stats.multitest  # noqa: F401  takes a second, and every fork would
 import torch
+from kill_phases import Marks, mark
+from torch.utils import collect_env
 
 from automix_eval import model  # noqa: F401
 from automix_eval.backends import api, hf  # noqa: F401
@@ -39,7 +46,7 @@ def copied(folder: Path, since: int, to: Path) -> Path:
     return to
 
 
-def run(settings: dict[str, Any], output: Path, store: str) -> None:
+def run(settings: dict[str, Any], output: Path, store: str, marks: Marks) -> None:
     """One evaluation and its report."""
     start = time.time_ns() - 10_000_000  # a file system's clock may lag by a tick
     evaluate(
@@ -48,13 +55,15 @@ def run(settings: dict[str, Any], output: Path, store: str) -> None:
         output,
         limit=settings["limit"],
         bootstrap_iters=0,
+        **settings.get("options", {}),
     )
+    marks.enter("report")
     alone = copied(output / settings["model_args"]["model"], start, output / "last")
     found = assemble([alone], Settings(resamples=settings["resamples"]))
     write_folder(found, output / "report", FORMATS)
 
 
-def child(settings: dict[str, Any], command: dict[str, Any]) -> None:
+def child(settings: dict[str, Any], command: dict[str, Any], marks: Marks) -> None:
     """The forked process: its output goes to a file, and it ends without the parent's exits."""
     output = Path(command["output"])
     output.mkdir(parents=True, exist_ok=True)
@@ -63,7 +72,7 @@ def child(settings: dict[str, Any], command: dict[str, Any]) -> None:
     os.dup2(log, 2)
     status = 1
     try:
-        run(settings, output, command["store"])
+        run(settings, output, command["store"], marks)
         status = 0
     except BaseException:  # noqa: BLE001 - a fork must never return into its parent's loop
         traceback.print_exc()
@@ -73,18 +82,23 @@ def child(settings: dict[str, Any], command: dict[str, Any]) -> None:
         os._exit(status)
 
 
-def watch(pid: int, kill_after: float | None) -> tuple[int, float]:
-    """Status and seconds of a run, killed when its time has come."""
-    start = time.monotonic()
+def watch(pid: int, marks: Marks, aim: list[Any] | None) -> tuple[int, Counter[str]]:
+    """Status of a run, killed when its moment has come, and the seconds of its phases."""
+    seconds: Counter[str] = Counter()
+    last, moment = time.monotonic(), None
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
-        seconds = time.monotonic() - start
+        now = time.monotonic()
+        seconds[marks.phase] += now - last
+        last = now
         if ended:
             return status, seconds
-        if kill_after is not None and seconds >= kill_after:
+        if moment is None and aim and marks.entries()[aim[0]] >= aim[1]:
+            moment = now + aim[2]
+        if moment is not None and now >= moment:
             os.kill(pid, signal.SIGKILL)
             return os.waitpid(pid, 0)[1], seconds
-        time.sleep(0.001)
+        time.sleep(0.0005)
 
 
 def main() -> None:
@@ -92,13 +106,21 @@ def main() -> None:
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     torch.set_num_threads(1)
     task_manager()
+    # the harness asks pip for all packages, as long as the rest of a run takes
+    packages = collect_env.get_pip_packages(collect_env.run)
+    collect_env.get_pip_packages = lambda *_: packages
+    marks = Marks()
+    mark(marks)
+    gc.freeze()
     for line in sys.stdin:
         command = json.loads(line)
+        marks.reset()
         pid = os.fork()
         if pid == 0:
-            child(settings, command)
-        status, seconds = watch(pid, command["kill_after"])
-        print(json.dumps({"status": status, "seconds": seconds}), flush=True)
+            child(settings, command, marks)
+        status, seconds = watch(pid, marks, command["aim"])
+        answer = {"phase": marks.phase, "entries": marks.entries(), "seconds": seconds}
+        print(json.dumps({"status": status, **answer}), flush=True)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,11 @@ LAYERS = {
         "paths",
         "outcomes",
         "plain",
+        "interrupts",
         "redaction",
         "logguard",
         "untrusted",
+        "writtenout",
         "yamlreader",
     },
     1: {

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from automix_eval.records import write_text
+from automix_eval.redaction import scrub
 from automix_eval.report.text import csv_cell, plain
 from automix_eval.types import AutoMixError
 
@@ -33,7 +34,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows({k: csv_cell(v) for k, v in row.items()} for row in rows)
     try:
-        write_text(path, text.getvalue())
+        write_text(path, scrub(text.getvalue()))
     except OSError as err:
         raise AutoMixError(f"cannot write {path}: {err.strerror}") from err
 

@@ -22,6 +22,7 @@ from automix_eval.commands.run import SWEEPS, checked, log_like_the_harness
 from automix_eval.config import ConfigError, build, shown
 from automix_eval.jobs import Identity, JobNote
 from automix_eval.records import write_text
+from automix_eval.redaction import blank_text, scrub
 from automix_eval.report import output
 from automix_eval.report.assemble import Settings, assemble
 from automix_eval.report.jobfigures import call_totals, figures_of, mean_figure
@@ -147,11 +148,13 @@ class SweepJob:
 
     def _failed(self, job: Job, note: JobNote, err: Exception, seconds: float) -> None:
         known = isinstance(err, AutoMixError)
-        reason = plain(err, 1000) if known else plain(f"{type(err).__name__}: {err}", 1000)
+        reason = scrub(str(err) if known else f"{type(err).__name__}: {err}")
+        reason = plain(blank_text(reason), 1000)
         print(f"job {job.number}  {_words(job)}: failed: {reason}", file=sys.stderr)
         try:
             if not known:
-                write_text(job.folder / "traceback.txt", "".join(traceback.format_exception(err)))
+                trace = "".join(traceback.format_exception(err))
+                write_text(job.folder / "traceback.txt", scrub(trace))
             jobs.write(
                 job.folder,
                 msgspec.structs.replace(note, status="failed", reason=reason, seconds=seconds),

@@ -11,6 +11,7 @@ import numpy as np
 
 from automix_eval.metrics.intervals import RESAMPLES
 from automix_eval.records import MANIFEST_GLOB
+from automix_eval.report.attempts import last_attempts
 from automix_eval.report.boards import Desk, Drafted, board, cost_text, draft
 from automix_eval.report.lanes import Sheet
 from automix_eval.report.load import Run, find_runs
@@ -90,9 +91,10 @@ def gather(paths: Sequence[Path], settings: Settings) -> Gathered:
     Raises:
         AutoMixError: There is none, or a file is damaged beyond use.
     """
-    runs, doubles = _once(find_runs(paths, settings.costs))
+    found, doubles = _once(find_runs(paths, settings.costs))
+    runs, left_out = last_attempts(found)
     results, warnings = find_results(paths)
-    warnings += doubles
+    warnings += [*doubles, *left_out]
     folders = _folders(runs, results, settings, warnings)
     sheets = []
     for one in runs:
@@ -104,7 +106,7 @@ def gather(paths: Sequence[Path], settings: Settings) -> Gathered:
         warnings += [text for about, text in one.warnings if about not in one.tasks]
     metrics = {s.task: s.run.tasks[s.task].metric for s in sheets}
     plains, problems = read_plains(results, metrics)
-    warnings += [*problems, *_without_records(runs, results)]
+    warnings += [*problems, *_without_records(found, results)]
     if not sheets and not plains:
         raise AutoMixError(_nothing(paths, runs, warnings))
     return Gathered(runs, results, sheets, plains, warnings)
