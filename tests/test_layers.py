@@ -39,6 +39,8 @@ LAYERS = {
     2: {
         "store",
         "calls",
+        "callcounts",
+        "failures",
         "cascade",
         "replay",
         "config",

@@ -13,7 +13,9 @@ from automix_eval.types import AutoMixError
 class EchoScoring:
     """The harness's log-likelihoods, its requests and parser, without its sending loop."""
 
-    exchange: Callable[[Sequence[Any], Callable[[int, Reply], None]], None]
+    exchange: Callable[
+        [Sequence[Any], Callable[[int, Reply], None], Sequence[str], Sequence[Sequence[int]]], None
+    ]
 
     def _loglikelihood_tokens(
         self,
@@ -48,5 +50,5 @@ class EchoScoring:
                 found[i] = value
                 lm.cache_hook.add_partial("loglikelihood", requests[i][0], value)
 
-        self.exchange(payloads, read)
+        self.exchange(payloads, read, [request[0][0] for request in requests], chunks)
         return [found[i] for i in range(len(requests))]
