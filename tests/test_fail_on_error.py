@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,10 @@ from typing import Any
 import pytest
 from conftest import gold_answers, knows, read_run, run_harness
 from faulty_server import FaultyServer, asks, faulty, refused
-from test_streaming import timeless
 from werkzeug import Response
 
 from automix_eval.backends import transport
-from automix_eval.failures import TooManyFailedError
-from automix_eval.types import AutoMixError, Record
+from automix_eval.types import Record
 
 TASK = "coqa_demo"
 LIMIT = 12

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from automix_eval.redaction import blank
 from automix_eval.report.prices import cost_from, cost_prices
 from automix_eval.report.reader import read_rows
 from automix_eval.report.rows import Rows
-from automix_eval.report.text import plain
+from automix_eval.report.text import listing, plain
 from automix_eval.types import AutoMixError, CostModel
 
 # How a warning begins that is about a run which was not finished.
@@ -51,6 +51,15 @@ class CallCount:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedQuestion:
+    """A question of the evaluation that failed for good, as the manifest lists it."""
+
+    task: str
+    doc_id: int
+    repeat: int
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One run of the composite model.
 
@@ -62,6 +71,9 @@ class Run:
         calibration: Calibration records by task.
         policies: The policy fitted for a task, as its file holds it.
         cost: The prices: those asked for, else built from ``config.cost``.
+        failed: Questions of the evaluation without a record, because a call failed for good.
+        dropped: doc_ids of records by task that are left out for another run's sake.
+        unfinished: Tasks that it had not answered to their last question.
     """
 
     path: Path
@@ -78,6 +90,14 @@ class Run:
     calibration: Mapping[str, Rows]
     policies: Mapping[str, Mapping[str, Any]]
     cost: CostModel
+    failed: tuple[FailedQuestion, ...] = ()
+    dropped: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    unfinished: frozenset[str] = frozenset()
+
+    def without_record(self, task: str) -> frozenset[int]:
+        """doc_ids of a task that have no record here, and rightly so."""
+        own = frozenset(f.doc_id for f in self.failed if f.task == task)
+        return own | self.dropped.get(task, frozenset())
 
     def part(self, group: str) -> str:
         """Name of the configured part of a group (verifier, meta_verifier, ...)."""
@@ -148,6 +168,7 @@ def read_run(path: Path, costs: Mapping[str, Any] | None = None) -> Run:
             if t.get("varies")
         )
         size, partial = stored.records_bytes(manifest), _partial(manifest)
+        failed = _failed(manifest)
         cost = cost_from(_mapping(config, "cost"))
         if len(cost_prices(cost)) != len(tiers):
             cost.check(len(tiers))
@@ -165,13 +186,15 @@ def read_run(path: Path, costs: Mapping[str, Any] | None = None) -> Run:
         tiers=tiers,
         tasks=tasks,
         calls=calls,
-        warnings=(*warnings, *partial, *contents.defects, *problems),
+        warnings=(*warnings, *_excluded(failed), *partial, *contents.defects, *problems),
         records={task: r for (phase, task), r in contents.rows.items() if phase == "evaluation"},
         calibration={
             task: r for (phase, task), r in contents.rows.items() if phase == "calibration"
         },
         policies=policies,
         cost=cost,
+        failed=failed,
+        unfinished=frozenset(task for task, _ in partial),
     )
 
 
@@ -202,6 +225,27 @@ def _partial(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"questions of {plain(task)} and is going on or was stopped; the same command resumes",
         )
         for task, row in tasks.items()
+    ]
+
+
+def _failed(manifest: Mapping[str, Any]) -> tuple[FailedQuestion, ...]:
+    """Failed questions of the evaluation; manifests of earlier releases list none."""
+    rows = _rows(manifest, "failed") if "failed" in manifest else []
+    return tuple(
+        FailedQuestion(_text(r, "task"), _count(r, "doc_id"), _count(r, "repeat"))
+        for r in rows
+        if _text(r, "phase") == "evaluation"
+    )
+
+
+def _excluded(failed: Sequence[FailedQuestion]) -> list[tuple[str, str]]:
+    return [
+        (
+            task,
+            f"excluded: {len(ids)} questions failed: {plain(task)}, doc_id {listing(ids, 20)}",
+        )
+        for task in dict.fromkeys(f.task for f in failed)
+        for ids in [[str(f.doc_id) for f in failed if f.task == task]]
     ]
 
 
