@@ -50,9 +50,12 @@ class FaultyServer:
             return error
         time.sleep(self.pause(prompt))
         text = self.scripts[model](prompt, payload)
-        self.answered.append((model, prompt))
+        self.answered += [(model, prompt)] * int(payload.get("n", 1))
         made = {
-            "choices": [{"index": 0, "text": text, "finish_reason": "stop"}],
+            "choices": [
+                {"index": i, "text": text, "finish_reason": "stop"}
+                for i in range(int(payload.get("n", 1)))
+            ],
             "usage": {"prompt_tokens": len(prompt), "completion_tokens": len(text)},
         }
         return Response(json.dumps(made), content_type="application/json")
