@@ -104,7 +104,6 @@ class Tier:
         during = ", calibration" if phase == "calibration" else ""
         self._title = f"{task}: {stage or _STAGE[role]} ({self.name}{during})"
         self._failed.clear()
-        self._made.clear()
 
     def bear(self, number: int) -> None:
         """Go on until this many different prompts have failed for good; 0 stops at the first."""
@@ -275,7 +274,8 @@ class Tier:
                     self._store.put(key, as_json(result))
                     results[key] = result
                     self.counts.made[self._context] += 1
-                    self._made.append(key)
+                    if self._attempts:
+                        self._made.append(key)
                     bar.update()
 
                 try:

@@ -13,7 +13,7 @@ from automix_eval.cli import main
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.assemble import Settings, assemble
 from automix_eval.report.compare import compare
-from automix_eval.report.load import read_run
+from automix_eval.report.load import find_runs, read_run
 from automix_eval.types import AutoMixError
 
 FAST = Settings(resamples=200)
@@ -139,10 +139,11 @@ def test_a_placeholder_in_the_harness_samples_is_no_wrong_answer(tmp_path: Path)
     assert {d.doc_id for d in found.differences}.isdisjoint(LOST)
 
 
-def test_the_same_command_again_takes_its_place(tmp_path: Path) -> None:
-    """Once what failed is answered, the run that lost it takes nothing from any other."""
+@pytest.mark.parametrize("created", ["2026-01-01T00:10:00", "2025-12-31T23:50:00"])
+def test_the_same_command_again_takes_its_place(created: str, tmp_path: Path) -> None:
+    """Once what failed is answered, the run that lost it takes nothing, whatever its clock said."""
     lossy(tmp_path / "a", created="2026-01-01T00:00:00", policy="always_slm")
-    build_run(tmp_path / "b", "r22", full=True, policy="always_slm", created="2026-01-01T00:10:00")
+    build_run(tmp_path / "b", "r22", full=True, policy="always_slm", created=created)
     build_run(tmp_path / "c", "r333", full=True)
     sizes = {t.run_id: t.figures.num_questions for t in assemble([tmp_path], FAST).report.tasks}
     assert sizes == {"r1": len(ROWS) - 2, "r22": len(ROWS), "r333": len(ROWS)}
@@ -177,3 +178,24 @@ def test_plain_runs_on_other_prompts_are_left_alone(tmp_path: Path) -> None:
     harness(tmp_path / "b", llm_scores(), prompt="else")
     found = assemble([tmp_path], FAST).report.boards
     assert sorted(b.num_questions for b in found) == [len(ROWS) - 2, len(ROWS)]
+
+
+def test_of_two_runs_that_lost_as_much_the_later_one_stands(tmp_path: Path) -> None:
+    """Neither is whole: the same command a third time is, and the later one speaks until then."""
+    for run_id, lose, minute in (("r1", (2,), 1), ("r22", (7,), 2)):
+        lossy(tmp_path / run_id, run_id, lose, created=f"2026-01-01T00:0{minute}:00")
+    build_run(tmp_path / "c", "r333", full=True, policy="always_slm")
+    sizes = {t.run_id: t.figures.num_questions for t in assemble([tmp_path], FAST).report.tasks}
+    assert sizes == {"r1": len(ROWS) - 2, "r22": len(ROWS) - 1, "r333": len(ROWS) - 1}
+
+
+def test_runs_are_ordered_by_instant_and_not_by_the_local_hour(tmp_path: Path) -> None:
+    """An hour that is repeated when summer time ends, a time without zone, and no time at all."""
+    for run_id, created in (
+        ("r1", "2026-10-25T02:10:00+0100"),
+        ("r22", "2026-10-25T02:30:00+0200"),
+        ("r333", "2026-10-25T00:45:00"),
+        ("r4444", "some day"),
+    ):
+        build_run(tmp_path / run_id, run_id, created=created)
+    assert [r.run_id for r in find_runs([tmp_path])] == ["r4444", "r22", "r333", "r1"]

@@ -378,7 +378,7 @@ def test_counts_of_an_attempt_are_taken_back() -> None:
 @pytest.mark.slow
 def test_several_processes_fail_like_one(tmp_path: Path) -> None:
     """Records, list of failed questions and warnings of two processes are those of one."""
-    # one question of each phase
+    # some of either phase
     lost = json.dumps(
         ["Which sister steers", "What are the doughnuts", "What kind of loaves", "glass jars"]
     )
@@ -389,8 +389,9 @@ def test_several_processes_fail_like_one(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr[-3000:]
         manifest, _ = read_run(output)
         about, rows = bare(output)
-        runs.append((manifest["failed"], about["warnings"], about["scores"], rows))
-    assert len(runs[0][0]) > 0
+        warnings = sorted(w["text"] for w in about["warnings"])
+        runs.append((manifest["failed"], warnings, about["scores"], rows))
+    assert {f["phase"] for f in runs[0][0]} == {"calibration", "evaluation"}
     assert runs[0] == runs[1]
 
 

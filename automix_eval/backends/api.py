@@ -34,7 +34,7 @@ from automix_eval.types import (
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
 
-_DEFAULTS: Mapping[str, Any] = {"num_concurrent": 1, "max_retries": 5, "timeout": 300}
+_DEFAULTS: Mapping[str, Any] = {"num_concurrent": 1, "max_retries": 6, "timeout": 300}
 # Requests given up in a row, each after all its attempts: then the server is gone.
 _GONE = 10
 _REMEDIES = {

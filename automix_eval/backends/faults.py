@@ -127,7 +127,7 @@ def classify(status: int, text: str, headers: Mapping[str, str]) -> RequestError
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a Retry-After header: a number, or a date."""
+    """Seconds of a Retry-After header: a number, or a date by the server's own clock."""
     value = headers.get("Retry-After")
     if value is None:
         return None
@@ -135,8 +135,14 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return max(0.0, float(value)) if float(value) == float(value) else None
     except ValueError:
         pass  # then it is a date
+    at, now = _moment(value), _moment(headers.get("Date", ""))
+    return None if at is None else max(0.0, at - (time.time() if now is None else now))
+
+
+def _moment(text: str) -> float | None:
+    """A date of a header in seconds since 1970; None where it is none."""
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        return parsedate_to_datetime(text).timestamp()
     except (OverflowError, TypeError, ValueError):
         return None
 

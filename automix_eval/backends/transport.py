@@ -77,7 +77,7 @@ class Transport:
         check: Check,
         *,
         concurrency: int = 1,
-        max_retries: int = 5,
+        max_retries: int = 6,
         timeout: float = 300.0,
         tls: bool | ssl.SSLContext = True,
     ) -> None:

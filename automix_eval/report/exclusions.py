@@ -114,9 +114,11 @@ def names(doc_ids: Iterable[int]) -> str:
 
 def _answers(other: Run, run: Run, failed: Lost) -> bool:
     """Whether a run is the same command run again, and has answers to all that failed."""
-    later = (other.created, other.run_id) > (run.created, run.run_id)
-    if not later or failed.task not in other.records or _settings(other) != _settings(run):
+    if failed.task not in other.records or _settings(other) != _settings(run):
         return False
+    left = sum(f.task == failed.task for f in other.failed)
+    if (left, run.age) >= (len(failed.keys), other.age):
+        return False  # it lost no less, and is no later
     rows = other.records[failed.task]
     return int(failed.marks(rows.doc_ids, rows.repeats).sum()) == len(failed.keys)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,17 @@ class Run:
     dropped: Mapping[str, frozenset[int]] = field(default_factory=dict)
     unfinished: frozenset[str] = frozenset()
 
+    @property
+    def age(self) -> tuple[float, str]:
+        """Sorts runs, oldest first, as far as the clocks of their machines tell."""
+        for text in (self.created, f"{self.created}+0000"):  # one may name no time zone
+            try:
+                made = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z")
+            except ValueError:
+                continue
+            return made.timestamp(), self.run_id
+        return 0.0, self.run_id
+
     def without_record(self, task: str) -> frozenset[int]:
         """doc_ids of a task that have no record here, and rightly so."""
         own = frozenset(f.doc_id for f in self.failed if f.task == task)
@@ -116,6 +128,8 @@ class Run:
 def find_runs(paths: Iterable[Path], costs: Mapping[str, Any] | None = None) -> list[Run]:
     """All runs at or below some folders, oldest first; a manifest's own path is one too.
 
+    The order is that of the runs' own clocks, which may jump, so no figure rests on it.
+
     Args:
         paths: Folders and manifests.
         costs: Prices in the place of the runs' own, as ``config.cost`` holds them.
@@ -130,7 +144,7 @@ def find_runs(paths: Iterable[Path], costs: Mapping[str, Any] | None = None) -> 
         found = [path] if path.is_file() else sorted(path.rglob(stored.MANIFEST_GLOB))
         manifests.update({p.resolve(): p for p in found})
     runs = (read_run(p, costs) for p in manifests.values())
-    return sorted(runs, key=lambda r: (r.created, r.run_id))
+    return sorted(runs, key=lambda r: r.age)
 
 
 def read_run(path: Path, costs: Mapping[str, Any] | None = None) -> Run:
