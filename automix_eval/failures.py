@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +13,8 @@ from automix_eval.calls import NotAskedError, Tier
 from automix_eval.redaction import scrub
 from automix_eval.types import AutoMixError, CallsFailedError, Phase, Question, Role
 from automix_eval.untrusted import plain
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _MOST_NAMED = 20  # documents named in a warning
@@ -186,6 +189,12 @@ def surviving(
         for i, why in failed.items():
             failures.add(questions[i], model.tier, role, why)
         failures.judge()
+        log.warning(
+            "%s: %d questions failed and are left out: %s",
+            questions[0].task,
+            len(failed),
+            reasons(failures.found[-len(failed) :]),
+        )
         left = [i for i in left if i not in failed]
     return {}
 

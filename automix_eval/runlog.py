@@ -15,7 +15,7 @@ from automix_eval import budget as budgets
 from automix_eval import failures as failed
 from automix_eval.budget import Budget
 from automix_eval.calls import Tier
-from automix_eval.failures import Failure, Failures
+from automix_eval.failures import Failure, Failures, TooManyFailedError
 from automix_eval.losses import Losses
 from automix_eval.ranks import Ranks
 from automix_eval.recordfile import CHUNK, RecordFile, explained
@@ -172,13 +172,19 @@ class RunLog:
             for lines in self._ranks.gather(next(chunks, None)):
                 if self._writes and lines is not None:
                     self._file.take(lines)
-        for task in self._now:
+        problem = None
+        try:
+            self._failures.judge(f for p in parts for f in p.failed)
+        except TooManyFailedError as err:
+            problem = err
+        for task in self._now if problem is None else ():
             self._unfinished.pop(task, None)
         if self._writes:
             self._take(parts)
         else:
             self._file.clear()
-        self._failures.judge(f for p in parts for f in p.failed)
+        if problem is not None:
+            raise problem
 
     def _take(self, parts: Sequence[Found]) -> None:
         """Sums over the processes, and their records in one order."""
