@@ -118,7 +118,10 @@ def test_compare_excludes_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--resamples", "99"]) == 0
     text = capsys.readouterr().out
     assert "excluded from both: 2 questions failed in run r1: coqa, doc_id 2, 5" in text
-    assert "excluded from both: 1 questions failed in run r22: coqa, doc_id 7" in text
+    assert "excluded from both: 1 question failed in run r22: coqa, doc_id 7" in text
+    build_run(tmp_path / "d", "r333", full=True)  # the first one's command again, now whole
+    (again,) = compare(str(tmp_path / "a"), str(tmp_path / "d"), FAST)
+    assert (again.num_questions, again.left_out) == (len(ROWS) - 2, 0)
     for pair in (("a", "c"), ("c", "a")):
         (found,) = compare(*(str(tmp_path / p) for p in pair), FAST)
         assert found.num_questions == len(ROWS) - 2

@@ -441,7 +441,7 @@ def test_our_tasks_need_no_such_warning(
 
     (task,) = build([path.parent]).tasks
     assert not any("no record" in w or "differ" in w for w in task.warnings)
-    assert any(f"excluded: 1 questions failed: {TASK}, doc_id 3" in w for w in task.warnings)
+    assert any(f"excluded: 1 question failed: {TASK}, doc_id 3" in w for w in task.warnings)
 
 
 def test_reasons_are_bounded_and_hold_no_secret(

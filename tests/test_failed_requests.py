@@ -15,7 +15,7 @@ from pytest_httpserver import HTTPServer
 from test_processes import bare, launch
 from werkzeug import Request, Response
 
-from automix_eval import failures
+from automix_eval import failures, records
 from automix_eval.backends import next_token, transport
 from automix_eval.backends.api import APIBackend
 from automix_eval.backends.faults import FailedRequests, RequestError
@@ -402,3 +402,16 @@ def test_several_processes_stop_together(tmp_path: Path) -> None:
     done = launch(tmp_path / "two", 2, FAIL_ON=lost, FAIL_SHARE="0.2")
     assert done.returncode != 0
     assert "more than fail_on_error=0.2 allows" in done.stderr
+
+
+@pytest.mark.slow
+def test_what_is_too_much_in_sum_stops_every_process(tmp_path: Path) -> None:
+    """Each process lost one question of seven, which it may; both together lost two."""
+    lost = json.dumps(["Which sister steers", "What color are the sails"])
+    done = launch(tmp_path / "two", 2, FAIL_ON=lost, FAIL_SHARE="0.15")
+    assert done.returncode != 0
+    assert "2 of 7 questions failed, more than fail_on_error=0.15 allows" in done.stderr
+    (path,) = (tmp_path / "two").rglob(records.MANIFEST_GLOB)
+    manifest = records.read_manifest(path)
+    assert [f["doc_id"] for f in manifest["failed"]] == [3, 4]
+    assert "coqa_demo" in manifest["unfinished"]

@@ -27,7 +27,7 @@ from automix_eval.report.load import Run, find_runs
 from automix_eval.report.methods import NO_CHAIN
 from automix_eval.report.plains import PlainRun
 from automix_eval.report.rows import FloatArray, IntArray
-from automix_eval.report.text import plain
+from automix_eval.report.text import plain, questions
 from automix_eval.report.vectors import Lifted, lift
 from automix_eval.types import AutoMixError
 
@@ -280,7 +280,7 @@ def _compared(
         metric=plain(metric or "none"),
         num_questions=len(keys),
         num_documents=int(codes.max()) + 1,
-        left_out=sum(len(p) for p in places) - 2 * len(keys),
+        left_out=len((places[0].keys() ^ places[1].keys()) - _failed_keys(task, held)),
         labels=labels,
         qualities=(figure(q1), figure(q2)),
         costs=(figure(c1), figure(c2)),
@@ -292,12 +292,17 @@ def _compared(
     )
 
 
+def _failed_keys(task: str, held: Sequence[Gathered]) -> set[tuple[int, int]]:
+    runs = [run for side in held for run in side.runs]
+    return {(f.doc_id, f.repeat) for run in runs for f in run.failed if f.task == task}
+
+
 def _excluded(task: str, held: Sequence[Gathered]) -> Iterator[str]:
     runs = {run.run_id: run for side in held for run in side.runs}
     for run in runs.values():
         if ids := [f.doc_id for f in run.failed if f.task == task]:
             yield (
-                f"excluded from both: {len(ids)} questions failed in run {plain(run.run_id)}: "
+                f"excluded from both: {questions(len(ids))} failed in run {plain(run.run_id)}: "
                 f"{plain(task)}, doc_id {names(ids)}"
             )
 

@@ -16,7 +16,7 @@ from automix_eval.report.load import Run
 from automix_eval.report.plains import PlainRun
 from automix_eval.report.rows import BoolArray, IntArray, Rows
 from automix_eval.report.sources import find_rows, same_prompts
-from automix_eval.report.text import listing, plain
+from automix_eval.report.text import listing, plain, questions
 
 MOST_NAMED = 20
 # What may differ where a command is run again.
@@ -129,8 +129,8 @@ def _settings(run: Run) -> dict[str, Any]:
 
 def _note(doc_ids: IntArray, task: str, run_id: str) -> str:
     return (
-        f"excluded: {len(doc_ids)} questions failed in run {plain(run_id)}, with which this one is "
-        f"compared: {plain(task)}, doc_id {names(doc_ids.tolist())}"
+        f"excluded: {questions(len(doc_ids))} failed in run {plain(run_id)}, with which this one "
+        f"is compared: {plain(task)}, doc_id {names(doc_ids.tolist())}"
     )
 
 

@@ -14,7 +14,7 @@ from automix_eval.redaction import blank
 from automix_eval.report.prices import cost_from, cost_prices
 from automix_eval.report.reader import read_rows
 from automix_eval.report.rows import Rows
-from automix_eval.report.text import listing, plain
+from automix_eval.report.text import listing, plain, questions
 from automix_eval.types import AutoMixError, CostModel
 
 # How a warning begins that is about a run which was not finished.
@@ -256,7 +256,7 @@ def _excluded(failed: Sequence[FailedQuestion]) -> list[tuple[str, str]]:
     return [
         (
             task,
-            f"excluded: {len(ids)} questions failed: {plain(task)}, doc_id {listing(ids, 20)}",
+            f"excluded: {questions(len(ids))} failed: {plain(task)}, doc_id {listing(ids, 20)}",
         )
         for task in dict.fromkeys(f.task for f in failed)
         for ids in [[str(f.doc_id) for f in failed if f.task == task]]
