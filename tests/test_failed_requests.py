@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
 from test_processes import bare, launch
+from tiny_models import save_tiny
 from werkzeug import Request, Response
 
 from automix_eval import failures, records
@@ -217,6 +218,62 @@ def test_every_request_is_scored_or_failed_or_not_followed(
         assert (failed, set(scored)) == (bad, set(range(12)) - bad)
     else:
         assert len(failed) > patience
+
+
+def echoed(payload: dict[str, Any]) -> dict[str, Any]:
+    """The log-probabilities of each prompt's own tokens, and of one more."""
+    return {
+        "choices": [
+            {
+                "index": i,
+                "text": " x",
+                "logprobs": {
+                    "token_logprobs": [None, *(-float(t % 7) for t in tokens[1:]), -1.0],
+                    "top_logprobs": [{"x": 0.0}] * (len(tokens) + 1),
+                },
+            }
+            for i, tokens in enumerate(payload["prompt"])
+        ]
+    }
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, "http_400"), (403, "content_filter")])
+def test_choices_of_the_others_are_complete(
+    status: int, kind: str, httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    """A server that scores given texts: what is refused is named, and the rest has its numbers."""
+    folder = save_tiny(tmp_path / "tiny", "llama")
+    bad: list[list[int]] = []
+
+    def reply(request: Request) -> Response:
+        payload = request.get_json()
+        if any(tokens[: len(b)] == b for tokens in payload["prompt"] for b in bad):
+            return Response('{"error": {"code": "content_filter"}}' if status == 403 else "no",
+                            status=status)  # fmt: skip
+        return Response(json.dumps(echoed(payload)), content_type="application/json")
+
+    httpserver.expect_request("/v1/completions").respond_with_handler(reply)
+    backend = APIBackend(
+        "local-completions",
+        base_url=httpserver.url_for("/v1/completions"),
+        model="m",
+        tokenizer=str(folder),
+        num_concurrent=2,
+    )
+    requests = [ScoreRequest(f"question {q}", (f" {c}",)) for q in "pqr" for c in ("a", "bb")]
+    whole: dict[int, Scores] = {}
+    backend.loglikelihood(requests, lambda i, s: whole.update({i: s}))
+    assert sorted(whole) == [0, 1, 2, 3, 4, 5]
+    bad.append(backend.lm.tok_encode("question q"))  # type: ignore[attr-defined]
+    backend.patience = 3
+    done: dict[int, Scores] = {}
+    with pytest.raises(CallsFailedError, match=kind) as failed:
+        backend.loglikelihood(requests, lambda i, s: done.update({i: s}))
+    assert failed.value.reasons.keys() <= {2, 3}
+    assert failed.value.reasons
+    assert {i: s.logprobs for i, s in done.items()} == {
+        i: s.logprobs for i, s in whole.items() if i not in (2, 3)
+    }
 
 
 # ------------------------------------------------------------------- any model of the harness
