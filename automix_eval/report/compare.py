@@ -124,7 +124,7 @@ def compare(
     if first == second:
         raise AutoMixError(f"{first} is compared with itself: name two, as FOLDER::METHOD")
     paths = [Path(text.partition("::")[0]) for text in (first, second)]
-    failed = [_failed_below(p) for p in paths]
+    failed = [_failed_below(p, settings) for p in paths]
     sides = [
         _side(text, settings, beside)
         for text, beside in zip((first, second), reversed(failed), strict=True)
@@ -139,10 +139,10 @@ def compare(
     )
 
 
-def _failed_below(path: Path) -> list[Run]:
+def _failed_below(path: Path, settings: Settings) -> list[Run]:
     """The runs below a folder that list failed questions."""
     manifests = [path] if path.is_file() else sorted(path.rglob(MANIFEST_GLOB))
-    return find_runs([p for p in manifests if read_manifest(p).get("failed")])
+    return find_runs([p for p in manifests if read_manifest(p).get("failed")], settings.costs)
 
 
 def _side(
