@@ -107,6 +107,14 @@ class Budget:
             self.cost_spent += price
             self._dearest[tier] = max(price, self._dearest.get(tier, 0.0))
 
+    def charge_failed(self, tier: int, questions: Sequence[Question]) -> None:
+        """Note questions that failed: what they cost is not known, and taken for the dearest."""
+        if tier == self._last:
+            self.llm_calls += sum(_calls(q) for q in questions)
+        if self.max_cost is not None:
+            price = max(self._dearest.get(tier, 0.0), self._least(tier))
+            self.cost_spent += price * len(questions)
+
     def refuse(self, number: int) -> str:
         """Note questions that were not passed on; the reason, for their decisions.
 

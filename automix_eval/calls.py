@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import msgspec
 from tqdm import tqdm
 
 from automix_eval import prompts
+from automix_eval.callcounts import CallCounts, Purpose
 from automix_eval.plain import as_json
 from automix_eval.store import CallStore, call_key
 from automix_eval.types import (
@@ -19,6 +19,7 @@ from automix_eval.types import (
     AutoMixError,
     Backend,
     Call,
+    CallsFailedError,
     GenerateRequest,
     Generation,
     Message,
@@ -38,22 +39,8 @@ Splitter = Callable[[Question], prompts.Parts]
 _DEFAULT_MAX_GEN_TOKS = 256
 
 
-@dataclass(slots=True)
-class CallCounts:
-    """How many calls were made and how many came from the store, by phase, task and role.
-
-    Attributes:
-        events: What the calls' results note (:class:`Generation`), by kind as well.
-    """
-
-    made: Counter[tuple[Phase, str, Role]] = field(default_factory=Counter)
-    stored: Counter[tuple[Phase, str, Role]] = field(default_factory=Counter)
-    events: Counter[tuple[Phase, str, Role, str]] = field(default_factory=Counter)
-
-    def events_of(self, phase: Phase, task: str, role: Role) -> dict[str, int]:
-        """Events of the calls of one kind, in the order of their names."""
-        found = {k[3]: n for k, n in self.events.items() if k[:3] == (phase, task, role)}
-        return dict(sorted(found.items()))
+class NotAskedError(Exception):
+    """A call that an attempt without asking would have to make."""
 
 
 class Tier:
@@ -89,8 +76,12 @@ class Tier:
         self.decide: Callable[[int, float], int] | None = None
         self._store = store
         self._progress = progress
-        self._context: tuple[Phase, str, Role] = ("evaluation", "", "answer")
+        self._context: Purpose = ("evaluation", "", "answer")
         self._title = name
+        self._failed: dict[str, str] = {}
+        self._made: list[str] = []
+        self._asks = True
+        self._attempts = False
 
     @property
     def max_length(self) -> int | None:
@@ -112,6 +103,32 @@ class Tier:
         self._context = (phase, task, role)
         during = ", calibration" if phase == "calibration" else ""
         self._title = f"{task}: {stage or _STAGE[role]} ({self.name}{during})"
+        self._failed.clear()
+
+    def bear(self, number: int) -> None:
+        """Go on until this many different prompts have failed for good; 0 stops at the first."""
+        self.backend.patience = number
+
+    @contextmanager
+    def attempt(self, asks: bool = True) -> Iterator[None]:
+        """Work that counts only if no call of it fails.
+
+        Args:
+            asks: False takes calls from the store alone, and counts nothing. One that is not there
+                raises :class:`NotAskedError`; one that failed fails again.
+        """
+        mark = self.counts.mark()
+        self._asks, self._attempts = asks, True
+        self._made.clear()
+        try:
+            yield
+        except CallsFailedError:
+            self.counts.rewind(mark, self._made)
+            raise
+        finally:
+            if not asks:
+                self.counts.rewind(mark, ())
+            self._asks, self._attempts = True, False
 
     # ----------------------------------------------------------------- answers
 
@@ -226,6 +243,8 @@ class Tier:
     ) -> list[tuple[R, Call]]:
         identity = {"model": self.backend.identity, "kind": kind, "role": self._context[2]}
         keys = [call_key({**identity, **_asked(r)}) for r in requests]
+        if failed := {i: self._failed[k] for i, k in enumerate(keys) if k in self._failed}:
+            raise CallsFailedError(next(iter(failed.values())), failed)
         results: dict[str, R] = {}
         todo: dict[str, Any] = {}
         found = self._store.get_many(list(dict.fromkeys(keys)))
@@ -238,9 +257,10 @@ class Tier:
                 todo[key] = request
             else:
                 results[key] = restored
-        stored = len(keys) - sum(1 for k in keys if k in todo)
-        self.counts.stored[self._context] += stored
         if todo:
+            if not self._asks:
+                raise NotAskedError
+            stored = sum(k not in todo for k in keys)
             order = list(todo)
             with tqdm(
                 total=len(order),
@@ -254,14 +274,20 @@ class Tier:
                     self._store.put(key, as_json(result))
                     results[key] = result
                     self.counts.made[self._context] += 1
+                    if self._attempts:
+                        self._made.append(key)
                     bar.update()
 
-                run([todo[k] for k in order], done)
+                try:
+                    run([todo[k] for k in order], done)
+                except CallsFailedError as err:
+                    if self._attempts:
+                        self._failed |= {order[i]: why for i, why in err.reasons.items()}
+                    raise
         missing = [k for k in keys if k not in results]
         if missing:
             raise RuntimeError(f"{self.name}'s backend returned no result for {len(missing)} calls")
-        for result in results.values():
-            self.counts.events.update((*self._context, event) for event in result.events)
+        self.counts.add(self._context, keys, todo, [r.events for r in results.values()])
         return [(results[k], self._call(results[k])) for k in keys]
 
     def _call(self, result: Generation | Scores) -> Call:

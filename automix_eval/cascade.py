@@ -14,6 +14,7 @@ from functools import partial
 
 from automix_eval.budget import Budget, BudgetSpentError
 from automix_eval.calls import Splitter, Tier
+from automix_eval.failures import Failures, surviving
 from automix_eval.types import (
     Answer,
     Decision,
@@ -37,6 +38,7 @@ class Chain:
         announce: Receives one line a stage, for the log.
         budget: Consulted before a tier is asked.
         price: Cost of an answer, for routers that read it; None leaves it unknown to them.
+        failures: Takes the questions of which a call failed for good, as far as it bears them.
     """
 
     tiers: Sequence[Tier]
@@ -45,6 +47,11 @@ class Chain:
     announce: Callable[[str], None] = field(default=logging.getLogger(__name__).info)
     budget: Budget = field(default_factory=Budget)
     price: Callable[[Answer], float] | None = None
+    failures: Failures = field(default_factory=Failures)
+
+
+Asked = tuple[Answer, Verification | None]
+_FAILED = -1  # where a question is that failed for good
 
 
 def route(
@@ -60,9 +67,11 @@ def route(
             and the tier records that it would not have made are marked ``on_path=False``.
 
     Returns:
-        For each question the records of the tiers asked, in ascending order.
+        For each question the records of the tiers asked, in ascending order; none for a question
+        that failed for good.
 
     Raises:
+        TooManyFailedError: More questions failed than the run bears.
         BudgetSpentError: The budget is spent and says to stop; carries the finished questions.
     """
     last = len(chain.tiers) - 1
@@ -80,15 +89,14 @@ def route(
             stage += f" (and {first} directly)" if first else ""
             chain.announce(
                 f"{questions[0].task}: {stage} to {chain.tiers[tier].name}; "
-                f"{len(questions) - len(here)} calls saved"
+                f"{len(questions) - len(here) - at.count(_FAILED)} calls saved"
             )
         verify = tier < last and meta_verifier.needs_verification
         choose = partial(_choose, meta_verifier, chain, here, questions, records)
         asked = [questions[i] for i in here]
-        answers, verifications = _ask(asked, chain, tier, verify, stage, choose)
-        refused, here = here[len(answers) :], here[: len(answers)]
-        for i, answer, verification in zip(here, answers, verifications, strict=True):
-            records[i][tier] = TierRecord(tier, answer, verification=verification)
+        found = _ask(asked, chain, tier, verify, stage, choose)
+        refused = here[len(found) :]
+        here = _take(here, tier, found, records, at)
         if here and tier < last:
             seen = _observe(here, tier, questions, chain, records)
             for i, decision in zip(here, meta_verifier.decide(seen), strict=True):
@@ -97,18 +105,27 @@ def route(
         if refused:
             _keep(refused, tier, questions, chain, records, at)
     if full:
-        _fill(questions, chain, records, verify=meta_verifier.needs_verification)
+        _fill(questions, chain, records, meta_verifier.needs_verification, at)
     return _in_order(records)
 
 
 def ask_all(
     questions: Sequence[Question], chain: Chain, verify: bool = True
 ) -> list[list[TierRecord]]:
-    """Ask every tier every question and verify all but the last: what a router is fitted on."""
+    """Ask every tier every question and verify all but the last: what a router is fitted on.
+
+    Returns:
+        For each question the records of all tiers; none for a question that failed for good.
+    """
     chain.budget.need(questions)
     records: list[dict[int, TierRecord]] = [{} for _ in questions]
-    _fill(questions, chain, records, verify)
-    if any(len(by_tier) < len(chain.tiers) for by_tier in records):
+    at = [0] * len(questions)
+    _fill(questions, chain, records, verify, at)
+    if any(
+        len(by_tier) < len(chain.tiers)
+        for by_tier, reached in zip(records, at, strict=True)
+        if reached != _FAILED
+    ):
         raise BudgetSpentError(
             f"{chain.budget.reason()} before the calibration was done, which asks every tier every "
             "question: raise it, lower calibration.num_docs, or give a policy "
@@ -122,19 +139,37 @@ def _fill(
     chain: Chain,
     records: list[dict[int, TierRecord]],
     verify: bool,
+    at: list[int],
 ) -> None:
     last = len(chain.tiers) - 1
     for tier in range(len(chain.tiers)):
-        missing = [i for i, by_tier in enumerate(records) if tier not in by_tier]
+        missing = [i for i, rows in enumerate(records) if at[i] != _FAILED and tier not in rows]
         if not missing:
             continue
         stage = "answering for the record" if len(missing) < len(questions) else ""
-        answers, verifications = _ask(
-            [questions[i] for i in missing], chain, tier, verify and tier < last, stage
-        )
-        done = missing[: len(answers)]
-        for i, answer, verification in zip(done, answers, verifications, strict=True):
-            records[i][tier] = TierRecord(tier, answer, verification=verification, on_path=False)
+        found = _ask([questions[i] for i in missing], chain, tier, verify and tier < last, stage)
+        _take(missing, tier, found, records, at, on_path=False)
+
+
+def _take(
+    here: Sequence[int],
+    tier: int,
+    found: Sequence[Asked | None],
+    records: list[dict[int, TierRecord]],
+    at: list[int],
+    on_path: bool = True,
+) -> list[int]:
+    """Note what a tier did on the first of some questions; those that did not fail."""
+    done = []
+    for i, asked in zip(here, found, strict=False):
+        if asked is None:
+            # a question is recorded whole or not at all
+            records[i].clear()
+            at[i] = _FAILED
+            continue
+        records[i][tier] = TierRecord(tier, asked[0], verification=asked[1], on_path=on_path)
+        done.append(i)
+    return done
 
 
 def _observe(
@@ -177,10 +212,10 @@ def _keep(
         spent.finished = [(i, rows) for i in done for rows in _in_order([records[i]])]
         raise
     direct = [i for i in refused if not records[i]]
-    answers, _ = _ask([questions[i] for i in direct], chain, 0, False, reason)
-    for i, answer in zip(direct, answers, strict=True):
-        records[i][0] = TierRecord(0, answer)
+    _take(direct, 0, _ask([questions[i] for i in direct], chain, 0, False, reason), records, at)
     for i in refused:
+        if at[i] == _FAILED:
+            continue
         at[i] = max(records[i])
         kept = Decision(at[i], at[i], reason)
         records[i][at[i]] = replace(records[i][at[i]], decision=kept)
@@ -197,19 +232,20 @@ def _ask(
     verify: bool,
     stage: str = "",
     choose: Callable[[int, Answer, float], int] | None = None,
-) -> tuple[list[Answer], list[Verification | None]]:
-    """Answers and verifications of the questions that the budget admits, from the first on."""
-    answers: list[Answer] = []
-    verifications: list[Verification | None] = []
-    while left := questions[len(answers) :]:
+) -> list[Asked | None]:
+    """What the questions got that the budget admits, from the first on; None for the failed."""
+    done: list[Asked | None] = []
+    while left := questions[len(done) :]:
         admitted = chain.budget.admit(tier, left)
         if not admitted:
             break
-        found = _ask_model(left[:admitted], chain, tier, verify, stage, choose, len(answers))
-        chain.budget.charge(tier, *found)
-        answers += found[0]
-        verifications += found[1]
-    return answers, verifications
+        found = _ask_model(left[:admitted], chain, tier, verify, stage, choose, len(done))
+        asked = [pair for pair in found if pair is not None]
+        chain.budget.charge(tier, [a for a, _ in asked], [v for _, v in asked])
+        failed = [q for q, pair in zip(left, found, strict=False) if pair is None]
+        chain.budget.charge_failed(tier, failed)
+        done += found
+    return done
 
 
 def _ask_model(
@@ -220,18 +256,39 @@ def _ask_model(
     stage: str,
     choose: Callable[[int, Answer, float], int] | None,
     first: int,
-) -> tuple[list[Answer], Sequence[Verification | None]]:
+) -> list[Asked | None]:
     model = chain.tiers[tier]
     phase, task = questions[0].phase, questions[0].task
     model.working_on(phase, task, "answer", stage)
-    answers = model.answer(
-        questions, chain.split, token_probs=verify and chain.verifier.needs_token_probs
-    )
+
+    def answer(at: list[int]) -> list[Answer]:
+        return model.answer(
+            [questions[i] for i in at],
+            chain.split,
+            token_probs=verify and chain.verifier.needs_token_probs,
+        )
+
+    answers = surviving(model, questions, "answer", answer, chain.failures)
     if not verify:
-        return answers, [None] * len(questions)
+        return [(answers[i], None) if i in answers else None for i in range(len(questions))]
     model.working_on(phase, task, "verify")
-    model.decide = None if choose is None else lambda i, v: choose(first + i, answers[i], v)
-    return answers, chain.verifier.verify(questions, answers, model)
+    answered = sorted(answers)
+
+    def judge(at: list[int]) -> list[Verification]:
+        places = [answered[i] for i in at]
+        model.decide = (
+            None
+            if choose is None
+            else lambda i, v: choose(first + places[i], answers[places[i]], v)
+        )
+        asked = [questions[i] for i in places], [answers[i] for i in places]
+        return chain.verifier.verify(*asked, model)
+
+    judged = surviving(model, [questions[i] for i in answered], "verify", judge, chain.failures)
+    found: list[Asked | None] = [None] * len(questions)
+    for i, verification in judged.items():
+        found[answered[i]] = (answers[answered[i]], verification)
+    return found
 
 
 def _costs(

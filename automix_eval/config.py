@@ -92,6 +92,7 @@ def build(arguments: Mapping[str, Any]) -> DictConfig:
     if config.record not in ("routed", "full"):
         raise ConfigError(f"record={config.record!r} is unknown: routed or full")
     _integers(config)
+    _check_share(config.fail_on_error)
     return config
 
 
@@ -492,6 +493,15 @@ def _check_label(label: Any) -> None:
         raise ConfigError(
             f"model={text[:40]!r} must be a printable name of at most 200 characters, and more "
             "than dots: the output folder is called by it"
+        )
+
+
+def _check_share(share: Any) -> None:
+    number = isinstance(share, (int, float)) and not isinstance(share, bool)
+    if not number or not 0 <= share <= 1:
+        raise ConfigError(
+            f"fail_on_error={share!r} must be the share of questions that may fail, from 0 (stop "
+            "at the first) to 1"
         )
 
 

@@ -275,6 +275,22 @@ class TaskView:
         }
         return metrics.get(self._main(found, metrics, question)), metrics
 
+    def leaves_out(self, question: Question) -> bool:
+        """Whether the harness's figures leave out a question that failed, by the task's code."""
+        if question.choices:
+            return False  # its numbers cannot say so
+        instances = self._instances[question.phase, question.doc_id, question.repeat]
+        copies = [
+            dataclasses.replace(i, resps=[RoutedAnswer.failed()], filtered_resps={})
+            for i in instances
+        ]
+        for ensemble in self.task._filters:
+            ensemble.apply(copies)
+        return not any(
+            self.task.process_results(copies[0].doc, [found])
+            for found in copies[0].filtered_resps.values()
+        )
+
     @property
     def metric(self) -> str:
         """Name of the main metric; empty before the first score of a foreign task."""
@@ -432,12 +448,16 @@ class TaskView:
         return self._demonstrations
 
 
+# A word that answers no question, for tasks that score it all the same.
+FAILED = "[call-failed]"
+
+
 class RoutedAnswer(str):
     """An answer that carries its routing into the task's ``process_results``.
 
     Attributes:
-        routing: decision, confidence, cost and escalation of this question; empty in the copies
-            that the harness makes when it casts a gold answer to the type of an answer.
+        routing: decision, confidence, cost and escalation of this question, or ``failed``; empty in
+            the copies that the harness makes when it casts a gold answer to the type of an answer.
     """
 
     routing: Mapping[str, Any]
@@ -447,6 +467,11 @@ class RoutedAnswer(str):
         answer = super().__new__(cls, text)
         answer.routing = dict(routing or {})
         return answer
+
+    @classmethod
+    def failed(cls) -> RoutedAnswer:
+        """In the place of the answer to a question whose calls failed for good."""
+        return cls(FAILED, {"failed": True})
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (RoutedAnswer, (str(self), self.routing))

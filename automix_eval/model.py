@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM
 
-from automix_eval import cascade, config, harness, interrupts, policy, pool
+from automix_eval import cascade, config, failures, harness, interrupts, policy, pool
 from automix_eval.budget import BudgetSpentError
 from automix_eval.calls import Tier
+from automix_eval.failures import Failures, TooManyFailedError
 from automix_eval.grouping import Grouping, group
 from automix_eval.harness import HarnessRun, RoutedAnswer, TaskView
 from automix_eval.logguard import guard_logs
@@ -113,7 +114,10 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             tier.backend.load()
         self._views: dict[str, TaskView] = {}
         self._routers: dict[str, MetaVerifier] = {}
-        self.log = RunLog(self.run_id, self.tiers, self._about(), self.ranks, self.budget)
+        self.failures = Failures(float(self.config.fail_on_error))
+        self.log = RunLog(
+            self.run_id, self.tiers, self._about(), self.ranks, self.budget, self.failures
+        )
 
     # ----------------------------------------------------------------- the harness's contract
 
@@ -210,6 +214,9 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
                 self.log.file("records", "jsonl"),
             )
             raise interrupts.explained(interrupt)  # noqa: B904 - the very same error
+        except TooManyFailedError:
+            self.log.save()
+            raise
         self.log.merge()
         return results
 
@@ -219,6 +226,8 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         for part in self.ranks.gather(harness.planned_questions()):
             planned.update(part)
         self.log.expect(planned, now)
+        for task in now:
+            self.failures.expect(task, "evaluation", planned[task])
 
     def _answer(self, view: TaskView, requests: list[Instance]) -> list[Any]:
         """Results of the requests of one task, in their order."""
@@ -229,6 +238,11 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             questions = [question for question, _ in made]
             rows = self._route(view, questions, router)
             for (question, positions), row in zip(made, rows, strict=True):
+                if row is None:
+                    nothing = self._placeholder(view, question)
+                    for position in positions:
+                        results[position] = nothing
+                    continue
                 final = row.tier(row.final)
                 assert final is not None
                 if question.choices:
@@ -239,6 +253,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
                 else:
                     results[positions[0]] = RoutedAnswer(final.answer.text, self._routing(row))
             view.forget(questions)
+        self._refuse_nothing(view, len(grouped))
         self.log.finish(view.name)
         for position, original in grouped.copies.items():
             results[position] = results[original]
@@ -265,8 +280,8 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
 
     def _route(
         self, view: TaskView, questions: Sequence[Question], router: MetaVerifier
-    ) -> list[Record]:
-        """The cascade on some questions, recorded."""
+    ) -> list[Record | None]:
+        """The cascade on some questions, recorded; None for those that failed for good."""
         try:
             done = cascade.route(questions, self._chain(view), router, self.config.record == "full")
         except BudgetSpentError as spent:
@@ -277,9 +292,35 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             raise
         return self._log_rows(view, questions, done)
 
+    def _placeholder(self, view: TaskView, question: Question) -> Any:
+        """What the harness is given for a question that failed; nothing that is scored, if so."""
+        if not view.leaves_out(question):
+            self.log.warn(
+                view.name,
+                "the harness's own figures score questions that failed, which this task does not "
+                "leave out: those of `automix-eval report` leave them out",
+            )
+        return (0.0, False) if question.choices else RoutedAnswer.failed()
+
+    def _refuse_nothing(self, view: TaskView, number: int) -> None:
+        """Stop where every question of this process has failed: there is nothing to score."""
+        if number and len(self.failures.of(view.name, "evaluation")) == number:
+            raise TooManyFailedError(
+                f"all {number} questions of {view.name} failed"
+                + (f" in process {self._rank}" if self.ranks.number > 1 else "")
+                + f": {failures.reasons(self.failures.of(view.name, 'evaluation'))}. Finished "
+                "calls are kept: mend the cause, and the same command resumes"
+            )
+
     def _chain(self, view: TaskView) -> cascade.Chain:
         return cascade.Chain(
-            self.tiers, self.verifier, view.split, log.info, self.budget, self.cost.answer_cost
+            self.tiers,
+            self.verifier,
+            view.split,
+            log.info,
+            self.budget,
+            self.cost.answer_cost,
+            self.failures,
         )
 
     def _view(self, name: str, run: HarnessRun) -> TaskView:
@@ -296,12 +337,14 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         if view.name in self._routers:
             return self._routers[view.name]
         router = config.make_meta_verifier(self.config)
-        if router.needs_fit:
-            router = (
-                self._restored(view, router)
-                if self._given_policy is not None
-                else self._fitted(view, router)
-            )
+        if router.needs_fit and self._given_policy is not None:
+            router = self._restored(view, router)
+        elif router.needs_fit:
+            try:
+                router = self._fitted(view, router)
+            except TooManyFailedError:
+                self.log.save()
+                raise
         self._routers[view.name] = router
         return router
 
@@ -336,12 +379,19 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             )
         log.info("%s: fitting on %d train questions", view.name, len(questions))
 
-        def work() -> list[Record]:
+        self.failures.expect(view.name, "calibration", len(questions))
+
+        def work() -> list[Record | None]:
             mine = self.ranks.share(questions)
             done = cascade.ask_all(mine, self._chain(view), verify=router.needs_verification)
-            return [self._record(view, q, tiers) for q, tiers in zip(mine, done, strict=True)]
+            return [
+                self._record(view, q, tiers) if tiers else None
+                for q, tiers in zip(mine, done, strict=True)
+            ]
 
-        rows = interleave(self.ranks.together(work))
+        found = interleave(self.ranks.together(work))
+        rows = [row for row in found if row is not None]
+        self._enough(view, rows, len(found))
         # a fit that fails must not lose what it was to be fitted on
         self.log.add(view.name, view.metric, view.is_sample, rows)
         self.log.note(view.name, "calibration")
@@ -365,14 +415,28 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         self.log.add_policy(view.name, fitted)
         return router
 
+    def _enough(self, view: TaskView, rows: Sequence[Record], asked: int) -> None:
+        """Stop, in every process, where too many calibration questions failed for a fit."""
+        share, least = self.failures.share, int(self.config.calibration.min_docs)
+        lost = asked - len(rows)
+        if lost > share * asked + 1e-9 or (lost and len(rows) < least):
+            raise TooManyFailedError(
+                f"{view.name}, calibration: {lost} of {asked} questions failed: more than "
+                f"fail_on_error={share:g} allows, or fewer left than calibration.min_docs={least}. "
+                "Finished calls are kept: mend the cause, and the same command resumes"
+            )
+
     # ----------------------------------------------------------------- records
 
     def _log_rows(
         self, view: TaskView, questions: Sequence[Question], done: Sequence[Sequence[TierRecord]]
-    ) -> list[Record]:
-        rows = [self._record(view, q, tiers) for q, tiers in zip(questions, done, strict=True)]
-        if rows:
-            self.log.add(view.name, view.metric, view.is_sample, rows)
+    ) -> list[Record | None]:
+        rows = [
+            self._record(view, q, tiers) if tiers else None
+            for q, tiers in zip(questions, done, strict=True)
+        ]
+        if kept := [row for row in rows if row is not None]:
+            self.log.add(view.name, view.metric, view.is_sample, kept)
         return rows
 
     def _record(self, view: TaskView, question: Question, tiers: Sequence[TierRecord]) -> Record:

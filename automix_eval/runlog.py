@@ -12,8 +12,10 @@ from typing import Any
 
 from automix_eval import __version__, policy, records
 from automix_eval import budget as budgets
+from automix_eval import failures as failed
 from automix_eval.budget import Budget
 from automix_eval.calls import Tier
+from automix_eval.failures import Failure, Failures, TooManyFailedError
 from automix_eval.losses import Losses
 from automix_eval.ranks import Ranks
 from automix_eval.recordfile import CHUNK, RecordFile, explained
@@ -34,6 +36,7 @@ class Found:
     warnings: list[dict[str, str]]
     calls: list[dict[str, Any]]
     budget: Mapping[str, Any]
+    failed: list[Failure]
 
 
 class RunLog:
@@ -48,6 +51,7 @@ class RunLog:
         about: What the manifest says of the run's configuration.
         ranks: The processes of the run; the first one writes.
         budget: What this process may spend.
+        failures: The questions of this process that failed.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class RunLog:
         about: Mapping[str, Any],
         ranks: Ranks,
         budget: Budget,
+        failures: Failures,
     ) -> None:
         self.run_id = run_id
         self.folder = Path()
@@ -74,6 +79,8 @@ class RunLog:
         self._policies: dict[str, str] = {}
         self._elsewhere: list[dict[str, Any]] = []
         self._budget = budget
+        self._failures = failures
+        self._everywhere: list[Failure] | None = None
         self._spent: Mapping[str, Any] = {}
 
     def file(self, stem: str, suffix: str) -> Path:
@@ -90,6 +97,7 @@ class RunLog:
             now: The tasks about to be answered; one that was answered before begins anew.
         """
         self._now = now
+        self._everywhere = None
         for task, number in planned.items():
             if task in now and task in self._tasks:
                 self._tasks[task]["num_questions"] = 0
@@ -124,6 +132,7 @@ class RunLog:
         """Say what the questions of a phase lost; several processes say it when they meet."""
         if self._alone and (losses := self._losses.pop((task, phase), None)):
             self._say(task, phase, losses)
+            self._say_failed(task, losses, self._failures.of(task, phase))
             self._write()
 
     def finish(self, task: str) -> None:
@@ -138,11 +147,21 @@ class RunLog:
         mine = None if self._writes else self._file.keys
         return Found(
             len(mine or ()), self._tasks, self._losses, self.warnings, self._calls(),
-            self._budget.summary(),
+            self._budget.summary(), self._failures.found,
         )  # fmt: skip
 
+    def save(self) -> None:
+        """Write what is known, be it that no question was finished."""
+        if self._writes:
+            self._file.place(self.file("records", "jsonl"))
+            self._write()
+
     def merge(self) -> None:
-        """Bring together what several processes found; each of them takes part."""
+        """Bring together what several processes found; each of them takes part.
+
+        Raises:
+            TooManyFailedError: Together they lost more questions than the run bears; everywhere.
+        """
         if self._alone:
             return
         parts = self._ranks.gather(self.found())
@@ -153,12 +172,19 @@ class RunLog:
             for lines in self._ranks.gather(next(chunks, None)):
                 if self._writes and lines is not None:
                     self._file.take(lines)
-        for task in self._now:
+        problem = None
+        try:
+            self._failures.judge(f for p in parts for f in p.failed)
+        except TooManyFailedError as err:
+            problem = err
+        for task in self._now if problem is None else ():
             self._unfinished.pop(task, None)
         if self._writes:
             self._take(parts)
         else:
             self._file.clear()
+        if problem is not None:
+            raise problem
 
     def _take(self, parts: Sequence[Found]) -> None:
         """Sums over the processes, and their records in one order."""
@@ -169,6 +195,7 @@ class RunLog:
             for key, found in part.losses.items():
                 losses.setdefault(key, Losses(len(self._tiers))).absorb(found)
             self.warnings += [w for w in part.warnings if w not in self.warnings]
+        self._everywhere = sorted({f for part in parts for f in part.failed})
         counts = self._file.reorder()
         for task, about in self._tasks.items():
             about["num_questions"] = counts.get(task, 0)
@@ -176,6 +203,8 @@ class RunLog:
             for phase in PHASES:
                 if (task, phase) in losses:
                     self._say(task, phase, losses[task, phase])
+                    lost = [f for f in self._everywhere if (f.task, f.phase) == (task, phase)]
+                    self._say_failed(task, losses[task, phase], lost)
         self._elsewhere = _total([p.calls for p in parts])
         self._spent = budgets.total([p.budget for p in parts])
         self._write()
@@ -184,6 +213,10 @@ class RunLog:
         all_wanted = self._about.get("record") == "full" and self._budget.is_limited
         for text in losses.notes(phase, self._tiers, all_wanted):
             self.warn(task, text)
+
+    def _say_failed(self, task: str, losses: Losses, lost: Sequence[Failure]) -> None:
+        if lost:
+            self.warn(task, failed.note(lost, losses.questions))
 
     def _write(self) -> None:
         if self._writes:
@@ -243,8 +276,14 @@ class RunLog:
             ],
             "tasks": self._tasks,
             "policies": self._policies,
+            **self._failed(),
             **self._partial(),
         }
+
+    def _failed(self) -> dict[str, Any]:
+        """Questions without a record because a call failed for good."""
+        found = self._failures.found if self._everywhere is None else self._everywhere
+        return {"failed": [f.to_json() for f in sorted(found)]} if found else {}
 
     def _partial(self) -> dict[str, Any]:
         """What a manifest says while the run goes on, and for good if it is killed."""

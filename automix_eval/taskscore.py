@@ -2,7 +2,8 @@
 
 The composite model answers with a ``str`` that has an attribute ``routing``, a mapping with the
 keys ``decision`` (str), ``confidence`` (float or None), ``cost`` (float or None: unpriced) and
-``escalation`` (0.0 or 1.0). Any other model answers with a plain ``str``.
+``escalation`` (0.0 or 1.0), or with the key ``failed`` alone where its calls failed for good. Any
+other model answers with a plain ``str``.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def with_routing(metrics: Mapping[str, float], answer: str) -> dict[str, Any]:
     The keys added land in each logged sample and are aggregated by the task's ``metric_list``:
     ``escalation_rate`` and ``cost`` by their mean, ``confidence`` by :func:`mean_of_defined`,
     ``decision`` by :func:`count_decisions`. An unpriced answer has no ``cost``; a plain answer has
-    none of the four.
+    none of the four. A question that failed has nothing at all, so that no mean counts it.
 
     Returns:
         A new dictionary.
@@ -49,6 +50,8 @@ def with_routing(metrics: Mapping[str, float], answer: str) -> dict[str, Any]:
     routing: Mapping[str, Any] | None = getattr(answer, "routing", None)
     if not routing:
         return dict(metrics)
+    if routing.get("failed"):
+        return {}
     fields: dict[str, Any] = {
         **metrics,
         "escalation_rate": float(routing["escalation"]),

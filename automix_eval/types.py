@@ -33,6 +33,18 @@ class AutoMixError(RuntimeError):
         return harmless_lines(scrub(super().__str__()))
 
 
+class CallsFailedError(AutoMixError):
+    """Requests to a model failed for good. Every other one was handed over, or not sent.
+
+    Attributes:
+        reasons: Why, by the index of the request.
+    """
+
+    def __init__(self, text: str, reasons: Mapping[int, str]) -> None:
+        super().__init__(text)
+        self.reasons = dict(reasons)
+
+
 # --------------------------------------------------------------------------- prompts and questions
 
 
@@ -192,9 +204,12 @@ class Backend(Protocol):
 
     Attributes:
         gives_token_probs: Whether greedy generations carry their tokens' probabilities.
+        patience: Different prompts that may fail for good before nothing more is asked. Those
+            that failed are named in a :class:`CallsFailedError` at the end.
     """
 
     gives_token_probs: bool
+    patience: int
 
     @property
     def identity(self) -> Mapping[str, Any]:

@@ -18,11 +18,14 @@ TASKS = ["coqa_demo", "quality_demo"]
 def main(output: Path) -> None:
     """One evaluation; every process notes the calls it made."""
     answers = gold_answers("coqa_demo")
+    failing = json.loads(os.environ.get("FAIL_ON", "[]"))
 
     def script(share: float):
         free = knows(answers, share)
 
         def answer(prompt: str, generation: dict[str, object]) -> str:
+            if any(text in prompt.rsplit("Question", 1)[-1] for text in failing):
+                raise ConnectionError("the scripted model fails on this one")
             if any(q in prompt for q in answers):
                 return free(prompt, generation)
             if "AI Generated Answer" in prompt:
@@ -35,6 +38,7 @@ def main(output: Path) -> None:
     SCRIPTS["small"], SCRIPTS["large"] = script(0.5), script(0.9)
     args = scripted_args(meta_verifier="threshold", **{"calibration.num_docs": 11})
     args["block_size"] = 2 if "RANK" in os.environ else 2048
+    args["fail_on_error"] = float(os.environ.get("FAIL_SHARE", "0"))
     if os.environ.get("FAIL_RANK") == os.environ.get("RANK", "none"):
         args["llm.fail_after"] = 2
     tracker = EvaluationTracker(output_path=str(output))

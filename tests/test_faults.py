@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
@@ -18,7 +20,9 @@ from werkzeug import Request, Response
 
 from automix_eval.backends import transport
 from automix_eval.backends.api import APIBackend
+from automix_eval.backends.faults import classify
 from automix_eval.calls import Tier
+from automix_eval.paths import hydra_conf_dir
 from automix_eval.store import CallStore
 from automix_eval.types import AutoMixError, GenerateRequest, Generation
 
@@ -169,6 +173,35 @@ def test_retry_after_is_obeyed_by_all(form: str, httpserver: HTTPServer, tmp_pat
     ask(tier(script, tmp_path, num_concurrent=1), "a", "b", "c")
     assert len(script.times) == 4
     assert script.times[1] - script.times[0] >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Retry-After": "7"}, 7.0),
+        # a server whose clock is years behind ours
+        ({"Retry-After": formatdate(1e9 + 30), "Date": formatdate(1e9)}, 30.0),
+        ({"Retry-After": formatdate(1e9), "Date": formatdate(1e9 + 30)}, 0.0),
+        ({"Retry-After": formatdate(1e9), "Date": "today"}, 0.0),
+        ({"Retry-After": "soon", "Date": formatdate(1e9)}, None),
+        ({"Date": formatdate(1e9)}, None),
+    ],
+)
+def test_a_date_to_retry_at_is_read_by_the_servers_own_clock(
+    headers: dict[str, str], expected: float | None
+) -> None:
+    """A clock that is wrong, here or there, makes no wait of years."""
+    assert classify(429, "slow down", headers).retry_after == expected
+
+
+def test_the_default_bridges_a_minute() -> None:
+    """The waits between the attempts of one request are at least those of a minute's outage."""
+    first = 1.0
+    attempts = inspect.signature(transport.Transport).parameters["max_retries"].default
+    assert sum(first * 2**i for i in range(attempts)) >= 60
+    for file in sorted((hydra_conf_dir() / "tier").glob("*.yaml")):
+        held = yaml.safe_load(file.read_text(encoding="utf-8"))
+        assert held.get("max_retries", attempts) == attempts, file.name
 
 
 def test_an_outage_is_bridged(

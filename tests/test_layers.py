@@ -41,6 +41,8 @@ LAYERS = {
     2: {
         "store",
         "calls",
+        "callcounts",
+        "failures",
         "cascade",
         "replay",
         "config",

@@ -16,18 +16,27 @@ from typing import TYPE_CHECKING, Any
 
 from automix_eval.backends import next_token, replies
 from automix_eval.backends.echo import EchoScoring
-from automix_eval.backends.faults import CONTENT_FILTER, RequestError
+from automix_eval.backends.faults import CONTENT_FILTER, FailedRequests, RequestError
 from automix_eval.backends.harness_lm import HarnessBackend
 from automix_eval.backends.jobs import Job, divide, events_of, group
 from automix_eval.backends.litellm import through_litellm
 from automix_eval.backends.transport import Reply, Send, Transport, post
 from automix_eval.redaction import split_credentials
-from automix_eval.types import AutoMixError, GenerateRequest, Generation, ScoreRequest, Scores
+from automix_eval.types import (
+    AutoMixError,
+    CallsFailedError,
+    GenerateRequest,
+    Generation,
+    ScoreRequest,
+    Scores,
+)
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
 
-_DEFAULTS: Mapping[str, Any] = {"num_concurrent": 1, "max_retries": 5, "timeout": 300}
+_DEFAULTS: Mapping[str, Any] = {"num_concurrent": 1, "max_retries": 6, "timeout": 300}
+# Requests given up in a row, each after all its attempts: then the server is gone.
+_GONE = 10
 _REMEDIES = {
     "http_400": "the server refuses the request itself: check {tier}.model and the lengths of "
     "prompts ({tier}.tokenizer and {tier}.max_length let them be fitted)",
@@ -124,7 +133,7 @@ class APIBackend(HarnessBackend):
             ):
                 on_result(index, made)
 
-        self._exchange(payloads, deliver)
+        self._exchange(payloads, deliver, [r.prompt for r in requests], [j.indices for j in jobs])
 
     def loglikelihood(
         self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
@@ -138,10 +147,7 @@ class APIBackend(HarnessBackend):
                 + f": use local_completions on a server with echo and a {self.tier}.tokenizer, "
                 "llama_cpp or hf"
             )
-        try:
-            super().loglikelihood(requests, on_result)
-        except RequestError as failure:
-            raise self._given_up(failure) from failure
+        super().loglikelihood(requests, on_result)
 
     def score(
         self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
@@ -159,10 +165,10 @@ class APIBackend(HarnessBackend):
             def read(number: int, reply: Reply) -> None:
                 deliver(number, self._step(prompts[number], reply))
 
-            self._exchange(payloads, read)
+            self._exchange(payloads, read, prompts, [[i] for i in range(len(prompts))])
 
         size = 4 * self._setting("num_concurrent")
-        next_token.score(requests, look, on_result, size, self._split())
+        next_token.score(requests, look, on_result, size, self._split(), self.patience)
 
     def _split(self) -> next_token.Split | None:
         """How the server itself splits a continuation into tokens, where that can be known."""
@@ -276,11 +282,37 @@ class APIBackend(HarnessBackend):
 
     # ----------------------------------------------------------------- sending
 
-    def _exchange(self, payloads: Sequence[Any], on_reply: Callable[[int, Reply], None]) -> None:
-        try:
-            self._transport.run(payloads, on_reply)
-        except RequestError as failure:
-            raise self._given_up(failure) from failure
+    def _exchange(
+        self,
+        payloads: Sequence[Any],
+        on_reply: Callable[[int, Reply], None],
+        prompts: Sequence[str],
+        carried: Sequence[Sequence[int]],
+    ) -> None:
+        """Send all; what failed is named at the end.
+
+        Args:
+            payloads: What to send.
+            on_reply: Receives the number of a payload and its reply.
+            prompts: The prompt of each request.
+            carried: The requests that each payload carries.
+        """
+        failed = FailedRequests(
+            lambda number: {prompts[i] for i in carried[number]},
+            self.patience,
+            max(_GONE, 2 * self._setting("num_concurrent")),
+        )
+        self._transport.run(payloads, on_reply, failed)
+        if failed.gone is not None:
+            raise self._given_up(failed.gone, ", and so did every request before it")
+        if failed.errors:
+            first = next(iter(failed.errors.values()))
+            reasons = {
+                i: f"{failure.kind}, {failure}"
+                for number, failure in failed.errors.items()
+                for i in carried[number]
+            }
+            raise CallsFailedError(str(self._given_up(first)), reasons) from first
 
     @cached_property
     def _transport(self) -> Transport:
@@ -311,13 +343,13 @@ class APIBackend(HarnessBackend):
     def _setting(self, key: str) -> int:
         return integer(f"{self.tier}.{key}", self._args.get(key, _DEFAULTS[key]), 0)
 
-    def _given_up(self, failure: RequestError) -> AutoMixError:
+    def _given_up(self, failure: RequestError, more: str = "") -> AutoMixError:
         times = "once" if failure.attempts == 1 else f"{failure.attempts} times"
         remedy = _REMEDIES.get(
             _REDIRECTS.get(failure.kind, failure.kind), "mend the endpoint"
         ).format(tier=self.tier)
         return AutoMixError(
-            f"{self.tier} ({self.label}) gave no answer, asked {times}: {failure.kind}, "
+            f"{self.tier} ({self.label}) gave no answer, asked {times}{more}: {failure.kind}, "
             f"{failure}. Remedy: {remedy}. Finished calls are kept: run the same command to resume"
         )
 
@@ -337,7 +369,7 @@ class APIBackend(HarnessBackend):
 
     def _make(self) -> LM:
         lm: Any = super()._make()
-        lm.exchange = lambda payloads, on_reply: self._transport.run(payloads, on_reply)
+        lm.exchange = self._exchange
         made: LM = lm
         return made
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from automix_eval.backends.faults import CONTENT_FILTER, RequestError
 from automix_eval.backends.transport import Reply
 from automix_eval.types import AutoMixError
 
@@ -13,7 +14,9 @@ from automix_eval.types import AutoMixError
 class EchoScoring:
     """The harness's log-likelihoods, its requests and parser, without its sending loop."""
 
-    exchange: Callable[[Sequence[Any], Callable[[int, Reply], None]], None]
+    exchange: Callable[
+        [Sequence[Any], Callable[[int, Reply], None], Sequence[str], Sequence[Sequence[int]]], None
+    ]
 
     def _loglikelihood_tokens(
         self,
@@ -33,10 +36,12 @@ class EchoScoring:
 
         def read(number: int, reply: Reply) -> None:
             inputs, lengths, _ = batches[number]
-            try:
-                scored = lm.parse_logprobs(
-                    outputs=dict(reply.body or {}), tokens=inputs, ctxlens=lengths
+            if reply.body is None:
+                raise RequestError(
+                    CONTENT_FILTER, "a content filter refused the prompt", retried=False
                 )
+            try:
+                scored = lm.parse_logprobs(outputs=dict(reply.body), tokens=inputs, ctxlens=lengths)
             except (KeyError, TypeError, ValueError, IndexError, AttributeError) as err:
                 raise AutoMixError(
                     "the server returns no log-probabilities of the prompt (echo), which "
@@ -48,5 +53,5 @@ class EchoScoring:
                 found[i] = value
                 lm.cache_hook.add_partial("loglikelihood", requests[i][0], value)
 
-        self.exchange(payloads, read)
+        self.exchange(payloads, read, [request[0][0] for request in requests], chunks)
         return [found[i] for i in range(len(requests))]

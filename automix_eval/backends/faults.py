@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -37,6 +37,53 @@ class RequestError(Exception):
         self.retried = retried
         self.retry_after = retry_after
         self.attempts = 1
+
+
+class FailedRequests:
+    """What failed for good among the requests of one exchange, and when that is enough.
+
+    Args:
+        prompts: The prompts that a request carries, by its index.
+        most: Different prompts that may fail; with one more nothing new is sent.
+        in_a_row: Requests given up one after the other, each after all its attempts, that show
+            that the server is gone: the others need not wait for it as long, one by one.
+
+    Attributes:
+        errors: Index of a request -> its failure.
+        gone: The failure at which the server was taken for gone.
+    """
+
+    def __init__(
+        self,
+        prompts: Callable[[int], Collection[str]] = lambda _: (),
+        most: int = 0,
+        in_a_row: int = 10,
+    ) -> None:
+        self.errors: dict[int, RequestError] = {}
+        self.gone: RequestError | None = None
+        self._prompts = prompts
+        self._most = most
+        self._in_a_row = in_a_row
+        self._row = 0
+        self._lost: set[str] = set()
+
+    def lost(self, index: int) -> bool:
+        """Whether a request carries nothing but prompts that failed: it need not be sent."""
+        prompts = self._prompts(index)
+        return bool(prompts) and self._lost.issuperset(prompts)
+
+    def answered(self) -> None:
+        """Note that the server is there."""
+        self._row = 0
+
+    def bear(self, index: int, failure: RequestError) -> bool:
+        """Note a failure; whether the others go on."""
+        self.errors[index] = failure
+        self._lost.update(self._prompts(index))
+        self._row = self._row + 1 if failure.retried else 0
+        if self._row >= self._in_a_row:
+            self.gone = failure
+        return self.gone is None and self._most > 0 and len(self._lost) <= self._most
 
 
 def read_json(text: str) -> Mapping[str, Any]:
@@ -80,7 +127,7 @@ def classify(status: int, text: str, headers: Mapping[str, str]) -> RequestError
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a Retry-After header: a number, or a date."""
+    """Seconds of a Retry-After header: a number, or a date by the server's own clock."""
     value = headers.get("Retry-After")
     if value is None:
         return None
@@ -88,8 +135,14 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return max(0.0, float(value)) if float(value) == float(value) else None
     except ValueError:
         pass  # then it is a date
+    at, now = _moment(value), _moment(headers.get("Date", ""))
+    return None if at is None else max(0.0, at - (time.time() if now is None else now))
+
+
+def _moment(text: str) -> float | None:
+    """A date of a header in seconds since 1970; None where it is none."""
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        return parsedate_to_datetime(text).timestamp()
     except (OverflowError, TypeError, ValueError):
         return None
 

@@ -23,6 +23,7 @@ from automix_eval.logguard import harmless
 from automix_eval.redaction import blank, is_secret_name, know, scrub, without_credentials
 from automix_eval.types import (
     AutoMixError,
+    CallsFailedError,
     GenerateRequest,
     Generation,
     Prompt,
@@ -72,6 +73,7 @@ class HarnessBackend:
     """
 
     gives_token_probs = False
+    patience = 0
     varies = ""
 
     def __init__(
@@ -238,16 +240,31 @@ class HarnessBackend:
             if request.seed is not None:
                 arguments["seed"] = request.seed
             groups[json.dumps(arguments, sort_keys=True)].append(i)
+        failed: dict[int, _FaultError] = {}
         for arguments_json, indices in groups.items():
             arguments = json.loads(arguments_json)
             prompts = [self._wire(requests[i].prompt) for i in indices]
-            hook = Hook(
+
+            def deliver(
+                j: int,
+                raw: Any,
+                seconds: float,
+                indices: Sequence[int] = indices,
+                prompts: Sequence[Any] = prompts,
+            ) -> None:
+                on_result(indices[j], self._generation(prompts[j], raw, seconds))
+
+            lost = self._request_each(
+                "generate_until",
+                [(p, dict(arguments)) for p in prompts],
                 [(p, arguments_json) for p in prompts],
-                lambda j, raw, seconds, indices=indices, prompts=prompts: on_result(  # type: ignore[misc]
-                    indices[j], self._generation(prompts[j], raw, seconds)
-                ),
+                deliver,
+                self.patience - len({requests[i].prompt for i in failed}),
             )
-            self._request("generate_until", [(p, dict(arguments)) for p in prompts], hook)
+            failed |= {indices[j]: fault for j, fault in lost.items()}
+            if len({requests[i].prompt for i in failed}) > self.patience:
+                break
+        _raise_failed(failed)
 
     def loglikelihood(
         self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
@@ -265,7 +282,7 @@ class HarnessBackend:
             tokens = self.count_tokens(pairs[j][0])
             on_result(j, Scores((logprob,), (greedy,), tokens, seconds))
 
-        self._request("loglikelihood", pairs, Hook([(a, b) for a, b in pairs], deliver))
+        _raise_failed(self._request_each("loglikelihood", pairs, pairs, deliver, self.patience))
 
     def score(
         self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
@@ -293,7 +310,11 @@ class HarnessBackend:
                     ),
                 )
 
-        self.loglikelihood(flat, collect)
+        try:
+            self.loglikelihood(flat, collect)
+        except CallsFailedError as err:
+            reasons = {owner[j]: why for j, why in err.reasons.items()}
+            raise CallsFailedError(str(err), reasons) from err
 
     # ----------------------------------------------------------------- for subclasses
 
@@ -327,6 +348,52 @@ class HarnessBackend:
     def _check_scoring(self) -> None:
         """Raise AutoMixError where the model cannot score a given continuation."""
 
+    def _request_each(
+        self,
+        method: str,
+        arguments: Sequence[tuple[Any, Any]],
+        keys: Sequence[tuple[Any, Any]],
+        deliver: Callable[[int, Any, float], None],
+        patience: int,
+    ) -> dict[int, _FaultError]:
+        """All requests at once; after a fault those left one by one, to tell which of them fail.
+
+        Args:
+            method: Of the harness's model.
+            arguments: One pair a request.
+            keys: What each is called by when the model reports it.
+            deliver: Receives the index of a request, its result and seconds.
+            patience: Different prompts that may fail before no more is asked.
+
+        Returns:
+            The faults of those that failed; empty, or an error, without patience.
+        """
+        left = set(range(len(arguments)))
+
+        def give(j: int, raw: Any, seconds: float) -> None:
+            left.discard(j)
+            deliver(j, raw, seconds)
+
+        try:
+            self._request(method, arguments, Hook(keys, give))
+        except _FaultError:
+            if self.patience <= 0:
+                raise
+        failed: dict[int, _FaultError] = {}
+        prompts: set[str] = set()
+        for j in sorted(left):
+            if (prompt := plain_prompt(keys[j][0])) in prompts:
+                continue
+            hook = Hook([keys[j]], lambda _, raw, seconds, j=j: give(j, raw, seconds))  # type: ignore[misc]
+            try:
+                self._request(method, [arguments[j]], hook)
+            except _FaultError as fault:
+                failed[j] = fault
+                prompts.add(prompt)
+                if len(prompts) > patience:
+                    break
+        return failed
+
     def _request(self, method: str, arguments: Sequence[tuple[Any, Any]], hook: Hook) -> None:
         from lm_eval.api.instance import Instance
 
@@ -345,7 +412,7 @@ class HarnessBackend:
         except AutoMixError:
             raise
         except _transport_errors() as err:
-            raise AutoMixError(
+            raise _FaultError(
                 f"{self.tier} ({self.label}) failed during {method}: {type(err).__name__}: "
                 f"{scrub(str(err))}\nFinished calls are kept: mend the endpoint and run the same "
                 "command to resume"
@@ -412,6 +479,16 @@ class HarnessBackend:
                 f"{self.tier}: nothing answers at {host}:{port} ({err}). Start the server, or "
                 f"correct {shown}"
             ) from err
+
+
+class _FaultError(AutoMixError):
+    """The model's server, or the way to it, failed."""
+
+
+def _raise_failed(failed: Mapping[int, _FaultError]) -> None:
+    if failed:
+        reasons = {i: str(fault).partition("\n")[0] for i, fault in failed.items()}
+        raise CallsFailedError(str(next(iter(failed.values()))), reasons)
 
 
 def _parameters(cls: type) -> Iterator[str]:

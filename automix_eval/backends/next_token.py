@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from automix_eval.types import UNSEEN, ScoreRequest, Scores
+from automix_eval.types import UNSEEN, CallsFailedError, ScoreRequest, Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ def score(
     on_result: Callable[[int, Scores], None],
     slice_size: int = 4,
     split: Split | None = None,
+    patience: int = 0,
 ) -> None:
     """Score every continuation of every request.
 
@@ -73,11 +74,19 @@ def score(
         on_result: Receives natural-log probabilities; tokens and seconds are sums over the steps.
         slice_size: Requests followed at once: what an interrupted run may lose.
         split: The tokens of each continuation of a request, where the tokenizer is known.
+        patience: Requests that may fail before no more are followed.
+
+    Raises:
+        CallsFailedError: Some requests failed, as ``look`` said of their places.
     """
+    failed: dict[int, str] = {}
+    texts: list[str] = []
     for start in range(0, len(requests), slice_size):
         indices = range(start, min(start + slice_size, len(requests)))
         paths = {i: [_Path(rest) for rest in (split or _texts)(requests[i])] for i in indices}
-        _follow_all(paths, look, on_result)
+        _follow_all(paths, _bearing(look, paths, failed, texts, patience), on_result)
+    if failed:
+        raise CallsFailedError(texts[0], failed)
 
 
 def margin(logprob: float, listed: Iterable[float]) -> float:
@@ -88,6 +97,29 @@ def margin(logprob: float, listed: Iterable[float]) -> float:
 
 def _texts(request: ScoreRequest) -> Sequence[str]:
     return request.continuations
+
+
+def _bearing(
+    look: Look,
+    paths: dict[int, list[_Path]],
+    failed: dict[int, str],
+    texts: list[str],
+    patience: int,
+) -> Look:
+    """A look that takes requests with a failed place out of those that are followed."""
+
+    def bearing(places: Sequence[Place], deliver: Callable[[int, Step], None]) -> None:
+        try:
+            look(places, deliver)
+        except CallsFailedError as err:
+            texts.append(str(err))
+            for number, why in err.reasons.items():
+                failed.setdefault(places[number][0], why)
+                paths.pop(places[number][0], None)
+            if len(failed) > patience:
+                raise CallsFailedError(texts[0], failed) from err
+
+    return bearing
 
 
 def _follow_all(

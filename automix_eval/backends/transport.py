@@ -16,7 +16,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from automix_eval.backends.faults import CONTENT_FILTER, RequestError, classify, read_json
+from automix_eval.backends.faults import (
+    CONTENT_FILTER,
+    FailedRequests,
+    RequestError,
+    classify,
+    read_json,
+)
 from automix_eval.redaction import scrub, without_credentials
 
 if TYPE_CHECKING:
@@ -27,6 +33,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_WAIT = 1.0
 _LONGEST_WAIT = 60.0
+STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,7 @@ class Transport:
         check: Check,
         *,
         concurrency: int = 1,
-        max_retries: int = 5,
+        max_retries: int = 6,
         timeout: float = 300.0,
         tls: bool | ssl.SSLContext = True,
     ) -> None:
@@ -81,17 +88,28 @@ class Transport:
         self._timeout = timeout
         self._tls = tls
 
-    def run(self, payloads: Sequence[Any], on_reply: Callable[[int, Reply], None]) -> None:
+    def run(
+        self,
+        payloads: Sequence[Any],
+        on_reply: Callable[[int, Reply], None],
+        failed: FailedRequests | None = None,
+    ) -> None:
         """Send every payload; each reply is handed over, in this thread, as soon as it exists.
 
         The requests run in a thread of their own, so this works inside a notebook's event loop.
 
+        Args:
+            payloads: What to send.
+            on_reply: Receives the index of a payload and its reply.
+            failed: Takes the failures and says when they are enough: nothing new is sent then,
+                and requests in flight are finished and handed over. None: the first is enough.
+
         Raises:
-            RequestError: A request failed for good. Nothing new is sent then; requests in flight
-                are finished and handed over first.
+            RequestError: A request failed for good, and there is nobody to take it.
         """
         inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        batch = _Batch(self, payloads, inbox.put)
+        taken = failed or FailedRequests()
+        batch = _Batch(self, payloads, inbox.put, taken)
         thread = threading.Thread(target=batch.drive, name="automix-requests", daemon=True)
         thread.start()
         failure: BaseException | None = None
@@ -99,24 +117,35 @@ class Transport:
             while (item := inbox.get()) is not None:
                 if isinstance(item, BaseException):
                     failure = failure or item
-                else:
+                    continue
+                try:
                     on_reply(*item)
+                except RequestError as err:  # a reply that answers something else
+                    if not taken.bear(item[0], err):
+                        batch.stop()
         finally:
             batch.cancel()
             thread.join()
         if failure is not None:
             raise failure
+        if failed is None and taken.errors:
+            raise next(iter(taken.errors.values()))
 
 
 class _Batch:
     """One call of :meth:`Transport.run`."""
 
     def __init__(
-        self, transport: Transport, payloads: Sequence[Any], put: Callable[[Any], None]
+        self,
+        transport: Transport,
+        payloads: Sequence[Any],
+        put: Callable[[Any], None],
+        failed: FailedRequests,
     ) -> None:
         self._t = transport
         self._payloads = payloads
         self._put = put
+        self._failed = failed
         self._next = iter(_spread(len(payloads), transport._concurrency))
         self._stopped = threading.Event()
         self._resume_at = 0.0
@@ -134,6 +163,10 @@ class _Batch:
             self._put(err)
         finally:
             self._put(None)
+
+    def stop(self) -> None:
+        """Send nothing new; what is in flight is finished."""
+        self._stopped.set()
 
     def cancel(self) -> None:
         """Abandon what is still in flight; without effect once everything is done."""
@@ -161,13 +194,24 @@ class _Batch:
         for index in self._next:
             if self._stopped.is_set():
                 return
+            if self._failed.lost(index):
+                continue
             try:
                 reply = await self._attempts(session, self._payloads[index])
             except RequestError as failure:
-                self._stopped.set()
-                self._put(failure)
-                return
+                if self._cut_short(failure):
+                    return
+                if not self._failed.bear(index, failure):
+                    self.stop()
+                    return
+                continue
+            self._failed.answered()
             self._put((index, reply))
+
+    def _cut_short(self, failure: RequestError) -> bool:
+        """Whether a request ended for another one's sake, and might have succeeded."""
+        unfinished = failure.retried and failure.attempts <= self._t._max_retries
+        return self._stopped.is_set() and (failure.kind == STOPPED or unfinished)
 
     async def _attempts(self, session: ClientSession, payload: Any) -> Reply:
         from tenacity import (
@@ -209,7 +253,7 @@ class _Batch:
         # one request's Retry-After holds back all
         await self._nap(self._resume_at - time.monotonic())
         if self._stopped.is_set():
-            raise RequestError("stopped", "another request failed for good", retried=False)
+            raise RequestError(STOPPED, "another request failed for good", retried=False)
         mark = self._clock.start()
         try:
             body = await self._t._send(session, payload)

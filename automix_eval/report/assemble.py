@@ -13,6 +13,7 @@ from automix_eval.metrics.intervals import RESAMPLES
 from automix_eval.records import MANIFEST_GLOB
 from automix_eval.report.attempts import last_attempts
 from automix_eval.report.boards import Desk, Drafted, board, cost_text, draft
+from automix_eval.report.exclusions import lost, plain_without, without
 from automix_eval.report.lanes import Sheet
 from automix_eval.report.load import Run, find_runs
 from automix_eval.report.parts import Report, TaskReport
@@ -85,8 +86,13 @@ class Gathered:
         return {r.run_id: r.versions for r in self.results if r.run_id}
 
 
-def gather(paths: Sequence[Path], settings: Settings) -> Gathered:
+def gather(paths: Sequence[Path], settings: Settings, beside: Sequence[Run] = ()) -> Gathered:
     """Read all runs and plain runs at or below some folders.
+
+    Args:
+        paths: Folders, or manifests.
+        settings: What is asked for.
+        beside: Other runs that these are compared with: what failed there is excluded here.
 
     Raises:
         AutoMixError: There is none, or a file is damaged beyond use.
@@ -95,7 +101,10 @@ def gather(paths: Sequence[Path], settings: Settings) -> Gathered:
     runs, left_out = last_attempts(found)
     results, warnings = find_results(paths)
     warnings += [*doubles, *left_out]
-    folders = _folders(runs, results, settings, warnings)
+    llm_runs = find_runs([] if settings.llm is None else [settings.llm])
+    failed = lost(list({r.run_id: r for r in (*runs, *llm_runs, *beside)}.values()))
+    runs = [without(r, failed) for r in runs]
+    folders = _folders(runs, results, settings, llm_runs, warnings)
     sheets = []
     for one in runs:
         for task in one.tasks:
@@ -106,6 +115,7 @@ def gather(paths: Sequence[Path], settings: Settings) -> Gathered:
         warnings += [text for about, text in one.warnings if about not in one.tasks]
     metrics = {s.task: s.run.tasks[s.task].metric for s in sheets}
     plains, problems = read_plains(results, metrics)
+    plains = [plain_without(p, failed) for p in plains]
     warnings += [*problems, *_without_records(found, results)]
     if not sheets and not plains:
         raise AutoMixError(_nothing(paths, runs, warnings))
@@ -163,13 +173,17 @@ def _once(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
 
 
 def _folders(
-    runs: list[Run], results: list[HarnessResults], settings: Settings, warnings: list[str]
+    runs: list[Run],
+    results: list[HarnessResults],
+    settings: Settings,
+    llm_runs: list[Run],
+    warnings: list[str],
 ) -> Folders:
     paths = [] if settings.llm is None else [settings.llm]
     llm_results, problems = find_results(paths)
     warnings += problems
     name = None if settings.llm is None else str(settings.llm)
-    return Folders(runs, results, find_runs(paths), llm_results, name)
+    return Folders(runs, results, llm_runs, llm_results, name)
 
 
 def _without_records(runs: Sequence[Run], results: Sequence[HarnessResults]) -> list[str]:
@@ -199,7 +213,7 @@ def _task_report(sheet: Sheet, drafted: Drafted, results: Sequence[HarnessResult
     warnings += [text for about, text in run.warnings if about == task]
     # Repeats are records of their own, so either count may be the one the manifest states.
     documents = len(np.unique(sheet.rows.doc_ids))
-    if info.num_questions not in {None, len(sheet.rows), documents}:
+    if task not in run.dropped and info.num_questions not in {None, len(sheet.rows), documents}:
         warnings.append(
             f"the manifest counts {info.num_questions} questions, the records hold "
             f"{len(sheet.rows)}"

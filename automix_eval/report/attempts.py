@@ -16,8 +16,8 @@ from automix_eval.report.rows import Rows
 from automix_eval.report.sources import find_rows, same_prompts
 from automix_eval.report.text import plain
 
-# Settings on which no answer depends.
-_ELSEWHERE = ("store", "progress", "records_dir")
+# Settings on which no answer depends: they may differ where a command is run again.
+NOT_THE_ANSWERS = ("block_size", "fail_on_error", "progress", "records_dir", "store")
 
 
 def last_attempts(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
@@ -54,7 +54,7 @@ def is_partial(run: Run) -> bool:
 
 
 def _settings(run: Run) -> str:
-    config = {k: v for k, v in run.config.items() if k not in _ELSEWHERE}
+    config = {k: v for k, v in run.config.items() if k not in NOT_THE_ANSWERS}
     return json.dumps(
         [config, run.label, [t.label for t in run.tiers]], sort_keys=True, default=str
     )

@@ -14,17 +14,20 @@ import numpy as np
 
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.tests import bootstrap_p, paired_test
+from automix_eval.records import MANIFEST_GLOB, read_manifest
 from automix_eval.report.assemble import Gathered, Settings, gather, why_unlike
 from automix_eval.report.boards import Desk, live_entries, plain_entries, replay_entries
 from automix_eval.report.comparisons import difference, verdict
 from automix_eval.report.entries import Entry
+from automix_eval.report.exclusions import names
 from automix_eval.report.figures import Comparison, Figure
 from automix_eval.report.lanes import Fixed, Lane, Sheet, Track
 from automix_eval.report.ledger import LaneColumns, Ledger, Vector, figure
+from automix_eval.report.load import Run, find_runs
 from automix_eval.report.methods import NO_CHAIN
 from automix_eval.report.plains import PlainRun
 from automix_eval.report.rows import FloatArray, IntArray
-from automix_eval.report.text import plain
+from automix_eval.report.text import plain, questions
 from automix_eval.report.vectors import Lifted, lift
 from automix_eval.types import AutoMixError
 
@@ -56,7 +59,8 @@ class Compared:
 
     Attributes:
         labels: What the two are.
-        left_out: Questions that only one of them answered.
+        left_out: Questions that only one of them answered, but for those that failed.
+        excluded: Questions that failed in a run of either, out of both sides: by run, in words.
         qualities: Quality of each.
         costs: Cost of each.
         result: First minus second.
@@ -77,6 +81,7 @@ class Compared:
     better: int
     worse: int
     differences: tuple[Difference, ...]
+    excluded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +123,12 @@ def compare(
     """
     if first == second:
         raise AutoMixError(f"{first} is compared with itself: name two, as FOLDER::METHOD")
-    sides = [_side(text, settings) for text in (first, second)]
+    paths = [Path(text.partition("::")[0]) for text in (first, second)]
+    failed = [_failed_below(p, settings) for p in paths]
+    sides = [
+        _side(text, settings, beside)
+        for text, beside in zip((first, second), reversed(failed), strict=True)
+    ]
     shared = [t for t in sides[0][1] if t in sides[1][1] and task in (None, t)]
     if not shared:
         tasks = " and ".join(f"{n} ({', '.join(sorted(held))})" for _, held, n in sides)
@@ -129,9 +139,17 @@ def compare(
     )
 
 
-def _side(text: str, settings: Settings) -> tuple[Gathered, dict[str, _Answers], str]:
+def _failed_below(path: Path, settings: Settings) -> list[Run]:
+    """The runs below a folder that list failed questions."""
+    manifests = [path] if path.is_file() else sorted(path.rglob(MANIFEST_GLOB))
+    return find_runs([p for p in manifests if read_manifest(p).get("failed")], settings.costs)
+
+
+def _side(
+    text: str, settings: Settings, beside: Sequence[Run]
+) -> tuple[Gathered, dict[str, _Answers], str]:
     folder, _, method = text.partition("::")
-    held = gather([Path(folder)], settings)
+    held = gather([Path(folder)], settings, beside)
     spec = method.removeprefix("replay:")
     desk = Desk((spec,) if method.startswith("replay:") else (), settings.resamples, settings.seed)
     answers: dict[str, _Answers] = {}
@@ -262,7 +280,7 @@ def _compared(
         metric=plain(metric or "none"),
         num_questions=len(keys),
         num_documents=int(codes.max()) + 1,
-        left_out=sum(len(p) for p in places) - 2 * len(keys),
+        left_out=len((places[0].keys() ^ places[1].keys()) - _failed_keys(task, held)),
         labels=labels,
         qualities=(figure(q1), figure(q2)),
         costs=(figure(c1), figure(c2)),
@@ -270,7 +288,23 @@ def _compared(
         better=int((gap > _SAME).sum()),
         worse=int((gap < -_SAME).sum()),
         differences=tuple(_differences(ranked.tolist(), keys, pair, index)),
+        excluded=tuple(_excluded(task, held)),
     )
+
+
+def _failed_keys(task: str, held: Sequence[Gathered]) -> set[tuple[int, int]]:
+    runs = [run for side in held for run in side.runs]
+    return {(f.doc_id, f.repeat) for run in runs for f in run.failed if f.task == task}
+
+
+def _excluded(task: str, held: Sequence[Gathered]) -> Iterator[str]:
+    runs = {run.run_id: run for side in held for run in side.runs}
+    for run in runs.values():
+        if ids := [f.doc_id for f in run.failed if f.task == task]:
+            yield (
+                f"excluded from both: {questions(len(ids))} failed in run {plain(run.run_id)}: "
+                f"{plain(task)}, doc_id {names(ids)}"
+            )
 
 
 def _register(

@@ -85,6 +85,7 @@ def _blocks(one: Compared) -> list[Block]:
             f"{one.num_questions} questions about {one.num_documents} documents{left}; metric: "
             f"{one.metric}."
         ),
+        *(Paragraph(text, "! ") for text in one.excluded),
         Table(("", "Quality", "Cost"), rows),
         Paragraph(f"{d.words} (paired test by document: p {p})."),
         Paragraph(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from automix_eval.redaction import blank
 from automix_eval.report.prices import cost_from, cost_prices
 from automix_eval.report.reader import read_rows
 from automix_eval.report.rows import Rows
-from automix_eval.report.text import plain
+from automix_eval.report.text import listing, plain, questions
 from automix_eval.types import AutoMixError, CostModel
 
 # How a warning begins that is about a run which was not finished.
@@ -51,6 +52,15 @@ class CallCount:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedQuestion:
+    """A question of the evaluation that failed for good, as the manifest lists it."""
+
+    task: str
+    doc_id: int
+    repeat: int
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One run of the composite model.
 
@@ -62,6 +72,9 @@ class Run:
         calibration: Calibration records by task.
         policies: The policy fitted for a task, as its file holds it.
         cost: The prices: those asked for, else built from ``config.cost``.
+        failed: Questions of the evaluation without a record, because a call failed for good.
+        dropped: doc_ids of records by task that are left out for another run's sake.
+        unfinished: Tasks that it had not answered to their last question.
     """
 
     path: Path
@@ -78,6 +91,25 @@ class Run:
     calibration: Mapping[str, Rows]
     policies: Mapping[str, Mapping[str, Any]]
     cost: CostModel
+    failed: tuple[FailedQuestion, ...] = ()
+    dropped: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    unfinished: frozenset[str] = frozenset()
+
+    @property
+    def age(self) -> tuple[float, str]:
+        """Sorts runs, oldest first, as far as the clocks of their machines tell."""
+        for text in (self.created, f"{self.created}+0000"):  # one may name no time zone
+            try:
+                made = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z")
+            except ValueError:
+                continue
+            return made.timestamp(), self.run_id
+        return 0.0, self.run_id
+
+    def without_record(self, task: str) -> frozenset[int]:
+        """doc_ids of a task that have no record here, and rightly so."""
+        own = frozenset(f.doc_id for f in self.failed if f.task == task)
+        return own | self.dropped.get(task, frozenset())
 
     def part(self, group: str) -> str:
         """Name of the configured part of a group (verifier, meta_verifier, ...)."""
@@ -96,6 +128,8 @@ class Run:
 def find_runs(paths: Iterable[Path], costs: Mapping[str, Any] | None = None) -> list[Run]:
     """All runs at or below some folders, oldest first; a manifest's own path is one too.
 
+    The order is that of the runs' own clocks, which may jump, so no figure rests on it.
+
     Args:
         paths: Folders and manifests.
         costs: Prices in the place of the runs' own, as ``config.cost`` holds them.
@@ -110,7 +144,7 @@ def find_runs(paths: Iterable[Path], costs: Mapping[str, Any] | None = None) -> 
         found = [path] if path.is_file() else sorted(path.rglob(stored.MANIFEST_GLOB))
         manifests.update({p.resolve(): p for p in found})
     runs = (read_run(p, costs) for p in manifests.values())
-    return sorted(runs, key=lambda r: (r.created, r.run_id))
+    return sorted(runs, key=lambda r: r.age)
 
 
 def read_run(path: Path, costs: Mapping[str, Any] | None = None) -> Run:
@@ -148,6 +182,7 @@ def read_run(path: Path, costs: Mapping[str, Any] | None = None) -> Run:
             if t.get("varies")
         )
         size, partial = stored.records_bytes(manifest), _partial(manifest)
+        failed = _failed(manifest)
         cost = cost_from(_mapping(config, "cost"))
         if len(cost_prices(cost)) != len(tiers):
             cost.check(len(tiers))
@@ -165,13 +200,15 @@ def read_run(path: Path, costs: Mapping[str, Any] | None = None) -> Run:
         tiers=tiers,
         tasks=tasks,
         calls=calls,
-        warnings=(*warnings, *partial, *contents.defects, *problems),
+        warnings=(*warnings, *_excluded(failed), *partial, *contents.defects, *problems),
         records={task: r for (phase, task), r in contents.rows.items() if phase == "evaluation"},
         calibration={
             task: r for (phase, task), r in contents.rows.items() if phase == "calibration"
         },
         policies=policies,
         cost=cost,
+        failed=failed,
+        unfinished=frozenset(task for task, _ in partial),
     )
 
 
@@ -202,6 +239,27 @@ def _partial(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"questions of {plain(task)} and is going on or was stopped; the same command resumes",
         )
         for task, row in tasks.items()
+    ]
+
+
+def _failed(manifest: Mapping[str, Any]) -> tuple[FailedQuestion, ...]:
+    """Failed questions of the evaluation; manifests of earlier releases list none."""
+    rows = _rows(manifest, "failed") if "failed" in manifest else []
+    return tuple(
+        FailedQuestion(_text(r, "task"), _count(r, "doc_id"), _count(r, "repeat"))
+        for r in rows
+        if _text(r, "phase") == "evaluation"
+    )
+
+
+def _excluded(failed: Sequence[FailedQuestion]) -> list[tuple[str, str]]:
+    return [
+        (
+            task,
+            f"excluded: {questions(len(ids))} failed: {plain(task)}, doc_id {listing(ids, 20)}",
+        )
+        for task in dict.fromkeys(f.task for f in failed)
+        for ids in [[str(f.doc_id) for f in failed if f.task == task]]
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -43,6 +43,10 @@ class Calls:
     seconds: FloatArray
     demonstrations: IntArray
     context_tokens: IntArray
+
+    def where(self, keep: BoolArray) -> Calls:
+        """Those of some questions."""
+        return Calls(*(getattr(self, f.name)[keep] for f in fields(self)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,6 +114,22 @@ class Rows:
     def full(self) -> bool:
         """Whether every tier was asked and scored on every question."""
         return bool(self.asked.all() and np.isfinite(self.scores).all())
+
+    def where(self, keep: BoolArray) -> Rows:
+        """Some of the questions, at least one."""
+        cut: dict[str, Any] = {
+            f.name: value[keep]
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), np.ndarray)
+        }
+        cut["documents"] = np.unique(cut["documents"], return_inverse=True)[1].astype(np.intp)
+        return replace(
+            self,
+            **cut,
+            signals={name: table[keep] for name, table in self.signals.items()},
+            answers=self.answers.where(keep),
+            verifications=self.verifications.where(keep),
+        )
 
     def read(self, rows: Iterable[int]) -> Iterator[Record]:
         """The whole records of some rows, read from the file now; their texts are untrusted.

@@ -162,10 +162,11 @@ def check_samples(run: Run, task: str, results: Sequence[HarnessResults]) -> lis
     # A task's default filter keeps the first repeat, so that is the one the samples score.
     first = np.flatnonzero(rows.repeats == 0)
     known = set(rows.doc_ids[first].tolist())
+    excused = run.without_record(task)
     name, warnings = plain(path.name), list(samples.defects)
     if not any(samples.scores.values()):
         return [f"{name} has no metric {metric}: its scores were not compared with the records"]
-    if missing := sorted(set(samples.prompts) - known):
+    if missing := sorted(set(samples.prompts) - known - excused):
         ids = listing([str(i) for i in missing])
         warnings.append(f"{len(missing)} documents of {name} have no record: doc_id {ids}")
     if missing := sorted(known - set(samples.prompts)):

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from automix_eval.untrusted import clip, csv_cell, plain
 
-__all__ = ["clip", "csv_cell", "listing", "plain"]
+__all__ = ["clip", "csv_cell", "listing", "plain", "questions"]
+
+
+def questions(number: int) -> str:
+    """So many questions."""
+    return f"{number} question" + ("" if number == 1 else "s")
 
 
 def listing(items: list[str], most: int = 5) -> str:

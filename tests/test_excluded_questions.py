@@ -1,0 +1,204 @@
+"""Questions that failed for good in the report: excluded by name from both sides, and said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from report_builder import ROWS, build_run, finals, harness, llm_scores, only, record
+
+from automix_eval.cli import main
+from automix_eval.metrics.ibc import Undefined
+from automix_eval.report.assemble import Settings, assemble
+from automix_eval.report.compare import compare
+from automix_eval.report.load import find_runs, read_run
+from automix_eval.types import AutoMixError
+
+FAST = Settings(resamples=200)
+LOST = (2, 5)
+
+
+def failed(*doc_ids: int, task: str = "coqa", phase: str = "evaluation") -> list[dict[str, Any]]:
+    """As a manifest lists them."""
+    return [
+        {"task": task, "phase": phase, "doc_id": i, "repeat": 0, "tier": 1, "role": "answer",
+         "reason": "http_500"}
+        for i in doc_ids
+    ]  # fmt: skip
+
+
+def lossy(folder: Path, run_id: str = "r1", lose: tuple[int, ...] = LOST, **more: Any) -> Path:
+    """A run in which some questions failed."""
+    policy, full = more.get("policy", "pomdp"), more.get("full", True)
+    kept = [record(i, row, full=full, policy=policy) for i, row in enumerate(ROWS) if i not in lose]
+    return build_run(
+        folder, run_id, records=kept, **{"full": full, "failed": failed(*lose), **more}
+    )
+
+
+def value(figure: Any) -> float:
+    """A figure that must be defined."""
+    assert not isinstance(figure.value, Undefined), figure.value.reason
+    return float(figure.value)
+
+
+def test_the_report_names_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Task and documents stand in every form of the report, the page included."""
+    lossy(tmp_path)
+    words = "excluded: 2 questions failed: coqa, doc_id 2, 5"
+    for form in ("text", "md", "json", "html"):
+        assert main(["report", str(tmp_path), "--format", form, "--resamples", "99"]) == 0
+        shown = " ".join(capsys.readouterr().out.replace("\\", "").replace("! ", "").split())
+        assert words in shown, form
+
+
+def test_both_sides_of_a_leaderboard_lose_the_question(tmp_path: Path) -> None:
+    """Two runs of which one lost questions share a board, on the questions of both."""
+    lossy(tmp_path / "a")
+    build_run(tmp_path / "b", "r22", full=True, policy="always_slm")
+    (board,) = assemble([tmp_path], FAST).report.boards
+    assert board.num_questions == len(ROWS) - 2
+    live = {m.name: value(m.quality) for m in board.methods if m.kind == "live"}
+    kept = [i for i in range(len(ROWS)) if i not in LOST]
+    assert live["pomdp"] == pytest.approx(np.mean([finals()[i] for i in kept]))
+    assert live["always_slm"] == pytest.approx(np.mean([ROWS[i][0] for i in kept]))
+    replays = {m.name: value(m.quality) for m in board.methods if m.kind == "replay"}
+    assert replays["replay:always_slm"] == live["always_slm"]
+    assert replays["replay:always_llm"] == pytest.approx(np.mean([ROWS[i][1] for i in kept]))
+    other = only(tmp_path, "r22")
+    assert any("excluded: 2 questions failed in run r1" in w for w in other.warnings)
+    assert not any("the manifest counts" in w for w in other.warnings)
+
+
+def test_another_prompt_is_another_question(tmp_path: Path) -> None:
+    """A run with other prompts loses nothing for this one's sake."""
+    lossy(tmp_path / "a")
+    rows = [record(i, row, full=True) for i, row in enumerate(ROWS)]
+    other = [type(r)(**{**{f: getattr(r, f) for f in r.__dataclass_fields__}, "prompt_hash": "x"})
+             for r in rows]  # fmt: skip
+    build_run(tmp_path / "b", "r22", records=other)
+    sizes = {t.run_id: t.figures.num_questions for t in assemble([tmp_path], FAST).report.tasks}
+    assert sizes == {"r1": len(ROWS) - 2, "r22": len(ROWS)}
+
+
+def test_the_llms_line_loses_what_the_llm_lost(tmp_path: Path) -> None:
+    """Where the run that stands for the LLM failed, delta IBC rests on the questions of both."""
+    build_run(tmp_path / "a", "r22")
+    lossy(tmp_path / "b", policy="always_llm", full=False)
+    task = only(tmp_path, "r22")
+    assert task.figures.num_questions == len(ROWS) - 2
+    assert "always_llm" in task.llm_source
+    alone = only(tmp_path / "a", "r22", llm=tmp_path / "b")
+    assert alone.figures.num_questions == len(ROWS) - 2
+
+
+def test_a_plain_run_loses_the_question_too(tmp_path: Path) -> None:
+    """A run of the LLM by the harness alone stands beside the others on the same questions."""
+    lossy(tmp_path / "a")
+    harness(tmp_path / "b", llm_scores())
+    (board,) = assemble([tmp_path], FAST).report.boards
+    (plain,) = [m for m in board.methods if m.kind == "plain"]
+    kept = [s for i, s in llm_scores().items() if i not in LOST]
+    assert value(plain.quality) == pytest.approx(np.mean(kept))
+    assert "doc_id 2, 5" in plain.note
+
+
+def test_compare_excludes_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both sides lose what failed on either, and the text says which and where."""
+    lossy(tmp_path / "a")
+    lossy(tmp_path / "b", "r22", (7,), policy="always_slm")
+    harness(tmp_path / "c", llm_scores())
+    (found,) = compare(str(tmp_path / "a"), str(tmp_path / "b"), FAST)
+    kept = [i for i in range(len(ROWS)) if i not in (*LOST, 7)]
+    gap = np.mean([finals()[i] - ROWS[i][0] for i in kept])
+    assert (found.num_questions, found.left_out) == (len(kept), 0)
+    assert found.result.quality.value == pytest.approx(gap)
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--resamples", "99"]) == 0
+    text = capsys.readouterr().out
+    assert "excluded from both: 2 questions failed in run r1: coqa, doc_id 2, 5" in text
+    assert "excluded from both: 1 question failed in run r22: coqa, doc_id 7" in text
+    build_run(tmp_path / "d", "r333", full=True)  # the first one's command again, now whole
+    (again,) = compare(str(tmp_path / "a"), str(tmp_path / "d"), FAST)
+    assert (again.num_questions, again.left_out) == (len(ROWS) - 2, 0)
+    for pair in (("a", "c"), ("c", "a")):
+        (found,) = compare(*(str(tmp_path / p) for p in pair), FAST)
+        assert found.num_questions == len(ROWS) - 2
+        assert found.excluded
+
+
+def test_a_placeholder_in_the_harness_samples_is_no_wrong_answer(tmp_path: Path) -> None:
+    """The harness's own samples hold the failed documents; nothing is paired with them."""
+    # as a task that is not ours scores them: 0
+    scores = {i: (0.0 if i in LOST else s) for i, s in finals().items()}
+    lossy(tmp_path / "a", samples=scores)
+    build_run(tmp_path / "b", "r22", full=True, policy="always_llm")
+    task = only(tmp_path / "a")
+    assert task.figures.num_questions == len(ROWS) - 2
+    assert not any("have no record" in w or "differ from" in w for w in task.warnings)
+    (found,) = compare(str(tmp_path / "a"), str(tmp_path / "b"), FAST)
+    assert found.num_questions == len(ROWS) - 2
+    assert {d.doc_id for d in found.differences}.isdisjoint(LOST)
+
+
+@pytest.mark.parametrize("created", ["2026-01-01T00:10:00", "2025-12-31T23:50:00"])
+def test_the_same_command_again_takes_its_place(created: str, tmp_path: Path) -> None:
+    """Once what failed is answered, the run that lost it takes nothing, whatever its clock said."""
+    lossy(tmp_path / "a", created="2026-01-01T00:00:00", policy="always_slm")
+    build_run(tmp_path / "b", "r22", full=True, policy="always_slm", created=created)
+    build_run(tmp_path / "c", "r333", full=True)
+    sizes = {t.run_id: t.figures.num_questions for t in assemble([tmp_path], FAST).report.tasks}
+    assert sizes == {"r1": len(ROWS) - 2, "r22": len(ROWS), "r333": len(ROWS)}
+
+
+def test_a_run_that_was_stopped_takes_nothing(tmp_path: Path) -> None:
+    """Its questions are no whole set, so nothing is compared with them."""
+    unfinished = {"coqa": {"questions": 10, "of": 40}}
+    lossy(tmp_path / "a", unfinished=unfinished)
+    build_run(tmp_path / "b", "r22", full=True, policy="always_slm")
+    sizes = {t.run_id: t.figures.num_questions for t in assemble([tmp_path], FAST).report.tasks}
+    assert sizes["r22"] == len(ROWS)
+
+
+def test_manifests_with_and_without_the_list_are_read(tmp_path: Path) -> None:
+    """One of an earlier release has none; failures of the calibration exclude nothing."""
+    assert read_run(build_run(tmp_path / "a")).failed == ()
+    only_fit = build_run(tmp_path / "b", failed=failed(1, phase="calibration"))
+    assert read_run(only_fit).failed == ()
+
+
+@pytest.mark.parametrize("bad", [3, [3], [{"task": "coqa"}], failed(-1), failed(True)])  # type: ignore[arg-type]
+def test_a_damaged_list_is_named(bad: Any, tmp_path: Path) -> None:
+    """A list that is none, or an entry without its fields, is an error that names the file."""
+    with pytest.raises(AutoMixError, match="automix_run_r1"):
+        read_run(build_run(tmp_path, failed=bad))
+
+
+def test_plain_runs_on_other_prompts_are_left_alone(tmp_path: Path) -> None:
+    """Only questions with the same prompt are the same."""
+    lossy(tmp_path / "a")
+    harness(tmp_path / "b", llm_scores(), prompt="else")
+    found = assemble([tmp_path], FAST).report.boards
+    assert sorted(b.num_questions for b in found) == [len(ROWS) - 2, len(ROWS)]
+
+
+def test_of_two_runs_that_lost_as_much_the_later_one_stands(tmp_path: Path) -> None:
+    """Neither is whole: the same command a third time is, and the later one speaks until then."""
+    for run_id, lose, minute in (("r1", (2,), 1), ("r22", (7,), 2)):
+        lossy(tmp_path / run_id, run_id, lose, created=f"2026-01-01T00:0{minute}:00")
+    build_run(tmp_path / "c", "r333", full=True, policy="always_slm")
+    sizes = {t.run_id: t.figures.num_questions for t in assemble([tmp_path], FAST).report.tasks}
+    assert sizes == {"r1": len(ROWS) - 2, "r22": len(ROWS) - 1, "r333": len(ROWS) - 1}
+
+
+def test_runs_are_ordered_by_instant_and_not_by_the_local_hour(tmp_path: Path) -> None:
+    """An hour that is repeated when summer time ends, a time without zone, and no time at all."""
+    for run_id, created in (
+        ("r1", "2026-10-25T02:10:00+0100"),
+        ("r22", "2026-10-25T02:30:00+0200"),
+        ("r333", "2026-10-25T00:45:00"),
+        ("r4444", "some day"),
+    ):
+        build_run(tmp_path / run_id, run_id, created=created)
+    assert [r.run_id for r in find_runs([tmp_path])] == ["r4444", "r22", "r333", "r1"]
