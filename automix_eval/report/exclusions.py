@@ -6,7 +6,7 @@ questions is read without them as well, so that no two figures rest on different
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,8 +19,11 @@ from automix_eval.report.sources import find_rows, same_prompts
 from automix_eval.report.text import listing, plain, questions
 
 MOST_NAMED = 20
-# What may differ where a command is run again.
-_NOT_THE_ANSWERS = ("block_size", "fail_on_error", "progress", "records_dir", "store")
+# What may differ where a command is run again, at any depth.
+_NOT_THE_ANSWERS = frozenset(
+    "base_url batch_size block_size device fail_on_error max_retries num_concurrent progress "
+    "records_dir store timeout".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ def names(doc_ids: Iterable[int]) -> str:
 
 def _answers(other: Run, run: Run, failed: Lost) -> bool:
     """Whether a run is the same command run again, and has answers to all that failed."""
-    if failed.task not in other.records or _settings(other) != _settings(run):
+    if failed.task not in other.records or _settings(other.config) != _settings(run.config):
         return False
     left = sum(f.task == failed.task for f in other.failed)
     if (left, run.age) >= (len(failed.keys), other.age):
@@ -123,8 +126,10 @@ def _answers(other: Run, run: Run, failed: Lost) -> bool:
     return int(failed.marks(rows.doc_ids, rows.repeats).sum()) == len(failed.keys)
 
 
-def _settings(run: Run) -> dict[str, Any]:
-    return {k: v for k, v in run.config.items() if k not in _NOT_THE_ANSWERS}
+def _settings(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _settings(v) for k, v in value.items() if k not in _NOT_THE_ANSWERS}
+    return [_settings(v) for v in value] if isinstance(value, list) else value
 
 
 def _note(doc_ids: IntArray, task: str, run_id: str) -> str:
