@@ -21,8 +21,19 @@ from automix_eval.report.text import listing, plain, questions
 MOST_NAMED = 20
 # What may differ where a command is run again, at any depth.
 _NOT_THE_ANSWERS = frozenset(
-    "base_url batch_size block_size device fail_on_error max_retries num_concurrent progress "
-    "records_dir store timeout".split()
+    [
+        "base_url",
+        "batch_size",
+        "block_size",
+        "device",
+        "fail_on_error",
+        "max_retries",
+        "num_concurrent",
+        "progress",
+        "records_dir",
+        "store",
+        "timeout",
+    ]
 )
 
 
