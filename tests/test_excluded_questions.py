@@ -146,7 +146,10 @@ def test_a_placeholder_in_the_harness_samples_is_no_wrong_answer(tmp_path: Path)
 def test_the_same_command_again_takes_its_place(created: str, tmp_path: Path) -> None:
     """Once what failed is answered, the run that lost it takes nothing, whatever its clock said."""
     lossy(tmp_path / "a", created="2026-01-01T00:00:00", policy="always_slm")
-    build_run(tmp_path / "b", "r22", full=True, policy="always_slm", created=created)
+    patient = {"slm": {"name": "hf", "pretrained": "org/small", "max_retries": 9}}
+    build_run(
+        tmp_path / "b", "r22", full=True, policy="always_slm", created=created, config=patient
+    )
     build_run(tmp_path / "c", "r333", full=True)
     sizes = {t.run_id: t.figures.num_questions for t in assemble([tmp_path], FAST).report.tasks}
     assert sizes == {"r1": len(ROWS) - 2, "r22": len(ROWS), "r333": len(ROWS)}

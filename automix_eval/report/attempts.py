@@ -7,7 +7,8 @@ questions of the one that resumed it, by the same calls; to count both would poo
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,22 @@ from automix_eval.report.rows import Rows
 from automix_eval.report.sources import find_rows, same_prompts
 from automix_eval.report.text import plain
 
-# Settings on which no answer depends: they may differ where a command is run again.
-NOT_THE_ANSWERS = ("block_size", "fail_on_error", "progress", "records_dir", "store")
+# What may differ where a command is run again, at any depth.
+_NOT_THE_ANSWERS = frozenset(
+    [
+        "base_url",
+        "batch_size",
+        "block_size",
+        "device",
+        "fail_on_error",
+        "max_retries",
+        "num_concurrent",
+        "progress",
+        "records_dir",
+        "store",
+        "timeout",
+    ]
+)
 
 
 def last_attempts(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
@@ -53,11 +68,16 @@ def is_partial(run: Run) -> bool:
     return any(text.startswith(PARTIAL) for _, text in run.warnings)
 
 
+def settings_of(config: Any) -> Any:
+    """A run's configuration without what may differ where its command is run again."""
+    if isinstance(config, Mapping):
+        return {k: settings_of(v) for k, v in config.items() if k not in _NOT_THE_ANSWERS}
+    return [settings_of(v) for v in config] if isinstance(config, list) else config
+
+
 def _settings(run: Run) -> str:
-    config = {k: v for k, v in run.config.items() if k not in NOT_THE_ANSWERS}
-    return json.dumps(
-        [config, run.label, [t.label for t in run.tiers]], sort_keys=True, default=str
-    )
+    held = settings_of(run.config)
+    return json.dumps([held, run.label, [t.label for t in run.tiers]], sort_keys=True, default=str)
 
 
 def _stands_for(other: Run, run: Run, later: bool) -> bool:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from automix_eval.report.attempts import NOT_THE_ANSWERS
+from automix_eval.report.attempts import settings_of
 from automix_eval.report.load import Run
 from automix_eval.report.plains import PlainRun
 from automix_eval.report.rows import BoolArray, IntArray, Rows
@@ -113,17 +112,13 @@ def names(doc_ids: Iterable[int]) -> str:
 
 def _answers(other: Run, run: Run, failed: Lost) -> bool:
     """Whether a run is the same command run again, and has answers to all that failed."""
-    if failed.task not in other.records or _settings(other) != _settings(run):
+    if failed.task not in other.records or settings_of(other.config) != settings_of(run.config):
         return False
     left = sum(f.task == failed.task for f in other.failed)
     if (left, run.age) >= (len(failed.keys), other.age):
         return False  # it lost no less, and is no later
     rows = other.records[failed.task]
     return int(failed.marks(rows.doc_ids, rows.repeats).sum()) == len(failed.keys)
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    return {k: v for k, v in run.config.items() if k not in NOT_THE_ANSWERS}
 
 
 def _note(doc_ids: IntArray, task: str, run_id: str) -> str:
