@@ -138,6 +138,19 @@ class HFBackend(HarnessBackend):
             self._args["batch_size"] = _CPU_AUTO_BATCH
         return MeteredHFLM(**self._args, **self._extra)
 
+    def load_weights(self) -> None:
+        """Load what :meth:`load` left for the first call that is not in the store.
+
+        Raises:
+            AutoMixError: They cannot be loaded; names the tier's settings.
+        """
+        lm = self._metered()
+        if lm.has_weights:
+            return
+        log.info("loading the weights of %s: %s", self.tier, self.label)
+        with self._loading():
+            lm.load_weights()
+
     # ----------------------------------------------------------------- calls
 
     def generate(
@@ -147,6 +160,7 @@ class HFBackend(HarnessBackend):
         token_probs: bool = False,
     ) -> None:
         """Generate; prompts that begin alike are read once, samples are drawn by seed."""
+        self.load_weights()
         with named(self.tier, self.label):
             self._generate(requests, on_result, token_probs)
 
@@ -186,6 +200,7 @@ class HFBackend(HarnessBackend):
             requests: Prompts, each with the same number of continuations.
             on_result: Receives the natural-log probabilities.
         """
+        self.load_weights()
         with named(self.tier, self.label):
             self._score(requests, on_result)
 
@@ -193,6 +208,7 @@ class HFBackend(HarnessBackend):
         self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
     ) -> None:
         """Score one continuation a request through the harness's ``loglikelihood``."""
+        self.load_weights()
         with named(self.tier, self.label):
             super().loglikelihood(requests, on_result)
 
