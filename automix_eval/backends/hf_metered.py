@@ -55,8 +55,11 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
     def _create_model(self, pretrained: str, **settings: Any) -> None:
         """Load the model, or note how to."""
         load = partial(self._load, partial(super()._create_model, pretrained, **settings))
+        try:
+            get_dtype(settings.get("dtype"))
+        except AttributeError as err:
+            raise ValueError(f"dtype={settings['dtype']} is no type that torch has") from err
         if can_wait(pretrained, settings):
-            get_dtype(settings.get("dtype"))  # a name that torch does not have
             self._model: Any = Pending(load, self.config)
         else:
             load()
@@ -104,7 +107,8 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
         """The window, from the configuration while there is no model."""
         if self._max_length or self.has_weights:
             return int(super().max_length)
-        return resolve_max_length(self.config, self.tokenizer, default=self._DEFAULT_MAX_LENGTH)
+        default = self._DEFAULT_MAX_LENGTH
+        return int(resolve_max_length(self.config, self.tokenizer, default=default))
 
     @cached_property
     def end_tokens(self) -> frozenset[int]:
