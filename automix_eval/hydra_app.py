@@ -46,6 +46,10 @@ _PLUGINS = {
 }
 
 
+# Flags of Hydra that say what is done; it takes one, and answers two with a trace.
+_MODES = ("-r", "--run", "-m", "--multirun", "-c", "--cfg", "-i", "--info")
+
+
 @dataclass(frozen=True, slots=True)
 class Application:
     """A command whose command line is Hydra's.
@@ -144,6 +148,8 @@ def read(app: Application, arguments: Sequence[str]) -> CommandLine:
     flags = [a for a in arguments if not _is_override(a)]
     if "-sc" in flags or "--shell-completion" in flags:
         return CommandLine((), tuple(arguments), ())
+    if len(modes := [f for f in flags if f.partition("=")[0] in _MODES]) > 1:
+        raise ConfigError(f"{' and '.join(modes)} exclude each other: give one of them")
     overrides = _check(app, given)
     opened = tuple(
         f"++{text.lstrip('+')}" if _is_open(app, o.key_or_group) else text

@@ -146,6 +146,23 @@ def test_a_failed_job_stops_no_other_and_is_listed(capsys: pytest.CaptureFixture
     assert [r["status"] for r in table(Path("s"))] == ["failed", "finished", "finished"]
 
 
+def test_a_job_that_was_lost_is_listed_with_a_reason(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launcher whose process ends in the middle leaves a note without one."""
+    monkeypatch.setattr("automix_eval.commands.sweep.SweepJob._failed", lambda *_: None)
+    assert main(["run", "-m", *CASCADE, "meta_verifier=oracle,greedy", "output=s"]) == 2
+    assert "job 0 failed: it did not end" in capsys.readouterr().err
+
+
+def test_flags_that_exclude_each_other_are_refused(capsys: pytest.CaptureFixture) -> None:
+    """A sweep has no one configuration to show."""
+    assert main(["run", "-m", *CASCADE, "seed=0,1", "--cfg", "job"]) == 2
+    error = capsys.readouterr().err
+    assert "-m and --cfg exclude each other" in error
+    assert error.count("\n") == 1
+
+
 def test_two_sweeps_into_one_folder_are_refused(capsys: pytest.CaptureFixture) -> None:
     """The second sweep touches nothing."""
     Path("s").mkdir()

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 TABLE = "jobs.csv"
 REPORT = "report"
+_CUT_OFF = "it did not end: its process was stopped, or a launcher lost it"
 # What a job's figures do not depend on.
 _NO_IDENTITY = ("model", "progress", "records_dir", "store")
 
@@ -179,7 +180,7 @@ def _conclude(root: Path, sweep_id: str) -> int:
         print(f"\ntable: {root / TABLE}\npage: {root / REPORT / output.NAMES['html']}"
               f" ({len(written)} files in {root / REPORT})")  # fmt: skip
     print(_calls_line(notes))
-    failed = [(note.number, note.reason) for _, note in notes if note.status != "finished"]
+    failed = [(n.number, n.reason or _CUT_OFF) for _, n in notes if n.status != "finished"]
     for number, reason in failed:
         print(f"job {number} failed: {reason}", file=sys.stderr)
     if failed:

@@ -1,4 +1,4 @@
-"""Short texts with questions on them, in Esperanto and again in English; written for this project."""
+"""Short texts with questions, in Esperanto and again in English; written for this project."""
 
 from __future__ import annotations
 
