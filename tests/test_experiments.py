@@ -329,3 +329,28 @@ def test_routers_that_read_texts_are_left_out_of_numbers(tmp_path: Path) -> None
     part = result["parts"]["families"]
     assert [r["router"] for r in part["rows"]] == ["random"]
     assert "reads questions and answers" in part["left_out"][0]["reason"]
+
+
+LIVE = Path(__file__).parents[1] / "results" / "reference_experiments" / "verifier_quality" / "live"
+
+
+def test_the_reference_of_real_verifiers_is_what_its_numbers_give(tmp_path: Path) -> None:
+    """The tables kept of the runs, replayed, give the figures kept beside them."""
+    names = ["k=32", "k=16", "k=8", "k=4", "k=2", "k=1", "p_true", "margin"]
+    tables = [str(LIVE / "outcomes" / f"{name}.csv") for name in names]
+    code = main(["experiment", "verifier_quality", f"outcomes={json.dumps(tables)}",
+                 f"out={tmp_path}", "resamples=2", "votes.votes=8", "shuffled.shuffled=0.0",
+                 "encoder.router=[random]"])  # fmt: skip
+    assert code == 0
+    columns = ("objective", "router", "quality", "cost", "escalated", "delta_ibc", "auroc",
+               "judged", "slm_quality", "llm_quality", "train_rows", "test_rows")  # fmt: skip
+    found, kept = (
+        [[row["source"].removeprefix("coqa_demo "), *(row[c] for c in columns)] for row in
+         csv.DictReader((folder / "verifiers.csv").open(encoding="utf-8"))]
+        for folder in (tmp_path, LIVE)
+    )  # fmt: skip
+    assert len(kept) == 4 * len(names)
+    for mine, theirs in zip(found, kept, strict=True):
+        assert mine[:3] == theirs[:3]
+        for one, other in zip(mine[3:], theirs[3:], strict=True):
+            assert one == other or float(one) == pytest.approx(float(other), abs=1e-9)

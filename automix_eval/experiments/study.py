@@ -159,7 +159,7 @@ def _row(preset: Preset, cell: _Cell) -> Row:
     found = figures(paths, test, cell.test_on.grouped, preset.seed, preset.resamples)
     facts = _facts(test, number, seeds, found, cell)
     if own is not None:  # its confidence is not that of the outcomes
-        facts["auroc"] = _auroc(own, test)
+        facts |= {"auroc": _auroc(own, test), "judged": 1.0}
     return Row(cell.labels(), found, facts)
 
 
@@ -190,6 +190,7 @@ def _facts(
         "cost_ratio": float(cost[-1] / cost[0]) if cost[0] > 0 else None,
         "oracle_quality": float(test.scores.max(axis=1).mean()),
         "auroc": _auroc(test.confidences[:, 0], test),
+        "judged": float((~np.isnan(test.confidences[:, 0])).mean()),
         "family": "same" if len({_family(n) for n in test.names}) == 1 else "different",
         "num_tiers": test.num_tiers,
         "train_rows": train_rows,
