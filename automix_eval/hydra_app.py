@@ -262,9 +262,10 @@ def _check(app: Application, texts: Sequence[str]) -> list[Override]:
 def _check_plugin(key: str, option: str) -> None:
     module, extra = _PLUGINS.get(option, ("", ""))
     if module and importlib.util.find_spec(f"hydra_plugins.{module}") is None:
+        apart = " in an environment without constraints.txt, which its joblib contradicts"
         raise ConfigError(
             f"{key}={option} needs a plugin of Hydra that is not installed: "
-            f"pip install 'automix-eval[{extra}]'"
+            f"pip install 'automix-eval[{extra}]'{apart if extra == 'ray' else ''}"
         )
 
 
