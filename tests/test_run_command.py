@@ -12,7 +12,7 @@ import pytest
 from conftest import CALLS, SCRIPTS, gold_answers, knows
 from filelock import FileLock
 
-from automix_eval import config, jobs
+from automix_eval import config, hydra_app, jobs
 from automix_eval.cli import main
 from automix_eval.commands import run as command
 from automix_eval.harness import draw
@@ -155,6 +155,25 @@ def test_a_job_that_was_lost_is_listed_with_a_reason(
     assert "job 0 failed: it did not end" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("launcher", "remedy"),
+    [
+        ("processes", "pip install 'automix-eval[joblib]'"),
+        ("slurm", "pip install 'automix-eval[submitit]'"),
+        ("ray_here", "pip install 'automix-eval[ray]' in an environment without constraints.txt"),
+    ],
+)
+def test_a_launcher_that_is_not_installed_names_its_extra(
+    launcher: str, remedy: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything runs, with what stands in the way of installing it."""
+    extra = hydra_app._PLUGINS[launcher][1]
+    monkeypatch.setitem(hydra_app._PLUGINS, launcher, ("hydra_absent_launcher", extra))
+    assert main(["run", "-m", *CASCADE, f"hydra/launcher={launcher}", "seed=0,1"]) == 2
+    assert remedy in capsys.readouterr().err
+    assert CALLS == []
+
+
 def test_flags_that_exclude_each_other_are_refused(capsys: pytest.CaptureFixture) -> None:
     """A sweep has no one configuration to show."""
     assert main(["run", "-m", *CASCADE, "seed=0,1", "--cfg", "job"]) == 2
@@ -196,15 +215,6 @@ def test_a_mistake_is_refused_before_anything_is_loaded(
     assert main(["run", *CASCADE, override, "output=out"]) == 2
     assert said in capsys.readouterr().err
     assert CALLS == []
-
-
-def test_a_launcher_that_is_not_installed_names_its_extra(
-    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The error says what to install."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda *a: None)
-    assert main(["run", "-m", *CASCADE, "hydra/launcher=slurm", "seed=0,1"]) == 2
-    assert "pip install 'automix-eval[submitit]'" in capsys.readouterr().err
 
 
 def test_help_names_every_option_and_setting(capsys: pytest.CaptureFixture) -> None:
