@@ -1,4 +1,4 @@
-"""Of jobs that share calls the first goes ahead, a failed one hands over, and others do not wait."""
+"""Of jobs that share calls the first goes ahead; a failed one hands over, and strangers run on."""
 
 from __future__ import annotations
 
