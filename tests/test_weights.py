@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from conftest import read_run, run_harness
 from tiny_models import save_tiny
+from transformers import LlamaForCausalLM
 
 from automix_eval.backends.hf import HFBackend
 from automix_eval.backends.hf_metered import MeteredHFLM
@@ -151,6 +152,25 @@ def test_prompts_and_keys_need_no_weights(family: str, pad: bool, tmp_path: Path
     assert facts(tier) == before
     assert before[0] == 512
     assert not lm.model.training
+
+
+def test_weights_go_to_the_device_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the harness moves a model once it is made, it is moved once it is loaded."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    moved: list[str] = []
+    plain = LlamaForCausalLM.to
+
+    def to(model: Any, device: Any, *more: Any, **options: Any) -> Any:
+        moved.append(str(device))
+        return plain(model, device, *more, **options)
+
+    monkeypatch.setattr(LlamaForCausalLM, "to", to)
+    tier = backend(save_tiny(tmp_path / "m", "llama"))
+    moved.clear()
+    tier.load_weights()
+    assert moved[-1:] == ["cpu"]
 
 
 def asked(tier: HFBackend, call: str) -> None:
