@@ -142,7 +142,7 @@ def test_an_encoder_is_shown_with_its_own_auroc(
         "verifier_quality", tmp_path, "data=runs", "tasks=[coqa_demo]", "limit=12",
         f"model_args={json.dumps(scripted_args())}",
         "runs={a: {verifier.num_samples: 1}, b: {verifier.num_samples: 2}}",
-        f"encoder.router=[{entry}]", "seeds=[0]",
+        f"encoder.router=[{entry}]", "seeds=[0]", "objective=ibc",
     )  # fmt: skip
     assert code == 0, capsys.readouterr().err
     assert [r["auroc"] for r in result["parts"]["verifiers"]["rows"]] == [1.0] * 4
