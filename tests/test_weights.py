@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -246,6 +249,39 @@ def test_weights_that_go_away_are_an_error_of_the_tier(tmp_path: Path) -> None:
             asked(tier, "generate")
     shutil.move(tmp_path / "aside", folder / "model.safetensors")
     asked(tier, "generate")
+
+
+HUB = """
+import sys
+from pathlib import Path
+from automix_eval.backends.hf import HFBackend
+from automix_eval.types import GenerateRequest
+tier = HFBackend(pretrained="org/tiny", dtype="float32", device="cpu")
+tier.load()
+refs = Path(sys.argv[1]) / "refs" / "main"
+print(tier.lm.has_weights, tier.identity["content"])
+refs.write_text("f" * 40)  # the branch moves on, to what is not here
+found = []
+tier.generate([GenerateRequest("The", {"max_gen_toks": 2, "until": []})],
+              lambda i, g: found.append(g.generated_tokens))
+print(tier.lm.has_weights, found)
+"""
+
+
+def test_weights_of_the_hub_wait_and_are_those_of_the_key(tmp_path: Path) -> None:
+    """A model in the hub's cache is loaded later from the commit that its key names."""
+    commit = "0123456789abcdef" * 2 + "01234567"
+    repository = tmp_path / "hub" / "models--org--tiny"
+    save_tiny(repository / "snapshots" / commit, "llama")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    done = subprocess.run(
+        [sys.executable, "-c", HUB, str(repository)],
+        env=os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"},
+        cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-2:] == [f"False org/tiny@{commit}", "True [2]"]
 
 
 def test_weights_in_parts_wait_too(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ from automix_eval.backends.hf_settings import (
 from automix_eval.backends.hook import Hook
 from automix_eval.backends.sampling import row_seed
 from automix_eval.backends.tree_reader import Reader, UnsupportedModelError
+from automix_eval.backends.weights import commit_of
 from automix_eval.types import AutoMixError, GenerateRequest, Generation, ScoreRequest, Scores
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ class HFBackend(HarnessBackend):
         source = Path(pretrained)
         if source.is_dir():
             return fingerprint(source)
-        commit = getattr(self._metered().config, "_commit_hash", None)
+        self._metered()  # its configuration is in the hub's cache then
+        commit = commit_of(pretrained, self._args)
         return f"{pretrained}@{commit or self._args.get('revision', 'main')}"
 
     def _tokenizer_source(self) -> str | None:

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from automix_eval.backends.sampling import row_seed, sample, top_two
-from automix_eval.backends.weights import Pending, can_wait
+from automix_eval.backends.weights import Pending, can_wait, commit_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,9 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
 
     def _create_model(self, pretrained: str, **settings: Any) -> None:
         """Load the model, or note how to."""
+        if commit := commit_of(pretrained, settings):
+            # the store's key names this commit, and a branch may move until the first call
+            settings["revision"] = commit
         load = partial(self._load, partial(super()._create_model, pretrained, **settings))
         try:
             get_dtype(settings.get("dtype"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,23 @@ def can_wait(pretrained: str, settings: Mapping[str, Any]) -> bool:
     if settings.get("gguf_file"):
         return _file(pretrained, prefix + str(settings["gguf_file"]), settings) is not None
     return any(_is_whole(pretrained, prefix, name, settings) for name in _WHOLE)
+
+
+def commit_of(pretrained: str, settings: Mapping[str, Any]) -> str | None:
+    """The commit that a hub's model has in this machine's cache; None for a folder.
+
+    Args:
+        pretrained: A folder, or a name on the hub whose configuration was loaded.
+        settings: ``revision``, ``subfolder`` and ``gguf_file``, where they are set.
+    """
+    if Path(pretrained).is_dir():
+        return None
+    name = str(settings.get("gguf_file") or "config.json")
+    if settings.get("subfolder"):
+        name = f"{settings['subfolder']}/{name}"
+    file = _file(pretrained, name, settings)
+    found = file and re.search(r"snapshots/([0-9a-f]{40})/", file.as_posix())
+    return found.group(1) if found else None
 
 
 def _is_whole(pretrained: str, prefix: str, name: str, settings: Mapping[str, Any]) -> bool:
