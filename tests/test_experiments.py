@@ -339,6 +339,7 @@ KEPT = Path(__file__).parents[1] / "results" / "reference_experiments"
     [
         ("verifier_quality", "verifier_quality/live", "verifiers", "[pomdp, threshold]"),
         ("low_resource_language", "low_resource_language", "routers", "[pomdp, threshold, random]"),
+        ("multi_context", "multi_context", "routers", "[pomdp, threshold, random]"),
     ],
 )
 def test_the_references_of_real_runs_are_what_their_numbers_give(
