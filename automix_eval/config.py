@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -260,6 +261,7 @@ def _compose(name: str, overrides: list[str]) -> DictConfig:
 @lru_cache(maxsize=64)
 def _composed(folder: str, name: str, overrides: tuple[str, ...]) -> DictConfig:
     """Compose, leaving alone a Hydra application that is running around us."""
+    Plugins.instance()  # what plugins register when they are imported belongs to the state to keep
     outer = Singleton.get_state()
     GlobalHydra.instance().clear()
     try:

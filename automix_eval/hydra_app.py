@@ -46,6 +46,10 @@ _PLUGINS = {
 }
 
 
+# Flags of Hydra that say what is done; it takes one, and answers two with a trace.
+_MODES = ("-r", "--run", "-m", "--multirun", "-c", "--cfg", "-i", "--info")
+
+
 @dataclass(frozen=True, slots=True)
 class Application:
     """A command whose command line is Hydra's.
@@ -147,6 +151,8 @@ def read(app: Application, arguments: Sequence[str]) -> CommandLine:
     for flag in flags:  # a setting by mistake: the error would repeat it
         name, _, value = flag.lstrip("-").partition("=")
         refuse_secrets(name, value)
+    if len(modes := [f for f in flags if f.partition("=")[0] in _MODES]) > 1:
+        raise ConfigError(f"{' and '.join(modes)} exclude each other: give one of them")
     overrides = _check(app, given)
     opened = tuple(
         f"++{text.lstrip('+')}" if _is_open(app, o.key_or_group) else text
@@ -259,9 +265,10 @@ def _check(app: Application, texts: Sequence[str]) -> list[Override]:
 def _check_plugin(key: str, option: str) -> None:
     module, extra = _PLUGINS.get(option, ("", ""))
     if module and importlib.util.find_spec(f"hydra_plugins.{module}") is None:
+        apart = " in an environment without constraints.txt, which its joblib contradicts"
         raise ConfigError(
             f"{key}={option} needs a plugin of Hydra that is not installed: "
-            f"pip install 'automix-eval[{extra}]'"
+            f"pip install 'automix-eval[{extra}]'{apart if extra == 'ray' else ''}"
         )
 
 

@@ -110,7 +110,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             # a server that is down is found in a second, a model may take minutes to load
             tier.backend.probe()
         for tier in self._surely_used():
-            log.info("loading %s: %s", tier.name, tier.backend.label)
+            log.info("%s: %s", tier.name, tier.backend.label)
             tier.backend.load()
         self._views: dict[str, TaskView] = {}
         self._routers: dict[str, MetaVerifier] = {}
@@ -483,7 +483,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         }
 
     def _surely_used(self) -> list[Tier]:
-        """Tiers to load at once, so that a model that fails to load fails before any call."""
+        """Tiers to make ready at once, so that what is wrong with one is said before any call."""
         only = self._meta_verifier.only_tier
         if self.config.record == "full" or only is None:
             return self.tiers

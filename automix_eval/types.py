@@ -234,7 +234,10 @@ class Backend(Protocol):
         """Raise AutoMixError if a server is needed and nothing listens at its address."""
 
     def load(self) -> None:
-        """Load the model; a failure names the tier's settings."""
+        """Make the model ready; a failure names the tier's settings.
+
+        Afterwards prompts can be counted and rendered. Weights may wait for the first call.
+        """
 
     def counter(self) -> Callable[[Prompt], int] | None:
         """Counts the tokens of prompts without the model, None without a tokenizer."""

@@ -1,4 +1,4 @@
-"""The two samples that stand outside the demo group: two documents, and Esperanto."""
+"""The samples that stand outside the demo group: two documents, and Esperanto beside English."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lm_eval.tasks import TaskManager
 from automix_eval.paths import tasks_dir
 from automix_eval.taskdata import TaskDataError, load_rows
 
-NAMES = ("multi_context_demo", "low_resource_demo")
+NAMES = ("multi_context_demo", "low_resource_demo", "low_resource_english_demo")
 
 
 @pytest.fixture(scope="module")
 def tasks() -> dict[str, Any]:
-    """Both, as the harness loads them."""
+    """All of them, as the harness loads them."""
     manager = TaskManager(include_path=str(tasks_dir()), include_defaults=False)
     loaded: dict[str, Any] = manager.load(list(NAMES))["tasks"]
     return loaded
@@ -44,6 +44,18 @@ def test_prompts_are_whole_and_references_score_one(name: str, tasks: dict[str, 
         for reference in doc["answers"]:
             assert set(task.process_results(doc, [reference]).values()) == {1.0}
         assert set(task.process_results(doc, ["zzz"]).values()) == {0.0}
+
+
+def test_english_and_esperanto_are_the_same_questions(tasks: dict[str, Any]) -> None:
+    """Text by text and question by question, under the same prompt."""
+    one, two = tasks["low_resource_demo"], tasks["low_resource_english_demo"]
+    assert one.config.doc_to_text == two.config.doc_to_text
+    for mine, theirs in (
+        (one.training_docs(), two.training_docs()),
+        (one.validation_docs(), two.validation_docs()),
+    ):
+        assert [i.replace("-eo-", "-en-") for i in mine["id"]] == theirs["id"]
+        assert not set(mine["context"]) & set(theirs["context"])
 
 
 def test_both_documents_are_in_the_context(tasks: dict[str, Any]) -> None:

@@ -105,6 +105,52 @@ def test_a_run_is_evaluated_and_then_reused(tmp_path: Path, capsys: Any) -> None
     assert _run(*call)[1]["parts"] == first["parts"]
 
 
+def test_numbers_of_a_run_stand_for_its_records(tmp_path: Path, capsys: Any) -> None:
+    """What `automix-eval outcomes` writes counts as a run and gives the figures of the records."""
+    answers = gold_answers("coqa_demo")
+    SCRIPTS["small"], SCRIPTS["large"] = knows(answers, 0.5), knows(answers, 0.9)
+    call = ("verifier_quality", tmp_path / "live", "data=runs", "tasks=[coqa_demo]", "limit=12",
+            f"model_args={json.dumps(scripted_args())}", "runs={k=2: {verifier: few_shot}}",
+            "encoder.router=[random]")  # fmt: skip
+    code, live = _run(*call)
+    assert code == 0, capsys.readouterr().err
+    (run,) = (tmp_path / "live" / "runs").iterdir()
+    assert main(["outcomes", str(run), "--out", str(tmp_path)]) == 0
+    (tmp_path / "coqa_demo.csv").rename(tmp_path / "k=2.csv")
+    code, replayed = _run(
+        "verifier_quality", tmp_path / "o", f"outcomes=[{tmp_path / 'k=2.csv'}]",
+        "encoder.router=[random]",
+    )  # fmt: skip
+    assert code == 0
+    assert [s["kind"] for s in replayed["sources"]] == ["run"]
+    for part in ("verifiers", "encoder", "votes", "shuffled"):
+        mine, theirs = replayed["parts"][part]["rows"], live["parts"][part]["rows"]
+        assert len(mine) == len(theirs) > 0
+        assert [(r["router"], r["auroc"], r["figures"]) for r in mine] == [
+            (r["router"], r["auroc"], r["figures"]) for r in theirs
+        ]
+
+
+def test_an_encoder_is_shown_with_its_own_auroc(
+    tmp_path: Path, fast_routers: dict[str, Any], capsys: Any
+) -> None:
+    """It judges the answers, once, whatever the verifiers of the runs said."""
+    answers = gold_answers("coqa_demo")
+    SCRIPTS["small"], SCRIPTS["large"] = knows(answers, 0.5), knows(answers, 0.9)
+    entry = json.dumps({"option": "frugal_gpt", **fast_routers["frugal_gpt"]})
+    code, result = _run(
+        "verifier_quality", tmp_path, "data=runs", "tasks=[coqa_demo]", "limit=12",
+        f"model_args={json.dumps(scripted_args())}",
+        "runs={a: {verifier.num_samples: 1}, b: {verifier.num_samples: 2}}",
+        f"encoder.router=[{entry}]", "seeds=[0]", "objective=ibc",
+    )  # fmt: skip
+    assert code == 0, capsys.readouterr().err
+    assert [r["auroc"] for r in result["parts"]["verifiers"]["rows"]] == [1.0] * 4
+    (row,) = result["parts"]["encoder"]["rows"]
+    assert row["source"] == "coqa_demo a"
+    assert row["auroc"] != 1.0  # a random encoder is not the truthful verifier
+
+
 def test_two_runs_of_an_experiment_are_equal(tmp_path: Path) -> None:
     """The same seed gives the same files, byte for byte."""
     for name in ("a", "b"):
@@ -283,3 +329,40 @@ def test_routers_that_read_texts_are_left_out_of_numbers(tmp_path: Path) -> None
     part = result["parts"]["families"]
     assert [r["router"] for r in part["rows"]] == ["random"]
     assert "reads questions and answers" in part["left_out"][0]["reason"]
+
+
+KEPT = Path(__file__).parents[1] / "results" / "reference_experiments"
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "part", "router"),
+    [
+        ("verifier_quality", "verifier_quality/live", "verifiers", "[pomdp, threshold]"),
+        ("low_resource_language", "low_resource_language", "routers", "[pomdp, threshold, random]"),
+        ("multi_context", "multi_context", "routers", "[pomdp, threshold, random]"),
+    ],
+)
+def test_the_references_of_real_runs_are_what_their_numbers_give(
+    name: str, folder: str, part: str, router: str, tmp_path: Path
+) -> None:
+    """The tables kept of the runs, replayed, give the figures kept beside them."""
+    with (KEPT / folder / f"{part}.csv").open(encoding="utf-8") as lines:
+        kept = list(csv.DictReader(lines))
+    stems = list(dict.fromkeys(row["source"].replace(" ", "_") for row in kept))
+    tables = [str(KEPT / folder / "outcomes" / f"{stem}.csv") for stem in stems]
+    small = ["votes.votes=8", "shuffled.shuffled=0.0", "encoder.router=[random]"]
+    code = main(["experiment", name, f"outcomes={json.dumps(tables)}", f"out={tmp_path}",
+                 "resamples=2", f"{part}.router={router}",
+                 *(small if name == "verifier_quality" else [])])  # fmt: skip
+    assert code == 0
+    with (tmp_path / f"{part}.csv").open(encoding="utf-8") as lines:
+        found = list(csv.DictReader(lines))
+    assert len(found) == len(kept) > 0
+    for mine, theirs in zip(found, kept, strict=True):
+        assert mine["source"] == theirs["source"].replace(" ", "_")
+        for column in ("objective", "router"):
+            assert mine.get(column) == theirs.get(column)
+        for column in ("quality", "cost", "escalated", "delta_ibc", "auroc", "judged",
+                       "slm_quality", "llm_quality", "train_rows", "test_rows"):  # fmt: skip
+            one, other = mine[column], theirs[column]
+            assert one == other or float(one) == pytest.approx(float(other), abs=1e-9), column

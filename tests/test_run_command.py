@@ -12,7 +12,7 @@ import pytest
 from conftest import CALLS, SCRIPTS, gold_answers, knows
 from filelock import FileLock
 
-from automix_eval import config, jobs
+from automix_eval import config, hydra_app, jobs
 from automix_eval.cli import main
 from automix_eval.commands import run as command
 from automix_eval.harness import draw
@@ -146,6 +146,42 @@ def test_a_failed_job_stops_no_other_and_is_listed(capsys: pytest.CaptureFixture
     assert [r["status"] for r in table(Path("s"))] == ["failed", "finished", "finished"]
 
 
+def test_a_job_that_was_lost_is_listed_with_a_reason(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launcher whose process ends in the middle leaves a note without one."""
+    monkeypatch.setattr("automix_eval.commands.sweep.SweepJob._failed", lambda *_: None)
+    assert main(["run", "-m", *CASCADE, "meta_verifier=oracle,greedy", "output=s"]) == 2
+    assert "job 0 failed: it did not end" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("launcher", "remedy"),
+    [
+        ("processes", "pip install 'automix-eval[joblib]'"),
+        ("slurm", "pip install 'automix-eval[submitit]'"),
+        ("ray_here", "pip install 'automix-eval[ray]' in an environment without constraints.txt"),
+    ],
+)
+def test_a_launcher_that_is_not_installed_names_its_extra(
+    launcher: str, remedy: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything runs, with what stands in the way of installing it."""
+    extra = hydra_app._PLUGINS[launcher][1]
+    monkeypatch.setitem(hydra_app._PLUGINS, launcher, ("hydra_absent_launcher", extra))
+    assert main(["run", "-m", *CASCADE, f"hydra/launcher={launcher}", "seed=0,1"]) == 2
+    assert remedy in capsys.readouterr().err
+    assert CALLS == []
+
+
+def test_flags_that_exclude_each_other_are_refused(capsys: pytest.CaptureFixture) -> None:
+    """A sweep has no one configuration to show."""
+    assert main(["run", "-m", *CASCADE, "seed=0,1", "--cfg", "job"]) == 2
+    error = capsys.readouterr().err
+    assert "-m and --cfg exclude each other" in error
+    assert error.count("\n") == 1
+
+
 def test_two_sweeps_into_one_folder_are_refused(capsys: pytest.CaptureFixture) -> None:
     """The second sweep touches nothing."""
     Path("s").mkdir()
@@ -179,15 +215,6 @@ def test_a_mistake_is_refused_before_anything_is_loaded(
     assert main(["run", *CASCADE, override, "output=out"]) == 2
     assert said in capsys.readouterr().err
     assert CALLS == []
-
-
-def test_a_launcher_that_is_not_installed_names_its_extra(
-    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The error says what to install."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda *a: None)
-    assert main(["run", "-m", *CASCADE, "hydra/launcher=slurm", "seed=0,1"]) == 2
-    assert "pip install 'automix-eval[submitit]'" in capsys.readouterr().err
 
 
 def test_help_names_every_option_and_setting(capsys: pytest.CaptureFixture) -> None:

@@ -15,6 +15,7 @@ import os
 import socket
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -139,7 +140,7 @@ class HarnessBackend:
                 self._args.setdefault(key, value)
 
     def load(self) -> None:
-        """Load the model.
+        """Load the model; a subclass may leave its weights for the first call.
 
         Raises:
             AutoMixError: It cannot be loaded or its port refuses; names the tier's settings.
@@ -147,8 +148,14 @@ class HarnessBackend:
         if self._lm is not None:
             return
         self.probe()
-        try:
+        with self._loading():
             self._lm = self._make()
+
+    @contextmanager
+    def _loading(self) -> Iterator[None]:
+        """Turn what goes wrong while a model is loaded into one line that names its settings."""
+        try:
+            yield
         except AutoMixError:
             raise
         except (OSError, ValueError, RuntimeError, ImportError, TypeError, KeyError) as err:

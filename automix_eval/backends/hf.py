@@ -41,6 +41,7 @@ from automix_eval.backends.hook import Hook
 from automix_eval.backends.sampling import row_seed
 from automix_eval.backends.token_memory import TokenMemory
 from automix_eval.backends.tree_reader import Reader, UnsupportedModelError
+from automix_eval.backends.weights import commit_of
 from automix_eval.types import AutoMixError, GenerateRequest, Generation, ScoreRequest, Scores
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ class HFBackend(HarnessBackend):
         source = Path(pretrained)
         if source.is_dir():
             return fingerprint(source)
-        commit = getattr(self._metered().config, "_commit_hash", None)
+        self._metered()  # its configuration is in the hub's cache then
+        commit = commit_of(pretrained, self._args)
         return f"{pretrained}@{commit or self._args.get('revision', 'main')}"
 
     def _tokenizer_source(self) -> str | None:
@@ -149,6 +151,19 @@ class HFBackend(HarnessBackend):
             self._tokens = TokenMemory(self._metered().tok_encode)
         return self._tokens(text)
 
+    def load_weights(self) -> None:
+        """Load what :meth:`load` left for the first call that is not in the store.
+
+        Raises:
+            AutoMixError: They cannot be loaded; names the tier's settings.
+        """
+        lm = self._metered()
+        if lm.has_weights:
+            return
+        log.info("loading the weights of %s: %s", self.tier, self.label)
+        with self._loading():
+            lm.load_weights()
+
     # ----------------------------------------------------------------- calls
 
     def generate(
@@ -158,6 +173,7 @@ class HFBackend(HarnessBackend):
         token_probs: bool = False,
     ) -> None:
         """Generate; prompts that begin alike are read once, samples are drawn by seed."""
+        self.load_weights()
         with named(self.tier, self.label):
             self._generate(requests, on_result, token_probs)
 
@@ -197,6 +213,7 @@ class HFBackend(HarnessBackend):
             requests: Prompts, each with the same number of continuations.
             on_result: Receives the natural-log probabilities.
         """
+        self.load_weights()
         with named(self.tier, self.label):
             self._score(requests, on_result)
 
@@ -204,6 +221,7 @@ class HFBackend(HarnessBackend):
         self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
     ) -> None:
         """Score one continuation a request through the harness's ``loglikelihood``."""
+        self.load_weights()
         with named(self.tier, self.label):
             super().loglikelihood(requests, on_result)
 

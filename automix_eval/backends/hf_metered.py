@@ -9,16 +9,20 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import resolve_max_length
+from lm_eval.models.utils_hf import get_dtype
+from safetensors import SafetensorError
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from automix_eval.backends.sampling import row_seed, sample, top_two
+from automix_eval.backends.weights import Pending, can_wait, commit_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +38,80 @@ class Row:
 
 
 class MeteredHFLM(HFLM):  # type: ignore[misc]
-    """The harness's ``hf`` model, telling what each row of a batch cost."""
+    """The harness's ``hf`` model, telling what each row of a batch cost.
+
+    Its weights are loaded when they are first used, where that puts off no error
+    (:func:`automix_eval.backends.weights.can_wait`): configuration, tokenizer and window are those
+    of the model from the start.
+    """
 
     temperature: float = 1.0
+    _is_made = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._is_made = True
+
+    def _create_model(self, pretrained: str, **settings: Any) -> None:
+        """Load the model, or note how to."""
+        if commit := commit_of(pretrained, settings):
+            # the store's key names this commit, and a branch may move until the first call
+            settings["revision"] = commit
+        load = partial(self._load, partial(super()._create_model, pretrained, **settings))
+        try:
+            get_dtype(settings.get("dtype"))
+        except AttributeError as err:
+            raise ValueError(f"dtype={settings['dtype']} is no type that torch has") from err
+        if can_wait(pretrained, settings):
+            self._model: Any = Pending(load, self.config)
+        else:
+            load()
+
+    @staticmethod
+    def _load(create: Callable[[], None]) -> None:
+        try:
+            create()
+        except SafetensorError as err:
+            raise OSError(
+                f"its weights are damaged or cut short ({err}): fetch them again"
+            ) from err
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the weights are loaded."""
+        return not isinstance(self._model, Pending)
+
+    def load_weights(self) -> None:
+        """Load the weights, unless that is done, as the harness's constructor would have."""
+        pending = self._model
+        if not isinstance(pending, Pending):
+            return
+        try:
+            pending.load()
+        except BaseException:
+            self._model = pending
+            raise
+        self.model.eval()
+        self.model.tie_weights()
+        if pending.device is not None:
+            self.model.to(pending.device)
+
+    @property
+    def model(self) -> Any:
+        """The model, loaded on first use."""
+        if isinstance(self._model, Pending):
+            if not self._is_made:  # the constructor asks whether there is one
+                return self._model
+            self.load_weights()
+        return super().model
+
+    @property
+    def max_length(self) -> int:
+        """The window, from the configuration while there is no model."""
+        if self._max_length or self.has_weights:
+            return int(super().max_length)
+        default = self._DEFAULT_MAX_LENGTH
+        return int(resolve_max_length(self.config, self.tokenizer, default=default))
 
     @cached_property
     def end_tokens(self) -> frozenset[int]:

@@ -147,6 +147,12 @@ class FrugalGPT(TextRouter):
             self.scorer_ = Scorer.restore(self._tuning(), self.folder, learned["scorer"])
             self.threshold_ = threshold
 
+    def judge_first(self, outcomes: Outcomes) -> FloatArray:
+        """(n,) what the encoder makes of the first tier's answers, after ``fit``."""
+        scorer: Scorer = require_fitted(self.scorer_, self.name)
+        questions = self._require(outcomes.questions, "question")
+        return scorer.score(questions, self._require(outcomes.answers, "answer")[0])
+
     def _judge(self, seen: Seen) -> FloatArray:
         scorer: Scorer = require_fitted(self.scorer_, self.name)
         return scorer.score(

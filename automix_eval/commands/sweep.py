@@ -7,16 +7,15 @@ import secrets
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from filelock import FileLock, Timeout
 
 from automix_eval import hydra_app, jobs, pool
+from automix_eval.commands import sweeplocks
 from automix_eval.commands.jobtable import jobs_table, write_csv
 from automix_eval.commands.run import SWEEPS, checked, log_like_the_harness
 from automix_eval.config import ConfigError, build, shown
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
 TABLE = "jobs.csv"
 REPORT = "report"
+_CUT_OFF = "it did not end: its process was stopped, or a launcher lost it"
 # What a job's figures do not depend on.
 _NO_IDENTITY = ("model", "progress", "records_dir", "store")
 
@@ -51,10 +51,11 @@ def sweep(app: Application, line: CommandLine) -> int:
     line = _whole_records(app, line)
     root = _root(line)
     jobs.forget()
-    with _alone(root), pool.keep_models():
+    with sweeplocks.alone(root), pool.keep_models():
         do = SweepJob(root, secrets.token_hex(8))
         print(f"sweep in {root}")
         code = hydra_app.run(app, line, do, {"hydra.sweep.dir": root})
+        sweeplocks.forget(root)
         return _conclude(root, do.sweep) or code
 
 
@@ -98,7 +99,8 @@ class SweepJob:
                 said = "finished before, nothing to do"
             else:
                 jobs.write(job.folder, note)
-                note = self._evaluated(job, note, settings, args)
+                with sweeplocks.first_alone(self.root, self.sweep, plain_settings):
+                    note = self._evaluated(job, note, settings, args)
                 note = msgspec.structs.replace(note, seconds=time.perf_counter() - started)
                 said = f"{note.made} calls made, {note.stored} from the store"
             jobs.write(job.folder, note)
@@ -181,7 +183,7 @@ def _conclude(root: Path, sweep_id: str) -> int:
         print(f"\ntable: {root / TABLE}\npage: {root / REPORT / output.NAMES['html']}"
               f" ({len(written)} files in {root / REPORT})")  # fmt: skip
     print(_calls_line(notes))
-    failed = [(note.number, note.reason) for _, note in notes if note.status != "finished"]
+    failed = [(n.number, n.reason or _CUT_OFF) for _, n in notes if n.status != "finished"]
     for number, reason in failed:
         print(f"job {number} failed: {reason}", file=sys.stderr)
     if failed:
@@ -241,30 +243,6 @@ def _root(line: CommandLine) -> Path:
         return Path(str(given)).expanduser()
     digest = hashlib.sha256("\n".join(sorted(line.given)).encode()).hexdigest()[:10]
     return SWEEPS / digest
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Hold the sweep's folder.
-
-    Raises:
-        ConfigError: Another sweep holds it.
-    """
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root / ".lock", timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise ConfigError(
-            f"another sweep is writing to {root}: wait until it ends, or name another folder as "
-            "output=FOLDER"
-        ) from None
-    except OSError as err:
-        raise ConfigError(f"the sweep's folder {root} cannot be used: {err.strerror}") from err
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _attempt(folder: Path) -> Path:

@@ -131,7 +131,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
         "verdict",
     ]
     header += ["delta IBC over pomdp" for _ in extra]
-    header += ["SLM / LLM quality", "AUROC", "train", "test", "seeds"]
+    header += ["SLM / LLM quality", "AUROC", "judged", "train", "test", "seeds"]
     cells = []
     for row in rows:
         lift, facts = row.figures["delta_ibc"], row.facts
@@ -145,6 +145,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
                 *(_over(row, name) for name in extra),
                 f"{facts['slm_quality']:.4f} / {facts['llm_quality']:.4f}",
                 "-" if facts["auroc"] is None else f"{facts['auroc']:.3f}",
+                f"{100 * facts['judged']:.0f}%",
                 str(facts["train_rows"]), str(facts["test_rows"]), str(facts["seeds"]),
             ]
         )  # fmt: skip

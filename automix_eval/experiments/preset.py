@@ -47,6 +47,7 @@ class Part:
         log_x: Whether the horizontal axis is logarithmic.
         boundary: Axis of which the table says up to where routing pays; None: no such table.
         needs_runs: Whether it is about verifiers of real runs only.
+        one_source: Whether only the first source is used, where all have what the part looks at.
         together: Whether all sources stand in one panel.
     """
 
@@ -59,6 +60,7 @@ class Part:
     log_x: bool = False
     boundary: str | None = None
     needs_runs: bool = False
+    one_source: bool = False
     together: bool = False
 
 
@@ -77,6 +79,7 @@ class Preset:
         seed: Of everything else that is drawn.
         resamples: Bootstrap resamples behind an interval.
         tables: Files of outcomes.
+        outcomes: Tables that ``automix-eval outcomes`` wrote: runs, as numbers.
         columns: What the tables' columns are, as `tiers` of a replay; None: found by their names.
         split_column: Column that parts training from test rows.
         records: Folders of runs with record=full.
@@ -99,6 +102,7 @@ class Preset:
     seed: int = 0
     resamples: int = 1000
     tables: tuple[str, ...] = ()
+    outcomes: tuple[str, ...] = ()
     columns: Any = None
     split_column: str = "split"
     records: tuple[str, ...] = ()
@@ -113,7 +117,7 @@ class Preset:
 
 
 _SETTINGS = tuple(n for n in Preset.__slots__ if n not in ("name", "about", "parts", "published"))
-_TUPLES = ("seeds", "tables", "records", "tasks")
+_TUPLES = ("seeds", "tables", "outcomes", "records", "tasks")
 _WHOLE = {"seed": 0, "resamples": 1, "limit": 1, "num_fewshot": 0}
 _MAYBE = ("limit", "num_fewshot", "columns", "out")
 

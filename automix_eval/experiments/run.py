@@ -37,7 +37,7 @@ def run(preset: Preset, progress: Callable[[str], None]) -> Result:
         AutoMixError: There are no outcomes to work on, or a file cannot be written.
     """
     folder = Path(preset.out or f"results/experiments/{preset.name}").expanduser()
-    given = bool(preset.tables or preset.records)
+    given = bool(preset.tables or preset.outcomes or preset.records)
     runs, failures = ({}, []) if given or preset.data != "runs" else live.run_all(
         preset, folder / "runs", progress
     )  # fmt: skip

@@ -29,7 +29,7 @@ class Source:
 
     Attributes:
         name: What tables and pictures call it.
-        kind: ``simulated``, ``table`` or ``run``.
+        kind: ``simulated``, ``table`` or ``run`` (records, or what a run left as numbers).
         train: Fitting rows.
         test: Rows to score on.
         grouped: Whether rows of one document are resampled together.
@@ -63,10 +63,12 @@ def open_all(preset: Preset, runs: Mapping[str, Path]) -> tuple[list[Source], li
     failures: list[Failure] = []
     folders = {_label(r): Path(r).expanduser() for r in preset.records} | dict(runs)
     for name in preset.tables:
-        _attempt(lambda n=name: [_table(preset, n)], name, sources, failures)
+        _attempt(lambda n=name: [_table(preset, n, "table")], name, sources, failures)
+    for name in preset.outcomes:
+        _attempt(lambda n=name: [_table(preset, n, "run")], name, sources, failures)
     for label, folder in folders.items():
         _attempt(lambda a=label, f=folder: _runs(a, f), label, sources, failures)
-    if not preset.tables and not folders and preset.data == "simulated":
+    if not sources and not failures and preset.data == "simulated":
         sources += _simulated(preset)
     if not sources:
         raise AutoMixError(
@@ -83,14 +85,18 @@ def _attempt(make: Any, what: str, sources: list[Source], failures: list[Failure
         failures.append({"what": str(what), "reason": str(err)})
 
 
-def _table(preset: Preset, name: str) -> Source:
+def _table(preset: Preset, name: str, kind: str) -> Source:
     path = Path(name).expanduser()
     tiers = parse_tiers(preset.columns) if preset.columns is not None else columns_of(path)
     split = preset.split_column
+    columns = Columns(tiers, split)
+    if kind == "run":  # as automix-eval outcomes names them
+        document = "document" if "document" in _header(path) else None
+        columns = Columns(tiers, split, id_column="question", document_column=document)
     found = None
     for test in TEST_SPLITS:
         try:
-            found = from_tables(Columns(tiers, split), path, None, "train", test)
+            found = from_tables(columns, path, None, "train", test)
             break
         except AutoMixError as err:
             if test == TEST_SPLITS[-1] or "test_split" not in str(err):
@@ -102,7 +108,7 @@ def _table(preset: Preset, name: str) -> Source:
             "nothing to fit on"
         )
     _enough(str(path), found.train, found.test)
-    return Source(path.stem, "table", found.train, found.test, found.grouped, found.about)
+    return Source(path.stem, kind, found.train, found.test, found.grouped, found.about)
 
 
 def columns_of(path: Path) -> tuple[TierColumns, ...]:
@@ -203,7 +209,8 @@ def _label(folder: str) -> str:
 
 def shown(value: Any) -> str:
     """A setting as one line of YAML."""
-    return str(yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6)).strip()
+    text = str(yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6))
+    return text.strip().removesuffix("\n...")  # a bare number ends with YAML's end of a document
 
 
 def names_of(sources: Sequence[Source]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from automix_eval.baselines.frugal_gpt import FrugalGPT
 from automix_eval.baselines.texts import TextRouter
 from automix_eval.experiments import axes, routers
 from automix_eval.experiments.figures import Figure, difference, figures, verdict
@@ -17,7 +18,7 @@ from automix_eval.experiments.preset import AXES, Part, Preset
 from automix_eval.experiments.sources import Failure, Source, shown
 from automix_eval.metrics.auroc import auroc, is_correct
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.outcomes import Outcomes, Path, follow
+from automix_eval.outcomes import FloatArray, Outcomes, follow
 from automix_eval.types import AutoMixError, MetaVerifier
 
 # Router that others are compared with in pairs, where a part has it.
@@ -87,6 +88,8 @@ def study(
              "of runs with record=full, or data=runs to make them"}
         )  # fmt: skip
         return made
+    if part.one_source:
+        used = used[:1]
     cells = list(_cells(part, used, made))
     for number, cell in enumerate(cells, start=1):
         try:
@@ -145,13 +148,19 @@ def _row(preset: Preset, cell: _Cell) -> Row:
     whole = len(axes.sampled(train, held["train"], seeds[0])) == len(train)
     if whole and not routers.is_seeded(held["router"]):
         seeds = seeds[:1]  # the same rows, and nothing is drawn: every seed would repeat the first
-    paths, number = [], 0
+    paths, number, own = [], 0, None
     for seed in seeds:
         rows = axes.sampled(train, held["train"], seed)
         number = len(rows)
-        paths.append(_path(_router(cell, seed), rows, test))
+        router = _fitted(_router(cell, seed), rows)
+        paths.append(follow(router, test))
+        if isinstance(router, FrugalGPT):
+            own = router.judge_first(test)
     found = figures(paths, test, cell.test_on.grouped, preset.seed, preset.resamples)
-    return Row(cell.labels(), found, _facts(test, number, seeds, found, cell))
+    facts = _facts(test, number, seeds, found, cell)
+    if own is not None:  # its confidence is not that of the outcomes
+        facts |= {"auroc": _auroc(own, test), "judged": 1.0}
+    return Row(cell.labels(), found, facts)
 
 
 def _applied(outcomes: Outcomes, held: Mapping[str, Any], seed: int) -> Outcomes:
@@ -160,8 +169,8 @@ def _applied(outcomes: Outcomes, held: Mapping[str, Any], seed: int) -> Outcomes
     return axes.priced(made, held["ratio"], held["verify_cost"])
 
 
-def _path(router: MetaVerifier, train: Outcomes, test: Outcomes) -> Path:
-    return follow(router.fit(train) if router.needs_fit else router, test)
+def _fitted(router: MetaVerifier, train: Outcomes) -> MetaVerifier:
+    return router.fit(train) if router.needs_fit else router
 
 
 def _router(cell: _Cell, seed: int) -> MetaVerifier:
@@ -180,7 +189,8 @@ def _facts(
         "llm_cost": float(cost[-1]),
         "cost_ratio": float(cost[-1] / cost[0]) if cost[0] > 0 else None,
         "oracle_quality": float(test.scores.max(axis=1).mean()),
-        "auroc": _auroc(test),
+        "auroc": _auroc(test.confidences[:, 0], test),
+        "judged": float((~np.isnan(test.confidences[:, 0])).mean()),
         "family": "same" if len({_family(n) for n in test.names}) == 1 else "different",
         "num_tiers": test.num_tiers,
         "train_rows": train_rows,
@@ -193,11 +203,11 @@ def _facts(
     }
 
 
-def _auroc(test: Outcomes) -> float | None:
-    """Of the first tier's confidence, undefined ones left out; None where it does not exist."""
-    known = ~np.isnan(test.confidences[:, 0])
+def _auroc(confidences: FloatArray, test: Outcomes) -> float | None:
+    """Of confidences in the first tier, undefined ones left out; None where it does not exist."""
+    known = ~np.isnan(confidences)
     right = [is_correct(s) for s in test.scores[known, 0].tolist()]
-    value = auroc(test.confidences[known, 0].tolist(), right)
+    value = auroc(confidences[known].tolist(), right)
     return None if isinstance(value, Undefined) else value
 
 

@@ -1,4 +1,4 @@
-"""A sample of short texts in Esperanto with questions on them; written for this project."""
+"""Short texts with questions, in Esperanto and again in English; written for this project."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ if TYPE_CHECKING:
 __all__ = ["flatten", "load", "process_results"]
 
 
-def load(source: str | None = None, **_: Any) -> DatasetDict:
-    """Load the task; further arguments come from the harness and are ignored."""
-    return load_rows("low_resource", source, flatten)
+def load(source: str | None = None, language: str = "eo", **_: Any) -> DatasetDict:
+    """Load the task's rows of a language; further arguments come from the harness, ignored."""
+    return load_rows(
+        "low_resource",
+        source,
+        lambda row: flatten(row) if pick(row, "language", str) == language else [],
+    )
 
 
 def flatten(row: Row) -> list[Doc]:
