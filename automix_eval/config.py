@@ -11,6 +11,7 @@ import copy
 import difflib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
@@ -47,6 +48,13 @@ class ConfigError(AutoMixError):
 def options(group: str) -> list[str]:
     """Names of a group's options: its YAML files."""
     return sorted(p.stem for p in (hydra_conf_dir() / group).glob("*.yaml"))
+
+
+def hydra_options(group: str) -> list[str]:
+    """Options of a group of Hydra's own, such as ``hydra/launcher``: ours and the plugins'."""
+    with _apart(str(hydra_conf_dir().resolve())):
+        found: list[str] = GlobalHydra.instance().config_loader().get_group_options(group)
+    return found
 
 
 def build(arguments: Mapping[str, Any]) -> DictConfig:
@@ -260,13 +268,19 @@ def _compose(name: str, overrides: list[str]) -> DictConfig:
 
 @lru_cache(maxsize=64)
 def _composed(folder: str, name: str, overrides: tuple[str, ...]) -> DictConfig:
-    """Compose, leaving alone a Hydra application that is running around us."""
+    with _apart(folder):
+        return compose(name, list(overrides))
+
+
+@contextmanager
+def _apart(folder: str) -> Iterator[None]:
+    """Hydra on a folder, leaving alone a Hydra application that is running around us."""
     Plugins.instance()  # what plugins register when they are imported belongs to the state to keep
     outer = Singleton.get_state()
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(folder, version_base="1.3"):
-            return compose(name, list(overrides))
+            yield
     finally:
         Singleton.set_state(outer)
 

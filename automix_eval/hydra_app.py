@@ -7,6 +7,7 @@ grammar are the user's.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib.util
 import re
@@ -269,6 +270,14 @@ def _check_plugin(key: str, option: str) -> None:
         raise ConfigError(
             f"{key}={option} needs a plugin of Hydra that is not installed: "
             f"pip install 'automix-eval[{extra}]'{apart if extra == 'ray' else ''}"
+        )
+    known = config.hydra_options(key)
+    if option not in known:
+        near = difflib.get_close_matches(option, known, 3, cutoff=0.5)
+        raise ConfigError(
+            f"{key}={option} is unknown"
+            + (f"; did you mean {' or '.join(near)}?" if near else "")
+            + f" Options of {key}: {', '.join(known)}"
         )
 
 

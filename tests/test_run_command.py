@@ -196,6 +196,7 @@ def test_two_sweeps_into_one_folder_are_refused(capsys: pytest.CaptureFixture) -
     [
         ("verifer=margin", "did you mean verifier"),
         ("verifier=margn", "did you mean margin"),
+        ("hydra/launcher=slrm", "did you mean slurm"),
         ("num_fewshots=2", "did you mean num_fewshot"),
         ("num_fewshot=two", "num_fewshot='two'"),
         ("num_fewshot=-1", "num_fewshot=-1"),
