@@ -14,9 +14,8 @@ from collections.abc import Mapping, Sequence
 
 from automix_eval import __version__
 from automix_eval.logguard import guard_logs
-from automix_eval.redaction import blank_text
-from automix_eval.report.text import plain
 from automix_eval.types import AutoMixError
+from automix_eval.uncaught import one_line
 
 COMMANDS: Mapping[str, str] = {
     "report": "report.command",
@@ -66,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except AutoMixError as err:
-        print(f"automix-eval: error: {plain(blank_text(str(err)), limit=2000)}", file=sys.stderr)
+        print(one_line(err), file=sys.stderr)
         return 2
     except BrokenPipeError:
         # The reader (head, less) has gone; Python would complain again while it shuts down.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM
 
-from automix_eval import cascade, config, failures, harness, interrupts, policy, pool
+from automix_eval import cascade, config, failures, harness, policy, pool, uncaught
 from automix_eval.budget import BudgetSpentError
 from automix_eval.calls import Tier
 from automix_eval.failures import Failures, TooManyFailedError
@@ -69,6 +69,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         self._rank, self._world_size = self.ranks.index, self.ranks.number
         _log_like_the_harness(self._rank)
         guard_logs()
+        uncaught.show_in_one_line()
         harness.refuse_limit_zero()
         for name, value in harness.kept_arguments().items():
             config.refuse_secrets(name, value)
@@ -106,12 +107,10 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
                 )
             )
         ]
-        for tier in self._surely_used():
-            # a server that is down is found in a second, a model may take minutes to load
-            tier.backend.probe()
-        for tier in self._surely_used():
-            log.info("%s: %s", tier.name, tier.backend.label)
-            tier.backend.load()
+        try:
+            self._open_tiers()
+        except KeyboardInterrupt as interrupt:
+            raise uncaught.explained(interrupt)  # noqa: B904 - the very same error
         self._views: dict[str, TaskView] = {}
         self._routers: dict[str, MetaVerifier] = {}
         self.failures = Failures(float(self.config.fail_on_error))
@@ -213,7 +212,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
                 "finished questions: %s",
                 self.log.file("records", "jsonl"),
             )
-            raise interrupts.explained(interrupt)  # noqa: B904 - the very same error
+            raise uncaught.explained(interrupt)  # noqa: B904 - the very same error
         except TooManyFailedError:
             self.log.save()
             raise
@@ -481,6 +480,14 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             "record": self.config.record,
             "verifier": dict(self.verifier.identity),
         }
+
+    def _open_tiers(self) -> None:
+        for tier in self._surely_used():
+            # a server that is down is found in a second, a model may take minutes to load
+            tier.backend.probe()
+        for tier in self._surely_used():
+            log.info("%s: %s", tier.name, tier.backend.label)
+            tier.backend.load()
 
     def _surely_used(self) -> list[Tier]:
         """Tiers to make ready at once, so that what is wrong with one is said before any call."""

@@ -16,7 +16,7 @@ LAYERS = {
         "paths",
         "outcomes",
         "plain",
-        "interrupts",
+        "uncaught",
         "redaction",
         "logguard",
         "untrusted",
