@@ -87,6 +87,9 @@ class Columns:
     def working_on(self, *stage):
         """Nothing to log."""
 
+    def bear(self, number):
+        """Nothing fails."""
+
     def answer(self, questions, split, token_probs):
         """Answers that name their row."""
         return [replace(answer(self.tier), text=str(q.doc_id)) for q in questions]
