@@ -44,7 +44,7 @@ def ended(
     before = server.asked.total()
     with subprocess.Popen(
         command, env={**os.environ, "PYTHONPATH": str(REPO)}, cwd=folder.parent, text=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=_heeds_interrupts,
     ) as process:  # fmt: skip
         deadline = time.monotonic() + PATIENCE
         while gaps and server.asked.total() < before + after and process.poll() is None:
@@ -55,6 +55,11 @@ def ended(
             process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=PATIENCE)
     return process.returncode, said
+
+
+def _heeds_interrupts() -> None:
+    """A shell's background jobs ignore SIGINT, and so does what they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def report(paths: Sequence[Path]) -> str:
