@@ -8,12 +8,10 @@ else.
 from __future__ import annotations
 
 import copy
-import difflib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
@@ -28,21 +26,17 @@ from omegaconf.errors import OmegaConfBaseException
 from automix_eval.budget import Budget
 from automix_eval.meta_verifiers.calibrated import Calibrated
 from automix_eval.meta_verifiers.fixed_answer import FixedAnswer
+from automix_eval.nearest import did_you_mean
+from automix_eval.overrides import GROUPS as GROUPS
+from automix_eval.overrides import TIERS as TIERS
+from automix_eval.overrides import ConfigError as ConfigError
+from automix_eval.overrides import flatten, read_file
 from automix_eval.paths import hydra_conf_dir
-from automix_eval.redaction import blank, expand_references, know
+from automix_eval.redaction import blank, know
 from automix_eval.types import AutoMixError, Backend, CostModel, MetaVerifier, Verifier
-from automix_eval.untrusted import MIB, parse_yaml, read_bytes
-from automix_eval.writtenout import literal_secret
 
-GROUPS = ("slm", "llm", "verifier", "calibrator", "meta_verifier", "cost", "calibration")
-TIERS = ("slm", "llm")
-_MOST_CONFIG = MIB
 # Values of a group that are no argument of its class.
 _NOT_PARAMETERS = ("policy", "transfer", "option")
-
-
-class ConfigError(AutoMixError):
-    """An option or key that does not exist, or a value that cannot be used."""
 
 
 def options(group: str) -> list[str]:
@@ -68,9 +62,9 @@ def build(arguments: Mapping[str, Any]) -> DictConfig:
         ConfigError: Unknown keys or options (with the nearest names), or unusable values.
     """
     given = dict(arguments)
-    pairs = dict(_flatten(_read(given.pop("config")))) if given.get("config") else {}
+    pairs = dict(flatten(read_file(given.pop("config")))) if given.get("config") else {}
     given.pop("config", None)
-    pairs |= dict(_flatten(given))
+    pairs |= dict(flatten(given))
     chain = _chain(pairs)
     choices = {k: _option(k, v) for k, v in pairs.items() if k in GROUPS}
     values = {k: v for k, v in pairs.items() if k not in GROUPS}
@@ -234,11 +228,9 @@ def unknown_key(config: DictConfig, key: str, groups: Iterable[str]) -> ConfigEr
     """The error for a key that a configuration does not have, with the nearest that it has."""
     known = _keys(config)
     group = key.partition(".")[0]
-    near = difflib.get_close_matches(key, known, 3, cutoff=0.5)
     return ConfigError(
-        f"{key} is no key of the configuration"
-        + (f"; did you mean {' or '.join(near)}?" if near else "")
-        + f" Groups: {', '.join(groups)}. Keys of {group}: "
+        f"{key} is no key of the configuration{did_you_mean(key, known)} "
+        f"Groups: {', '.join(groups)}. Keys of {group}: "
         + (", ".join(k for k in known if k.startswith(group + ".")) or "(no such group)")
     )
 
@@ -390,79 +382,16 @@ def _refuse_pretrained(node: DictConfig, place: str, key: str, remedy: str) -> N
         )
 
 
-# --------------------------------------------------------------------------- reading overrides
-
-
-def _read(path: Any) -> Mapping[str, Any]:
-    file = Path(str(path)).expanduser()
-    try:
-        value = parse_yaml(read_bytes(file, _MOST_CONFIG))
-    except (OSError, ValueError) as err:
-        raise ConfigError(f"config={path} cannot be read as YAML: {err}") from err
-    if not isinstance(value, dict):
-        raise ConfigError(f"config={path} must be a mapping such as 'slm: hf'")
-    return cast(Mapping[str, Any], value)
-
-
-def _flatten(arguments: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for raw, value in arguments.items():
-        key = prefix + str(raw).lstrip("+")
-        if key == "defaults" and isinstance(value, list):
-            for entry in value:
-                if not isinstance(entry, dict) or len(entry) != 1:
-                    raise ConfigError(f"defaults takes entries such as 'slm: hf', got {entry!r}")
-                yield from _flatten(entry)
-            continue
-        if any(part.startswith("_") for part in key.split(".")):
-            raise ConfigError(f"{key} may not be set: what code runs is not configured here")
-        # deeper mappings are values: arguments of a model, a table of rewards
-        if isinstance(value, Mapping) and "." not in key:
-            inner = {str(k): v for k, v in value.items()}
-            if key in GROUPS and "option" in inner:
-                yield key, inner.pop("option")
-            yield from _flatten(inner, key + ".")
-        else:
-            _refuse_code(key, value)
-            refuse_secrets(key, value)
-            yield key, expand_references(key, value)
-
-
-def refuse_secrets(key: str, value: Any) -> None:
-    """Raise ConfigError where a secret is written out: arguments reach logs, results and files.
-
-    For every program that keeps its arguments, before it keeps them.
-    """
-    if found := literal_secret(key, value):
-        raise ConfigError(
-            f"{found} would show a secret, and arguments are kept in logs and results. Put the "
-            "secret into a variable of the environment and name that one where the secret belongs: "
-            "llm.auth_token=env:NAME; a header and base_url take one too"
-        )
-
-
-def _refuse_code(key: str, value: Any) -> None:
-    """Raise ConfigError where a value, at any depth, would choose code to run."""
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            if str(name).startswith("_"):
-                raise ConfigError(
-                    f"{key}.{name} may not be set: what code runs is not configured here"
-                )
-            _refuse_code(f"{key}.{name}", inner)
-    elif isinstance(value, (list, tuple)):
-        for index, inner in enumerate(value):
-            _refuse_code(f"{key}.{index}", inner)
+# --------------------------------------------------------------------------- overrides
 
 
 def _option(group: str, value: Any) -> str:
     name = str(value).replace("-", "_")
     known = options(group)
     if name not in known:
-        near = difflib.get_close_matches(name, known, 3, cutoff=0.5)
         raise ConfigError(
-            f"{group}={value} is unknown"
-            + (f"; did you mean {' or '.join(near)}?" if near else "")
-            + f" Options of {group}: {', '.join(known)}"
+            f"{group}={value} is unknown{did_you_mean(name, known)} "
+            f"Options of {group}: {', '.join(known)}"
         )
     return name
 

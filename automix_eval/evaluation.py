@@ -6,7 +6,6 @@ started from Python or from a sweep is the one that ``lm_eval --model automix`` 
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automix_eval.nearest import did_you_mean
 from automix_eval.types import AutoMixError
 
 if TYPE_CHECKING:
@@ -175,11 +175,9 @@ def task_names(manager: Any, tasks: Sequence[str]) -> list[str]:
         path = Path(task)
         matches = [str(path.resolve())] if path.suffix == ".yaml" else manager.match_tasks([task])
         if not matches or (path.suffix == ".yaml" and not path.is_file()):
-            near = difflib.get_close_matches(task, manager.all_tasks, 3, cutoff=0.5)
             raise EvaluationError(
-                f"the harness has no task {task!r}"
-                + (f"; did you mean {' or '.join(near)}?" if near else "")
-                + " A folder with tasks of your own is given as include_path"
+                f"the harness has no task {task!r}{did_you_mean(task, manager.all_tasks)} "
+                "A folder with tasks of your own is given as include_path"
             )
         found |= dict.fromkeys(matches)
     if not found:

@@ -7,7 +7,6 @@ grammar are the user's.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.util
 import re
@@ -28,7 +27,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from automix_eval import config
-from automix_eval.config import ConfigError, options, refuse_secrets, unknown_key
+from automix_eval.config import options, unknown_key
+from automix_eval.nearest import did_you_mean
+from automix_eval.overrides import ConfigError, refuse_secrets
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.redaction import blank_text
 
@@ -273,11 +274,9 @@ def _check_plugin(key: str, option: str) -> None:
         )
     known = config.hydra_options(key)
     if option not in known:
-        near = difflib.get_close_matches(option, known, 3, cutoff=0.5)
         raise ConfigError(
-            f"{key}={option} is unknown"
-            + (f"; did you mean {' or '.join(near)}?" if near else "")
-            + f" Options of {key}: {', '.join(known)}"
+            f"{key}={option} is unknown{did_you_mean(option, known)} "
+            f"Options of {key}: {', '.join(known)}"
         )
 
 

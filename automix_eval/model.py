@@ -23,6 +23,7 @@ from automix_eval.grouping import Grouping, group
 from automix_eval.harness import HarnessRun, RoutedAnswer, TaskView
 from automix_eval.logguard import guard_logs
 from automix_eval.outcomes import Outcomes
+from automix_eval.overrides import refuse_secrets
 from automix_eval.paths import cache_dir
 from automix_eval.ranks import Ranks, interleave
 from automix_eval.runlog import RunLog, safe_name
@@ -72,7 +73,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         uncaught.show_in_one_line()
         harness.refuse_limit_zero()
         for name, value in harness.kept_arguments().items():
-            config.refuse_secrets(name, value)
+            refuse_secrets(name, value)
         self.config = config.build(model_args)
         self._device = device
         self.run_id = self.ranks.first(time.strftime("%Y%m%dT%H%M%S") + "-" + secrets.token_hex(3))

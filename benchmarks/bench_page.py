@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench_report import manifest
 from playwright.sync_api import sync_playwright
 
 DEMO = Path(__file__).resolve().parents[1] / "results" / "reference_demo"
@@ -80,16 +81,7 @@ def write_run(folder: Path, number: int) -> None:
             sample = {"doc_id": i, "doc": {"context": passage}, "filter": "none",
                       "prompt_hash": f"{i:064x}", "f1": llm if up else float(right)}  # fmt: skip
             kept.write(json.dumps(sample) + "\n")
-    manifest = {
-        "format": "automix-eval run", "version": 1, "run_id": "bench", "created": "", "config": {
-            "meta_verifier": {"name": "threshold"}, "verifier": {"name": "few_shot"},
-            "cost": {"name": "paper", "tiers": [1, 50], "verifier": 1},
-        },
-        "tiers": [{"index": 0, "name": "slm"}, {"index": 1, "name": "llm"}],
-        "tasks": {"bench": {"metric": "f1", "sample": False, "num_questions": number}},
-        "calls": [], "warnings": [], "records": path.name, "policies": {},
-    }  # fmt: skip
-    (folder / "automix_run_bench.json").write_text(json.dumps(manifest))
+    (folder / "automix_run_bench.json").write_text(json.dumps(manifest(path.name, number)))
     config = {"model": "automix", "automix": {"run_id": "bench"}}
     results = {"results": {}, "config": config}
     (folder / f"results_{STAMP}.json").write_text(json.dumps(results))

@@ -61,16 +61,20 @@ def write_run(folder: Path, number: int) -> None:
                 "question": "what? " * 20, "references": ["a word"],
             }  # fmt: skip
             out.write(json.dumps(record) + "\n")
-    manifest = {
+    (folder / "automix_run_bench.json").write_text(json.dumps(manifest(path.name, number)))
+
+
+def manifest(records: str, number: int) -> dict[str, object]:
+    """What stands beside the records of a run that never was."""
+    return {
         "format": "automix-eval run", "version": 1, "run_id": "bench", "created": "", "config": {
             "meta_verifier": {"name": "threshold"}, "verifier": {"name": "few_shot"},
             "cost": {"name": "paper", "tiers": [1, 50], "verifier": 1},
         },
         "tiers": [{"index": 0, "name": "slm"}, {"index": 1, "name": "llm"}],
         "tasks": {"bench": {"metric": "f1", "sample": False, "num_questions": number}},
-        "calls": [], "warnings": [], "records": path.name, "policies": {},
+        "calls": [], "warnings": [], "records": records, "policies": {},
     }  # fmt: skip
-    (folder / "automix_run_bench.json").write_text(json.dumps(manifest))
 
 
 def measure(folder: Path) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from report_builder import PAPER, ROWS, build_run, harness, llm_scores, record
 
-from automix_eval import calls, config, policy, records, taskdata
+from automix_eval import calls, config, overrides, policy, records, taskdata
 from automix_eval.backends import faults, replies
 from automix_eval.backends.faults import RequestError
 from automix_eval.commands.outcomes import column_names
@@ -388,7 +388,7 @@ def show_text(data: bytes) -> None:
 
 def read_config(data: bytes) -> None:
     """The keys and values of config=FILE, before Hydra sees them."""
-    dict(config._flatten(config._read(place("config.yaml", data))))
+    dict(overrides.flatten(overrides.read_file(place("config.yaml", data))))
 
 
 def build_config(data: bytes) -> None:

@@ -14,7 +14,9 @@ LAYERS = {
     0: {
         "types",
         "paths",
+        "nearest",
         "outcomes",
+        "overrides",
         "plain",
         "uncaught",
         "redaction",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import yaml
 
 from automix_eval import paths
+from automix_eval.nearest import did_you_mean
 from automix_eval.types import AutoMixError
 
 # Axis -> its value where a part does not vary it, in the order of a table's columns.
@@ -136,7 +136,8 @@ def read(name: str, changes: Sequence[str] = ()) -> Preset:
     known = names()
     if name not in known:
         raise AutoMixError(
-            f"there is no experiment {name!r}{_near(name, known)} There are {', '.join(known)}"
+            f"there is no experiment {name!r}{did_you_mean(name, known)} "
+            f"There are {', '.join(known)}"
         )
     path = paths.hydra_conf_dir() / "experiment" / f"{name}.yaml"
     text = path.read_text(encoding="utf-8")
@@ -172,7 +173,9 @@ def _part(path: Path, name: str, held: Mapping[str, Any]) -> Part:
     known = Part.__slots__
     for key in held:
         if key not in known:
-            raise AutoMixError(f"{path}: part {name} has the unknown key {key}{_near(key, known)}")
+            raise AutoMixError(
+                f"{path}: part {name} has the unknown key {key}{did_you_mean(key, known)}"
+            )
     axes = {axis: _values(axis, values) for axis, values in held.get("axes", {}).items()}
     series = held.get("series", "router")
     rest = {k: v for k, v in held.items() if k not in ("axes", "series")}
@@ -181,7 +184,9 @@ def _part(path: Path, name: str, held: Mapping[str, Any]) -> Part:
 
 def _values(axis: str, values: Any) -> tuple[Any, ...]:
     if axis not in AXES:
-        raise AutoMixError(f"there is no axis {axis}{_near(axis, AXES)} Axes: {', '.join(AXES)}")
+        raise AutoMixError(
+            f"there is no axis {axis}{did_you_mean(axis, AXES)} Axes: {', '.join(AXES)}"
+        )
     made = tuple(values) if isinstance(values, list) else (values,)
     if not made:
         raise AutoMixError(f"{axis}=[] leaves nothing to do: name a value")
@@ -194,7 +199,7 @@ def _set_axis(parts: dict[str, Part], key: str, value: Any) -> None:
     known = [*_SETTINGS, *AXES, *(f"{p.name}.{axis}" for p in parts.values() for axis in AXES)]
     if key not in known:
         raise AutoMixError(
-            f"{key} is no setting of this experiment{_near(key, known)} Settings: "
+            f"{key} is no setting of this experiment{did_you_mean(key, known)} Settings: "
             f"{', '.join(_SETTINGS)}; axes: {', '.join(AXES)}, or PART.AXIS with a part of "
             f"{', '.join(parts)}"
         )
@@ -212,7 +217,7 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     made = dict(settings)
     for key, value in settings.items():
         if key not in _SETTINGS:
-            raise AutoMixError(f"{key} is no setting{_near(key, _SETTINGS)}")
+            raise AutoMixError(f"{key} is no setting{did_you_mean(key, _SETTINGS)}")
         if value is None and key in _MAYBE:
             continue
         if key == "seeds" and isinstance(value, int) and not isinstance(value, bool):
@@ -259,8 +264,3 @@ def _comment(text: str) -> str:
             break
         lines.append(line.lstrip("# ").rstrip())
     return " ".join(lines)
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(name), list(known), 2, cutoff=0.5)
-    return f"; did you mean {' or '.join(near)}?" if near else "."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from automix_eval.nearest import did_you_mean
 from automix_eval.outcomes import ROUNDING, FloatArray, IntArray, Outcomes
 from automix_eval.replay.tables import Table, TableError, read_table
 from automix_eval.types import AutoMixError
@@ -305,11 +305,9 @@ def _parse_tier(index: int, entry: Any) -> TierColumns:
     known = [f.name for f in fields(TierColumns)]
     for key in entry:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1, cutoff=0.5)
             raise AutoMixError(
-                f"{place} has the unknown key {key!r}"
-                + (f"; did you mean {near[0]}?" if near else "")
-                + f" A tier has {', '.join(known)}"
+                f"{place} has the unknown key {key!r}{did_you_mean(key, known, 1)} "
+                f"A tier has {', '.join(known)}"
             )
     signals = entry.get("signals") or {}
     if not isinstance(signals, Mapping):
