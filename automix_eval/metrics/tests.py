@@ -21,8 +21,9 @@ def paired_test(differences: npt.ArrayLike, seed: int = 0) -> float | Undefined:
     """Two-sided p-value of "the two methods are equally good", paired by document.
 
     Under it each document's difference has either sign with equal chance: signs are permuted
-    (``scipy.stats.permutation_test``: all of them where there are few documents), and above 2,000
-    documents the one-sample t-test takes its place.
+    all of them where there are few documents (``scipy.stats.permutation_test``), else at random
+    (``scipy.stats.monte_carlo_test``), and above 2,000 documents the one-sample t-test takes their
+    place.
 
     Args:
         differences: (D,) difference of the two methods' summed scores on each document.
@@ -40,16 +41,24 @@ def paired_test(differences: npt.ArrayLike, seed: int = 0) -> float | Undefined:
 
     if len(values) > _PERMUTED:
         return float(stats.ttest_1samp(values, 0.0).pvalue)
-    result = stats.permutation_test(
-        (values,),
-        lambda x, axis: np.sum(x, axis=axis),
-        permutation_type="samples",
-        n_resamples=_PERMUTATIONS,
+    if 2 ** len(values) <= _PERMUTATIONS:
+        exact = stats.permutation_test((values,), np.sum, permutation_type="samples")
+        return float(exact.pvalue)
+    rng = np.random.default_rng(seed)
+
+    def flipped(size: tuple[int, int]) -> Array:
+        return np.where(rng.integers(0, 2, size, dtype=np.int8), values, -values)
+
+    # a fifth of the time of permutation_test, which draws and copies sample by sample
+    drawn = stats.monte_carlo_test(
+        values,
+        flipped,
+        np.sum,
         vectorized=True,
+        n_resamples=_PERMUTATIONS,
         batch=max(1, 4_000_000 // len(values)),
-        rng=np.random.default_rng(seed),
     )
-    return float(result.pvalue)
+    return float(drawn.pvalue)
 
 
 def bootstrap_p(draws: Array) -> float | Undefined:
