@@ -1,18 +1,60 @@
-"""Texts of result folders, made fit to be shown."""
+"""The report as fixed-width text, at most 100 columns."""
 
 from __future__ import annotations
 
-from automix_eval.untrusted import clip, csv_cell, plain
+import textwrap
+from collections.abc import Sequence
 
-__all__ = ["clip", "csv_cell", "listing", "plain", "questions"]
+from automix_eval.report.parts import Block, Heading, Paragraph, Table
+from automix_eval.report.text import clip, plain
+
+WIDTH = 100
+_GAP = "  "
+_SHORTEST = 12
 
 
-def questions(number: int) -> str:
-    """So many questions."""
-    return f"{number} question" + ("" if number == 1 else "s")
+def render_text(blocks: Sequence[Block], width: int = WIDTH) -> str:
+    """The blocks as lines of at most ``width`` printable characters."""
+    lines: list[str] = []
+    for block in blocks:
+        if isinstance(block, Heading):
+            lines += ["", *_heading(block, width)]
+        elif isinstance(block, Table):
+            lines += ["", *_table(block, width), ""]
+        else:
+            lines += _paragraph(block, width)
+    lines = [one for one, before in zip(lines, ["", *lines], strict=False) if one or before]
+    # The last line of defence: whatever a cell held, no control character reaches a terminal.
+    return "\n".join(plain(line.rstrip()) for line in lines) + "\n"
 
 
-def listing(items: list[str], most: int = 5) -> str:
-    """The first few items and how many more there are."""
-    rest = len(items) - most
-    return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")
+def _heading(block: Heading, width: int) -> list[str]:
+    lines = textwrap.wrap(block.text, width) or [""]
+    return [*lines, ("=" if block.level == 1 else "-") * max(map(len, lines))]
+
+
+def _paragraph(block: Paragraph, width: int) -> list[str]:
+    return textwrap.wrap(
+        block.text,
+        width,
+        initial_indent=block.hang,
+        subsequent_indent=" " * min(len(block.hang), 4),
+    )
+
+
+def _table(block: Table, width: int) -> list[str]:
+    rows = [block.header, *block.rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(block.header))]
+    # Names may be cut, numbers not: a table too wide for that is left wider than the page.
+    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
+    widths[0] = max(min(widths[0], _SHORTEST), widths[0] - max(0, excess))
+    lines = [_row(row, widths) for row in rows]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+
+
+def _row(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = [clip(cell, w) for cell, w in zip(row, widths, strict=True)]
+    return _GAP.join(
+        c.ljust(w) if i == 0 else c.rjust(w)
+        for i, (c, w) in enumerate(zip(cells, widths, strict=True))
+    )

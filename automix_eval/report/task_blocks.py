@@ -1,0 +1,232 @@
+"""The report in words and tables, before it is written as text or Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from automix_eval.metrics.ibc import Undefined
+from automix_eval.metrics.intervals import LEVEL
+from automix_eval.report.figures import Figure, System, TaskFigures, VerifierFigures
+from automix_eval.report.leaderboard import board_blocks, board_legend
+from automix_eval.report.parts import Block, Heading, Paragraph, Report, Table, TaskReport
+from automix_eval.report.reasons import Reasons, interval_text
+from automix_eval.report.text import clip
+
+SAMPLE_NOTE = "an embedded sample for trying the tool, not a benchmark"
+# Below this the percentile bootstrap is known to give intervals that are too narrow.
+FEW_DOCUMENTS = 30
+
+
+def report_blocks(report: Report) -> list[Block]:
+    """The whole report."""
+    blocks: list[Block] = [Heading("AutoMix report", 1)]
+    for task in report.tasks:
+        blocks += _task(task)
+    if report.tasks:
+        blocks += _overall(report.tasks)
+    for board in report.boards:
+        blocks += board_blocks(board)
+    blocks += [*_legend(report), *board_legend()]
+    if report.warnings:
+        blocks += [Heading("Warnings", 2), *(Paragraph(w, "! ") for w in report.warnings)]
+    return blocks
+
+
+def _task(task: TaskReport) -> list[Block]:
+    figures, reasons = task.figures, Reasons()
+    title = f"Task {task.task}" + (f" ({SAMPLE_NOTE})" if task.sample else "")
+    blocks: list[Block] = [
+        Heading(title, 2),
+        Paragraph(
+            f"{_size(figures)}; metric: {task.metric}. Run {task.run_id}"
+            + (f" ({task.label})" if task.label else "")
+            + (f", {task.created}" if task.created else "")
+            + (f", automix-eval {task.version}" if task.version else "")
+            + "."
+        ),
+        Paragraph(
+            f"Tiers: {' -> '.join(task.tiers)}; verifier: {task.verifier}; meta-verifier: "
+            f"{task.meta_verifier}; cost: {task.cost}. LLM figures from: "
+            f"{task.llm_source or 'nowhere, see below'}."
+        ),
+        Table(
+            ("", "Quality", "95% interval", "Cost", "95% interval", "Escalated"),
+            tuple(_system_row(name, s, reasons) for name, _, s in task.systems),
+        ),
+        Paragraph(_ibc_line(figures, reasons)),
+        Paragraph(_delta_line(figures, reasons)),
+    ]
+    blocks += reasons.blocks()
+    if figures.num_documents < FEW_DOCUMENTS:
+        blocks.append(
+            Paragraph(
+                f"Only {_size(figures)}: the intervals are rough and rather too narrow; ask more "
+                "before believing a difference."
+            )
+        )
+    blocks += _calls(task)
+    for verifier in figures.verifiers:
+        blocks += _verifier(task, verifier)
+    blocks += [
+        Paragraph(
+            f"Shortened prompts: {t.shortened} of {t.prompts} ({_tier(task, t.tier)}, {t.role}): "
+            f"{t.demonstrations} demonstrations and {t.context_tokens} context tokens left out."
+        )
+        for t in figures.truncations
+    ]
+    return [*blocks, *(Paragraph(w, "! ") for w in task.warnings)]
+
+
+def _system_row(name: str, system: System, reasons: Reasons) -> tuple[str, ...]:
+    return (
+        name,
+        reasons.show(system.quality.value, ".4f"),
+        interval_text(system.quality, ".3f", reasons),
+        reasons.show(system.cost.value, ".4g"),
+        interval_text(system.cost, ".4g", reasons),
+        reasons.show(system.escalation_rate.value, ".1%"),
+    )
+
+
+def _ibc_line(figures: TaskFigures, reasons: Reasons) -> str:
+    method, base = (
+        "-" if system.ibc is None else reasons.show(system.ibc, ".3g")
+        for system in (figures.method, figures.llm)
+    )
+    return f"IBC: AutoMix {method}, always asking the LLM {base}"
+
+
+def _delta_line(figures: TaskFigures, reasons: Reasons) -> str:
+    delta = figures.delta_ibc
+    text = f"delta IBC: {reasons.show(delta.value, '+.1%')}"
+    if delta.interval is None:
+        return text
+    text += f", 95% interval {interval_text(delta, '+.1%', reasons)}"
+    if isinstance(delta.interval, Undefined):
+        return text
+    low, high = delta.interval
+    if low <= 0 <= high:
+        return f"{text}: not distinguishable from 0"
+    if low > 0:
+        return f"{text}: more quality per cost than always asking the LLM"
+    return f"{text}: less quality per cost than always asking the LLM"
+
+
+def _calls(task: TaskReport) -> list[Block]:
+    figures = task.figures
+    total, asked = figures.num_questions, figures.final_tiers[-1]
+    saved = (
+        f"LLM answers saved against always asking the LLM: {total - asked} of {total} "
+        f"({(total - asked) / total:.1%})."
+    )
+    if figures.llm_answers_recorded > asked:
+        saved += (
+            f" This run asked the LLM {figures.llm_answers_recorded} questions all the same, to "
+            "record every tier; those answers are not in the cost of AutoMix."
+        )
+    if len(task.tiers) > 2:
+        counts = ", ".join(
+            f"{_tier(task, i)} {n}" for i, n in enumerate(figures.final_tiers)
+        )  # fmt: skip
+        saved += f" Final answers by tier: {counts}."
+    rows = tuple(
+        (
+            f"{_tier(task, c.tier)}, {c.role}",
+            *map(str, (c.on_path, c.made, c.stored, c.calibration_made, c.calibration_stored)),
+        )
+        for c in figures.calls
+    )
+    header = ("Calls", "on the path", "made", "from store", "calibration", "its store")
+    return [Table(header, rows), Paragraph(saved)]
+
+
+def _verifier(task: TaskReport, figures: VerifierFigures) -> list[Block]:
+    reasons = Reasons()
+    auroc = reasons.show(figures.auroc.value, ".3f")
+    text = f"Verifier on the {_tier(task, figures.tier)}: AUROC {auroc} (correct = score > 0.5). "
+    if figures.five_numbers is None:
+        text += "No answer has a confidence. "
+    else:
+        names = ("min", "quartile", "median", "quartile", "max")
+        numbers = zip(names, figures.five_numbers, strict=True)
+        text += "Confidence: " + ", ".join(f"{n} {v:.3g}" for n, v in numbers) + ". "
+        if figures.distinct == 1:
+            text += "It is the same for every answer, so no meta-verifier can route by it. "
+    text += "Outcomes: " + ", ".join(f"{k} {n}" for k, n in figures.outcomes.items()) + "."
+    if figures.num_unparsable:
+        text += f" Samples without a decision: {figures.num_unparsable}"
+        text += f" of {figures.num_samples}." if figures.num_samples else "."
+    if figures.num_saved:
+        wanted = figures.num_samples + figures.num_saved
+        text += f" Stopped early: {figures.num_saved} of {wanted} samples saved."
+    return [Paragraph(text), *reasons.blocks()]
+
+
+def _overall(tasks: Sequence[TaskReport]) -> list[Block]:
+    header = ("Task", "n", "Meta-verifier", "SLM", "AutoMix", "LLM", "Cost", "Esc.", "delta IBC")
+    rows = []
+    for t in tasks:
+        f = t.figures
+        values = [_short(s.quality, ".3f") for s in (f.slm, f.method, f.llm)]
+        rows.append(
+            (
+                clip(t.task, 16) + ("*" if t.sample else ""),
+                str(f.num_questions),
+                clip(t.meta_verifier, 16),
+                *values,
+                _short(f.method.cost, ".4g"),
+                _short(f.method.escalation_rate, ".0%"),
+                _short(f.delta_ibc, "+.0%"),
+            )
+        )
+    return [Heading("Overall", 2), Table(header, tuple(rows))]
+
+
+def _short(figure: Figure, form: str) -> str:
+    if isinstance(figure.value, Undefined):
+        return "undef."
+    text = format(figure.value, form)
+    if form != "+.0%" or figure.interval is None:
+        return text
+    if isinstance(figure.interval, Undefined):
+        return f"{text} [undef.]"
+    return f"{text} [{figure.interval[0]:{form}}, {figure.interval[1]:{form}}]"
+
+
+def _legend(report: Report) -> list[Block]:
+    blocks: list[Block] = [
+        Heading("How to read this", 2),
+        Paragraph("quality gained over the SLM alone per unit of extra cost.", "IBC: "),
+        Paragraph(
+            "IBC of AutoMix against IBC of always asking the LLM. Above 0%: AutoMix buys quality "
+            "more cheaply; 0%: no better than sending random questions to the LLM unverified; "
+            "below 0%: worse. Read it beside quality: escalating almost nothing can make it large.",
+            "delta IBC: ",
+        ),
+        Paragraph(
+            f"{LEVEL:.0%} intervals, paired bootstrap of whole documents, {report.resamples} "
+            f"resamples, seed {report.seed}. An interval that holds 0 tells no difference from 0.",
+            "[low, high]: ",
+        ),
+        Paragraph("mean per question; the SLM and LLM rows are without verification.", "Cost: "),
+        Paragraph("share of questions answered by a tier above the SLM.", "Escalated: "),
+    ]
+    if any(t.sample for t in report.tasks):
+        names = dict.fromkeys(t.task for t in report.tasks if t.sample)
+        blocks.append(Paragraph(f"{', '.join(names)}: {SAMPLE_NOTE}.", "* "))
+    return blocks
+
+
+def _tier(task: TaskReport, index: int) -> str:
+    return {0: "SLM", len(task.tiers) - 1: "LLM"}.get(index, f"tier {index}")
+
+
+def _size(figures: TaskFigures) -> str:
+    questions = _many(figures.num_questions, "question")
+    if figures.num_documents == figures.num_questions:
+        return questions
+    return f"{questions} about {_many(figures.num_documents, 'document')}"
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
