@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _ALIAS = "automix"
-_TARGET = "automix_eval.model:AutoMixLM"
+_TARGET = "automix_eval.harness.model:AutoMixLM"
 _TASKS_PACKAGE = "automix_eval.tasks"
 
 
@@ -91,7 +91,7 @@ def _blank_arguments() -> None:
     class Lazy(logging.Filter):
         def filter(self, record: logging.LogRecord) -> bool:
             try:
-                from automix_eval.logguard import ArgumentsFilter
+                from automix_eval.safety.logs import ArgumentsFilter
             except ImportError:  # the package is gone: then its model cannot be run either
                 return True
             return bool(ArgumentsFilter().filter(record))

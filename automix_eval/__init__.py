@@ -1,6 +1,8 @@
 """AutoMix (arXiv 2310.12963) as a model of the lm-evaluation-harness.
 
-The names below are the interface of the authors' package automix-llm; they are loaded on first use.
+``evaluate`` runs an evaluation from Python; the other names are the interface of the authors'
+package automix-llm, listed in :mod:`automix_eval.meta_verifiers.automix_llm`. Each is loaded on
+first use.
 """
 
 from __future__ import annotations
@@ -8,40 +10,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from automix_eval.dropin import (
-        POMDP,
-        AutoMix,
-        Automix,
-        AutomixUnion,
-        DoubleThreshold,
-        FixedAnswerRouting,
-        GreedyPOMDP,
-        POMDPSimple,
-        SelfConsistency,
-        Threshold,
-        TripleThreshold,
-    )
+    from automix_eval.harness.evaluate import evaluate as evaluate
+    from automix_eval.meta_verifiers.automix_llm import *  # noqa: F403 (the names stand there)
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "POMDP",
-    "AutoMix",
-    "Automix",
-    "AutomixUnion",
-    "DoubleThreshold",
-    "FixedAnswerRouting",
-    "GreedyPOMDP",
-    "POMDPSimple",
-    "SelfConsistency",
-    "Threshold",
-    "TripleThreshold",
-]
-
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from automix_eval import dropin
+    if name == "evaluate":
+        from automix_eval.harness.evaluate import evaluate
 
-        return getattr(dropin, name)
+        return evaluate
+    if not name.startswith("_"):
+        from automix_eval.meta_verifiers import automix_llm
+
+        if name in automix_llm.__all__:
+            return getattr(automix_llm, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,7 +2,7 @@
 
 import sys
 
-from automix_eval.cli import main
+from automix_eval.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,39 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from automix_eval.redaction import scrub
-from automix_eval.untrusted import harmless_lines
-
 if TYPE_CHECKING:
-    from automix_eval.outcomes import IntArray, Outcomes, Seen
+    pass
 
 Role = Literal["answer", "verify"]
 Phase = Literal["calibration", "evaluation"]
 # The event of a continuation of whose log-probability only an upper bound is known.
 UNSEEN = "unseen"
 Outcome = Literal["ok", "unparsable", "empty_answer", "empty_context", "empty_question"]
-
-
-class AutoMixError(RuntimeError):
-    """An error the user can mend: its message names the cause and the remedy.
-
-    Shown without known secrets, and without what a terminal would obey.
-    """
-
-    def __str__(self) -> str:
-        return harmless_lines(scrub(super().__str__()))
-
-
-class CallsFailedError(AutoMixError):
-    """Requests to a model failed for good. Every other one was handed over, or not sent.
-
-    Attributes:
-        reasons: Why, by the index of the request.
-    """
-
-    def __init__(self, text: str, reasons: Mapping[int, str]) -> None:
-        super().__init__(text)
-        self.reasons = dict(reasons)
 
 
 # --------------------------------------------------------------------------- prompts and questions
@@ -483,49 +458,3 @@ class Ask(Protocol):
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[tuple[Scores, Call]]:
         """Run, or take from the store, scoring requests."""
-
-
-class MetaVerifier(Protocol):
-    """A router, in scikit-learn's manners: ``__init__`` stores, ``fit`` learns ``*_`` values.
-
-    Attributes:
-        needs_verification: Whether it reads confidences.
-        needs_fit: Whether ``fit`` must run (or a policy be loaded) before it decides.
-        needs_texts: Whether it reads the identity, question or answer of a row.
-        needs_hindsight: Whether it reads scores it could not know: replays only.
-        only_tier: The one tier it ever asks (-1 the last); None if that depends.
-    """
-
-    needs_verification: bool
-    needs_fit: bool
-    needs_texts: bool
-    needs_hindsight: bool
-    only_tier: int | None
-
-    def fit(self, outcomes: Outcomes) -> MetaVerifier:
-        """Learn from outcomes of every tier; the order of the rows does not matter."""
-
-    def choose(self, seen: Seen) -> IntArray:
-        """(n,) the tier each question goes to next.
-
-        The tier reached keeps its answer; before the first tier (``seen.tier == -1``) the choice
-        is the tier asked first.
-        """
-
-    def decide(self, observations: Sequence[Observation]) -> list[Decision]:
-        """:meth:`choose` for observations of a live run, with reasons; one decision each."""
-
-    def sweep(self) -> list[tuple[float | None, MetaVerifier]]:
-        """After ``fit``: every (parameter, policy) of its range; one pair without parameters."""
-
-    def notes(self) -> list[str]:
-        """What the reader of a report must know about the fit; empty if nothing."""
-
-    def describe(self) -> str:
-        """The policy in words and tables."""
-
-    def get_learned(self) -> dict[str, Any]:
-        """The learned values as JSON."""
-
-    def set_learned(self, learned: Mapping[str, Any]) -> None:
-        """Restore what :meth:`get_learned` returned; wrong shapes raise AutoMixError."""

@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from automix_eval.store import CallStore, call_key
+from automix_eval.cascade.store import CallStore, call_key
 from automix_eval.types import GenerateRequest, Generation, Prompt, ScoreRequest, Scores
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,7 +136,7 @@ def cascade(questions: int, verifier: str) -> dict[str, float]:
     from lm_eval.loggers import EvaluationTracker
     from lm_eval.tasks import TaskManager
 
-    from automix_eval.model import AutoMixLM
+    from automix_eval.harness.model import AutoMixLM
     from automix_eval.paths import tasks_dir
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -29,9 +29,10 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.pomdp import Pomdp
+from automix_eval.meta_verifiers.follow import follow
+from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.metrics.staircase import Point, step_area
-from automix_eval.outcomes import FloatArray, Outcomes, follow
+from automix_eval.records.outcomes import FloatArray, Outcomes
 
 FEW = 50
 RESAMPLES = 300

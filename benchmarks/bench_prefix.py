@@ -27,12 +27,12 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from automix_eval.backends.embedded import ensure_model
-from automix_eval.backends.hf import HFBackend
-from automix_eval.calls import Tier
-from automix_eval.cascade import Chain, route
+from automix_eval.backends.hf.backend import HFBackend
+from automix_eval.backends.prompts import Parts
+from automix_eval.cascade.route import Chain, route
+from automix_eval.cascade.store import CallStore
+from automix_eval.cascade.tier import Tier
 from automix_eval.meta_verifiers.self_consistency import SelfConsistency
-from automix_eval.prompts import Parts
-from automix_eval.store import CallStore
 from automix_eval.types import Answer, GenerateRequest, Prompt, Question, ScoreRequest
 from automix_eval.verifiers import prompt as verification_prompt
 from automix_eval.verifiers.few_shot import FewShot

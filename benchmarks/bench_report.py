@@ -79,7 +79,7 @@ def manifest(records: str, number: int) -> dict[str, object]:
 
 def measure(folder: Path) -> None:
     """Print seconds, peak memory in GB and the number of methods of a report on a folder."""
-    from automix_eval.report.assemble import Settings, assemble, gather
+    from automix_eval.analysis.gather import Settings, assemble, gather
     from automix_eval.report.output import render
 
     settings = Settings(baselines=BASELINES, resamples=RESAMPLES)

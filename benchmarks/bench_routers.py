@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 import automix_eval
-from automix_eval import config
-from automix_eval.outcomes import Outcomes, follow
+from automix_eval.config import compose as config
+from automix_eval.config import parts
+from automix_eval.meta_verifiers.follow import follow
+from automix_eval.records.outcomes import Outcomes
 from automix_eval.types import Observation
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -103,7 +105,7 @@ def at_scale() -> None:
     observation = Observation(0, 3, (0.4,), costs=(1.0,))
     print(f"{ROWS:,} rows, 3 tiers          fit      replay    policies    one decision    peak")
     for name, arguments in ROUTERS:
-        router = config.make_meta_verifier(config.build({"meta_verifier": name, **arguments}))
+        router = parts.make_meta_verifier(config.build({"meta_verifier": name, **arguments}))
         fit = seconds(lambda router=router: router.fit(outcomes))
         play = seconds(lambda router=router: follow(router, outcomes))
         decide = cpu_seconds(

@@ -56,7 +56,7 @@ def main(path: Path) -> None:
     import lm_eval
     from lm_eval.tasks import TaskManager
 
-    from automix_eval.model import AutoMixLM
+    from automix_eval.harness.model import AutoMixLM
     from automix_eval.paths import tasks_dir
 
     rank = os.environ.get("RANK", "0")

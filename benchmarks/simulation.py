@@ -2,7 +2,7 @@
 
 Each rank takes its share of the questions in blocks: its own model answers and verifies a block,
 the escalated questions go to the server with so many requests in flight, and the next block begins
-when the last answer is there (:func:`automix_eval.cascade.route` is called block by block, and no
+when the last answer is there (:func:`cascade.route.route` is called block by block, and no
 rank waits for another). The server works on so many requests at a time, first come, first served.
 """
 

@@ -12,7 +12,7 @@ from lm_eval.api.model import LM
 from lm_eval.api.registry import model_registry
 from tiny_models import save_tiny_encoder
 
-from automix_eval.records import MANIFEST_GLOB, read_manifest, read_records, records_path
+from automix_eval.records.schema import MANIFEST_GLOB, read_manifest, read_records, records_path
 from automix_eval.types import Record
 
 REPO = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 TASKS = ROOT / "tasks"
-TARGET = "automix_eval.model:AutoMixLM"
+TARGET = "automix_eval.harness.model:AutoMixLM"
 
 REGISTRY = """
 class Registry(dict):

@@ -23,28 +23,35 @@ from typing import Any
 import numpy as np
 from report_builder import PAPER, ROWS, build_run, harness, llm_scores, record
 
-from automix_eval import calls, config, overrides, policy, records, taskdata
-from automix_eval.backends import faults, replies
-from automix_eval.backends.faults import RequestError
+from automix_eval.backends.servers import faults, replies
+from automix_eval.backends.servers.faults import RequestError
+from automix_eval.cascade import tier as calls
+from automix_eval.cascade.store import CallStore
 from automix_eval.commands.outcomes import column_names
 from automix_eval.commands.outcomes import table as table_of
-from automix_eval.outcomes import Outcomes
+from automix_eval.config import compose as config
+from automix_eval.config import overrides, parts
+from automix_eval.costs.from_config import cost_from, parse_costs
+from automix_eval.harness.tasks import load as taskdata
 from automix_eval.paths import tasks_dir
-from automix_eval.redaction import blank, blank_text, scrub
-from automix_eval.replay import stored
-from automix_eval.replay.inputs import Columns, outcomes, parse_tiers
-from automix_eval.replay.tables import read_table
+from automix_eval.records import from_run as stored
+from automix_eval.records import policies as policy
+from automix_eval.records import schema as records
+from automix_eval.records.from_table import Columns, outcomes, parse_tiers
+from automix_eval.records.harness_results import find_results, read_samples
+from automix_eval.records.outcomes import Outcomes
+from automix_eval.records.runs import read_run
+from automix_eval.records.stream import read_rows
+from automix_eval.records.tables import read_table
 from automix_eval.report.formats import tex
-from automix_eval.report.load import read_run
 from automix_eval.report.page.visible import visible
-from automix_eval.report.prices import cost_from, parse_costs
-from automix_eval.report.reader import read_rows
-from automix_eval.report.samples import find_results, read_samples
-from automix_eval.report.text import csv_cell, plain
-from automix_eval.store import CallStore
-from automix_eval.types import AutoMixError, Generation, Scores
-from automix_eval.untrusted import harmless_lines, parse_json, parse_yaml
-from automix_eval.writtenout import literal_secret
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.listing import csv_cell, plain
+from automix_eval.safety.redaction import blank, blank_text, scrub
+from automix_eval.safety.text import harmless_lines
+from automix_eval.safety.untrusted import parse_json, parse_yaml
+from automix_eval.safety.writtenout import literal_secret
+from automix_eval.types import Generation, Scores
 
 ROUTERS = (
     "pomdp", "threshold", "double_threshold", "greedy", "pomdp_v1", "union", "self_consistency",
@@ -167,7 +174,7 @@ def fitted() -> Mapping[str, Any]:
     seen = Outcomes.from_records(rows, cost_from(PAPER))
     learned = {}
     for name in ROUTERS:
-        router = config.make_meta_verifier(config.build({"meta_verifier": name}))
+        router = parts.make_meta_verifier(config.build({"meta_verifier": name}))
         learned[name] = router.fit(seen).get_learned() if router.needs_fit else {}
     return learned
 
@@ -175,7 +182,7 @@ def fitted() -> Mapping[str, Any]:
 @cache
 def unfitted(name: str) -> Any:
     """A router that has learned nothing."""
-    return config.make_meta_verifier(config.build({"meta_verifier": name}))
+    return parts.make_meta_verifier(config.build({"meta_verifier": name}))
 
 
 def json_or_none(data: bytes) -> Any:
@@ -207,14 +214,14 @@ def restore_signed(data: bytes) -> None:
         digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
         path = place("policy.json", dumped(body | {"sha256": digest}))
         held = policy.load(path)
-        policy.restore(held)
+        parts.restore(held)
         policy.mismatches(held, "pomdp", {})
 
 
 def policies() -> tuple[bytes, ...]:
     """Policies of every meta-verifier."""
     return tuple(
-        dumped(policy.make(n, config.router_parameters(config.build({"meta_verifier": n})), v, {}))
+        dumped(policy.make(n, parts.router_parameters(config.build({"meta_verifier": n})), v, {}))
         for n, v in fitted().items()
     )
 

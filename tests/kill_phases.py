@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from automix_eval import evaluation
-from automix_eval.calls import Tier
-from automix_eval.runlog import RunLog
+from automix_eval.cascade.tier import Tier
+from automix_eval.harness import evaluate as evaluation
+from automix_eval.harness.run_log import RunLog
 
 PHASES = (
     "start-up", "calibration", "answering", "verification", "escalation", "recording", "writing",

@@ -27,10 +27,10 @@ import torch
 from kill_phases import Marks, mark
 from torch.utils import collect_env
 
-from automix_eval import model  # noqa: F401
-from automix_eval.backends import api, hf  # noqa: F401
-from automix_eval.evaluation import evaluate, task_manager
-from automix_eval.report.assemble import Settings, assemble
+from automix_eval.analysis.gather import Settings, assemble
+from automix_eval.backends.hf import backend as hf  # noqa: F401
+from automix_eval.harness import model  # noqa: F401
+from automix_eval.harness.evaluate import evaluate, task_manager
 from automix_eval.report.output import write_folder
 
 FORMATS = ("text", "csv", "json")

@@ -17,11 +17,11 @@ from typing import Any
 
 from kill_phases import PHASES
 
-from automix_eval.records import MANIFEST_GLOB
-from automix_eval.report.assemble import Settings, assemble
-from automix_eval.report.jsonform import render_json
-from automix_eval.report.load import PARTIAL
-from automix_eval.types import AutoMixError
+from automix_eval.analysis.gather import Settings, assemble
+from automix_eval.records.runs import PARTIAL
+from automix_eval.records.schema import MANIFEST_GLOB
+from automix_eval.report.json_report import render_json
+from automix_eval.safety.errors import AutoMixError
 
 REPORTS = ("report.txt", "report.csv", "report.json")
 HERE = Path(__file__).parent

@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.metrics.ibc import Undefined, delta_ibc, ibc
-from automix_eval.records import FORMAT, VERSION, write_json, write_records
-from automix_eval.report.figures import (
+from automix_eval.analysis.figures import (
     Board,
     CallRow,
     Comparison,
@@ -21,13 +19,17 @@ from automix_eval.report.figures import (
     MethodFigures,
     Region,
     ReliabilityBin,
+    Report,
     Spread,
     System,
     TaskFigures,
+    TaskReport,
     Truncation,
     VerifierFigures,
 )
-from automix_eval.report.parts import Report, TaskReport
+from automix_eval.metrics.ibc import Undefined, delta_ibc, ibc
+from automix_eval.records.schema import FORMAT, VERSION, write_records
+from automix_eval.safety.files import write_json
 from automix_eval.types import Answer, Call, Decision, Record, TierRecord, Verification
 
 PAPER = {"name": "paper", "tiers": [1, 50], "verifier": 1}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix_eval.outcomes import Outcomes, Seen
+from automix_eval.records.outcomes import Outcomes, Seen
 
 COSTS = (1.0, 8.0, 50.0, 200.0)
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from automix_eval.analysis.figures import TaskReport
+from automix_eval.commands.report import build
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.records import FORMAT, VERSION, write_json, write_records
-from automix_eval.report.command import build
-from automix_eval.report.parts import TaskReport
+from automix_eval.records.schema import FORMAT, VERSION, write_records
+from automix_eval.safety.files import write_json
 from automix_eval.types import Answer, Call, Decision, Record, TierRecord, Verification
 
 Row = tuple[float, float, float | None, bool]

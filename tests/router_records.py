@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from automix_eval.costs.paper import PaperCost
-from automix_eval.outcomes import Outcomes
+from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.records.outcomes import Outcomes
 from automix_eval.types import (
     Answer,
     Call,
-    MetaVerifier,
     Observation,
     Prompt,
     Question,

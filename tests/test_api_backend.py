@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from automix_eval.backends.api import APIBackend
-from automix_eval.types import AutoMixError, GenerateRequest, Generation, Message, Prompt
+from automix_eval.backends.servers.api import APIBackend
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import GenerateRequest, Generation, Message, Prompt
 
 GREEDY = {"do_sample": False, "max_gen_toks": 5, "until": ["\n"]}
 SAMPLED = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 5, "until": ["---"]}

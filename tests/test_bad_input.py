@@ -10,8 +10,8 @@ import pytest
 from conftest import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
 
 from automix_eval.backends.harness_lm import HarnessBackend
-from automix_eval.model import AutoMixLM
-from automix_eval.types import AutoMixError
+from automix_eval.harness.model import AutoMixLM
+from automix_eval.safety.errors import AutoMixError
 
 TASK = "coqa_demo"
 

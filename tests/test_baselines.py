@@ -10,19 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from router_records import TYPICAL, columns, observe, pair_records
 
-from automix_eval.baselines.always_tier import AlwaysTier
-from automix_eval.baselines.common import fold_of, thin
-from automix_eval.baselines.features import visits
-from automix_eval.baselines.knn import Knn
-from automix_eval.baselines.logistic import Logistic
-from automix_eval.baselines.mlp import Mlp
-from automix_eval.baselines.oracle import Oracle
-from automix_eval.baselines.pricing import play
-from automix_eval.baselines.random import Random
-from automix_eval.baselines.token_margin import TokenMargin
+from automix_eval.meta_verifiers.always_tier import AlwaysTier
+from automix_eval.meta_verifiers.baselines.common import fold_of, thin
+from automix_eval.meta_verifiers.baselines.features import visits
+from automix_eval.meta_verifiers.baselines.knn import Knn
+from automix_eval.meta_verifiers.baselines.logistic import Logistic
+from automix_eval.meta_verifiers.baselines.mlp import Mlp
+from automix_eval.meta_verifiers.baselines.oracle import Oracle
+from automix_eval.meta_verifiers.baselines.pricing import play
+from automix_eval.meta_verifiers.baselines.random import Random
+from automix_eval.meta_verifiers.baselines.token_margin import TokenMargin
+from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.threshold import Threshold
-from automix_eval.outcomes import Outcomes, follow
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import Outcomes
+from automix_eval.safety.errors import AutoMixError
 
 LEARNERS = [Logistic, Knn, Mlp]
 PRICES = {2: (1.0, 50.0), 3: (1.0, 10.0, 50.0), 4: (1.0, 5.0, 20.0, 50.0)}

@@ -73,7 +73,7 @@ print(json.dumps(dict(
     again=again.all_tasks,
     coqa=[str(m.task_index["coqa"].yaml_path) for m in (everything, ours, again, mine)],
     mine=mine.include_path,
-    heavy=[n for n in ("automix_eval", "automix_eval.model") if n in sys.modules],
+    heavy=[n for n in ("automix_eval", "automix_eval.harness.model") if n in sys.modules],
 )))
 """
     done = subprocess.run([installed, "-c", script], capture_output=True, text=True, check=True)

@@ -11,9 +11,10 @@ from conftest import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automix_eval.budget import Budget, total
+from automix_eval.cascade.budget import Budget, total
 from automix_eval.costs.paper import PaperCost
-from automix_eval.types import Answer, AutoMixError, Call, Prompt, Question
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Answer, Call, Prompt, Question
 
 TASK = "narrativeqa_demo"
 

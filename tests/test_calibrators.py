@@ -13,15 +13,17 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from router_records import observe
 
-from automix_eval import config
-from automix_eval.calibrators.isotonic import Isotonic
-from automix_eval.calibrators.logistic import Logistic
-from automix_eval.meta_verifiers.always_slm import AlwaysSLM
+from automix_eval.config import compose as config
+from automix_eval.config import parts
+from automix_eval.meta_verifiers.always import AlwaysSLM
 from automix_eval.meta_verifiers.calibrated import Calibrated
+from automix_eval.meta_verifiers.calibrators.isotonic import Isotonic
+from automix_eval.meta_verifiers.calibrators.logistic import Logistic
+from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.self_consistency import SelfConsistency
-from automix_eval.outcomes import Outcomes, follow
 from automix_eval.paths import hydra_conf_dir
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import Outcomes
+from automix_eval.safety.errors import AutoMixError
 
 FILES = sorted(p for p in (hydra_conf_dir() / "calibrator").glob("*.yaml") if p.stem != "none")
 
@@ -185,16 +187,16 @@ def test_what_reads_no_confidence_is_not_calibrated():
     with pytest.raises(AutoMixError, match="nothing to calibrate"):
         Calibrated(AlwaysSLM(), Logistic)
     built = config.build({"meta_verifier": "always_slm", "calibrator": "isotonic"})
-    assert isinstance(config.make_meta_verifier(built), AlwaysSLM)
+    assert isinstance(parts.make_meta_verifier(built), AlwaysSLM)
 
 
 def test_the_configuration_puts_the_calibrator_in_front():
     """calibrator=isotonic wraps any meta-verifier that reads confidences."""
     built = config.build({"meta_verifier": "self_consistency", "calibrator": "isotonic"})
-    router = config.make_meta_verifier(built)
+    router = parts.make_meta_verifier(built)
     assert isinstance(router, Calibrated)
     assert isinstance(router.make(), Isotonic)
-    assert config.router_parameters(built)["calibrator"] == {"name": "isotonic", "penalty": 1.0}
+    assert parts.router_parameters(built)["calibrator"] == {"name": "isotonic", "penalty": 1.0}
 
 
 @pytest.mark.parametrize("penalty", [0, -1, True, "x", None])

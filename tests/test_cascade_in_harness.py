@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
 
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
 
 TASK = "coqa_demo"
 
@@ -196,7 +196,7 @@ def test_multiple_choice_is_routed_by_document(tmp_path: Path) -> None:
 
 def test_perplexity_is_refused_with_the_reason() -> None:
     """loglikelihood_rolling has no answer to route."""
-    from automix_eval.model import AutoMixLM
+    from automix_eval.harness.model import AutoMixLM
 
     with pytest.raises(AutoMixError, match="no answer to verify"):
         AutoMixLM(**scripted_args(meta_verifier="always_slm")).loglikelihood_rolling([])

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from conftest import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
 
-from automix_eval import config
+from automix_eval.config import compose as config
 from automix_eval.meta_verifiers.base import Router
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
 
 TASK = "coqa_demo"
 MODELS = ("small", "middle", "large")

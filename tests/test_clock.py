@@ -13,9 +13,9 @@ from conftest import CALLS, SCRIPTS, read_run, run_harness
 from kill_series import same_text
 from test_interrupted import QUESTIONS, arguments, run
 
-from automix_eval.plain import as_json
+from automix_eval.analysis.gather import Settings, assemble
+from automix_eval.records.plain import as_json
 from automix_eval.report import output
-from automix_eval.report.assemble import Settings, assemble
 
 YEAR = 365 * 86400.0
 

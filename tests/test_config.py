@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from automix_eval import config
 from automix_eval.backends.harness_lm import HarnessBackend
+from automix_eval.config import compose as config
+from automix_eval.config import parts
 from automix_eval.paths import hydra_conf_dir
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
 
 NEEDED = {
     "hf": {"pretrained": "some/model"},
@@ -42,18 +43,18 @@ def test_every_option_composes_and_instantiates(group: str, option: str) -> None
     if group == "calibration":
         assert made.calibration.num_docs > 0
     elif group in config.TIERS:
-        backend = config.make_backend(made, group)
+        backend = parts.make_backend(made, group)
         assert isinstance(backend, HarnessBackend)
         assert backend.tier == group
     elif (group, option) in (("cost", "tokens"), ("cost", "flops")):
         with pytest.raises(AutoMixError, match=r"cost\.p"):
-            config.make_cost(made).check(2)
+            parts.make_cost(made).check(2)
     else:
         maker = {
-            "verifier": config.make_verifier,
-            "meta_verifier": config.make_meta_verifier,
-            "calibrator": config.make_meta_verifier,
-            "cost": config.make_cost,
+            "verifier": parts.make_verifier,
+            "meta_verifier": parts.make_meta_verifier,
+            "calibrator": parts.make_meta_verifier,
+            "cost": parts.make_cost,
         }[group]
         assert maker(made) is not None
 
@@ -106,9 +107,9 @@ def test_a_mistake_is_refused_with_the_nearest_name(given: dict[str, Any], named
 
     def make() -> None:
         made = config.build(given)
-        config.make_verifier(made)
+        parts.make_verifier(made)
         for tier in config.TIERS:
-            config.make_backend(made, tier)
+            parts.make_backend(made, tier)
 
     with pytest.raises(AutoMixError) as caught:
         make()
@@ -149,7 +150,7 @@ def test_secrets_never_reach_the_shown_configuration(monkeypatch: pytest.MonkeyP
     made = config.build(arguments("llm", "local_completions") | given)
     assert made.llm.auth_token == "hunter2"
     assert "hunter2" not in str(config.shown(made))
-    assert "hunter2" not in str(config.make_backend(made, "llm").identity)
+    assert "hunter2" not in str(parts.make_backend(made, "llm").identity)
 
 
 def test_building_inside_a_hydra_application_leaves_it_alone() -> None:
@@ -175,8 +176,8 @@ def test_a_table_of_rewards_is_a_value() -> None:
         {"meta_verifier.reward": REWARD},
     ):
         made = config.build(given)
-        assert config.parameters(made, "meta_verifier")["reward"] == REWARD
-        assert config.make_meta_verifier(made).reward == REWARD  # type: ignore[attr-defined]
+        assert parts.parameters(made, "meta_verifier")["reward"] == REWARD
+        assert parts.make_meta_verifier(made).reward == REWARD  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from automix_eval.costs.flops import FlopsCost
 from automix_eval.costs.paper import PaperCost
 from automix_eval.costs.seconds import SecondsCost
 from automix_eval.costs.tokens import TokenCost
-from automix_eval.types import Answer, AutoMixError, Call, Verification
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Answer, Call, Verification
 
 
 def answer(tier: int, calls: int = 1, prompt: int | None = 100, made: int | None = 10) -> Answer:

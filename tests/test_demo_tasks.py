@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from lm_eval.tasks import TaskManager
 
+from automix_eval.harness.tasks.load import TaskDataError, load_rows
 from automix_eval.paths import tasks_dir
-from automix_eval.taskdata import TaskDataError, load_rows
 
 NAMES = ("multi_context_demo", "low_resource_demo", "low_resource_english_demo")
 
@@ -71,7 +71,7 @@ def test_one_document_is_not_two(monkeypatch: pytest.MonkeyPatch) -> None:
     flatten = runpy.run_path(str(tasks_dir() / "multi_context" / "utils.py"))["flatten"]
     row = {"id": "x", "documents": [{"title": "t", "text": "t"}], "questions": []}
     monkeypatch.setattr(
-        "automix_eval.taskdata._raw_splits", lambda *_: {"train": iter([("line 1", row)])}
+        "automix_eval.harness.tasks.load._raw_splits", lambda *_: {"train": iter([("line 1", row)])}
     )
     with pytest.raises(TaskDataError, match=r"line 1.*at least two"):
         load_rows("multi_context", None, flatten)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtri
 
-from automix_eval.meta_verifiers.density import bandwidth, density, local_sums, make_axis
+from automix_eval.meta_verifiers.pomdp.density import bandwidth, density, local_sums, make_axis
 
 VALUES = st.lists(
     st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.125, 0.5, 1.0, float("nan")])),

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from tiny_models import save_tiny
 
-from automix_eval import config
-from automix_eval.backends.hf_metered import MeteredHFLM
-from automix_eval.types import AutoMixError, GenerateRequest, Generation
+from automix_eval.backends.hf.metered import MeteredHFLM
+from automix_eval.config import compose as config
+from automix_eval.config import parts
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import GenerateRequest, Generation
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def load(arguments: dict[str, Any], **command_line: Any) -> None:
     pair = {"slm": "hf", "slm.pretrained": "small", "llm": "hf", "llm.pretrained": "large"}
     settings = config.build(pair | arguments)
     for name in config.tier_names(settings):
-        backend = config.make_backend(settings, name)
+        backend = parts.make_backend(settings, name)
         backend.set_defaults(command_line)
         backend.load()
 
@@ -70,7 +72,7 @@ def test_a_chain_places_each_tier(given: dict[str, dict[str, Any]]) -> None:
         }
     )
     for name in config.tier_names(chain):
-        config.make_backend(chain, name).load()
+        parts.make_backend(chain, name).load()
     assert [given[m].get("device") for m in "ab"] == ["cuda:0", "cuda:1"]
     assert given["c"]["parallelize"] is True
 
@@ -86,8 +88,8 @@ def test_a_chain_places_each_tier(given: dict[str, dict[str, Any]]) -> None:
 def test_where_a_model_lives_is_no_part_of_what_it_is(placed: dict[str, Any]) -> None:
     """Calls that were made on one device are found again on another."""
     base = {"slm": "hf", "slm.pretrained": str(Path(__file__).parent / "data")}
-    one = config.make_backend(config.build(base), "slm")
-    assert config.make_backend(config.build(base | placed), "slm").identity == one.identity
+    one = parts.make_backend(config.build(base), "slm")
+    assert parts.make_backend(config.build(base | placed), "slm").identity == one.identity
 
 
 def test_a_device_map_is_taken_by_a_real_model(
@@ -107,7 +109,7 @@ def test_a_device_map_is_taken_by_a_real_model(
     texts = []
     for placed in ({}, {"slm.parallelize": True, "slm.extra": {"device_map": {"": "cpu"}}}):
         base = {"slm": "hf", "slm.pretrained": folder, "slm.dtype": "float32"}
-        backend = config.make_backend(config.build(base | placed), "slm")
+        backend = parts.make_backend(config.build(base | placed), "slm")
         found: dict[int, Generation] = {}
         asked = GenerateRequest("The ferry", {"max_gen_toks": 5, "until": ["zzz"]})
         backend.generate([asked], found.__setitem__)
@@ -120,7 +122,7 @@ def test_a_setting_that_the_class_does_not_know_is_refused() -> None:
     """A device map is passed on unnamed, where the harness reads it: the errors say how."""
     settings = config.build({"slm": "hf", "slm.pretrained": "x", "slm.device_map": "auto"})
     with pytest.raises(AutoMixError, match=r"slm\.extra"):
-        config.make_backend(settings, "slm")
+        parts.make_backend(settings, "slm")
     settings = config.build({"slm": "hf", "slm.pretrained": "x", "slm.extra": {"device_map": 0}})
     with pytest.raises(AutoMixError, match=r"slm\.parallelize=true"):
-        config.make_backend(settings, "slm")
+        parts.make_backend(settings, "slm")

@@ -14,8 +14,11 @@ from conftest import REPO
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from automix_eval import cli, config, hydra_app
-from automix_eval.commands.run import application
+from automix_eval.commands import main as cli
+from automix_eval.commands.job import application
+from automix_eval.config import command_line as hydra_app
+from automix_eval.config import compose as config
+from automix_eval.config import parts
 from automix_eval.types import Answer, Prompt, Question
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
@@ -83,7 +86,7 @@ def test_the_chain_of_the_readme_composes(tmp_path: Path) -> None:
     (tmp_path / "chain.yaml").write_text(block)
     made = config.build({"config": str(tmp_path / "chain.yaml")})
     assert config.tier_names(made) == ["tier0", "middle", "large"]
-    config.make_cost(made).check(3)
+    parts.make_cost(made).check(3)
 
 
 def test_the_verifier_of_the_tutorial_works(

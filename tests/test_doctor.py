@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from automix_eval import doctor, doctor_tiers
-from automix_eval.cli import main
-from automix_eval.doctor_tiers import Finding
-from automix_eval.types import AutoMixError
+from automix_eval.commands import doctor, doctor_tiers
+from automix_eval.commands.doctor_tiers import Finding
+from automix_eval.commands.main import main
+from automix_eval.safety.errors import AutoMixError
 
 
 def states(findings: list[Finding]) -> dict[str, str]:

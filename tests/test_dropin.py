@@ -26,7 +26,7 @@ from automix_eval import (
     TripleThreshold,
 )
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
 
 NAMES = ("threshold", "self_consistency", "double_threshold", "pomdp_simple", "greedy", "union")
 ALL = [
@@ -400,6 +400,6 @@ def test_degenerate_frames(method):
 
 
 def _frame(data):
-    from automix_eval.dropin.frame import Frame
+    from automix_eval.meta_verifiers.automix_llm.frame import Frame
 
     return Frame(data, "p_ver_13b", {"slm": "llama13b_f1", "llm": "llama70b_f1"})

@@ -14,13 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import save_tiny, save_tiny_encoder
 
-from automix_eval.baselines import encoder as encoders
-from automix_eval.baselines.frugal_gpt import FrugalGPT
-from automix_eval.baselines.hybrid_llm import LABELS, HybridLLM, make_labels, spreading_margin
-from automix_eval.baselines.scorer import Tuning, cross_fit, predict, train
+from automix_eval.meta_verifiers.baselines import encoder as encoders
+from automix_eval.meta_verifiers.baselines.frugal_gpt import FrugalGPT
+from automix_eval.meta_verifiers.baselines.hybrid_llm import (
+    LABELS,
+    HybridLLM,
+    make_labels,
+    spreading_margin,
+)
+from automix_eval.meta_verifiers.baselines.scorer import Tuning, cross_fit, predict, train
+from automix_eval.meta_verifiers.follow import follow
 from automix_eval.metrics.auroc import auroc
-from automix_eval.outcomes import Outcomes, follow
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import Outcomes
+from automix_eval.safety.errors import AutoMixError
 
 BOTH = [FrugalGPT, HybridLLM]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import SCRIPTS, gold_answers, knows, read_run, scripted_args
 
-from automix_eval import evaluation
-from automix_eval.evaluation import EvaluationError, evaluate
+from automix_eval.harness import evaluate as evaluation
+from automix_eval.harness.evaluate import EvaluationError, evaluate
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from report_builder import ROWS, build_run, finals, harness, llm_scores, only, record
 
-from automix_eval.cli import main
+from automix_eval.analysis.compare import compare
+from automix_eval.analysis.gather import Settings, assemble
+from automix_eval.commands.main import main
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.assemble import Settings, assemble
-from automix_eval.report.compare import compare
-from automix_eval.report.load import find_runs, read_run
-from automix_eval.types import AutoMixError
+from automix_eval.records.runs import find_runs, read_run
+from automix_eval.safety.errors import AutoMixError
 
 FAST = Settings(resamples=200)
 LOST = (2, 5)

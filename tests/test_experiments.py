@@ -12,15 +12,15 @@ import pytest
 from conftest import SCRIPTS, gold_answers, knows, scripted_args
 from replay_tables import rows, write
 
-from automix_eval.cli import main
-from automix_eval.experiments import axes, preset, routers
-from automix_eval.experiments.figures import difference, figures, verdict
-from automix_eval.experiments.picture import WORDS
-from automix_eval.experiments.simulate import simulated
-from automix_eval.experiments.sources import columns_of
+from automix_eval.analysis.experiments import axes, preset, routers
+from automix_eval.analysis.experiments.figures import difference, figures, verdict
+from automix_eval.analysis.experiments.simulate import simulated
+from automix_eval.analysis.experiments.sources import columns_of
+from automix_eval.commands.main import main
+from automix_eval.meta_verifiers.follow import follow
 from automix_eval.metrics.ibc import delta_ibc
-from automix_eval.outcomes import follow
-from automix_eval.types import AutoMixError
+from automix_eval.report.pictures.experiment import WORDS
+from automix_eval.safety.errors import AutoMixError
 
 
 def _table(path: Path, number: int = 200, seed: int = 0) -> Path:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automix_eval.metrics.f1 import exact_match, normalize_answer, token_f1
+from automix_eval.metrics.answers import exact_match, normalize_answer, token_f1
 
 TEXTS = st.text(alphabet="abthe AB,.!12 \n", max_size=20)
 REFERENCES = st.lists(TEXTS, min_size=1, max_size=4)

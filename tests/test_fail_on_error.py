@@ -17,11 +17,12 @@ from lm_eval.tasks import TaskManager
 from test_streaming import timeless
 from werkzeug import Response
 
-from automix_eval import records
-from automix_eval.backends import transport
-from automix_eval.failures import TooManyFailedError
-from automix_eval.report.load import read_run as load_run
-from automix_eval.types import AutoMixError, Record
+from automix_eval.backends.servers import transport
+from automix_eval.cascade.failures import TooManyFailedError
+from automix_eval.records import schema as records
+from automix_eval.records.runs import read_run as load_run
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Record
 
 TASK = "coqa_demo"
 LIMIT = 12
@@ -437,7 +438,7 @@ def test_our_tasks_need_no_such_warning(
     assert "f1" not in sample
     assert sample["filtered_resps"] == ["[call-failed]"]
     (path,) = (tmp_path / "out").rglob(records.MANIFEST_GLOB)
-    from automix_eval.report.command import build
+    from automix_eval.commands.report import build
 
     (task,) = build([path.parent]).tasks
     assert not any("no record" in w or "differ" in w for w in task.warnings)

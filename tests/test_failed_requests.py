@@ -16,24 +16,18 @@ from test_processes import bare, launch
 from tiny_models import save_tiny
 from werkzeug import Request, Response
 
-from automix_eval import failures, records
-from automix_eval.backends import next_token, transport
-from automix_eval.backends.api import APIBackend
-from automix_eval.backends.faults import FailedRequests, RequestError
 from automix_eval.backends.harness_lm import HarnessBackend
-from automix_eval.callcounts import CallCounts
-from automix_eval.calls import Tier
-from automix_eval.failures import Failures, TooManyFailedError, surviving
-from automix_eval.store import CallStore
-from automix_eval.types import (
-    AutoMixError,
-    CallsFailedError,
-    GenerateRequest,
-    Prompt,
-    Question,
-    ScoreRequest,
-    Scores,
-)
+from automix_eval.backends.servers import next_token, transport
+from automix_eval.backends.servers.api import APIBackend
+from automix_eval.backends.servers.faults import FailedRequests, RequestError
+from automix_eval.cascade import failures
+from automix_eval.cascade.callcounts import CallCounts
+from automix_eval.cascade.failures import Failures, TooManyFailedError, surviving
+from automix_eval.cascade.store import CallStore
+from automix_eval.cascade.tier import Tier
+from automix_eval.records import schema as records
+from automix_eval.safety.errors import AutoMixError, CallsFailedError
+from automix_eval.types import GenerateRequest, Prompt, Question, ScoreRequest, Scores
 
 GREEDY = {"do_sample": False, "max_gen_toks": 5, "until": ["\n"]}
 PURPOSE = ("evaluation", "coqa", "answer")

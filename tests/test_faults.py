@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from automix_eval.backends import transport
-from automix_eval.backends.api import APIBackend
-from automix_eval.backends.faults import classify
-from automix_eval.calls import Tier
+from automix_eval.backends.servers import transport
+from automix_eval.backends.servers.api import APIBackend
+from automix_eval.backends.servers.faults import classify
+from automix_eval.cascade.store import CallStore
+from automix_eval.cascade.tier import Tier
 from automix_eval.paths import hydra_conf_dir
-from automix_eval.store import CallStore
-from automix_eval.types import AutoMixError, GenerateRequest, Generation
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import GenerateRequest, Generation
 
 GREEDY = {"do_sample": False, "max_gen_toks": 5, "until": ["\n"]}
 GOOD = {

@@ -8,16 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from automix_eval import config
-from automix_eval.baselines.oracle import Oracle
-from automix_eval.baselines.random import Random
+from automix_eval.config import compose as config
+from automix_eval.config import parts
+from automix_eval.meta_verifiers.always import AlwaysSLM
 from automix_eval.meta_verifiers.always_llm import AlwaysLLM
-from automix_eval.meta_verifiers.always_slm import AlwaysSLM
+from automix_eval.meta_verifiers.baselines.oracle import Oracle
+from automix_eval.meta_verifiers.baselines.random import Random
 from automix_eval.meta_verifiers.fixed_answer import FixedAnswer
+from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.self_consistency import SelfConsistency
 from automix_eval.meta_verifiers.threshold import Threshold
-from automix_eval.outcomes import Outcomes, follow
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import Outcomes
+from automix_eval.safety.errors import AutoMixError
 
 
 def outcomes(answers: list[list[str]], seed: int = 0) -> Outcomes:
@@ -165,11 +167,11 @@ def test_the_configuration_wraps_any_meta_verifier(given):
     made = config.build(
         {"meta_verifier": "threshold", "fixed_answer.answers": given, "fixed_answer.to": "last"}
     )
-    router = config.make_meta_verifier(made)
+    router = parts.make_meta_verifier(made)
     assert isinstance(router, FixedAnswer)
     assert isinstance(router.router, Threshold)
     rule = {"answers": ["unanswerable", "no idea"], "to": "last"}
-    assert config.router_parameters(made)["fixed_answer"] == rule
+    assert parts.router_parameters(made)["fixed_answer"] == rule
     plain = config.build({"meta_verifier": "threshold"})
-    assert isinstance(config.make_meta_verifier(plain), Threshold)
-    assert "fixed_answer" not in config.router_parameters(plain)
+    assert isinstance(parts.make_meta_verifier(plain), Threshold)
+    assert "fixed_answer" not in parts.router_parameters(plain)

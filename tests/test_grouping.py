@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automix_eval.grouping import group
+from automix_eval.harness.grouping import group
 
 
 def request(doc_id: int, idx: int, repeats: int | None) -> Any:

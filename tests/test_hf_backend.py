@@ -11,8 +11,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from tiny_models import save_tiny
 
-from automix_eval.backends.hf import HFBackend
-from automix_eval.types import AutoMixError, GenerateRequest, Generation, ScoreRequest, Scores
+from automix_eval.backends.hf.backend import HFBackend
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import GenerateRequest, Generation, ScoreRequest, Scores
 
 PROMPTS = [
     "The ferry leaves at seven. Question: where? Answer:",

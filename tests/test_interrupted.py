@@ -11,7 +11,7 @@ import pytest
 from conftest import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
 
 from automix_eval.report import output
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
 
 QUESTIONS = 24
 
@@ -75,7 +75,7 @@ def test_a_full_disk_ends_a_run_with_a_remedy(
 
     with monkeypatch.context() as patch:
         if place == "records":
-            patch.setattr("automix_eval.recordfile.os.fsync", full)
+            patch.setattr("automix_eval.records.append.os.fsync", full)
         else:
             module = "policy" if place == "policy" else "records"
             patch.setattr(f"automix_eval.{module}.write_json", full)

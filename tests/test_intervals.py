@@ -103,7 +103,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Resampling in pieces, as large data need, draws the same resamples."""
     data = columns()
     whole = paired_intervals(data, range(200))
-    monkeypatch.setattr("automix_eval.metrics.resample._CHUNK", 1000)
+    monkeypatch.setattr("automix_eval.metrics.bootstrap._CHUNK", 1000)
     assert paired_intervals(data, range(200)) == whole
 
 

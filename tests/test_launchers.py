@@ -10,7 +10,7 @@ import pytest
 from conftest import SCRIPTS, gold_answers, knows
 from tiny_models import save_tiny
 
-from automix_eval.cli import main
+from automix_eval.commands.main import main
 
 
 @pytest.fixture(autouse=True)

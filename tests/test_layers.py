@@ -1,125 +1,173 @@
-"""The layers of the package: imports go downward only."""
+"""The rooms of the package: every file is in one, imports go downward, nobody in circles."""
 
 from __future__ import annotations
 
 import ast
-import re
+import graphlib
+import subprocess
+import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+
+import pytest
 
 import automix_eval
 
 PACKAGE = Path(automix_eval.__file__).parent
-LAYERS = {
-    0: {
-        "types",
-        "paths",
-        "nearest",
-        "outcomes",
-        "overrides",
-        "plain",
-        "uncaught",
-        "redaction",
-        "logguard",
-        "untrusted",
-        "writtenout",
-        "yamlreader",
-    },
-    1: {
-        "budget",
-        "prompts",
-        "verifiers",
-        "calibrators",
-        "meta_verifiers",
-        "baselines",
-        "costs",
-        "metrics",
-        "backends",
-        "taskdata",
-        "taskhub",
-        "taskrows",
-        "taskscore",
-    },
-    2: {
-        "store",
-        "calls",
-        "callcounts",
-        "failures",
-        "cascade",
-        "replay",
-        "config",
-        "hydra_app",
-        "records",
-        "policy",
-        "harness",
-        "runlog",
-        "losses",
-        "recordfile",
-        "grouping",
-        "ranks",
-        "dropin",
-        "evaluation",
-        "jobs",
-        "pool",
-        "runsettings",
-    },
-    3: {"model", "report", "doctor", "doctor_tiers", "plan", "commands", "fitting", "experiments"},
-    4: {"cli", "__main__", "pytest_plugin"},
-}
-LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
+# Ground first: a room imports from itself and from those before it.
+ROOMS = (
+    "paths",
+    "safety",
+    "metrics",
+    "types",
+    "costs",
+    "backends",
+    "verifiers",
+    "records",
+    "meta_verifiers",
+    "cascade",
+    "config",
+    "harness",
+    "analysis",
+    "report",
+    "commands",
+)
+DOORS = ("__init__", "__main__")  # the package's own two files, above all rooms
+HYDRA_DOORS = {"config.compose", "config.parts", "config.command_line"}
+NO_HARNESS = ("cascade", "records", "meta_verifiers", "verifiers", "costs", "metrics")
 
 
-def modules() -> Iterator[tuple[str, Path]]:
-    """First name below the package, and the file, of every module."""
-    for path in PACKAGE.rglob("*.py"):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        if parts[0] not in ("__init__", "tasks", "hydra_conf"):
-            yield parts[0], path
+def dotted(path: Path) -> str:
+    """A module's name below the package; a package's own file has the name of its folder."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
 
-def imported(path: Path) -> Iterator[str]:
-    """First names below the package that a module imports, at any depth of its code."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the package (a wheel also carries tasks and configuration)."""
+    return {
+        dotted(path): path
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.relative_to(PACKAGE).parts[0] not in ("tasks", "hydra_conf")
+    }
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    """The parsed file."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def names_imported(path: Path) -> Iterator[str]:
+    """Dotted names that a file imports, at any depth of its code, each once for each name taken."""
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            parts = node.module.split(".")
-            if parts == ["automix_eval"]:
-                yield from (alias.name for alias in node.names if alias.name != "__version__")
-            elif parts[0] == "automix_eval":
-                yield parts[1]
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
-            for alias in node.names:
-                parts = alias.name.split(".")
-                if parts[0] == "automix_eval" and len(parts) > 1:
-                    yield parts[1]
+            yield from (alias.name for alias in node.names)
 
 
-def test_every_module_has_a_layer() -> None:
-    """A new module must be placed before it can be imported by anything."""
-    assert {name for name, _ in modules()} <= set(LAYER)
+def ours(path: Path) -> Iterator[str]:
+    """Modules of the package that a file imports."""
+    for name in names_imported(path):
+        if name.split(".")[0] != "automix_eval":
+            continue
+        inner = name.removeprefix("automix_eval").removeprefix(".")
+        while inner and inner not in modules():
+            inner = inner.rpartition(".")[0]
+        if inner:
+            yield inner
+
+
+def room(name: str) -> str:
+    """First name below the package."""
+    return name.split(".")[0]
+
+
+def test_every_file_is_in_a_room() -> None:
+    """The root holds the rooms, the package's two files and the mark of a typed package."""
+    there = {
+        path.stem if path.suffix == ".py" else path.name
+        for path in PACKAGE.iterdir()
+        if path.name not in ("__pycache__", "tasks", "hydra_conf")
+    }
+    assert there - {"py.typed"} == {*ROOMS, *DOORS}
 
 
 def test_imports_go_downward_only() -> None:
-    """A module imports from its own layer or from below."""
+    """A file imports from its own room or from one before it, late imports included."""
+    order = {name: place for place, name in enumerate(ROOMS)}
     upward = [
-        f"{path.relative_to(PACKAGE)} (layer {LAYER[name]}) imports {other} (layer {LAYER[other]})"
-        for name, path in modules()
-        for other in imported(path)
-        if LAYER[other] > LAYER[name]
+        f"{name} imports {other}"
+        for name, path in modules().items()
+        if name not in DOORS
+        for other in ours(path)
+        if other in DOORS or order[room(other)] > order[room(name)]
     ]
-    assert upward == []
+    # The version stands in the package's own file.
+    assert [line for line in upward if not line.endswith("imports __init__")] == []
 
 
-def test_only_config_imports_hydra() -> None:
-    """Hydra stays at two doors: one composes, the other is an application of its own."""
+def test_no_circle() -> None:
+    """No file imports itself through others, within a room neither."""
+    graph = {
+        name: {other for other in ours(path) if other != name} for name, path in modules().items()
+    }
+    list(graphlib.TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize("home", ["records", "report"])
+def test_no_configuration_where_results_are_read(home: str) -> None:
+    """A results folder names no code: reading one never composes a configuration."""
+    users = [
+        f"{name} imports {other}"
+        for name, path in modules().items()
+        if room(name) == home
+        for other in ours(path)
+        if room(other) == "config"
+    ]
+    assert users == []
+
+
+def test_hydra_has_two_doors() -> None:
+    """Hydra is imported where configurations are composed, parts made, and command lines read."""
     users = {
         name
-        for name, path in modules()
-        if re.search(r"^\s*(import|from) hydra\b", path.read_text(), re.MULTILINE)
+        for name, path in modules().items()
+        for imported in names_imported(path)
+        if imported.split(".")[0] == "hydra"
     }
-    assert users == {"config", "hydra_app"}
+    assert users <= HYDRA_DOORS
 
 
-def test_only_the_model_is_a_model_of_the_harness() -> None:
-    """The cascade itself knows nothing of the harness."""
-    for name in ("cascade", "calls", "store", "records", "prompts"):
-        assert "lm_eval" not in (PACKAGE / f"{name}.py").read_text()
+def test_the_harness_stays_in_its_room() -> None:
+    """The method, its records and its routers know nothing of lm-evaluation-harness."""
+    users = [
+        f"{name} imports {imported}"
+        for name, path in modules().items()
+        if room(name) in NO_HARNESS
+        for imported in names_imported(path)
+        if imported.split(".")[0] == "lm_eval"
+    ]
+    assert users == []
+
+
+def test_results_are_read_without_hydra() -> None:
+    """Reading runs loads no configuration framework."""
+    code = "import automix_eval.records.runs, sys; assert 'hydra' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_harness_and_analysis_do_not_meet() -> None:
+    """What runs live and what looks at results afterwards meet in the commands only."""
+    for one, other in (("harness", "analysis"), ("analysis", "harness")):
+        met = [
+            f"{name} imports {imported}"
+            for name, path in modules().items()
+            if room(name) == one
+            for imported in ours(path)
+            if room(imported) == other
+        ]
+        assert met == []

@@ -11,18 +11,11 @@ from typing import Any
 import pytest
 from conftest import read_run, run_harness
 
-from automix_eval.backends.api import APIBackend
 from automix_eval.backends.harness_lm import HarnessBackend
 from automix_eval.backends.llama_cpp import LlamaCppBackend
-from automix_eval.types import (
-    AutoMixError,
-    GenerateRequest,
-    Generation,
-    Message,
-    Prompt,
-    ScoreRequest,
-    Scores,
-)
+from automix_eval.backends.servers.api import APIBackend
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import GenerateRequest, Generation, Message, Prompt, ScoreRequest, Scores
 
 pytest.importorskip("xllamacpp")
 pytestmark = pytest.mark.skipif(

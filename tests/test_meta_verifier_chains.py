@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from router_records import columns, observe, record
 
 from automix_eval.costs.paper import PaperCost
-from automix_eval.meta_verifiers import chain
-from automix_eval.meta_verifiers.cells import sums
 from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
+from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.greedy import Greedy
 from automix_eval.meta_verifiers.pomdp_v1 import PomdpV1
-from automix_eval.meta_verifiers.rules import Policy
+from automix_eval.meta_verifiers.rules import chain_search as chain
+from automix_eval.meta_verifiers.rules.cells import sums
+from automix_eval.meta_verifiers.rules.router import Policy
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.meta_verifiers.union import Union
-from automix_eval.outcomes import Outcomes, follow
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import Outcomes
+from automix_eval.safety.errors import AutoMixError
 
 MAKERS = [Threshold, DoubleThreshold, Greedy, PomdpV1, Union]
 QUARTER = st.integers(0, 4).map(lambda k: k / 4)

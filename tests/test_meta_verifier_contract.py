@@ -14,11 +14,13 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 from router_records import GRID, PAPER, TYPICAL, columns, observe, pair_records, record, relive
 
-from automix_eval import config
+from automix_eval.config import compose as config
+from automix_eval.config import parts
 from automix_eval.costs.paper import PaperCost
-from automix_eval.outcomes import follow
+from automix_eval.meta_verifiers.follow import follow
 from automix_eval.paths import hydra_conf_dir
-from automix_eval.types import AutoMixError, Decision, Observation
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Decision, Observation
 
 FILES = sorted((hydra_conf_dir() / "meta_verifier").glob("*.yaml"))
 
@@ -42,7 +44,7 @@ def make(path, fast_routers):
     def build(**arguments):
         small = {f"meta_verifier.{k}": v for k, v in fast_routers.get(path.stem, {}).items()}
         given = {"meta_verifier": path.stem, **small, **arguments}
-        return config.make_meta_verifier(composed(json.dumps(given)))
+        return parts.make_meta_verifier(composed(json.dumps(given)))
 
     return build
 
@@ -101,7 +103,7 @@ def test_the_configuration_lists_every_hyper_parameter(path):
     conf = OmegaConf.load(path)
     signature = inspect.signature(get_class(conf._target_))
     assert set(conf) - {"_target_"} == set(signature.parameters)
-    made = config.parameters(config.build({"meta_verifier": path.stem}), "meta_verifier")
+    made = parts.parameters(config.build({"meta_verifier": path.stem}), "meta_verifier")
     lines = path.read_text(encoding="utf-8").splitlines()
     for name, parameter in signature.parameters.items():
         default = parameter.default

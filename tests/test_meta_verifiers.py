@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from router_records import GRID, TYPICAL, columns, observe, pair_records
 
 from automix_eval.costs.paper import PaperCost
+from automix_eval.meta_verifiers.always import AlwaysSLM
 from automix_eval.meta_verifiers.always_llm import AlwaysLLM
-from automix_eval.meta_verifiers.always_slm import AlwaysSLM
 from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
+from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.greedy import Greedy, greediest
-from automix_eval.meta_verifiers.grid import middles, nearest, points
-from automix_eval.meta_verifiers.pomdp import Pomdp
+from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.meta_verifiers.pomdp_v1 import (
     COMPLEX,
     SIMPLE,
@@ -28,11 +28,11 @@ from automix_eval.meta_verifiers.pomdp_v1 import (
     label_states,
     policies,
 )
+from automix_eval.meta_verifiers.rules.bins import middles, nearest, points
 from automix_eval.meta_verifiers.self_consistency import SelfConsistency
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.meta_verifiers.union import Union
-from automix_eval.outcomes import follow
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
 
 LEARNERS = [
     Threshold,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automix_eval.backends import next_token
+from automix_eval.backends.servers import next_token
 from automix_eval.types import UNSEEN, Answer, Question, ScoreRequest, Scores
 from automix_eval.verifiers.p_true import PTrue
 

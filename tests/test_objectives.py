@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from automix_eval.meta_verifiers.objectives import Ends, Objective, delta_ibc, select
 from automix_eval.metrics import ibc
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
 
 UNIT = st.integers(0, 4).map(lambda k: k / 4)
 ROWS = st.lists(st.tuples(UNIT, UNIT, st.booleans()), min_size=2, max_size=12)

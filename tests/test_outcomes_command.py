@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from report_builder import ROWS, build_run, record
 
-from automix_eval.cli import main
+from automix_eval.commands.main import main
 
 
 @pytest.fixture(params=[False, True], ids=["alone", "by document"])

@@ -104,8 +104,8 @@ def test_wheel_metadata(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     entry_points = archive.read(f"{info}/entry_points.txt").decode()
     for line in (
-        "[console_scripts]\nautomix-eval = automix_eval.cli:main",
-        "[lm_eval.models]\nautomix = automix_eval.model:AutoMixLM",
+        "[console_scripts]\nautomix-eval = automix_eval.commands.main:main",
+        "[lm_eval.models]\nautomix = automix_eval.harness.model:AutoMixLM",
         "[lm_eval.tasks]\nautomix = automix_eval.tasks",
     ):
         assert line in entry_points
@@ -140,7 +140,7 @@ print(json.dumps([
     folder = site / "automix_eval"
     assert facts == [
         str(folder / "__init__.py"),
-        "automix_eval.model:AutoMixLM",
+        "automix_eval.harness.model:AutoMixLM",
         0,
         str(folder / "tasks"),
         [str(folder / "tasks")],

@@ -15,19 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from page_builder import board, make_records, make_report, method, task_report, write_run
 
+from automix_eval.analysis.figures import Figure, Report
+from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.assemble import Settings, assemble
-from automix_eval.report.figures import Figure
-from automix_eval.report.load import Run, find_runs
+from automix_eval.records.runs import Run, find_runs
 from automix_eval.report.page import render_html
 from automix_eval.report.page.contexts import Contexts
 from automix_eval.report.page.pack import CHUNK_CHARS, Packer, pack, unpack
 from automix_eval.report.page.questions import SampleChunks, groups_of
 from automix_eval.report.page.visible import visible
 from automix_eval.report.page.words import verdict
-from automix_eval.report.parts import Report
-from automix_eval.report.plots import save_all
-from automix_eval.types import AutoMixError
+from automix_eval.report.pictures import save_all
+from automix_eval.safety.errors import AutoMixError
 
 
 class Elements(HTMLParser):

@@ -11,7 +11,7 @@ import pytest
 from browser import launch, open_page
 from page_builder import make_records, make_report, write_run
 
-from automix_eval.report.load import find_runs
+from automix_eval.records.runs import find_runs
 from automix_eval.report.page import write_html
 from automix_eval.report.page.questions import BUDGET
 

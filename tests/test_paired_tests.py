@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from automix_eval.metrics.auroc import auroc
-from automix_eval.metrics.cells import Cells, auroc_of, bin_of, calibration_error_of
+from automix_eval.metrics.calibration import Cells, auroc_of, bin_of, calibration_error_of
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.metrics.tests import bootstrap_p, holm, paired_test
+from automix_eval.metrics.significance import bootstrap_p, holm, paired_test
 
 RNG = np.random.default_rng(11)
 

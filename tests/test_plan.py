@@ -8,7 +8,7 @@ import pytest
 from conftest import CALLS, SCRIPTS, gold_answers, knows, run_harness, scripted_args
 from tiny_models import save_tiny
 
-from automix_eval.cli import main
+from automix_eval.commands.main import main
 
 TASK = "narrativeqa_demo"
 

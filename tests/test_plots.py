@@ -14,17 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from page_builder import board, make_report, method, pomdp_policy, task_report
 
-from automix_eval.meta_verifiers.pomdp import Pomdp
+from automix_eval.analysis.figures import Figure, Report
+from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.outcomes import Outcomes
-from automix_eval.report.figures import Figure
+from automix_eval.records.outcomes import Outcomes
 from automix_eval.report.labels import place_labels
 from automix_eval.report.page.plane import glyph
-from automix_eval.report.parts import Report
-from automix_eval.report.plots import save_all
+from automix_eval.report.pictures import save_all
 from automix_eval.report.policies import policy_pictures
 from automix_eval.report.scenes import scenes
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
 
 KEYS = ("learned", "rules", "edges", "escalate", "belief", "threshold", "summary", "next")
 BOUNDS = (0.0, 0.0, 600.0, 400.0)

@@ -9,17 +9,19 @@ from typing import Any
 import pytest
 from router_records import GRID, TYPICAL, columns, pair_records
 
-from automix_eval import config, policy
-from automix_eval.cli import main
-from automix_eval.types import AutoMixError
+from automix_eval.commands.main import main
+from automix_eval.config import compose as config
+from automix_eval.config import parts
+from automix_eval.records import policies as policy
+from automix_eval.safety.errors import AutoMixError
 
 
 def fitted(name: str, **params: Any) -> dict[str, Any]:
     """A policy fitted on a typical set of questions."""
     made = config.build({"meta_verifier": name, **params})
-    router = config.make_meta_verifier(made).fit(columns(pair_records(TYPICAL)))
+    router = parts.make_meta_verifier(made).fit(columns(pair_records(TYPICAL)))
     about = {"task": "toy", "tiers": [{"label": "small"}, {"label": "large"}], "split": "train"}
-    return policy.make(name, config.router_parameters(made), router.get_learned(), about)
+    return policy.make(name, parts.router_parameters(made), router.get_learned(), about)
 
 
 def shown(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -38,7 +40,7 @@ def test_a_policy_says_what_it_is(
     text = shown(tmp_path / "p.json", capsys)
     assert f"meta-verifier: {name}" in text
     assert "tiers: small, large" in text
-    assert policy.restore(held).describe().splitlines()[-1].strip() in text
+    assert parts.restore(held).describe().splitlines()[-1].strip() in text
 
 
 def test_the_hidden_states_are_visible(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,7 +61,7 @@ def test_a_result_of_a_replay_holds_a_policy(
 def test_a_calibrator_is_restored_with_its_router() -> None:
     """A policy behind a calibrator gives the same learned values back."""
     held = fitted("threshold", calibrator="logistic")
-    assert policy.restore(held).get_learned() == held["learned"]
+    assert parts.restore(held).get_learned() == held["learned"]
 
 
 @pytest.mark.parametrize(
@@ -121,13 +123,13 @@ def test_a_policy_of_another_reward_table_is_restored(tmp_path: Path) -> None:
         "keep": {"fixed": [0, 0, -1], "per_r": [-1, 0, -1]},
         "escalate": {"fixed": [-100, -100, -100], "per_r": [0, 0, -1]},
     }
-    router = config.make_meta_verifier(config.build({"meta_verifier.reward": reward}))
+    router = parts.make_meta_verifier(config.build({"meta_verifier.reward": reward}))
     router.fit(columns(pair_records(TYPICAL)))
-    values = config.router_parameters(config.build({"meta_verifier.reward": reward}))
+    values = parts.router_parameters(config.build({"meta_verifier.reward": reward}))
     made = policy.make("pomdp", values, router.get_learned(), {"tiers": []})
     policy.save(tmp_path / "p.json", made)
-    restored = policy.restore(policy.load(tmp_path / "p.json"))
+    restored = parts.restore(policy.load(tmp_path / "p.json"))
     assert restored.decide(GRID) == router.decide(GRID)
     bad = policy.make("pomdp", values | {"reward": {"_target_": "os.getcwd"}}, {}, {})
     with pytest.raises(AutoMixError, match="may not be set"):
-        policy.restore(bad)
+        parts.restore(bad)

@@ -7,13 +7,14 @@ import pytest
 from pomdp_chains import COSTS, chain, outcomes, seen
 from router_records import columns, observe, pair_records
 
-from automix_eval.meta_verifiers.pomdp import Pomdp
-from automix_eval.meta_verifiers.pomdp_labels import COMPLEX, SIMPLE, UNSOLVABLE, label_states
-from automix_eval.meta_verifiers.pomdp_problem import estimate
-from automix_eval.meta_verifiers.pomdp_regression import ridge_logistic
-from automix_eval.meta_verifiers.pomdp_rule import coins
-from automix_eval.outcomes import Seen, follow
-from automix_eval.types import AutoMixError
+from automix_eval.meta_verifiers.follow import follow
+from automix_eval.meta_verifiers.pomdp.policy import coins
+from automix_eval.meta_verifiers.pomdp.pomdp_labels import COMPLEX, SIMPLE, UNSOLVABLE, label_states
+from automix_eval.meta_verifiers.pomdp.pomdp_regression import ridge_logistic
+from automix_eval.meta_verifiers.pomdp.problem import estimate
+from automix_eval.meta_verifiers.pomdp.router import Pomdp
+from automix_eval.records.outcomes import Seen
+from automix_eval.safety.errors import AutoMixError
 
 V1 = {
     "keep": {"fixed": [0, 0, -1], "per_r": [-1, 0, -1]},

@@ -11,14 +11,16 @@ import pytest
 from pomdp_chains import chain
 from router_records import answer
 
-from automix_eval.calibrators.logistic import Logistic
-from automix_eval.cascade import Chain, route
+from automix_eval.cascade.route import Chain, route
 from automix_eval.meta_verifiers.base import Router, see
 from automix_eval.meta_verifiers.calibrated import Calibrated
-from automix_eval.meta_verifiers.pomdp import Pomdp
-from automix_eval.meta_verifiers.pomdp_costs import make_levels
-from automix_eval.outcomes import Seen, follow
-from automix_eval.types import Answer, AutoMixError, Observation, Prompt, Question, Verification
+from automix_eval.meta_verifiers.calibrators.logistic import Logistic
+from automix_eval.meta_verifiers.follow import follow
+from automix_eval.meta_verifiers.pomdp.costs import make_levels
+from automix_eval.meta_verifiers.pomdp.router import Pomdp
+from automix_eval.records.outcomes import Seen
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Answer, Observation, Prompt, Question, Verification
 
 
 def dear_and_cheap(number, tiers=3, seed=0, noise=0.0, **kwargs):
@@ -294,7 +296,9 @@ def test_what_pomdp_py_cannot_solve_is_said(monkeypatch):
     with pytest.raises(AutoMixError, match="must be exact or pomdp_py"):
         Pomdp(solver="sarsop")
     monkeypatch.setitem(sys.modules, "pomdp_py", None)
-    monkeypatch.delitem(sys.modules, "automix_eval.meta_verifiers.pomdp_model", raising=False)
-    monkeypatch.delattr("automix_eval.meta_verifiers.pomdp_model", raising=False)
+    monkeypatch.delitem(
+        sys.modules, "automix_eval.meta_verifiers.pomdp.pomdp_py_model", raising=False
+    )
+    monkeypatch.delattr("automix_eval.meta_verifiers.pomdp.pomdp_py_model", raising=False)
     with pytest.raises(AutoMixError, match=r"not installed.*solver=exact"):
         Pomdp(solver="pomdp_py").fit(chain(50, 2))

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from pomdp_chains import chain, outcomes
 from router_records import GRID, PAPER, TYPICAL, columns, observe, pair_records
 
-from automix_eval.meta_verifiers.pomdp import Pomdp
-from automix_eval.meta_verifiers.pomdp_problem import estimate
-from automix_eval.outcomes import follow
-from automix_eval.types import AutoMixError, Observation
+from automix_eval.meta_verifiers.follow import follow
+from automix_eval.meta_verifiers.pomdp.problem import estimate
+from automix_eval.meta_verifiers.pomdp.router import Pomdp
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Observation
 
 # --------------------------------------------------------------------------- few, odd and bad data
 

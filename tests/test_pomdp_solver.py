@@ -7,11 +7,11 @@ import itertools
 import numpy as np
 import pytest
 
-from automix_eval.meta_verifiers.density import Axis
-from automix_eval.meta_verifiers.pomdp_costs import Levels, one_level
-from automix_eval.meta_verifiers.pomdp_family import family, play, replay
-from automix_eval.meta_verifiers.pomdp_problem import Cells, Problem
-from automix_eval.meta_verifiers.pomdp_solve import Solver, StateReward, subsets
+from automix_eval.meta_verifiers.pomdp.costs import Levels, one_level
+from automix_eval.meta_verifiers.pomdp.density import Axis
+from automix_eval.meta_verifiers.pomdp.family import family, play, replay
+from automix_eval.meta_verifiers.pomdp.problem import Cells, Problem
+from automix_eval.meta_verifiers.pomdp.solve import Solver, StateReward, subsets
 
 
 def problem(num_tiers, num_symbols, rng, num_levels=1):
@@ -86,7 +86,7 @@ def test_no_policy_is_worth_more(num_tiers, num_symbols, num_levels):
 
 def test_pomdp_py_and_the_exact_solver_agree():
     """Value iteration takes the same action, at the start and after every observation."""
-    model = pytest.importorskip("automix_eval.meta_verifiers.pomdp_model")
+    model = pytest.importorskip("automix_eval.meta_verifiers.pomdp.pomdp_py_model")
     rng = np.random.default_rng(7)
     for _ in range(6):
         p, x = problem(2, 2, rng), rng.random() / 2
@@ -102,7 +102,7 @@ def test_pomdp_py_and_the_exact_solver_agree():
 @pytest.mark.slow
 def test_pomdp_py_agrees_on_three_tiers():
     """Two steps ahead, from the first tier of three."""
-    model = pytest.importorskip("automix_eval.meta_verifiers.pomdp_model")
+    model = pytest.importorskip("automix_eval.meta_verifiers.pomdp.pomdp_py_model")
     rng = np.random.default_rng(8)
     for _ in range(3):
         p, x = problem(3, 2, rng), rng.random() / 2

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automix_eval.backends.prefix_cache import Layers, PrefixCache
+from automix_eval.backends.shared_prefix.cache import Layers, PrefixCache
 
 PROMPT = st.lists(st.integers(0, 2), min_size=1, max_size=12).map(tuple)
 _BYTES = 2 * 4 * 2 * 2  # keys and values, float32, two layers of one head of size two

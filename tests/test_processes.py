@@ -16,8 +16,8 @@ from conftest import read_run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automix_eval import records
-from automix_eval.ranks import Ranks, interleave
+from automix_eval.harness.ranks import Ranks, interleave
+from automix_eval.records import schema as records
 
 HERE = Path(__file__).parent
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automix_eval import prompts
-from automix_eval.prompts import CUT, Parts, PromptTooLongError, fit, fit_chat, split_at
+from automix_eval.backends import prompts
+from automix_eval.backends.prompts import CUT, Parts, PromptTooLongError, fit, fit_chat, split_at
 from automix_eval.types import Message, Prompt
 
 WORDS = st.lists(st.sampled_from(["ferry", "pier", "seven", "ice"]), max_size=60).map(" ".join)

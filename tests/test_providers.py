@@ -11,10 +11,11 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from automix_eval.backends import replies, transport
-from automix_eval.backends.api import APIBackend
-from automix_eval.backends.faults import RequestError
-from automix_eval.types import AutoMixError, GenerateRequest, Generation
+from automix_eval.backends.servers import replies, transport
+from automix_eval.backends.servers.api import APIBackend
+from automix_eval.backends.servers.faults import RequestError
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import GenerateRequest, Generation
 
 SAMPLED = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 9, "until": ["---"]}
 TURNS = json.dumps([{"role": "system", "content": "Brief."}, {"role": "user", "content": "Why?"}])

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from report_builder import build_run
 
-from automix_eval.records import records_path
-from automix_eval.report.assemble import Settings, assemble
-from automix_eval.report.gate import GatedRuns, GateError
+from automix_eval.analysis.gate import GatedRuns, GateError
+from automix_eval.analysis.gather import Settings, assemble
+from automix_eval.records.schema import records_path
 
 GATES = """
 def test_pays(automix_run):
@@ -30,7 +30,14 @@ def test_is_cheap(automix_runs):
 def session(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """A session of pytest with the plugin, as an installed package would bring it."""
     (folder / "test_gates.py").write_text(GATES)
-    plugin = ("-p", "no:automix", "-p", "automix_eval.pytest_plugin", "-p", "no:cacheprovider")
+    plugin = (
+        "-p",
+        "no:automix",
+        "-p",
+        "automix_eval.commands.pytest_plugin",
+        "-p",
+        "no:cacheprovider",
+    )
     command = [sys.executable, "-m", "pytest", "-q", "-rs", *plugin, *map(str, arguments)]
     return subprocess.run(
         [*command, "--rootdir", str(folder), str(folder / "test_gates.py")],

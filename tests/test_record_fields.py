@@ -7,16 +7,9 @@ from typing import Any
 
 import pytest
 
-from automix_eval.records import RecordError, from_json, to_json
-from automix_eval.store import call_key
-from automix_eval.types import (
-    Answer,
-    Call,
-    GenerateRequest,
-    Record,
-    TierRecord,
-    Verification,
-)
+from automix_eval.cascade.store import call_key
+from automix_eval.records.schema import RecordError, from_json, to_json
+from automix_eval.types import Answer, Call, GenerateRequest, Record, TierRecord, Verification
 
 
 def record(cached: int | None, saved: int) -> Record:
@@ -53,7 +46,7 @@ def test_a_damaged_count_is_an_error() -> None:
 
 def test_a_request_without_an_early_end_keeps_its_key() -> None:
     """Stored calls of earlier releases are found again."""
-    from automix_eval.calls import _asked
+    from automix_eval.cascade.tier import _asked
 
     plain = GenerateRequest("p", {"until": []}, 1)
     old = {k: v for k, v in asdict(plain).items() if k != "stop_after"}

@@ -13,14 +13,16 @@ import pytest
 from replay_tables import TIERS, arguments, rows, write
 from router_records import record
 
-from automix_eval import config
-from automix_eval.cli import main
+from automix_eval.analysis.replay_score import curve, joined, score
+from automix_eval.commands.main import main
+from automix_eval.config import compose as config
+from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.self_consistency import SelfConsistency
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.metrics.distinct import distinct_rows
-from automix_eval.outcomes import Outcomes, follow
-from automix_eval.records import write_json, write_records
-from automix_eval.replay.scoring import curve, joined, score
+from automix_eval.records.outcomes import Outcomes
+from automix_eval.records.schema import write_records
+from automix_eval.safety.files import write_json
 
 ROUTERS = [
     name

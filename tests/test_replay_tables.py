@@ -12,7 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 from replay_tables import rows, write
 
-from automix_eval.replay.inputs import (
+from automix_eval.records.from_table import (
     Columns,
     TierColumns,
     from_tables,
@@ -20,7 +20,7 @@ from automix_eval.replay.inputs import (
     parse_tiers,
     sample_rows,
 )
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
 
 TWO = (
     TierColumns("s", "s1.5-b:correct", 1.0, "s1.5-b:conf", 1.0),

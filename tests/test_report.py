@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from report_builder import PAPER, ROWS, Row, build_run, finals, only, reason, record
 
-from automix_eval.cli import main
+from automix_eval.commands.main import main
+from automix_eval.commands.report import build
 from automix_eval.costs.paper import PaperCost
 from automix_eval.costs.tokens import TokenCost
-from automix_eval.outcomes import Outcomes
-from automix_eval.report.blocks import report_blocks
-from automix_eval.report.command import build
-from automix_eval.report.load import cost_from, find_runs
-from automix_eval.report.prices import price
-from automix_eval.report.table import render_text
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import Outcomes
+from automix_eval.records.pricing import price
+from automix_eval.records.runs import cost_from, find_runs
+from automix_eval.report.task_blocks import report_blocks
+from automix_eval.report.text import render_text
+from automix_eval.safety.errors import AutoMixError
 
 PRICE = {"prompt": 2.0, "cached": 0.5, "generated": 8.0}
 
@@ -275,7 +275,7 @@ def test_needs_neither_torch_nor_the_harness(tmp_path: Path) -> None:
     """The sub-command imports no model library, nor the harness."""
     build_run(tmp_path, full=True)
     code = (
-        "import sys; from automix_eval.cli import main; "
+        "import sys; from automix_eval.commands.main import main; "
         f"assert main(['report', {str(tmp_path)!r}]) == 0; "
         "heavy = {'torch', 'transformers', 'lm_eval', 'datasets'} & set(sys.modules); "
         "sys.exit(f'imported {heavy}' if heavy else 0)"

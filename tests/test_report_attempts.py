@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from report_builder import ROWS, build_run
 
-from automix_eval.cli import main
-from automix_eval.report.assemble import Settings, assemble
-from automix_eval.report.parts import Report
+from automix_eval.analysis.figures import Report
+from automix_eval.analysis.gather import Settings, assemble
+from automix_eval.commands.main import main
 
 STORED = [{"task": "coqa", "phase": "evaluation", "tier": 0, "role": "answer",
            "made": 0, "stored": 40}]  # fmt: skip

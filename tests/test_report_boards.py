@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from report_builder import ROWS, Row, build_run, call, harness, llm_scores, reason, record
 
+from automix_eval.analysis.figures import Board, MethodFigures
+from automix_eval.analysis.gather import Settings, assemble
+from automix_eval.costs.from_config import parse_costs
 from automix_eval.meta_verifiers.base import ConfidenceRouter
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.outcomes import BoolArray, FloatArray, Seen
-from automix_eval.report.assemble import Settings, assemble
-from automix_eval.report.figures import Board, MethodFigures
-from automix_eval.report.prices import parse_costs
-from automix_eval.types import Answer, AutoMixError, Record, TierRecord, Verification
+from automix_eval.records.outcomes import BoolArray, FloatArray, Seen
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Answer, Record, TierRecord, Verification
 
 # Four kinds of questions; the confidence tells most of them apart.
 KINDS: list[Row] = [

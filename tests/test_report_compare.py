@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from report_builder import ROWS, Row, build_run, harness, llm_scores, reason, record
 
-from automix_eval.cli import main
-from automix_eval.report.assemble import Settings
-from automix_eval.report.compare import Compared, compare
-from automix_eval.types import AutoMixError
+from automix_eval.analysis.compare import Compared, compare
+from automix_eval.analysis.gather import Settings
+from automix_eval.commands.main import main
+from automix_eval.safety.errors import AutoMixError
 
 FAST = Settings(resamples=200)
 

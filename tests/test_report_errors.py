@@ -11,8 +11,8 @@ import pytest
 from report_builder import ROWS, build_run, finals, harness, record
 
 from automix_eval import __version__
-from automix_eval.cli import main
-from automix_eval.report.command import build
+from automix_eval.commands.main import main
+from automix_eval.commands.report import build
 
 Capture = pytest.CaptureFixture[str]
 

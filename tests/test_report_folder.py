@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from report_builder import build_run, harness, llm_scores
 
-from automix_eval.cli import main
+from automix_eval.commands.main import main
 from automix_eval.report import output
-from automix_eval.report.jsonform import render_schema
+from automix_eval.report.json_report import render_schema
 
 FAST = ("--resamples", "50")
 PLAIN = "text,md,csv,latex,json,lm-eval"
@@ -50,7 +50,7 @@ def test_pages_and_pictures_come_with_the_folder(
 
     plots.save_all = save_all  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "automix_eval.report.page", page)
-    monkeypatch.setitem(sys.modules, "automix_eval.report.plots", plots)
+    monkeypatch.setitem(sys.modules, "automix_eval.report.pictures", plots)
     build_run(tmp_path / "run", full=True)
     write(tmp_path / "run", tmp_path / "out")
     assert (tmp_path / "out" / "report.html").read_text() == "<html>1"

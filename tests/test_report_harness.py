@@ -6,8 +6,8 @@ from pathlib import Path
 
 from conftest import SCRIPTS, gold_answers, knows, run_harness, scripted_args
 
+from automix_eval.commands.report import build, render
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.command import build, render
 
 TASK = "coqa_demo"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from report_builder import build_run
 
-from automix_eval.cli import main
-from automix_eval.report.text import plain
+from automix_eval.commands.main import main
+from automix_eval.safety.listing import plain
 
 HOSTILE = "\x1b[2Jevil\x07\u202e|<b>\r\n=1"
 Capture = pytest.CaptureFixture[str]

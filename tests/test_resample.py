@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from automix_eval.metrics import resample as module
-from automix_eval.metrics.resample import Totals, resample
+from automix_eval.metrics import bootstrap as module
+from automix_eval.metrics.bootstrap import Totals, resample
 
 RNG = np.random.default_rng(3)
 

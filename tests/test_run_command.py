@@ -12,14 +12,16 @@ import pytest
 from conftest import CALLS, SCRIPTS, gold_answers, knows
 from filelock import FileLock
 
-from automix_eval import config, hydra_app, jobs
-from automix_eval.cli import main
-from automix_eval.commands import run as command
-from automix_eval.harness import draw
-from automix_eval.hydra_app import Job, read
-from automix_eval.hydra_app import run as launch
+from automix_eval.commands import job
+from automix_eval.commands.main import main
+from automix_eval.commands.sweep import notes as jobs
+from automix_eval.config import command_line as hydra_app
+from automix_eval.config import compose as config
+from automix_eval.config.command_line import Job, read
+from automix_eval.config.command_line import run as launch
+from automix_eval.config.run_settings import model_args
+from automix_eval.harness.task_view import draw
 from automix_eval.paths import hydra_conf_dir
-from automix_eval.runsettings import model_args
 
 CASCADE = [
     "slm=harness", "slm.lm=scripted", "slm.script=small",
@@ -45,7 +47,7 @@ def table(root: Path) -> list[dict[str, str]]:
 
 def arguments_of(overrides: Sequence[str]) -> dict[str, object]:
     """The arguments of --model_args that a command line gives."""
-    app, found = command.application(), []
+    app, found = job.application(), []
 
     def do(job: Job) -> None:
         assert job.composed is not None
@@ -150,7 +152,7 @@ def test_a_job_that_was_lost_is_listed_with_a_reason(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A launcher whose process ends in the middle leaves a note without one."""
-    monkeypatch.setattr("automix_eval.commands.sweep.SweepJob._failed", lambda *_: None)
+    monkeypatch.setattr("automix_eval.commands.sweep.run.SweepJob._failed", lambda *_: None)
     assert main(["run", "-m", *CASCADE, "meta_verifier=oracle,greedy", "output=s"]) == 2
     assert "job 0 failed: it did not end" in capsys.readouterr().err
 
@@ -246,7 +248,7 @@ def test_a_note_in_a_results_folder_chooses_no_code(capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize("path", sorted((hydra_conf_dir() / "hydra").rglob("*.yaml")))
 def test_every_launcher_and_sweeper_composes(path: Path) -> None:
     """Each file is a working part of the configuration where its plugin is installed."""
-    from automix_eval.hydra_app import _PLUGINS
+    from automix_eval.config.command_line import _PLUGINS
 
     pytest.importorskip(f"hydra_plugins.{_PLUGINS[path.stem][0]}")
     assert main(["run", "--cfg", "hydra", f"hydra/{path.parent.name}={path.stem}"]) == 0

@@ -22,12 +22,15 @@ from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from automix_eval import cli, config, redaction
-from automix_eval.backends import transport
-from automix_eval.backends.api import APIBackend
-from automix_eval.logguard import ArgumentsFilter, LogFilter, harmless
-from automix_eval.model import AutoMixLM
-from automix_eval.types import AutoMixError, GenerateRequest
+from automix_eval.backends.servers import transport
+from automix_eval.backends.servers.api import APIBackend
+from automix_eval.commands import main as cli
+from automix_eval.config import compose as config
+from automix_eval.harness.model import AutoMixLM
+from automix_eval.safety import redaction
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.logs import ArgumentsFilter, LogFilter, harmless
+from automix_eval.types import GenerateRequest
 
 TASK = "coqa_demo"
 TIERS = ("slm", "llm")

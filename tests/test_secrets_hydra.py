@@ -13,9 +13,9 @@ from conftest import SCRIPTS, gold_answers, knows
 from loopback import cascade_of, serving
 from test_secrets import CANARY, assert_absent, search
 
-from automix_eval import redaction
-from automix_eval.cli import main
-from automix_eval.logguard import LogFilter
+from automix_eval.commands.main import main
+from automix_eval.safety import redaction
+from automix_eval.safety.logs import LogFilter
 
 TASK = "coqa_demo"
 # no character that Hydra's grammar wants quoted
@@ -132,7 +132,7 @@ def test_a_job_that_fails_by_surprise_keeps_no_secret(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError(f"a library said {CANARY} and {quote(CANARY, safe='')}")
 
-    monkeypatch.setattr("automix_eval.evaluation.evaluate", fail)
+    monkeypatch.setattr("automix_eval.harness.evaluate.evaluate", fail)
     assert main(["run", "-m", *CASCADE, "seed=0,1", "output=out"]) == 2
     assert len(list(tmp_path.rglob("traceback.txt"))) == 2
     assert search(tmp_path) > 5

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_verifiers import FakeAsk, answer, question
 
-from automix_eval.types import AutoMixError, Call, GenerateRequest, Generation
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Call, GenerateRequest, Generation
+from automix_eval.verifiers.early_stopping import rounds, settled
 from automix_eval.verifiers.few_shot import FewShot, parse_decision, until_decision
-from automix_eval.verifiers.sequential import rounds, settled
 
 ROUTERS = st.lists(st.floats(0, 1), max_size=3).map(
     lambda cuts: lambda confidence: sum(confidence > cut for cut in cuts) % 2

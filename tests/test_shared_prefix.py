@@ -11,16 +11,13 @@ import pytest
 from tiny_models import save_tiny
 from transformers import AutoTokenizer
 
-from automix_eval.backends import prompt_tree, shared_decoding, tree_reader
-from automix_eval.backends.hf import HFBackend
-from automix_eval.backends.tree_reader import Reader
-from automix_eval.types import (
-    AutoMixError,
-    GenerateRequest,
-    Generation,
-    ScoreRequest,
-    Scores,
-)
+from automix_eval.backends.hf.backend import HFBackend
+from automix_eval.backends.shared_prefix import decode as shared_decoding
+from automix_eval.backends.shared_prefix import reader as tree_reader
+from automix_eval.backends.shared_prefix import tree as prompt_tree
+from automix_eval.backends.shared_prefix.reader import Reader
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import GenerateRequest, Generation, ScoreRequest, Scores
 
 # longer than the sliding window of the tiny Gemma 3, so that a start cannot be cropped carelessly
 DOCUMENTS = [

@@ -16,11 +16,11 @@ from conftest import REPO, gold_answers, knows
 from kill_series import same_text
 from loopback import CONCURRENT, Server, cascade_of, serving
 
-from automix_eval.evaluation import evaluate
-from automix_eval.records import MANIFEST_GLOB, read_manifest
+from automix_eval.analysis.gather import Settings, assemble
+from automix_eval.harness.evaluate import evaluate
+from automix_eval.records.schema import MANIFEST_GLOB, read_manifest
 from automix_eval.report import output
-from automix_eval.report.assemble import Settings, assemble
-from automix_eval.uncaught import SAID
+from automix_eval.safety.errors import SAID
 
 TASK = "coqa_demo"
 PATIENCE = 120

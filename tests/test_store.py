@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automix_eval.store import CallStore, call_key
-from automix_eval.types import AutoMixError
+from automix_eval.cascade.store import CallStore, call_key
+from automix_eval.safety.errors import AutoMixError
 
 JSON = st.recursive(
     st.none()
@@ -50,7 +50,7 @@ def test_a_killed_writer_loses_nothing_it_put(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
     code = (
         "import os, signal, sys; from pathlib import Path;"
-        "from automix_eval.store import CallStore;"
+        "from automix_eval.cascade.store import CallStore;"
         "s = CallStore(Path(sys.argv[1])); [s.put(str(i), {'i': i}) for i in range(20)];"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -63,7 +63,7 @@ def test_two_processes_share_one_store(tmp_path: Path) -> None:
     """Concurrent writers neither fail nor lose rows."""
     path = tmp_path / "s.sqlite"
     code = (
-        "import sys; from pathlib import Path; from automix_eval.store import CallStore;"
+        "import sys; from pathlib import Path; from automix_eval.cascade.store import CallStore;"
         "s = CallStore(Path(sys.argv[1]));"
         "[s.put(f'{sys.argv[2]}-{i}', {'i': i}) for i in range(100)]"
     )
@@ -119,7 +119,8 @@ def test_a_truncated_file_is_no_traceback(tmp_path: Path, part: str) -> None:
     """Half of the file, or of its journal: what is lost is asked again."""
     path = tmp_path / "s.sqlite"
     code = (
-        "import os, sys; from pathlib import Path; from automix_eval.store import CallStore;"
+        "import os, sys; from pathlib import Path;"
+        "from automix_eval.cascade.store import CallStore;"
         "s = CallStore(Path(sys.argv[1]));"
         "[s.put(f'k{i}', {'v': i, 'text': 'x' * 500}) for i in range(100)]; os._exit(0)"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from automix_eval.store import CallStore
+from automix_eval.cascade.store import CallStore
 
 CALLS = {f"{i:064x}": {"text": f"answer {i} " * 30} for i in range(400)}
 
@@ -92,8 +92,8 @@ def test_a_damaged_log_loses_at_most_its_tail(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
     code = (
         "import os, signal, sys; from pathlib import Path;"
-        "from automix_eval.store import CallStore; sys.path.insert(0, sys.argv[2]);"
-        "from test_store_damage import fill; import automix_eval.store as m;"
+        "from automix_eval.cascade.store import CallStore; sys.path.insert(0, sys.argv[2]);"
+        "from test_store_damage import fill; import automix_eval.cascade.store as m;"
         "m.CallStore.close = lambda s: os.kill(os.getpid(), signal.SIGKILL); "
         "fill(Path(sys.argv[1]))"
     )
@@ -154,7 +154,8 @@ def test_a_full_disk_is_a_clear_error_and_keeps_what_was_put(tmp_path: Path) -> 
     path = tmp_path / "s.sqlite"
     code = (
         "import resource, signal, sys; from pathlib import Path;"
-        "from automix_eval.store import CallStore; from automix_eval.types import AutoMixError\n"
+        "from automix_eval.cascade.store import CallStore\n"
+        "from automix_eval.safety.errors import AutoMixError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
         "n = 0\n"

@@ -13,22 +13,15 @@ from conftest import SCRIPTS, gold_answers, knows, read_run, run_harness, script
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automix_eval import recordfile, records
-from automix_eval.cli import main
-from automix_eval.losses import Losses
-from automix_eval.plain import as_json
-from automix_eval.recordfile import RecordFile
-from automix_eval.report.load import read_run as load_run
-from automix_eval.types import (
-    Answer,
-    AutoMixError,
-    Call,
-    Decision,
-    Phase,
-    Record,
-    TierRecord,
-    Verification,
-)
+from automix_eval.commands.main import main
+from automix_eval.harness.run_warnings import Losses
+from automix_eval.records import append as recordfile
+from automix_eval.records import schema as records
+from automix_eval.records.append import RecordFile
+from automix_eval.records.plain import as_json
+from automix_eval.records.runs import read_run as load_run
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Answer, Call, Decision, Phase, Record, TierRecord, Verification
 
 TASK = "coqa_demo"
 

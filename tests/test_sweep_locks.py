@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from automix_eval.commands.sweeplocks import FOLDER, first_alone, forget
+from automix_eval.commands.sweep.locks import FOLDER, first_alone, forget
 
 PAIR = {"slm": {"name": "hf"}, "llm": {"name": "hf"}, "seed": 0}
 

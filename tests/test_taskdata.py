@@ -9,8 +9,8 @@ from typing import Any
 import datasets
 import pytest
 
-from automix_eval import taskhub
-from automix_eval.taskdata import (
+from automix_eval.harness.tasks import hub as taskhub
+from automix_eval.harness.tasks.load import (
     DATA_DIR,
     Doc,
     Row,

@@ -12,8 +12,8 @@ import pytest
 from lm_eval.tasks import TaskManager
 from taskrows import ROWS, write_rows
 
+from automix_eval.harness.tasks.load import DATA_DIR, TaskDataError
 from automix_eval.paths import tasks_dir
-from automix_eval.taskdata import DATA_DIR, TaskDataError
 
 # as the user set it: tests see none
 GIVEN = os.environ.get(DATA_DIR, "")

@@ -18,8 +18,8 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable, make_table
 
+from automix_eval.harness.tasks.scoring import count_decisions, mean_of_defined, with_routing
 from automix_eval.paths import tasks_dir
-from automix_eval.taskscore import count_decisions, mean_of_defined, with_routing
 
 
 class Routed(str):

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from automix_eval import uncaught
-from automix_eval.types import AutoMixError
+from automix_eval.safety import errors as uncaught
+from automix_eval.safety.errors import AutoMixError
 
 
 @pytest.fixture(autouse=True)

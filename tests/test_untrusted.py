@@ -13,17 +13,29 @@ from typing import Any
 import pytest
 from report_builder import build_run
 
-from automix_eval import cli, config, policy, records
-from automix_eval.backends import replies
-from automix_eval.logguard import LogFilter
-from automix_eval.records import RecordError, write_json
-from automix_eval.replay.tables import TableError, read_table
+from automix_eval.backends.servers import replies
+from automix_eval.cascade.store import CallStore
+from automix_eval.commands import main as cli
+from automix_eval.config import compose as config
+from automix_eval.config import parts
+from automix_eval.records import policies as policy
+from automix_eval.records import schema as records
+from automix_eval.records.schema import RecordError
+from automix_eval.records.tables import TableError, read_table
 from automix_eval.report.page.visible import visible
-from automix_eval.report.text import csv_cell, plain
-from automix_eval.runlog import safe_name
-from automix_eval.store import CallStore
-from automix_eval.types import AutoMixError
-from automix_eval.untrusted import MIB, bounded, parse_json, parse_yaml, read_bytes, read_json
+from automix_eval.safety import files
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.files import safe_name, write_json
+from automix_eval.safety.listing import csv_cell, plain
+from automix_eval.safety.logs import LogFilter
+from automix_eval.safety.untrusted import (
+    MIB,
+    bounded,
+    parse_json,
+    parse_yaml,
+    read_bytes,
+    read_json,
+)
 
 # --------------------------------------------------------------------------- bounds
 
@@ -104,7 +116,7 @@ def test_only_ordinary_files_of_a_bounded_size_are_read(tmp_path: Path) -> None:
 
 def test_a_line_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not held whole."""
-    monkeypatch.setattr("automix_eval.untrusted.LONGEST_LINE", 10)
+    monkeypatch.setattr("automix_eval.safety.untrusted.LONGEST_LINE", 10)
     assert list(bounded(io.BytesIO(b"short\n\nlines\n"))) == [b"short\n", b"\n", b"lines\n"]
     with pytest.raises(ValueError, match="a line is longer"):
         list(bounded(io.BytesIO(b"short\n" + b"x" * 11)))
@@ -182,7 +194,7 @@ def test_a_manifest_names_files_beside_it_only(name: Any, tmp_path: Path) -> Non
     manifest = json.loads(path.read_text())
     with pytest.raises(RecordError, match="names no records file beside it"):
         records.records_path(path, {**manifest, "records": name})
-    assert not records.is_file_name(name)
+    assert not files.is_file_name(name)
 
 
 # --------------------------------------------------------------------------- where is written
@@ -240,7 +252,7 @@ def test_a_policy_names_no_code(tmp_path: Path) -> None:
         made = policy.make("threshold", parameters, {}, {})
         policy.save(tmp_path / "p.json", made)
         with pytest.raises(AutoMixError):
-            policy.restore(policy.load(tmp_path / "p.json"))
+            parts.restore(policy.load(tmp_path / "p.json"))
 
 
 # --------------------------------------------------------------------------- what is shown

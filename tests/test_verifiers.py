@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automix_eval import config
+from automix_eval.config import compose as config
+from automix_eval.config import parts
 from automix_eval.paths import hydra_conf_dir
+from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import (
     Answer,
-    AutoMixError,
     Call,
     GenerateRequest,
     Generation,
@@ -89,7 +90,7 @@ class TestContract:
 
     def make(self, file: Any) -> Verifier:
         """The verifier of a YAML file with its defaults."""
-        made: Verifier = config.make_verifier(config.build({"verifier": file.stem}))
+        made: Verifier = parts.make_verifier(config.build({"verifier": file.stem}))
         return made
 
     def test_one_verification_per_answer_in_order(self, file: Any) -> None:

@@ -15,9 +15,10 @@ import pytest
 import torch
 from tiny_models import save_tiny
 
-from automix_eval import config
-from automix_eval.backends.hf import HFBackend
+from automix_eval.backends.hf.backend import HFBackend
 from automix_eval.backends.vllm import VLLMBackend
+from automix_eval.config import compose as config
+from automix_eval.config import parts
 from automix_eval.types import GenerateRequest, Generation, ScoreRequest, Scores
 
 GREEDY = {"do_sample": False, "max_gen_toks": 6, "until": ["zzz"]}
@@ -222,7 +223,7 @@ def test_tensor_parallelism_is_configuration(folder: Path) -> None:
             "llm.extra": {"pipeline_parallel_size": 2, "distributed_executor_backend": "ray"},
         }
     )
-    config.make_backend(settings, "llm").load()
+    parts.make_backend(settings, "llm").load()
     (engine,) = Engine.made
     assert engine.settings["tensor_parallel_size"] == 4
     assert engine.settings["gpu_memory_utilization"] == 0.7

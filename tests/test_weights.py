@@ -16,9 +16,10 @@ from conftest import read_run, run_harness
 from tiny_models import save_tiny
 from transformers import LlamaForCausalLM
 
-from automix_eval.backends.hf import HFBackend
-from automix_eval.backends.hf_metered import MeteredHFLM
-from automix_eval.types import AutoMixError, GenerateRequest, Generation, Prompt, ScoreRequest
+from automix_eval.backends.hf.backend import HFBackend
+from automix_eval.backends.hf.metered import MeteredHFLM
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import GenerateRequest, Generation, Prompt, ScoreRequest
 
 TASK = "coqa_demo"
 
@@ -101,7 +102,7 @@ def test_a_sweep_of_stored_calls_loads_no_weights(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A sweep in a process of its own, after another one made the calls, opens no model."""
-    from automix_eval.cli import main
+    from automix_eval.commands.main import main
 
     monkeypatch.chdir(tmp_path)
     line = ["run", "-m", *(f"{k}={v}" for k, v in models.items() if k != "meta_verifier"),

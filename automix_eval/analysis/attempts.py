@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.report.load import PARTIAL, Run
-from automix_eval.report.rows import Rows
-from automix_eval.report.sources import find_rows, same_prompts
-from automix_eval.report.text import plain
+from automix_eval.analysis.llm_point import find_rows, same_prompts
+from automix_eval.records.columns import Rows
+from automix_eval.records.runs import PARTIAL, Run
+from automix_eval.safety.listing import plain
 
 # What may differ where a command is run again, at any depth.
 _NOT_THE_ANSWERS = frozenset(

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from automix_eval.metrics.cells import Cells, auroc_of, calibration_error_of
+from automix_eval.analysis.figures import Figure
+from automix_eval.analysis.routed_paths import Index, Lane
+from automix_eval.metrics.bootstrap import SINGLE, Totals, resample
+from automix_eval.metrics.calibration import Cells, auroc_of, calibration_error_of
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.intervals import percentile_interval
-from automix_eval.metrics.resample import SINGLE, Totals, resample
-from automix_eval.report.figures import Figure
-from automix_eval.report.lanes import Index, Lane
 
 ROUNDING = 1e-12
 

@@ -12,24 +12,24 @@ from pathlib import Path
 
 import numpy as np
 
+from automix_eval.analysis.bootstrap_table import LaneColumns, Ledger, Vector, figure
+from automix_eval.analysis.comparisons import difference, verdict
+from automix_eval.analysis.curves import Lifted, lift
+from automix_eval.analysis.entries import Entry
+from automix_eval.analysis.exclusions import names
+from automix_eval.analysis.figures import Comparison, Figure
+from automix_eval.analysis.gather import Gathered, Settings, gather, why_unlike
+from automix_eval.analysis.leaderboard import Desk, live_entries, plain_entries, replay_entries
+from automix_eval.analysis.method import NO_CHAIN
+from automix_eval.analysis.plain_runs import PlainRun
+from automix_eval.analysis.routed_paths import Fixed, Lane, Sheet, Track
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.metrics.tests import bootstrap_p, paired_test
-from automix_eval.records import MANIFEST_GLOB, read_manifest
-from automix_eval.report.assemble import Gathered, Settings, gather, why_unlike
-from automix_eval.report.boards import Desk, live_entries, plain_entries, replay_entries
-from automix_eval.report.comparisons import difference, verdict
-from automix_eval.report.entries import Entry
-from automix_eval.report.exclusions import names
-from automix_eval.report.figures import Comparison, Figure
-from automix_eval.report.lanes import Fixed, Lane, Sheet, Track
-from automix_eval.report.ledger import LaneColumns, Ledger, Vector, figure
-from automix_eval.report.load import Run, find_runs
-from automix_eval.report.methods import NO_CHAIN
-from automix_eval.report.plains import PlainRun
-from automix_eval.report.rows import FloatArray, IntArray
-from automix_eval.report.text import plain, questions
-from automix_eval.report.vectors import Lifted, lift
-from automix_eval.types import AutoMixError
+from automix_eval.metrics.significance import bootstrap_p, paired_test
+from automix_eval.records.columns import FloatArray, IntArray
+from automix_eval.records.runs import Run, find_runs
+from automix_eval.records.schema import MANIFEST_GLOB, read_manifest
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.listing import plain, questions
 
 _SAME = 1e-9  # scores closer than this are the same
 

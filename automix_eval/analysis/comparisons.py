@@ -7,13 +7,13 @@ from itertools import combinations
 
 import numpy as np
 
+from automix_eval.analysis.bootstrap_table import Array, Vector, figure, first_undefined
+from automix_eval.analysis.curves import Lifted
+from automix_eval.analysis.figures import Comparison, Figure
+from automix_eval.analysis.method import Row
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.metrics.tests import SIGNIFICANT, bootstrap_p, holm, paired_test
-from automix_eval.report.figures import Comparison, Figure
-from automix_eval.report.ledger import Array, Vector, figure, first_undefined
-from automix_eval.report.methods import Row
-from automix_eval.report.rows import IntArray
-from automix_eval.report.vectors import Lifted
+from automix_eval.metrics.significance import SIGNIFICANT, bootstrap_p, holm, paired_test
+from automix_eval.records.columns import IntArray
 
 
 def compare_all(rows: Sequence[Row], documents: IntArray, seed: int) -> tuple[Comparison, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from automix_eval.analysis.bootstrap_table import Array, Vector, first_undefined
 from automix_eval.metrics.curves import (
     area,
     area_values,
@@ -21,7 +22,6 @@ from automix_eval.metrics.curves import (
 )
 from automix_eval.metrics.ibc import TOLERANCE, Undefined, delta_ibc, ibc
 from automix_eval.metrics.intervals import delta_ibc_values
-from automix_eval.report.ledger import Array, Vector, first_undefined
 
 Lifted = tuple[Vector, Undefined | None]
 Four = tuple[Vector, Vector, Vector, Vector]

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from automix_eval.analysis.figures import CallRow, ReliabilityBin, Truncation, VerifierFigures
+from automix_eval.analysis.references import Ends
 from automix_eval.metrics.auroc import CORRECT_ABOVE
-from automix_eval.metrics.cells import BINS, bin_of
-from automix_eval.report.ends import Ends
-from automix_eval.report.figures import CallRow, ReliabilityBin, Truncation, VerifierFigures
-from automix_eval.report.load import CallCount
-from automix_eval.report.rows import OUTCOMES, BoolArray, FloatArray, Rows
+from automix_eval.metrics.calibration import BINS, bin_of
+from automix_eval.records.columns import OUTCOMES, BoolArray, FloatArray, Rows
+from automix_eval.records.runs import CallCount
 
 HISTOGRAM_BINS = 20
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from automix_eval.analysis.figures import Kind
+from automix_eval.analysis.play import Choice
+from automix_eval.analysis.routed_paths import Lane, Sheet
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.figures import Kind
-from automix_eval.report.lanes import Lane, Sheet
-from automix_eval.report.replays import Choice
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from automix_eval.report.attempts import settings_of
-from automix_eval.report.load import Run
-from automix_eval.report.plains import PlainRun
-from automix_eval.report.rows import BoolArray, IntArray, Rows
-from automix_eval.report.sources import find_rows, same_prompts
-from automix_eval.report.text import listing, plain, questions
+from automix_eval.analysis.attempts import settings_of
+from automix_eval.analysis.llm_point import find_rows, same_prompts
+from automix_eval.analysis.plain_runs import PlainRun
+from automix_eval.records.columns import BoolArray, IntArray, Rows
+from automix_eval.records.runs import Run
+from automix_eval.safety.listing import listing, plain, questions
 
 MOST_NAMED = 20
 

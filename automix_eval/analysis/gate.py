@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from automix_eval.analysis.figures import Comparison, Figure, MethodFigures, Report, TaskReport
+from automix_eval.analysis.gather import Assembled
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.assemble import Assembled
-from automix_eval.report.figures import Comparison, Figure, MethodFigures
-from automix_eval.report.load import PARTIAL
-from automix_eval.report.parts import Report, TaskReport
-from automix_eval.types import AutoMixError
+from automix_eval.records.runs import PARTIAL
+from automix_eval.safety.errors import AutoMixError
 
 
 class GateError(AutoMixError):

@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from automix_eval.analysis.attempts import last_attempts
+from automix_eval.analysis.exclusions import lost, plain_without, without
+from automix_eval.analysis.figures import Report, TaskReport
+from automix_eval.analysis.leaderboard import Desk, Drafted, board, cost_text, draft
+from automix_eval.analysis.llm_point import Folders, find_llm, find_rows, same_prompts
+from automix_eval.analysis.plain_runs import PlainRun, read_plains
+from automix_eval.analysis.routed_paths import Sheet
+from automix_eval.analysis.summary import summarise
 from automix_eval.metrics.intervals import RESAMPLES
-from automix_eval.records import MANIFEST_GLOB
-from automix_eval.report.attempts import last_attempts
-from automix_eval.report.boards import Desk, Drafted, board, cost_text, draft
-from automix_eval.report.exclusions import lost, plain_without, without
-from automix_eval.report.lanes import Sheet
-from automix_eval.report.load import Run, find_runs
-from automix_eval.report.parts import Report, TaskReport
-from automix_eval.report.plains import PlainRun, read_plains
-from automix_eval.report.samples import HarnessResults, check_samples, find_results
-from automix_eval.report.sources import Folders, find_llm, find_rows, same_prompts
-from automix_eval.report.summary import summarise
-from automix_eval.report.text import plain
-from automix_eval.types import AutoMixError
+from automix_eval.records.harness_results import HarnessResults, check_samples, find_results
+from automix_eval.records.runs import Run, find_runs
+from automix_eval.records.schema import MANIFEST_GLOB
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.listing import plain
 
 
 @dataclass(frozen=True, slots=True)

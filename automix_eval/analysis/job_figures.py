@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from automix_eval.analysis.figures import Figure, Report, TaskReport
+from automix_eval.analysis.gather import Assembled
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.assemble import Assembled
-from automix_eval.report.figures import Figure
-from automix_eval.report.parts import Report, TaskReport
 
 
 def figures_of(report: Report) -> list[dict[str, Any]]:

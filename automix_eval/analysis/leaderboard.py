@@ -9,26 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from automix_eval.analysis.bootstrap_table import Ledger
+from automix_eval.analysis.comparisons import compare_all
+from automix_eval.analysis.entries import Entry, Part
+from automix_eval.analysis.figures import Board, CurvePoint, MethodFigures
+from automix_eval.analysis.matched import matched
+from automix_eval.analysis.method import Row
+from automix_eval.analysis.plain_runs import PlainRun
+from automix_eval.analysis.play import Played, Stage, oracle_tracks, play, play_own, why_not_full
+from automix_eval.analysis.references import Ends
+from automix_eval.analysis.routed_paths import Fixed, Sheet, Track
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.comparisons import compare_all
-from automix_eval.report.ends import Ends
-from automix_eval.report.entries import Entry, Part
-from automix_eval.report.figures import Board, CurvePoint, MethodFigures
-from automix_eval.report.lanes import Fixed, Sheet, Track
-from automix_eval.report.ledger import Ledger
-from automix_eval.report.load import Run
-from automix_eval.report.matched import matched
-from automix_eval.report.methods import Row
-from automix_eval.report.plains import PlainRun
-from automix_eval.report.replays import (
-    Played,
-    Stage,
-    oracle_tracks,
-    play,
-    play_own,
-    why_not_full,
-)
-from automix_eval.report.text import plain
+from automix_eval.records.runs import Run
+from automix_eval.safety.listing import plain
 
 _NOT_THE_METHOD = ("policy", "transfer", "seed", "_target_")
 

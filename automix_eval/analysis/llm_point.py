@@ -13,13 +13,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.load import Run
-from automix_eval.report.prices import Prices, answer_price, price_answers
-from automix_eval.report.reader import digest
-from automix_eval.report.rows import BoolArray, FloatArray, IntArray, Rows
-from automix_eval.report.samples import HarnessResults, Samples, model_names, read_samples
-from automix_eval.report.text import listing, plain
-from automix_eval.types import AutoMixError, Call
+from automix_eval.records.columns import BoolArray, FloatArray, IntArray, Rows
+from automix_eval.records.harness_results import HarnessResults, Samples, model_names, read_samples
+from automix_eval.records.pricing import Prices, answer_price, price_answers
+from automix_eval.records.runs import Run
+from automix_eval.records.stream import digest
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.listing import listing, plain
+from automix_eval.types import Call
 
 HOW_TO = (
     "To get them: (1) run again with record=full, or (2) run meta_verifier=always_llm on the same "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.figures import (
+from automix_eval.analysis.bootstrap_table import Vector, figure, first_undefined
+from automix_eval.analysis.curves import Four, Lifted, benefit, lift, random_quality
+from automix_eval.analysis.figures import (
     NO_SINGLE_RATE,
     NO_VERIFIER,
     POINT_ON_A_LINE,
@@ -13,9 +14,8 @@ from automix_eval.report.figures import (
     Figure,
     MethodFigures,
 )
-from automix_eval.report.ledger import Vector, figure, first_undefined
-from automix_eval.report.methods import Row
-from automix_eval.report.vectors import Four, Lifted, benefit, lift, random_quality
+from automix_eval.analysis.method import Row
+from automix_eval.metrics.ibc import Undefined
 
 
 def matched(row: Row) -> tuple[MethodFigures, MethodFigures]:

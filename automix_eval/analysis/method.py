@@ -7,10 +7,27 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.ends import Ends
-from automix_eval.report.entries import Entry, Part
-from automix_eval.report.figures import (
+from automix_eval.analysis.bootstrap_table import (
+    Array,
+    LaneColumns,
+    Ledger,
+    Vector,
+    figure,
+    first_undefined,
+    pooled,
+    seed_weights,
+)
+from automix_eval.analysis.curves import (
+    Curve,
+    Four,
+    Lifted,
+    benefit,
+    lift,
+    random_quality,
+    spread_of,
+)
+from automix_eval.analysis.entries import Entry, Part
+from automix_eval.analysis.figures import (
     NO_VERIFIER,
     QUALITY_SHARES,
     THE_SLM,
@@ -21,26 +38,9 @@ from automix_eval.report.figures import (
     Spread,
     TierShare,
 )
-from automix_eval.report.ledger import (
-    Array,
-    LaneColumns,
-    Ledger,
-    Vector,
-    figure,
-    first_undefined,
-    pooled,
-    seed_weights,
-)
-from automix_eval.report.replays import NUM_REGIONS
-from automix_eval.report.vectors import (
-    Curve,
-    Four,
-    Lifted,
-    benefit,
-    lift,
-    random_quality,
-    spread_of,
-)
+from automix_eval.analysis.play import NUM_REGIONS
+from automix_eval.analysis.references import Ends
+from automix_eval.metrics.ibc import Undefined
 
 _POINT = ("quality", "cost")
 NO_CHAIN = Undefined("a run of one model alone: there is no SLM and no LLM to compare it with")

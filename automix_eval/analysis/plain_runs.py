@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from automix_eval.analysis.llm_point import plain_cost, tier_of
+from automix_eval.analysis.routed_paths import Sheet
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.lanes import Sheet
-from automix_eval.report.prices import Prices
-from automix_eval.report.reader import digest
-from automix_eval.report.rows import FloatArray, HashArray, IntArray
-from automix_eval.report.samples import HarnessResults, read_samples
-from automix_eval.report.sources import plain_cost, tier_of
-from automix_eval.report.text import plain
-from automix_eval.types import AutoMixError
+from automix_eval.records.columns import FloatArray, HashArray, IntArray
+from automix_eval.records.harness_results import HarnessResults, read_samples
+from automix_eval.records.pricing import Prices
+from automix_eval.records.stream import digest
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.listing import plain
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from automix_eval.analysis.routed_paths import Mask, Sheet, Track, pack
+from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.meta_verifiers.follow import follow
 from automix_eval.metrics.ibc import Undefined, delta_ibc
-from automix_eval.outcomes import Outcomes, follow
-from automix_eval.report.lanes import Mask, Sheet, Track, pack
-from automix_eval.report.load import Run
-from automix_eval.report.prices import Priced, Prices, price
-from automix_eval.report.rows import FloatArray, Rows
-from automix_eval.report.text import plain
-from automix_eval.types import AutoMixError, MetaVerifier
-from automix_eval.untrusted import parse_yaml
+from automix_eval.records.columns import FloatArray, Rows
+from automix_eval.records.outcomes import Outcomes
+from automix_eval.records.pricing import Priced, Prices, price
+from automix_eval.records.runs import Run
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.listing import plain
+from automix_eval.safety.untrusted import parse_yaml
 
 NUM_REGIONS = 5
 # Operating points of a curve: enough for its shape, few enough for a million questions.
@@ -103,11 +105,11 @@ def play(stage: Stage, spec: str) -> Played | Undefined:
     Raises:
         AutoMixError: There is no such meta-verifier or parameter.
     """
-    from automix_eval import config  # imported late: Hydra takes a second
+    from automix_eval.config import parts  # imported late: Hydra takes a second
 
     name, _, rest = spec.partition(":")
     parameters = dict(_parameter(spec, part) for part in rest.split(",") if part)
-    router = config.make_meta_verifier(_configured(name, parameters, stage.sheet.run))
+    router = parts.make_meta_verifier(_configured(name, parameters, stage.sheet.run))
     return _play(stage, router, spec)
 
 
@@ -115,7 +117,7 @@ def play_own(stage: Stage) -> Played | Undefined:
     """Play the meta-verifier of the run itself, for the whole range of its policies."""
     if (reason := why_not_full(stage.sheet)) or stage.sheet.task not in stage.sheet.run.calibration:
         return reason or Undefined("the run has no calibration records to fit its range on")
-    from automix_eval import config  # imported late: Hydra takes a second
+    from automix_eval.config import parts  # imported late: Hydra takes a second
 
     given = stage.sheet.run.config.get("meta_verifier")
     held = dict(given) if isinstance(given, Mapping) else {}
@@ -123,7 +125,7 @@ def play_own(stage: Stage) -> Played | Undefined:
     unread = ("_target_", "policy", "transfer", "option")
     try:
         wanted = {k: v for k, v in held.items() if k not in unread}
-        router = config.make_meta_verifier(_configured(name, wanted, stage.sheet.run))
+        router = parts.make_meta_verifier(_configured(name, wanted, stage.sheet.run))
     except AutoMixError as err:
         return Undefined(plain(err))
     if router.needs_texts:
@@ -276,7 +278,7 @@ def _thin(family: list[Any], questions: int) -> list[Any]:
 
 def _configured(name: str, parameters: Mapping[str, Any], run: Run) -> Any:
     """The configuration of a router behind the calibrator of a run."""
-    from automix_eval import config
+    from automix_eval.config import compose as config
 
     given = {"meta_verifier": name, **{f"meta_verifier.{k}": v for k, v in parameters.items()}}
     held = run.config.get("calibrator")

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from automix_eval.analysis.bootstrap_table import CellColumns, LaneColumns, Ledger, figure
+from automix_eval.analysis.figures import Figure
+from automix_eval.analysis.play import oracle_tracks, why_not_full
+from automix_eval.analysis.routed_paths import Fixed, Sheet, Track
 from automix_eval.metrics.auroc import CORRECT_ABOVE, auroc
-from automix_eval.metrics.cells import Cells
+from automix_eval.metrics.calibration import Cells
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.figures import Figure
-from automix_eval.report.lanes import Fixed, Sheet, Track
-from automix_eval.report.ledger import CellColumns, LaneColumns, Ledger, figure
-from automix_eval.report.replays import oracle_tracks, why_not_full
-from automix_eval.report.rows import BoolArray
+from automix_eval.records.columns import BoolArray
 
 
 @dataclass(slots=True)

@@ -9,14 +9,18 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from automix_eval import __version__, config, policy
+from automix_eval import __version__
+from automix_eval.analysis.replay_score import as_json, score
+from automix_eval.config import compose as config
+from automix_eval.config import parts
+from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.objectives import Objective
 from automix_eval.metrics.intervals import LEVEL
-from automix_eval.outcomes import Outcomes
-from automix_eval.replay.inputs import Columns, Source, from_tables, parse_tiers, sample_rows
-from automix_eval.replay.scoring import as_json, score
-from automix_eval.replay.stored import from_records
-from automix_eval.types import AutoMixError, MetaVerifier
+from automix_eval.records import policies as policy
+from automix_eval.records.from_run import from_records
+from automix_eval.records.from_table import Columns, Source, from_tables, parse_tiers, sample_rows
+from automix_eval.records.outcomes import Outcomes
+from automix_eval.safety.errors import AutoMixError
 
 FORMAT = "automix-eval replay"
 VERSION = 1
@@ -32,7 +36,7 @@ def replay(settings: DictConfig) -> dict[str, Any]:
         AutoMixError: A setting, the input or the fit is at fault; names cause and remedy.
     """
     _check(settings)
-    router = config.make_meta_verifier(settings)
+    router = parts.make_meta_verifier(settings)
     source = _source(settings)
     _refuse_blind(router, source.test, config.name_of(settings, "meta_verifier"))
     notes: list[str] = []
@@ -82,7 +86,7 @@ def _fitted(
         "seed": settings.seed,
         "cost": _cost(settings),
     }
-    values = config.router_parameters(settings)
+    values = parts.router_parameters(settings)
     return router, policy.make(name, values, router.get_learned(), fitted_on)
 
 
@@ -111,7 +115,7 @@ def _restored(
             f"are {', '.join(source.test.names)}: fit one by leaving meta_verifier.policy out, or "
             "accept the difference with meta_verifier.transfer=true"
         )
-    return policy.restore(held), held
+    return parts.restore(held), held
 
 
 def _source(settings: DictConfig) -> Source:
@@ -123,7 +127,7 @@ def _source(settings: DictConfig) -> Source:
             "automix-eval replay --help shows how"
         )
     if given == ["records"]:
-        cost = config.make_cost(settings)
+        cost = parts.make_cost(settings)
         return from_records(
             _path(settings.records) or Path(), cost, settings.task,
             _path(settings.test_records), settings.test_task,
@@ -169,7 +173,7 @@ def _refuse_blind(router: MetaVerifier, test: Outcomes, name: str) -> None:
 
 def _cost(settings: DictConfig) -> Any:
     if settings.table is None:
-        return {"name": config.name_of(settings, "cost"), **config.parameters(settings, "cost")}
+        return {"name": config.name_of(settings, "cost"), **parts.parameters(settings, "cost")}
     tiers = parse_tiers(config.plain(settings)["tiers"])
     return [{"name": t.name, "cost": t.cost, "verify_cost": t.verify_cost} for t in tiers]
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.meta_verifiers.follow import Path, follow
 from automix_eval.metrics.distinct import distinct_rows, first_of_kind, multinomial_means
 from automix_eval.metrics.ibc import Undefined, delta_ibc
 from automix_eval.metrics.intervals import (
@@ -18,8 +20,7 @@ from automix_eval.metrics.intervals import (
     percentile_interval,
 )
 from automix_eval.metrics.staircase import STEP_AREA, Point, least_cost, step_area
-from automix_eval.outcomes import FloatArray, Outcomes, Path, follow
-from automix_eval.types import MetaVerifier
+from automix_eval.records.outcomes import FloatArray, Outcomes
 
 QUALITY_SHARES = ("0.95", "0.99", "1.0")
 # Above this many different rows, drawing their counts is no faster than drawing rows.

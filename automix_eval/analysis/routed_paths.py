@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from automix_eval.analysis.llm_point import LLMPoint
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.load import Run
-from automix_eval.report.prices import Priced, Prices, price
-from automix_eval.report.rows import FloatArray, Rows
-from automix_eval.report.sources import LLMPoint
+from automix_eval.records.columns import FloatArray, Rows
+from automix_eval.records.pricing import Priced, Prices, price
+from automix_eval.records.runs import Run
 
 Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.unsignedinteger[Any]]

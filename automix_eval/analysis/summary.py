@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix_eval.report.boards import Drafted
-from automix_eval.report.diagnostics import call_rows, truncations, verifier_figures
-from automix_eval.report.figures import Figure, System, TaskFigures
-from automix_eval.report.lanes import Sheet
-from automix_eval.report.ledger import figure
-from automix_eval.report.vectors import benefit
+from automix_eval.analysis.bootstrap_table import figure
+from automix_eval.analysis.curves import benefit
+from automix_eval.analysis.diagnostics import call_rows, truncations, verifier_figures
+from automix_eval.analysis.figures import Figure, System, TaskFigures
+from automix_eval.analysis.leaderboard import Drafted
+from automix_eval.analysis.routed_paths import Sheet
 
 
 def summarise(sheet: Sheet, drafted: Drafted) -> TaskFigures:

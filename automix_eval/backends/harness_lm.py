@@ -20,17 +20,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from automix_eval.backends.hook import Hook, plain_prompt
-from automix_eval.logguard import harmless
-from automix_eval.redaction import blank, is_secret_name, know, scrub, without_credentials
-from automix_eval.types import (
-    AutoMixError,
-    CallsFailedError,
-    GenerateRequest,
-    Generation,
-    Prompt,
-    ScoreRequest,
-    Scores,
-)
+from automix_eval.safety.errors import AutoMixError, CallsFailedError
+from automix_eval.safety.logs import harmless
+from automix_eval.safety.redaction import blank, is_secret_name, know, scrub, without_credentials
+from automix_eval.types import GenerateRequest, Generation, Prompt, ScoreRequest, Scores
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM

@@ -14,10 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from automix_eval.backends import next_token
-from automix_eval.backends.api import APIBackend, integer
 from automix_eval.backends.embedded import EmbeddedModelError, ensure_gguf
-from automix_eval.types import AutoMixError, Prompt, ScoreRequest
+from automix_eval.backends.servers import next_token
+from automix_eval.backends.servers.api import APIBackend, integer
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Prompt, ScoreRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

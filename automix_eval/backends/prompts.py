@@ -11,7 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from automix_eval.types import AutoMixError, Message, Prompt
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Message, Prompt
 
 CUT = "\n[...]\n"
 _COARSEST = 512

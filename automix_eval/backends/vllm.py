@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from automix_eval.backends import next_token
-from automix_eval.backends.api import integer
 from automix_eval.backends.harness_lm import HarnessBackend
-from automix_eval.backends.replies import Token, probabilities
+from automix_eval.backends.servers import next_token
+from automix_eval.backends.servers.api import integer
+from automix_eval.backends.servers.replies import Token, probabilities
 from automix_eval.types import GenerateRequest, Generation, ScoreRequest, Scores
 
 if TYPE_CHECKING:

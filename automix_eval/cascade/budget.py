@@ -6,15 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from automix_eval.types import (
-    Answer,
-    AutoMixError,
-    Call,
-    CostModel,
-    Question,
-    TierRecord,
-    Verification,
-)
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Answer, Call, CostModel, Question, TierRecord, Verification
 
 SPENT = "budget spent"
 WHEN_SPENT = ("keep", "stop")

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from automix_eval.calls import NotAskedError, Tier
-from automix_eval.redaction import scrub
-from automix_eval.types import AutoMixError, CallsFailedError, Phase, Question, Role
-from automix_eval.untrusted import plain
+from automix_eval.cascade.tier import NotAskedError, Tier
+from automix_eval.safety.errors import AutoMixError, CallsFailedError
+from automix_eval.safety.redaction import scrub
+from automix_eval.safety.text import plain
+from automix_eval.types import Phase, Question, Role
 
 log = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from automix_eval.budget import Budget, BudgetSpentError
-from automix_eval.calls import Splitter, Tier
-from automix_eval.failures import Failures, surviving
+from automix_eval.cascade.budget import Budget, BudgetSpentError
+from automix_eval.cascade.failures import Failures, surviving
+from automix_eval.cascade.tier import Splitter, Tier
+from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.types import (
     Answer,
     Decision,
-    MetaVerifier,
     Observation,
     Question,
     TierRecord,

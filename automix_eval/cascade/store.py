@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
 
 log = logging.getLogger(__name__)
 

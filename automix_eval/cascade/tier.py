@@ -10,16 +10,15 @@ from typing import Any, TypeVar
 import msgspec
 from tqdm import tqdm
 
-from automix_eval import prompts
-from automix_eval.callcounts import CallCounts, Purpose
-from automix_eval.plain import as_json
-from automix_eval.store import CallStore, call_key
+from automix_eval.backends import prompts
+from automix_eval.cascade.callcounts import CallCounts, Purpose
+from automix_eval.cascade.store import CallStore, call_key
+from automix_eval.records.plain import as_json
+from automix_eval.safety.errors import AutoMixError, CallsFailedError
 from automix_eval.types import (
     Answer,
-    AutoMixError,
     Backend,
     Call,
-    CallsFailedError,
     GenerateRequest,
     Generation,
     Message,

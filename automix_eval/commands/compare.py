@@ -7,18 +7,18 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from automix_eval.analysis.compare import Compared, compare
+from automix_eval.analysis.figures import Figure
+from automix_eval.analysis.gather import Settings
+from automix_eval.commands.arguments import natural
+from automix_eval.costs.from_config import parse_costs
 from automix_eval.metrics.intervals import LEVEL, RESAMPLES
 from automix_eval.report import output
-from automix_eval.report.arguments import natural
-from automix_eval.report.assemble import Settings
-from automix_eval.report.compare import Compared, compare
-from automix_eval.report.figures import Figure
+from automix_eval.report.blocks import Block, Heading, Paragraph, Table
 from automix_eval.report.formats import render_markdown
-from automix_eval.report.jsonform import to_json
-from automix_eval.report.parts import Block, Heading, Paragraph, Table
-from automix_eval.report.prices import parse_costs
+from automix_eval.report.json_report import to_json
 from automix_eval.report.reasons import Reasons, interval_text
-from automix_eval.report.table import render_text
+from automix_eval.report.text import render_text
 
 FORMATS = ("text", "md", "json")
 

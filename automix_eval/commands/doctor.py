@@ -11,10 +11,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from automix_eval.doctor_tiers import Finding, examine_tiers
+from automix_eval.commands.doctor_tiers import Finding, examine_tiers
 from automix_eval.paths import cache_dir, hydra_conf_dir, tasks_dir
-from automix_eval.redaction import scrub
-from automix_eval.report.text import plain
+from automix_eval.safety.listing import plain
+from automix_eval.safety.redaction import scrub
 
 # What each package must at least be; the floors of pyproject.toml.
 PACKAGES = {
@@ -111,7 +111,7 @@ def _plugin() -> Iterator[Finding]:
 def _bridge() -> Iterator[Finding]:
     """An editable install holds a copy of the bridge, which a newer checkout leaves behind."""
     held = sys.modules.get("_automix_bridge")
-    ours = Path(__file__).resolve().parents[1] / "_automix_bridge.py"
+    ours = Path(__file__).resolve().parents[2] / "_automix_bridge.py"
     file = getattr(held, "__file__", None)
     if file is None or not ours.is_file():
         return

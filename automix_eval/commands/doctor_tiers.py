@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from automix_eval.backends.harness_lm import host_and_port
-from automix_eval.redaction import without_credentials
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.redaction import without_credentials
 
 State = Literal["ok", "note", "FAIL"]
 
@@ -61,7 +61,8 @@ def examine_tiers(overrides: Sequence[str]) -> Iterator[Finding]:
     Raises:
         AutoMixError: An override is not KEY=VALUE.
     """
-    from automix_eval import config
+    from automix_eval.config import compose as config
+    from automix_eval.config import parts
 
     arguments: dict[str, Any] = {}
     for override in overrides:
@@ -71,8 +72,8 @@ def examine_tiers(overrides: Sequence[str]) -> Iterator[Finding]:
         arguments[key] = value
     try:
         built = config.build(arguments)
-        config.make_verifier(built)
-        config.make_meta_verifier(built)
+        parts.make_verifier(built)
+        parts.make_meta_verifier(built)
     except AutoMixError as err:
         yield Finding("configuration", "FAIL", str(err), "mend the override it names")
         return

@@ -7,8 +7,8 @@ import sys
 from dataclasses import replace
 
 from automix_eval.report.output import show
-from automix_eval.report.text import plain
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.listing import plain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +30,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         AutoMixError: A setting is wrong, or some cells failed; the others are written.
     """
-    from automix_eval.experiments import preset
-    from automix_eval.experiments.run import run as run_preset
+    from automix_eval.analysis.experiments import preset
+    from automix_eval.commands.experiments.run import run as run_preset
 
     if args.name is None:
         for name in preset.names():

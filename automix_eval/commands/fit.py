@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from automix_eval.commands.run import add_arguments, application, checked, single
-from automix_eval.commands.run import log_like_the_harness as _log
-from automix_eval.types import AutoMixError
+from automix_eval.commands.job import application, checked, single
+from automix_eval.commands.job import log_like_the_harness as _log
+from automix_eval.commands.run import add_arguments
+from automix_eval.safety.errors import AutoMixError
 
 if TYPE_CHECKING:
     import argparse
 
-    from automix_eval.hydra_app import Job
+    from automix_eval.config.command_line import Job
 
 __all__ = ["OWN_GRAMMAR", "add_arguments", "run"]
 
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         AutoMixError: A setting or the fit is at fault, or several jobs are asked for.
     """
-    from automix_eval import hydra_app
+    from automix_eval.config import command_line as hydra_app
 
     app = application()
     line = hydra_app.read(app, args.arguments)
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _fit(job: Job) -> None:
-    from automix_eval.fitting import fit
+    from automix_eval.harness.fit import fit
 
     settings, given = checked(job)
     _log()

@@ -13,21 +13,20 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from automix_eval import __version__
-from automix_eval.logguard import guard_logs
-from automix_eval.types import AutoMixError
-from automix_eval.uncaught import one_line
+from automix_eval.safety.errors import AutoMixError, one_line
+from automix_eval.safety.logs import guard_logs
 
 COMMANDS: Mapping[str, str] = {
-    "report": "report.command",
-    "compare": "report.compare_command",
+    "report": "commands.report",
+    "compare": "commands.compare",
     "run": "commands.run",
     "fit": "commands.fit",
     "replay": "commands.replay",
     "policy": "commands.policy",
     "outcomes": "commands.outcomes",
     "experiment": "commands.experiment",
-    "plan": "plan",
-    "doctor": "doctor",
+    "plan": "commands.plan",
+    "doctor": "commands.doctor",
 }
 
 

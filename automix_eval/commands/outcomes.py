@@ -15,13 +15,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from automix_eval import records
-from automix_eval.outcomes import Outcomes
-from automix_eval.replay.stored import find_manifest, from_records
-from automix_eval.report.prices import cost_from, parse_costs
-from automix_eval.report.text import plain
-from automix_eval.runlog import safe_name
-from automix_eval.types import AutoMixError
+from automix_eval.costs.from_config import cost_from, parse_costs
+from automix_eval.records import schema as records
+from automix_eval.records.from_run import find_manifest, from_records
+from automix_eval.records.outcomes import Outcomes
+from automix_eval.safety import files
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.files import safe_name
+from automix_eval.safety.listing import plain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         file = args.out / f"{safe_name(task)}.csv"
         names = column_names(held[0][1].names)
         try:
-            records.write_text(file, table(held, names, source.grouped))
+            files.write_text(file, table(held, names, source.grouped))
         except OSError as err:
             raise AutoMixError(f"cannot write {file}: {err.strerror}") from err
         sizes = ", ".join(f"{len(rows)} {split}" for split, rows in held)

@@ -7,14 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from automix_eval import config, harness
-from automix_eval.grouping import group
-from automix_eval.harness import HarnessRun, TaskView
-from automix_eval.report.parts import Paragraph, Table
-from automix_eval.report.table import render_text
+from automix_eval.config import compose as config
+from automix_eval.config import parts
+from automix_eval.harness import evaluation_frames
+from automix_eval.harness import task_view as harness
+from automix_eval.harness.evaluation_frames import HarnessRun
+from automix_eval.harness.grouping import group
+from automix_eval.harness.task_view import TaskView
+from automix_eval.report.blocks import Paragraph, Table
+from automix_eval.report.text import render_text
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.untrusted import parse_json, parse_yaml
 from automix_eval.types import (
     Answer,
-    AutoMixError,
     Backend,
     Call,
     CostModel,
@@ -28,7 +33,6 @@ from automix_eval.types import (
     Scores,
     Verification,
 )
-from automix_eval.untrusted import parse_json, parse_yaml
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -89,11 +93,11 @@ def run(args: argparse.Namespace) -> int:
         raise AutoMixError(f"--escalation_rate={args.escalation_rate:g} must lie in [0, 1]")
     overrides = _arguments(args.overrides)
     settings = config.build(overrides)
-    config.make_cost(settings).check(len(config.tier_names(settings)))
+    parts.make_cost(settings).check(len(config.tier_names(settings)))
     found, requests = _requests(args)
     lines = [
         line
-        for name, positions in harness.group_by_task(requests).items()
+        for name, positions in evaluation_frames.group_by_task(requests).items()
         for line in _Planner(settings, found, args.escalation_rate).lines(
             name, [requests[p] for p in positions]
         )
@@ -124,7 +128,9 @@ def _requests(args: argparse.Namespace) -> tuple[HarnessRun, list[Instance]]:
         tokenizer_name = "plan"
 
         def generate_until(self, requests: list[Instance]) -> NoReturn:
-            raise _Planned(harness.current_run(requests), harness.pending_requests())
+            raise _Planned(
+                evaluation_frames.current_run(requests), evaluation_frames.pending_requests()
+            )
 
         loglikelihood = loglikelihood_rolling = generate_until
 
@@ -192,11 +198,11 @@ class _Planner:
     def __init__(self, settings: Any, found: HarnessRun, rate: float) -> None:
         self._settings, self._run, self._rate = settings, found, rate
         self._names = config.tier_names(settings)
-        self._cost = config.make_cost(settings)
-        self._verifier = config.make_verifier(settings)
-        self._router = config.make_meta_verifier(settings)
+        self._cost = parts.make_cost(settings)
+        self._verifier = parts.make_verifier(settings)
+        self._router = parts.make_meta_verifier(settings)
         self._asks = [
-            _Counting(i, config.make_backend(settings, n), int(settings.seed), found)
+            _Counting(i, parts.make_backend(settings, n), int(settings.seed), found)
             for i, n in enumerate(self._names)
         ]
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from automix_eval.report.text import plain
+from automix_eval.safety.listing import plain
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,10 +39,11 @@ def describe(path: Path) -> str:
     The router is made by its name in hydra_conf/ with the file's checked values; the file names no
     code, and its texts are made printable.
     """
-    from automix_eval import policy
+    from automix_eval.config import parts
+    from automix_eval.records import policies as policy
 
     held = policy.load(path, inside="policy")
-    router = policy.restore(held)
+    router = parts.restore(held)
     values = dict(held["meta_verifier"])
     lines = [f"{path}", f"meta-verifier: {values.pop('name', None)}"]
     lines += [f"  {key}: {_shown(value)}" for key, value in values.items()]

@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automix_eval.commands.jobtable import aligned, cell, jobs_table, write_csv
-from automix_eval.records import write_json
-from automix_eval.report.text import plain
-from automix_eval.types import AutoMixError
+from automix_eval.report.job_table import aligned, cell, jobs_table, write_csv
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.files import write_json
+from automix_eval.safety.listing import plain
 
 if TYPE_CHECKING:
     import argparse
 
-    from automix_eval.hydra_app import CommandLine, Job
+    from automix_eval.config.command_line import CommandLine, Job
 
 # The rest of the command line is read by Hydra, in its own grammar.
 OWN_GRAMMAR = True
@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         AutoMixError: The replay, or some of several, failed.
     """
-    from automix_eval import hydra_app
-    from automix_eval.replay.job import replay
+    from automix_eval.analysis.replay import replay
+    from automix_eval.config import command_line as hydra_app
 
     rows: list[dict[str, Any]] = []
     errors: list[AutoMixError] = []

@@ -6,13 +6,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from automix_eval.analysis.figures import Report
+from automix_eval.analysis.gather import Assembled, Settings, assemble
+from automix_eval.commands.arguments import natural
+from automix_eval.costs.from_config import parse_costs
 from automix_eval.metrics.intervals import RESAMPLES
 from automix_eval.report import output
-from automix_eval.report.arguments import natural
-from automix_eval.report.assemble import Assembled, Settings, assemble
-from automix_eval.report.parts import Report
-from automix_eval.report.prices import parse_costs
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -26,12 +26,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from automix_eval import config
-from automix_eval.config import options, unknown_key
-from automix_eval.nearest import did_you_mean
-from automix_eval.overrides import ConfigError, refuse_secrets
+from automix_eval.config import compose as config
+from automix_eval.config.compose import options, unknown_key
+from automix_eval.config.overrides import ConfigError, refuse_secrets
 from automix_eval.paths import hydra_conf_dir
-from automix_eval.redaction import blank_text
+from automix_eval.safety.redaction import blank_text
+from automix_eval.safety.text import did_you_mean
 
 # Option of hydra/launcher or hydra/sweeper -> module of its plugin and the extra that installs it.
 _PLUGINS = {

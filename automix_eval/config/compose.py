@@ -11,32 +11,23 @@ import copy
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from automix_eval.budget import Budget
-from automix_eval.meta_verifiers.calibrated import Calibrated
-from automix_eval.meta_verifiers.fixed_answer import FixedAnswer
-from automix_eval.nearest import did_you_mean
-from automix_eval.overrides import GROUPS as GROUPS
-from automix_eval.overrides import TIERS as TIERS
-from automix_eval.overrides import ConfigError as ConfigError
-from automix_eval.overrides import flatten, read_file
+from automix_eval.config.overrides import GROUPS as GROUPS
+from automix_eval.config.overrides import TIERS as TIERS
+from automix_eval.config.overrides import ConfigError as ConfigError
+from automix_eval.config.overrides import flatten, read_file
 from automix_eval.paths import hydra_conf_dir
-from automix_eval.redaction import blank, know
-from automix_eval.types import AutoMixError, Backend, CostModel, MetaVerifier, Verifier
-
-# Values of a group that are no argument of its class.
-_NOT_PARAMETERS = ("policy", "transfer", "option")
+from automix_eval.safety.redaction import blank, know
+from automix_eval.safety.text import did_you_mean
 
 
 def options(group: str) -> list[str]:
@@ -116,63 +107,9 @@ def tier_names(config: DictConfig) -> list[str]:
     return [str(t.tier) for t in config.tiers] if config.tiers else list(TIERS)
 
 
-def make_backend(config: DictConfig, tier: str) -> Backend:
-    """The backend of a tier, by its name."""
-    if not config.tiers:
-        return cast(Backend, _instantiate(config[tier], f"{tier}={name_of(config, tier)}"))
-    values = next(t for t in config.tiers if t.tier == tier)
-    return cast(Backend, _instantiate(values, f"the tier {tier} ({values.option})"))
-
-
-def make_verifier(config: DictConfig) -> Verifier:
-    """The verifier."""
-    return cast(Verifier, _make(config, "verifier"))
-
-
-def make_meta_verifier(config: DictConfig) -> MetaVerifier:
-    """The meta-verifier, not fitted, under the fixed-answer rule and behind its calibrator."""
-    router = cast(MetaVerifier, _make(config, "meta_verifier"))
-    rule = _fixed_answer(config)
-    if rule:
-        router = FixedAnswer(router, **rule)
-    if config.calibrator.get("_target_") and router.needs_verification:
-        return Calibrated(router, partial(_make, config, "calibrator"))
-    return router
-
-
-def make_cost(config: DictConfig) -> CostModel:
-    """The cost model."""
-    return cast(CostModel, _make(config, "cost"))
-
-
-def make_budget(config: DictConfig) -> Budget:
-    """What the run may spend, in the units of its cost model."""
-    limits = cast(dict[str, Any], OmegaConf.to_container(config.budget))
-    return Budget(**limits, cost=make_cost(config), num_tiers=len(tier_names(config)))
-
-
 def name_of(config: DictConfig, group: str) -> str:
     """The option chosen in a group."""
     return str(OmegaConf.select(config, f"chosen.{group}"))
-
-
-def parameters(config: DictConfig, group: str) -> dict[str, Any]:
-    """A group's values as plain data, without what is no hyper-parameter."""
-    values = OmegaConf.to_container(config[group], resolve=True)
-    assert isinstance(values, dict)
-    return {str(k): v for k, v in values.items() if k != "_target_" and k not in _NOT_PARAMETERS}
-
-
-def router_parameters(config: DictConfig) -> dict[str, Any]:
-    """Hyper-parameters of the meta-verifier, its fixed-answer rule and its calibrator."""
-    values = parameters(config, "meta_verifier")
-    rule = _fixed_answer(config)
-    if rule:
-        values["fixed_answer"] = rule
-    if config.calibrator.get("_target_"):
-        calibrator = {"name": name_of(config, "calibrator"), **parameters(config, "calibrator")}
-        values["calibrator"] = calibrator
-    return values
 
 
 def shown(config: DictConfig) -> dict[str, Any]:
@@ -185,15 +122,6 @@ def shown(config: DictConfig) -> dict[str, Any]:
     for group, option in chosen.items():
         cleaned[group] = {"name": option, **cleaned[group]}
     return cleaned
-
-
-def _fixed_answer(config: DictConfig) -> dict[str, Any]:
-    """Arguments of the fixed-answer rule; empty where no answer is fixed."""
-    values = cast(dict[str, Any], OmegaConf.to_container(config.fixed_answer, resolve=True))
-    answers = values["answers"]
-    if isinstance(answers, str):  # --model_args has no lists
-        values["answers"] = answers.split("+")
-    return values if answers else {}
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -275,21 +203,6 @@ def _apart(folder: str) -> Iterator[None]:
             yield
     finally:
         Singleton.set_state(outer)
-
-
-def _make(config: DictConfig, group: str) -> Any:
-    return _instantiate(config[group], f"{group}={name_of(config, group)}")
-
-
-def _instantiate(node: DictConfig, what: str) -> Any:
-    values = {k: v for k, v in node.items() if k not in _NOT_PARAMETERS}
-    try:
-        return instantiate(values, _convert_="all")
-    except InstantiationException as err:
-        cause = err.__cause__
-        if isinstance(cause, AutoMixError):
-            raise cause from None
-        raise ConfigError(f"{what} cannot be made: {err}") from err
 
 
 # --------------------------------------------------------------------------- a chain of tiers

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from omegaconf import DictConfig
 
-from automix_eval import config
-from automix_eval.config import ConfigError
-from automix_eval.redaction import is_reference
+from automix_eval.config import compose as config
+from automix_eval.config.compose import ConfigError
+from automix_eval.safety.redaction import is_reference
 
 # The figures that a search may look for the best value of; each is a mean over the tasks.
 Figure = Literal["delta_ibc", "ibc", "quality", "cost", "escalation_rate", "calls_made"]
@@ -36,7 +36,7 @@ class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     bootstrap_iters: Annotated[int, msgspec.Meta(ge=0)] = 100_000
 
     def arguments(self) -> dict[str, Any]:
-        """As :func:`automix_eval.evaluation.evaluate` takes them."""
+        """As :func:`automix_eval.harness.evaluate.evaluate` takes them."""
         return {name: getattr(self, name) for name in self.__struct_fields__ if name != "tasks"}
 
 
@@ -78,7 +78,7 @@ def model_args(
     """The arguments after ``--model_args`` that give the cascade of a composed configuration.
 
     Only what differs from the files of hydra_conf/ is passed on, so that
-    :func:`automix_eval.config.build` judges it, and the record of a run shows what was set.
+    :func:`automix_eval.config.compose.build` judges it, and the record of a run shows what was set.
 
     Args:
         composed: Of hydra_conf/run.yaml.

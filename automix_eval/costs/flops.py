@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from automix_eval.costs.metered import MeteredCost, check_numbers, count
-from automix_eval.types import AutoMixError, Call
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Call
 
 
 class FlopsCost(MeteredCost):

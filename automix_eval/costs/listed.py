@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
 
 _MILLION = 1_000_000
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from automix_eval.types import Answer, AutoMixError, Call, Verification
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Answer, Call, Verification
 
 
 class MeteredCost:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from automix_eval.types import Answer, AutoMixError, Call, Verification
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Answer, Call, Verification
 
 
 class PaperCost:

@@ -7,7 +7,8 @@ from typing import Any
 
 from automix_eval.costs.listed import listed_prices
 from automix_eval.costs.metered import MeteredCost, count, is_price
-from automix_eval.types import AutoMixError, Call
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Call
 
 _KINDS = ("prompt", "cached", "generated")
 _LISTED = ("model", "provider")

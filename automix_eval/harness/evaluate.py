@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automix_eval.nearest import did_you_mean
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.text import did_you_mean
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -47,7 +47,7 @@ def evaluate(
     """Evaluate the cascade and write the harness's results and samples, and our records.
 
     Args:
-        model_args: As after ``--model_args``: see :func:`automix_eval.config.build`.
+        model_args: As after ``--model_args``: see :func:`automix_eval.config.compose.build`.
         tasks: Names of tasks, groups and tags of the harness, or patterns of them.
         output_path: As after ``--output_path``: a folder, in which the harness makes one named
             after the argument ``model`` (or by chance); or, ending in ``.json``, a file's name,

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from automix_eval import config
-from automix_eval.evaluation import EvaluationError, evaluate
-from automix_eval.model import AutoMixLM
+from automix_eval.config import compose as config
+from automix_eval.config import parts
+from automix_eval.harness.evaluate import EvaluationError, evaluate
+from automix_eval.harness.model import AutoMixLM
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
-    from automix_eval.harness import HarnessRun
+    from automix_eval.harness.evaluation_frames import HarnessRun
 
 
 class _Fitted(Exception):  # noqa: N818  not an error: it ends the harness before the evaluation
@@ -46,7 +47,7 @@ def fit(
     """Fit the meta-verifier on the train split of each task.
 
     Args:
-        model_args: As of :func:`automix_eval.evaluation.evaluate`.
+        model_args: As of :func:`automix_eval.harness.evaluate.evaluate`.
         tasks: Likewise.
         output_path: Likewise.
         batch_size: Likewise.
@@ -61,7 +62,7 @@ def fit(
         AutoMixError: The meta-verifier learns nothing, or what an evaluation raises.
     """
     made = config.build(model_args)
-    if not config.make_meta_verifier(made).needs_fit or made.meta_verifier.policy:
+    if not parts.make_meta_verifier(made).needs_fit or made.meta_verifier.policy:
         raise EvaluationError(
             f"meta_verifier={config.name_of(made, 'meta_verifier')} has nothing to fit: choose one "
             "that learns, and leave meta_verifier.policy out"

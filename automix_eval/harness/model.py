@@ -15,26 +15,32 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM
 
-from automix_eval import cascade, config, failures, harness, policy, pool, uncaught
-from automix_eval.budget import BudgetSpentError
-from automix_eval.calls import Tier
-from automix_eval.failures import Failures, TooManyFailedError
-from automix_eval.grouping import Grouping, group
-from automix_eval.harness import HarnessRun, RoutedAnswer, TaskView
-from automix_eval.logguard import guard_logs
-from automix_eval.outcomes import Outcomes
-from automix_eval.overrides import refuse_secrets
+from automix_eval.cascade import failures
+from automix_eval.cascade import route as cascade
+from automix_eval.cascade.budget import BudgetSpentError
+from automix_eval.cascade.failures import Failures, TooManyFailedError
+from automix_eval.cascade.store import CallStore
+from automix_eval.cascade.tier import Tier
+from automix_eval.config import compose as config
+from automix_eval.config import parts
+from automix_eval.config.overrides import refuse_secrets
+from automix_eval.harness import evaluation_frames
+from automix_eval.harness import model_pool as pool
+from automix_eval.harness import task_view as harness
+from automix_eval.harness.evaluation_frames import HarnessRun
+from automix_eval.harness.grouping import Grouping, group
+from automix_eval.harness.ranks import Ranks, interleave
+from automix_eval.harness.run_log import RunLog
+from automix_eval.harness.task_view import RoutedAnswer, TaskView
+from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.paths import cache_dir
-from automix_eval.ranks import Ranks, interleave
-from automix_eval.runlog import RunLog, safe_name
-from automix_eval.store import CallStore
-from automix_eval.types import (
-    AutoMixError,
-    MetaVerifier,
-    Question,
-    Record,
-    TierRecord,
-)
+from automix_eval.records import policies as policy
+from automix_eval.records.outcomes import Outcomes
+from automix_eval.safety import errors as uncaught
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.files import safe_name
+from automix_eval.safety.logs import guard_logs
+from automix_eval.types import Question, Record, TierRecord
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -52,7 +58,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         batch_size: Of every tier that does not set its own.
         max_batch_size: Likewise.
         device: Likewise.
-        **model_args: Overrides of hydra_conf/, see :func:`automix_eval.config.build`.
+        **model_args: Overrides of hydra_conf/, see :func:`automix_eval.config.compose.build`.
 
     Raises:
         AutoMixError: A setting is wrong or a tier cannot be loaded; names cause and remedy.
@@ -71,17 +77,17 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         _log_like_the_harness(self._rank)
         guard_logs()
         uncaught.show_in_one_line()
-        harness.refuse_limit_zero()
-        for name, value in harness.kept_arguments().items():
+        evaluation_frames.refuse_limit_zero()
+        for name, value in evaluation_frames.kept_arguments().items():
             refuse_secrets(name, value)
         self.config = config.build(model_args)
         self._device = device
         self.run_id = self.ranks.first(time.strftime("%Y%m%dT%H%M%S") + "-" + secrets.token_hex(3))
-        self.verifier = config.make_verifier(self.config)
-        self.cost = config.make_cost(self.config)
+        self.verifier = parts.make_verifier(self.config)
+        self.cost = parts.make_cost(self.config)
         self.cost.check(len(config.tier_names(self.config)))
-        self.budget = config.make_budget(self.config).share(self._rank, self._world_size)
-        self._meta_verifier = config.make_meta_verifier(self.config)
+        self.budget = parts.make_budget(self.config).share(self._rank, self._world_size)
+        self._meta_verifier = parts.make_meta_verifier(self.config)
         if self._meta_verifier.needs_hindsight:
             raise AutoMixError(
                 f"meta_verifier={config.name_of(self.config, 'meta_verifier')} decides by scores "
@@ -123,11 +129,11 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Route every question; each answer is a string that carries its routing."""
-        return self._answer_all(requests, harness.current_run(requests))
+        return self._answer_all(requests, evaluation_frames.current_run(requests))
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """Route multiple-choice questions; a question's choices all come from one tier."""
-        return self._answer_all(requests, harness.current_run(requests))
+        return self._answer_all(requests, evaluation_frames.current_run(requests))
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:  # noqa: ARG002
         """Refused: a perplexity has no answer that could be verified or routed."""
@@ -190,7 +196,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         self.log.folder = self._records_folder(run)
         for tier in self.tiers:
             tier.chat = run.apply_chat_template
-        groups = harness.group_by_task(requests)
+        groups = evaluation_frames.group_by_task(requests)
         self._announce(list(groups))
         if self.ranks.number > 1:
             # every process takes part in every task's fit, whether or not it has its questions
@@ -205,7 +211,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
                     results[position] = result
 
         try:
-            with harness.set_aside():
+            with evaluation_frames.set_aside():
                 self.ranks.together(work)
         except KeyboardInterrupt as interrupt:
             log.warning(
@@ -223,7 +229,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
     def _announce(self, now: Sequence[str]) -> None:
         """Tell the records what is to come."""
         planned: Counter[str] = Counter()
-        for part in self.ranks.gather(harness.planned_questions()):
+        for part in self.ranks.gather(evaluation_frames.planned_questions()):
             planned.update(part)
         self.log.expect(planned, now)
         for task in now:
@@ -336,7 +342,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         """The meta-verifier of a task: as it is, from a policy file, or fitted on train."""
         if view.name in self._routers:
             return self._routers[view.name]
-        router = config.make_meta_verifier(self.config)
+        router = parts.make_meta_verifier(self.config)
         if router.needs_fit and self._given_policy is not None:
             router = self._restored(view, router)
         elif router.needs_fit:
@@ -400,7 +406,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             self.log.warn(view.name, f"policy: {note}")
         fitted = policy.make(
             config.name_of(self.config, "meta_verifier"),
-            config.router_parameters(self.config),
+            parts.router_parameters(self.config),
             router.get_learned(),
             {
                 **self._valid_for(view),
@@ -520,7 +526,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             # a policy weighs quality against these very prices
             "cost": {
                 "name": config.name_of(self.config, "cost"),
-                **config.parameters(self.config, "cost"),
+                **parts.parameters(self.config, "cost"),
             },
         }
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from automix_eval import config
+from automix_eval.config import compose as config
+from automix_eval.config import parts
 from automix_eval.types import Backend
 
 _kept: dict[str, Backend] | None = None
@@ -54,7 +55,7 @@ def backends(settings: DictConfig, defaults: Mapping[str, Any]) -> list[Backend]
     for name, key in zip(names, keys, strict=True):
         backend = None if _kept is None else _kept.get(key)
         if backend is None:
-            backend = config.make_backend(settings, name)
+            backend = parts.make_backend(settings, name)
             backend.set_defaults(defaults)
             if _kept is not None:
                 _kept[key] = backend

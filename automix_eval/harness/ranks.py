@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
 
 if TYPE_CHECKING:
     import torch

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from automix_eval import __version__, policy, records
-from automix_eval import budget as budgets
-from automix_eval import failures as failed
-from automix_eval.budget import Budget
-from automix_eval.calls import Tier
-from automix_eval.failures import Failure, Failures, TooManyFailedError
-from automix_eval.losses import Losses
-from automix_eval.ranks import Ranks
-from automix_eval.recordfile import CHUNK, RecordFile, explained
+from automix_eval import __version__
+from automix_eval.cascade import budget as budgets
+from automix_eval.cascade import failures as failed
+from automix_eval.cascade.budget import Budget
+from automix_eval.cascade.failures import Failure, Failures, TooManyFailedError
+from automix_eval.cascade.tier import Tier
+from automix_eval.harness.ranks import Ranks
+from automix_eval.harness.run_warnings import Losses
+from automix_eval.records import policies as policy
+from automix_eval.records import schema as records
+from automix_eval.records.append import CHUNK, RecordFile, explained
+from automix_eval.safety import files
+from automix_eval.safety.files import safe_name
 from automix_eval.types import Phase, Record
 
 log = logging.getLogger(__name__)
@@ -222,7 +225,7 @@ class RunLog:
         if self._writes:
             path = self.file("run", "json")
             with explained(path):
-                records.write_json(path, self.manifest())
+                files.write_json(path, self.manifest())
 
     # ----------------------------------------------------------------- the rest
 
@@ -320,8 +323,3 @@ def _total(parts: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]
         for kind, number in row["events"].items():
             total["events"][kind] = total["events"].get(kind, 0) + number
     return [counts[key] for key in sorted(counts)]
-
-
-def safe_name(name: str) -> str:
-    """A task's or model's name as part of a file name, never a path."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip(".").lstrip("-.")[:100] or "task"

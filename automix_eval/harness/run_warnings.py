@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from automix_eval import budget as budgets
-from automix_eval.calls import Tier
+from automix_eval.cascade import budget as budgets
+from automix_eval.cascade.tier import Tier
 from automix_eval.types import Answer, Phase, Record, Verification
 
 

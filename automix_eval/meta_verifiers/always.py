@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from automix_eval.meta_verifiers.base import TierByTier
-from automix_eval.outcomes import BoolArray, Seen
+from automix_eval.records.outcomes import BoolArray, Seen
 
 
 class AlwaysSLM(TierByTier):

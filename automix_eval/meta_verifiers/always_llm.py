@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from automix_eval.meta_verifiers.base import Router
-from automix_eval.outcomes import IntArray, Seen
+from automix_eval.records.outcomes import IntArray, Seen
 
 
 class AlwaysLLM(Router):

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from automix_eval.outcomes import ROUNDING, BoolArray, FloatArray, IntArray, Outcomes, Seen
-from automix_eval.types import AutoMixError, Decision, Observation
+from automix_eval.records.outcomes import ROUNDING, BoolArray, FloatArray, IntArray, Outcomes, Seen
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Decision, Observation
 
 Self = TypeVar("Self", bound="Router")
 

@@ -11,10 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from automix_eval.meta_verifiers.base import Router, require_fitted, see
+from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.metrics.auroc import auroc, is_correct
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.outcomes import FloatArray, IntArray, Outcomes, Seen
-from automix_eval.types import AutoMixError, Decision, MetaVerifier, Observation
+from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Decision, Observation
 
 FOLDS = 5
 # An AUROC this far below one half on the fitting data is called the wrong way round.

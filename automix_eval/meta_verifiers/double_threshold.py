@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers import grid
-from automix_eval.meta_verifiers.cells import TierRows
 from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
-from automix_eval.meta_verifiers.rules import RuleRouter, check_bins, is_number
-from automix_eval.outcomes import BoolArray, FloatArray
+from automix_eval.meta_verifiers.rules import bins as grid
+from automix_eval.meta_verifiers.rules.cells import TierRows
+from automix_eval.meta_verifiers.rules.router import RuleRouter, check_bins, is_number
+from automix_eval.records.outcomes import BoolArray, FloatArray
 
 # The pairs grow with the square of the bins: 20,301 of them here.
 MAX_BINS = 200
@@ -26,7 +26,7 @@ class DoubleThreshold(RuleRouter):
 
     Args:
         num_bins: Steps of the grid of a and b.
-        objective: See :class:`~automix_eval.meta_verifiers.rules.RuleRouter`, as for the others.
+        objective: See :class:`RuleRouter`, as for the others.
         budget: As there.
         target: As there.
         min_escalation: As there.

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from automix_eval.meta_verifiers.base import Router
-from automix_eval.metrics.f1 import normalize_answer
-from automix_eval.outcomes import BoolArray, FloatArray, IntArray, Outcomes, Seen
-from automix_eval.types import AutoMixError, MetaVerifier, Observation
+from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.metrics.answers import normalize_answer
+from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray, Outcomes, Seen
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Observation
 
 DESTINATIONS = ("next", "last")
 RULE_KEYS = {"answers", "to", "note", "router"}

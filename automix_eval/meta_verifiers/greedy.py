@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers import grid
-from automix_eval.meta_verifiers.cells import TierRows, sums
 from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
-from automix_eval.meta_verifiers.rules import check_bins, is_number
-from automix_eval.outcomes import FloatArray
-from automix_eval.types import AutoMixError
+from automix_eval.meta_verifiers.rules import bins as grid
+from automix_eval.meta_verifiers.rules.cells import TierRows, sums
+from automix_eval.meta_verifiers.rules.router import check_bins, is_number
+from automix_eval.records.outcomes import FloatArray
+from automix_eval.safety.errors import AutoMixError
 
 
 class Greedy(grid.BinRouter):
@@ -23,9 +23,9 @@ class Greedy(grid.BinRouter):
 
     Args:
         num_bins: Steps of the grid; there is one bin more, see
-            :mod:`automix_eval.meta_verifiers.grid`.
+            :mod:`automix_eval.meta_verifiers.rules.bins`.
         sigma: Standard deviation, in bins, of the Gaussian that smooths the gains; 0: none.
-        objective: See :class:`~automix_eval.meta_verifiers.rules.RuleRouter`, as for the others.
+        objective: See :class:`RuleRouter`, as for the others.
         budget: As there.
         target: As there.
         min_escalation: As there.

@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.outcomes import BoolArray, FloatArray, Outcomes
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import BoolArray, FloatArray, Outcomes
+from automix_eval.safety.errors import AutoMixError
 
 OBJECTIVES = ("ibc", "budget", "target")
 MIN_ESCALATION = 0.05

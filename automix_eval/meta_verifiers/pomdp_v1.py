@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers import grid
-from automix_eval.meta_verifiers.cells import TierRows
 from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
-from automix_eval.meta_verifiers.rules import check_bins
-from automix_eval.outcomes import FloatArray, IntArray
+from automix_eval.meta_verifiers.rules import bins as grid
+from automix_eval.meta_verifiers.rules.cells import TierRows
+from automix_eval.meta_verifiers.rules.router import check_bins
+from automix_eval.records.outcomes import FloatArray, IntArray
 
 COMPLEX, SIMPLE, UNSOLVABLE = range(3)
 REWARDS = 5000
@@ -37,8 +37,8 @@ class PomdpV1(grid.BinRouter):
 
     Args:
         num_bins: Steps of the grid; there is one bin more, see
-            :mod:`automix_eval.meta_verifiers.grid`.
-        objective: See :class:`~automix_eval.meta_verifiers.rules.RuleRouter`, as for the others.
+            :mod:`automix_eval.meta_verifiers.rules.bins`.
+        objective: See :class:`RuleRouter`, as for the others.
         budget: As there.
         target: As there.
         min_escalation: As there.

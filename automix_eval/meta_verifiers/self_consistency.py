@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from automix_eval.meta_verifiers.base import ConfidenceRouter, check_undefined
-from automix_eval.outcomes import BoolArray, FloatArray, Seen
+from automix_eval.records.outcomes import BoolArray, FloatArray, Seen
 
 MAJORITY = 0.5
 

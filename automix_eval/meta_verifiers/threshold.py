@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.cells import TierRows
 from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
-from automix_eval.meta_verifiers.rules import RuleRouter, is_number
-from automix_eval.outcomes import BoolArray, FloatArray
-from automix_eval.types import AutoMixError
+from automix_eval.meta_verifiers.rules.cells import TierRows
+from automix_eval.meta_verifiers.rules.router import RuleRouter, is_number
+from automix_eval.records.outcomes import BoolArray, FloatArray
+from automix_eval.safety.errors import AutoMixError
 
 EIGHTHS = tuple(k / 8 for k in range(9))
 # More observed confidences than this are thinned to as many of their quantiles; the cells of a
@@ -28,7 +28,7 @@ class Threshold(RuleRouter):
     Args:
         candidates: Values of t to try, or ``observed``: every confidence of the fitting data, or
             1000 quantiles of them where there are more (250 in a chain of more than two tiers).
-        objective: See :class:`~automix_eval.meta_verifiers.rules.RuleRouter`, as for the others.
+        objective: See :class:`RuleRouter`, as for the others.
         budget: As there.
         target: As there.
         min_escalation: As there.

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.cells import TierRows
 from automix_eval.meta_verifiers.double_threshold import MAX_BINS, DoubleThreshold
 from automix_eval.meta_verifiers.greedy import Greedy, check_sigma
-from automix_eval.meta_verifiers.grid import points
 from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
 from automix_eval.meta_verifiers.pomdp_v1 import PomdpV1
-from automix_eval.meta_verifiers.rules import RuleRouter, check_bins
+from automix_eval.meta_verifiers.rules.bins import points
+from automix_eval.meta_verifiers.rules.cells import TierRows
+from automix_eval.meta_verifiers.rules.router import RuleRouter, check_bins
 from automix_eval.meta_verifiers.threshold import Threshold
-from automix_eval.outcomes import BoolArray, FloatArray
+from automix_eval.records.outcomes import BoolArray, FloatArray
 
 
 class Union(RuleRouter):
@@ -29,7 +29,7 @@ class Union(RuleRouter):
     Args:
         num_bins: Steps of the grid of all four.
         sigma: Smoothing of ``greedy``, in bins.
-        objective: See :class:`~automix_eval.meta_verifiers.rules.RuleRouter`, as for the others.
+        objective: See :class:`RuleRouter`, as for the others.
         budget: As there.
         target: As there.
         min_escalation: As there.

@@ -10,7 +10,7 @@ import re
 import string
 from collections.abc import Callable, Sequence
 
-from automix_eval.metrics.f1 import normalize_answer
+from automix_eval.metrics.answers import normalize_answer
 
 __all__ = ["gold_label", "gold_option", "option_letter", "parse_label", "parse_letter"]
 

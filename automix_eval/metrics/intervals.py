@@ -14,8 +14,8 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from automix_eval.metrics.bootstrap import SINGLE, resample
 from automix_eval.metrics.ibc import TOLERANCE, Undefined
-from automix_eval.metrics.resample import SINGLE, resample
 
 Array = npt.NDArray[np.float64]
 Interval = tuple[float, float] | Undefined

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from automix_eval import records
-from automix_eval.types import AutoMixError, Record
+from automix_eval.records import schema as records
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Record
 
 # Lines that one process hands to the others at a time.
 CHUNK = 2048

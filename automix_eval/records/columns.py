@@ -10,9 +10,9 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from automix_eval.records import RecordError, from_json
+from automix_eval.records.schema import RecordError, from_json
+from automix_eval.safety.untrusted import parse_json
 from automix_eval.types import Outcome, Record
-from automix_eval.untrusted import parse_json
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]

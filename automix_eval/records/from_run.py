@@ -9,14 +9,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from automix_eval import policy, records
-from automix_eval.outcomes import Outcomes
-from automix_eval.replay.inputs import Source
-from automix_eval.types import AutoMixError, CostModel, Record
+from automix_eval.records import policies as policy
+from automix_eval.records import schema as records
+from automix_eval.records.from_table import Source
+from automix_eval.records.outcomes import Outcomes
+from automix_eval.safety import files
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import CostModel, Record
 
 log = logging.getLogger(__name__)
 
-# What a live run compares before it takes a policy, see automix_eval.policy.mismatches.
+# What a live run compares before it takes a policy, see automix_eval.records.policies.mismatches.
 _VALID_FOR = ("tiers", "verifier")
 
 
@@ -118,7 +121,7 @@ def _valid_for(
     """Tiers and verifier as the run's own policy states them, so that a live run takes ours."""
     named = manifest.get("policies")
     name = named.get(task) if isinstance(named, Mapping) else None
-    if records.is_file_name(name) and path.with_name(name).is_file():
+    if files.is_file_name(name) and path.with_name(name).is_file():
         fitted_on = policy.load(path.with_name(name))["fitted_on"]
         return {key: fitted_on.get(key) for key in _VALID_FOR}
     return {"tiers": [{"label": label} for label in labels], "verifier": manifest.get("verifier")}

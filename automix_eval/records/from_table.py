@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.nearest import did_you_mean
-from automix_eval.outcomes import ROUNDING, FloatArray, IntArray, Outcomes
-from automix_eval.replay.tables import Table, TableError, read_table
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import ROUNDING, FloatArray, IntArray, Outcomes
+from automix_eval.records.tables import Table, TableError, read_table
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.text import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)

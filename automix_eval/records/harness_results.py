@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from automix_eval.report.load import Run
-from automix_eval.report.reader import MAX_SCORE
-from automix_eval.report.rows import FloatArray, Rows
-from automix_eval.report.text import listing, plain
-from automix_eval.types import AutoMixError
-from automix_eval.untrusted import lines_of, read_json
+from automix_eval.records.columns import FloatArray, Rows
+from automix_eval.records.runs import Run
+from automix_eval.records.stream import MAX_SCORE
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.listing import listing, plain
+from automix_eval.safety.untrusted import lines_of, read_json
 
 # With --output_path DIR the file is results_<time>.json, with --output_path NAME.json it is
 # NAME_<time>.json (lm_eval 0.4.13, EvaluationTracker.save_results_aggregated).

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from automix_eval import config
-from automix_eval.records import write_json
-from automix_eval.types import AutoMixError, MetaVerifier
-from automix_eval.untrusted import read_json
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.files import write_json
+from automix_eval.safety.untrusted import read_json
 
 FORMAT = "automix-eval policy"
 VERSION = 1
@@ -64,36 +63,6 @@ def load(path: Path, inside: str | None = None) -> dict[str, Any]:
     if inside and isinstance(policy, dict) and isinstance(policy.get(inside), dict):
         policy = policy[inside]
     return _checked(path, policy)
-
-
-def restore(policy: Mapping[str, Any]) -> MetaVerifier:
-    """The fitted router of a checked policy, made by its name in hydra_conf/.
-
-    The file chooses among the options there and gives values to their keys; it names no code.
-
-    Raises:
-        AutoMixError: The name, a hyper-parameter or a learned value is unknown or of a wrong kind.
-    """
-    values = dict(policy["meta_verifier"])
-    if "${" in json.dumps(values):
-        raise PolicyError("the policy's hyper-parameters refer to other values ('${...}')")
-    arguments: dict[str, Any] = {"meta_verifier": values.pop("name", None)}
-    calibrator = values.pop("calibrator", None)
-    if calibrator is not None:
-        if not isinstance(calibrator, Mapping):
-            raise PolicyError(f"the policy's calibrator is {calibrator!r}, expected an object")
-        inner = dict(calibrator)
-        arguments["calibrator"] = inner.pop("name", None)
-        arguments |= {f"calibrator.{key}": value for key, value in inner.items()}
-    rule = values.pop("fixed_answer", None)
-    if rule is not None:
-        if not isinstance(rule, Mapping):
-            raise PolicyError(f"the policy's fixed_answer is {rule!r}, expected an object")
-        arguments |= {f"fixed_answer.{key}": value for key, value in rule.items()}
-    arguments |= {f"meta_verifier.{key}": value for key, value in values.items()}
-    router = config.make_meta_verifier(config.build(arguments))
-    router.set_learned(policy["learned"])
-    return router
 
 
 def mismatches(policy: Mapping[str, Any], name: str, now: Mapping[str, Any]) -> list[str]:

@@ -8,14 +8,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from automix_eval import policy
-from automix_eval import records as stored
-from automix_eval.redaction import blank
-from automix_eval.report.prices import cost_from, cost_prices
-from automix_eval.report.reader import read_rows
-from automix_eval.report.rows import Rows
-from automix_eval.report.text import listing, plain, questions
-from automix_eval.types import AutoMixError, CostModel
+from automix_eval.costs.from_config import cost_from, cost_prices
+from automix_eval.records import policies as policy
+from automix_eval.records import schema as stored
+from automix_eval.records.columns import Rows
+from automix_eval.records.stream import read_rows
+from automix_eval.safety import files
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.listing import listing, plain, questions
+from automix_eval.safety.redaction import blank
+from automix_eval.types import CostModel
 
 # How a warning begins that is about a run which was not finished.
 PARTIAL = "PARTIAL"
@@ -220,7 +222,7 @@ def _policies(
     problems = []
     named = manifest.get("policies")
     for task, name in (named if isinstance(named, Mapping) else {}).items():
-        if not stored.is_file_name(name):
+        if not files.is_file_name(name):
             continue
         try:
             found[task] = policy.load(path.with_name(name))

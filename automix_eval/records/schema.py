@@ -16,16 +16,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard, get_args
+from typing import Any, get_args
 
-from automix_eval.plain import as_json
-from automix_eval.redaction import scrub
+from automix_eval.records.plain import as_json
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.files import is_file_name, write_jsonl
+from automix_eval.safety.untrusted import bounded, parse_json, read_json
 from automix_eval.types import (
     Answer,
-    AutoMixError,
     Call,
     Decision,
     Outcome,
@@ -35,7 +35,6 @@ from automix_eval.types import (
     TierRecord,
     Verification,
 )
-from automix_eval.untrusted import bounded, parse_json, read_json
 
 FORMAT = "automix-eval run"
 VERSION = 1
@@ -80,19 +79,6 @@ def from_json(row: Mapping[str, Any]) -> Record:
         )
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as err:
         raise RecordError(f"not a record of automix-eval: {err!r}") from err
-
-
-def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write JSON lines atomically."""
-    write_text(
-        path, "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in rows)
-    )
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write one JSON file atomically."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2)
-    write_text(path, scrub(text) + "\n")
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -173,29 +159,6 @@ def records_bytes(manifest: Mapping[str, Any]) -> int | None:
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:
         raise RecordError(f"records_bytes is {size!r}, expected a number of 0 or more")
     return size
-
-
-def is_file_name(name: Any) -> TypeGuard[str]:
-    """Whether a value is the name of a file and no path, on any system."""
-    if not isinstance(name, str) or not name.isprintable() or name in ("", ".", ".."):
-        return False
-    return not set(name) & set('/\\:*?"<>|')
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under another name and rename it, so that a reader never meets half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.unlink(missing_ok=True)
-        # "x" follows no link that somebody laid there
-        with temporary.open("x", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # --------------------------------------------------------------------------- field checks

@@ -14,11 +14,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from automix_eval.records import RecordError, vouched
-from automix_eval.report.rows import OUTCOMES, Calls, Rows
-from automix_eval.report.text import plain
+from automix_eval.records.columns import OUTCOMES, Calls, Rows
+from automix_eval.records.schema import RecordError, vouched
+from automix_eval.safety.listing import plain
+from automix_eval.safety.untrusted import bounded
 from automix_eval.types import Outcome, Phase, Role
-from automix_eval.untrusted import bounded
 
 # Sums of larger scores may leave the range of floating-point numbers.
 MAX_SCORE = 1e12

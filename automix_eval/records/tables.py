@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from automix_eval.outcomes import BoolArray, FloatArray, IntArray
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray
+from automix_eval.safety.errors import AutoMixError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _CHUNK = 1 << 20

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from automix_eval import __version__
-from automix_eval.experiments.figures import Figure
-from automix_eval.experiments.preset import AXES, Preset
-from automix_eval.experiments.sources import Failure, Source, shown
-from automix_eval.experiments.study import Row, Study
+from automix_eval.analysis.experiments.figures import Figure
+from automix_eval.analysis.experiments.preset import AXES, Preset
+from automix_eval.analysis.experiments.sources import Failure, Source, shown
+from automix_eval.analysis.experiments.study import Row, Study
 from automix_eval.metrics.intervals import LEVEL
-from automix_eval.report.text import plain
+from automix_eval.safety.listing import plain
 
 FORMAT = "automix-eval experiment"
 VERSION = 1

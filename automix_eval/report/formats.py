@@ -9,10 +9,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from automix_eval.analysis.figures import Board, Figure, MethodFigures, Report
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.figures import Board, Figure, MethodFigures
-from automix_eval.report.parts import Block, Heading, Report, Table
-from automix_eval.report.text import csv_cell, plain
+from automix_eval.report.blocks import Block, Heading, Table
+from automix_eval.safety.listing import csv_cell, plain
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~])")
 _TEX = {

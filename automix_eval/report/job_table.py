@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from automix_eval.records import write_text
-from automix_eval.redaction import scrub
-from automix_eval.report.text import csv_cell, plain
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.files import write_text
+from automix_eval.safety.listing import csv_cell, plain
+from automix_eval.safety.redaction import scrub
 
 _LAST = ("output", "error")
 

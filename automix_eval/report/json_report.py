@@ -14,11 +14,10 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from automix_eval.analysis.figures import Figure, Report, System, TaskReport
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.intervals import LEVEL
-from automix_eval.report.figures import Figure, System
-from automix_eval.report.parts import Report, TaskReport
-from automix_eval.report.text import plain
+from automix_eval.safety.listing import plain
 
 FORMAT = "automix-eval report"
 VERSION = 2

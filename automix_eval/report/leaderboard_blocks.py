@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from automix_eval.analysis.figures import Board, Comparison, Figure, MethodFigures
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.figures import Board, Comparison, Figure, MethodFigures
-from automix_eval.report.parts import Block, Heading, Paragraph, Table
+from automix_eval.report.blocks import Block, Heading, Paragraph, Table
 from automix_eval.report.reasons import Reasons, interval_text, short_text
 
 # Above this many pairs only those with a live method are shown; the JSON has all.

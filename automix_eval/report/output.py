@@ -9,13 +9,13 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-from automix_eval.redaction import scrub
-from automix_eval.report.assemble import Assembled
-from automix_eval.report.blocks import report_blocks
+from automix_eval.analysis.gather import Assembled
 from automix_eval.report.formats import render_csv, render_harness, render_latex, render_markdown
-from automix_eval.report.jsonform import render_json, render_schema
-from automix_eval.report.table import render_text
-from automix_eval.types import AutoMixError
+from automix_eval.report.json_report import render_json, render_schema
+from automix_eval.report.task_blocks import report_blocks
+from automix_eval.report.text import render_text
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.redaction import scrub
 
 # Format -> its name in a folder. Stable: scripts may rely on it.
 NAMES = {
@@ -76,7 +76,7 @@ def write_folder(assembled: Assembled, folder: Path, formats: Sequence[str]) -> 
         texts[SCHEMA] = render_schema()
     written = [write_file(folder / name, text) for name, text in texts.items()]
     if "html" in formats:
-        plots = import_module("automix_eval.report.plots")
+        plots = import_module("automix_eval.report.pictures")
         inside = folder / PICTURES
         try:
             if inside.is_symlink():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from automix_eval.analysis.figures import DASHES, Figure
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.figures import DASHES, Figure
-from automix_eval.report.parts import Block, Paragraph
+from automix_eval.report.blocks import Block, Paragraph
 
 
 @dataclass(slots=True)

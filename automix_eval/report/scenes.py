@@ -6,9 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from automix_eval.analysis.figures import (
+    Board,
+    CurvePoint,
+    Figure,
+    MethodFigures,
+    Report,
+    System,
+    TaskReport,
+)
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.figures import Board, CurvePoint, Figure, MethodFigures, System
-from automix_eval.report.parts import Report, TaskReport
 
 Role = Literal["slm", "llm", "live", "replay", "bound", "plain"]
 Across = Literal["cost", "escalation_rate"]

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from automix_eval.analysis.figures import (
+    Figure,
+    Report,
+    System,
+    TaskFigures,
+    TaskReport,
+    VerifierFigures,
+)
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.intervals import LEVEL
-from automix_eval.report.figures import Figure, System, TaskFigures, VerifierFigures
-from automix_eval.report.leaderboard import board_blocks, board_legend
-from automix_eval.report.parts import Block, Heading, Paragraph, Report, Table, TaskReport
+from automix_eval.report.blocks import Block, Heading, Paragraph, Table
+from automix_eval.report.leaderboard_blocks import board_blocks, board_legend
 from automix_eval.report.reasons import Reasons, interval_text
-from automix_eval.report.text import clip
+from automix_eval.safety.listing import clip
 
 SAMPLE_NOTE = "an embedded sample for trying the tool, not a benchmark"
 # Below this the percentile bootstrap is known to give intervals that are too narrow.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from automix_eval.report.parts import Block, Heading, Paragraph, Table
-from automix_eval.report.text import clip, plain
+from automix_eval.report.blocks import Block, Heading, Paragraph, Table
+from automix_eval.safety.listing import clip, plain
 
 WIDTH = 100
 _GAP = "  "

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from automix_eval.redaction import blank_text
-from automix_eval.types import AutoMixError
-from automix_eval.untrusted import plain
+from automix_eval.safety.redaction import blank_text, scrub
+from automix_eval.safety.text import harmless_lines, plain
+
+if TYPE_CHECKING:
+    pass
 
 SAID = "interrupted; the same command resumes, and no finished call is made again"
 _MOST = 2000  # characters
@@ -53,3 +57,25 @@ def _show(kind: type[BaseException], error: BaseException, trace: TracebackType 
 
 def _is_debugging() -> bool:
     return logging.getLogger("lm_eval").isEnabledFor(logging.DEBUG)
+
+
+class AutoMixError(RuntimeError):
+    """An error the user can mend: its message names the cause and the remedy.
+
+    Shown without known secrets, and without what a terminal would obey.
+    """
+
+    def __str__(self) -> str:
+        return harmless_lines(scrub(super().__str__()))
+
+
+class CallsFailedError(AutoMixError):
+    """Requests to a model failed for good. Every other one was handed over, or not sent.
+
+    Attributes:
+        reasons: Why, by the index of the request.
+    """
+
+    def __init__(self, text: str, reasons: Mapping[int, str]) -> None:
+        super().__init__(text)
+        self.reasons = dict(reasons)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from automix_eval.untrusted import clip, csv_cell, plain
+from automix_eval.safety.text import clip, csv_cell, plain
 
 __all__ = ["clip", "csv_cell", "listing", "plain", "questions"]
 

@@ -6,8 +6,8 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 
-from automix_eval.redaction import blank, blank_text, scrub
-from automix_eval.untrusted import harmless_lines
+from automix_eval.safety.redaction import blank, blank_text, scrub
+from automix_eval.safety.text import harmless_lines
 
 
 class LogFilter(logging.Filter):

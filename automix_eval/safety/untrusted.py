@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import stat
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from automix_eval.safety.text import plain
 
 MIB = 2**20
 #: Longest line of a file of records or samples, in bytes.
@@ -23,13 +23,6 @@ LONGEST_LINE = 64 * MIB
 DEEPEST = 64
 _MOST_NODES = 100_000
 _LARGEST = 2**63
-
-# Besides control characters: format characters (bidirectional overrides reorder what a terminal
-# shows), surrogates (not encodable) and line separators.
-_OBEYED = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]"
-)
-_STRIPPED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def read_bytes(path: Path, most: int) -> bytes:
@@ -96,7 +89,7 @@ def parse_yaml(data: bytes) -> Any:
     """
     import yaml
 
-    from automix_eval.yamlreader import Loader
+    from automix_eval.safety.yamlreader import Loader
 
     try:
         loader = Loader(data.decode("utf-8-sig"))
@@ -204,42 +197,3 @@ def _check_nodes(root: Any) -> None:
 
 
 # --------------------------------------------------------------------------- texts
-
-
-def plain(value: object, limit: int = 300) -> str:
-    """One line of printable text; tabs and line ends become blanks, control characters vanish.
-
-    Args:
-        value: Anything; results folders come from other people.
-        limit: Longest text returned, the rest is cut and marked.
-    """
-    text = "".join(
-        " " if c in "\t\n\r\v\f" else "" if unicodedata.category(c) in _STRIPPED else c
-        for c in str(value)[: 4 * limit]
-    )
-    return clip(text, limit)
-
-
-def harmless_lines(text: str) -> str:
-    """Text of several lines without the characters that a terminal obeys or that hide others."""
-    return _OBEYED.sub("", text)
-
-
-def clip(text: str, width: int) -> str:
-    """The text in at most ``width`` characters, ``..`` marking what was cut."""
-    return text if len(text) <= width else text[: max(0, width - 2)] + ".."[:width]
-
-
-def csv_cell(value: object) -> object:
-    """A cell of a CSV that no spreadsheet takes for a formula; numbers stay numbers.
-
-    A text of one line, printable; a quote before it where it begins as formulas do, behind blanks
-    and in full width as well.
-    """
-    if not isinstance(value, str):
-        return "" if value is None else value
-    if value[:1] in ("\t", "\r", "\n"):
-        value = "'" + value
-    text = plain(value, limit=10_000)
-    begins = unicodedata.normalize("NFKC", text.lstrip()[:1])
-    return f"'{text}" if begins[:1] in ("=", "+", "-", "@") and begins else text

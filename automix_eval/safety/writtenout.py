@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from automix_eval.redaction import (
+from automix_eval.safety.redaction import (
     PAIR,
     VARIABLE,
     blank_urls,

@@ -6,15 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from automix_eval.types import (
-    Answer,
-    Ask,
-    AutoMixError,
-    Outcome,
-    Question,
-    Verification,
-    Verifier,
-)
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Answer, Ask, Outcome, Question, Verification, Verifier
 
 
 class Ensemble:

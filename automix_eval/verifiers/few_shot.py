@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from automix_eval.prompts import Fitted
+from automix_eval.backends.prompts import Fitted
+from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import (
     Answer,
     Ask,
-    AutoMixError,
     Call,
     GenerateRequest,
     Generation,
@@ -20,7 +20,7 @@ from automix_eval.types import (
     Verification,
 )
 from automix_eval.verifiers import prompt as verification_prompt
-from automix_eval.verifiers.sequential import rounds, settled
+from automix_eval.verifiers.early_stopping import rounds, settled
 
 log = logging.getLogger(__name__)
 

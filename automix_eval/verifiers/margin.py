@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from automix_eval.types import Answer, Ask, AutoMixError, Question, Verification
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Answer, Ask, Question, Verification
 
 
 def _mean_probability(logprobs: Sequence[float], _margins: Sequence[float]) -> float:

@@ -7,7 +7,7 @@ that no shortening can lose it.
 
 from __future__ import annotations
 
-from automix_eval.prompts import Fitted, Parts, fit
+from automix_eval.backends.prompts import Fitted, Parts, fit
 from automix_eval.types import Answer, Ask, Outcome, Question
 
 INSTRUCTION = (

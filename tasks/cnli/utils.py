@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from automix_eval.harness.tasks.load import Doc, Row, RowError, digest, load_rows, make_doc, pick
+from automix_eval.harness.tasks.scoring import with_routing
+from automix_eval.metrics.answers import token_f1
 from automix_eval.metrics.choices import gold_label, parse_label
-from automix_eval.metrics.f1 import token_f1
-from automix_eval.taskdata import Doc, Row, RowError, digest, load_rows, make_doc, pick
-from automix_eval.taskscore import with_routing
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

@@ -5,8 +5,17 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from automix_eval.taskdata import Doc, Row, RowError, digest, load_rows, make_doc, pick, texts
-from automix_eval.taskscore import free_form as process_results
+from automix_eval.harness.tasks.load import (
+    Doc,
+    Row,
+    RowError,
+    digest,
+    load_rows,
+    make_doc,
+    pick,
+    texts,
+)
+from automix_eval.harness.tasks.scoring import free_form as process_results
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

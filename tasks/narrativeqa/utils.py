@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from automix_eval.taskdata import Doc, Row, digest, load_rows, make_doc, pick
-from automix_eval.taskscore import free_form as process_results
+from automix_eval.harness.tasks.load import Doc, Row, digest, load_rows, make_doc, pick
+from automix_eval.harness.tasks.scoring import free_form as process_results
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

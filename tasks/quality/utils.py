@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from automix_eval.harness.tasks.load import Doc, Row, digest, load_rows, make_doc, pick, texts
+from automix_eval.harness.tasks.scoring import with_routing
 from automix_eval.metrics.choices import gold_option, option_letter, parse_letter
-from automix_eval.taskdata import Doc, Row, digest, load_rows, make_doc, pick, texts
-from automix_eval.taskscore import with_routing
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.outcomes import FloatArray, Outcomes
-from automix_eval.replay.inputs import sample_rows
-from automix_eval.types import AutoMixError
+from automix_eval.records.from_table import sample_rows
+from automix_eval.records.outcomes import FloatArray, Outcomes
+from automix_eval.safety.errors import AutoMixError
 
 Chain = tuple[int, ...]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.outcomes import IntArray, Outcomes, Seen
-from automix_eval.types import MetaVerifier
+from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.records.outcomes import IntArray, Outcomes, Seen
 
 
 class Chained:

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from automix_eval import paths
-from automix_eval.nearest import did_you_mean
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.text import did_you_mean
 
 # Axis -> its value where a part does not vary it, in the order of a table's columns.
 AXES: Mapping[str, Any] = {

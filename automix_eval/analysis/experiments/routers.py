@@ -10,9 +10,11 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
-from automix_eval import config
-from automix_eval.experiments.chained import Chained
-from automix_eval.types import AutoMixError, MetaVerifier
+from automix_eval.analysis.experiments.chained import Chained
+from automix_eval.config import compose as config
+from automix_eval.config import parts
+from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.safety.errors import AutoMixError
 
 
 def label_of(entry: Any) -> str:
@@ -74,4 +76,4 @@ def _made(key: str) -> MetaVerifier:
         if name.startswith("_") or name not in settings.meta_verifier:
             raise config.unknown_key(settings, f"meta_verifier.{name}", ("meta_verifier",))
         OmegaConf.update(settings, f"meta_verifier.{name}", setting)
-    return config.make_meta_verifier(settings)
+    return parts.make_meta_verifier(settings)

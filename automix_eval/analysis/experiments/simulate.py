@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix_eval.outcomes import FloatArray, Outcomes
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import FloatArray, Outcomes
+from automix_eval.safety.errors import AutoMixError
 
 SLOPE = 1.5
 SPREAD = 0.7

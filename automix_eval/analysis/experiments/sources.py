@@ -10,13 +10,15 @@ from typing import Any
 
 import yaml
 
-from automix_eval import config, records
-from automix_eval.experiments.preset import Preset
-from automix_eval.experiments.simulate import simulated
-from automix_eval.outcomes import Outcomes
-from automix_eval.replay.inputs import Columns, TierColumns, from_tables, parse_tiers
-from automix_eval.replay.stored import from_records
-from automix_eval.types import AutoMixError
+from automix_eval.analysis.experiments.preset import Preset
+from automix_eval.analysis.experiments.simulate import simulated
+from automix_eval.config import compose as config
+from automix_eval.config import parts
+from automix_eval.records import schema as records
+from automix_eval.records.from_run import from_records
+from automix_eval.records.from_table import Columns, TierColumns, from_tables, parse_tiers
+from automix_eval.records.outcomes import Outcomes
+from automix_eval.safety.errors import AutoMixError
 
 SCORES = ("score", "correct")
 COSTS = ("cost", "cost_usd")
@@ -168,7 +170,7 @@ def _runs(label: str, folder: Path) -> list[Source]:
         if number != len(prices.cost.tiers):
             prices.cost.tiers = [50.0 ** (t / (number - 1)) for t in range(number)]
         for task in manifest.get("tasks", {}):
-            found = from_records(path, config.make_cost(prices), task)
+            found = from_records(path, parts.make_cost(prices), task)
             if found.train is None:
                 raise AutoMixError(f"the run {path} has no calibration records of {task}")
             _enough(f"{path}, {task}", found.train, found.test)

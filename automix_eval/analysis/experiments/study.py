@@ -10,16 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.baselines.frugal_gpt import FrugalGPT
-from automix_eval.baselines.texts import TextRouter
-from automix_eval.experiments import axes, routers
-from automix_eval.experiments.figures import Figure, difference, figures, verdict
-from automix_eval.experiments.preset import AXES, Part, Preset
-from automix_eval.experiments.sources import Failure, Source, shown
+from automix_eval.analysis.experiments import axes, routers
+from automix_eval.analysis.experiments.figures import Figure, difference, figures, verdict
+from automix_eval.analysis.experiments.preset import AXES, Part, Preset
+from automix_eval.analysis.experiments.sources import Failure, Source, shown
+from automix_eval.meta_verifiers.baselines.frugal_gpt import FrugalGPT
+from automix_eval.meta_verifiers.baselines.texts import TextRouter
+from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.meta_verifiers.follow import follow
 from automix_eval.metrics.auroc import auroc, is_correct
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.outcomes import FloatArray, Outcomes, follow
-from automix_eval.types import AutoMixError, MetaVerifier
+from automix_eval.records.outcomes import FloatArray, Outcomes
+from automix_eval.safety.errors import AutoMixError
 
 # Router that others are compared with in pairs, where a part has it.
 REFERENCE = "pomdp"

@@ -24,12 +24,11 @@ from lm_eval.models.utils import (
     postprocess_generated_text,
 )
 
-from automix_eval.backends import shared_decoding, shared_scoring
 from automix_eval.backends.embedded import CONVERTER_VERSION, ensure_model
 from automix_eval.backends.harness_lm import HarnessBackend
-from automix_eval.backends.hf_faults import named
-from automix_eval.backends.hf_metered import MeteredHFLM, score_batch
-from automix_eval.backends.hf_settings import (
+from automix_eval.backends.hf.hf_faults import named
+from automix_eval.backends.hf.metered import MeteredHFLM, score_batch
+from automix_eval.backends.hf.settings import (
     Decoding,
     fingerprint,
     flag,
@@ -37,12 +36,15 @@ from automix_eval.backends.hf_settings import (
     is_plain,
     megabytes,
 )
+from automix_eval.backends.hf.token_memory import TokenMemory
+from automix_eval.backends.hf.weights import commit_of
 from automix_eval.backends.hook import Hook
-from automix_eval.backends.sampling import row_seed
-from automix_eval.backends.token_memory import TokenMemory
-from automix_eval.backends.tree_reader import Reader, UnsupportedModelError
-from automix_eval.backends.weights import commit_of
-from automix_eval.types import AutoMixError, GenerateRequest, Generation, ScoreRequest, Scores
+from automix_eval.backends.shared_prefix import decode as shared_decoding
+from automix_eval.backends.shared_prefix import score as shared_scoring
+from automix_eval.backends.shared_prefix.reader import Reader, UnsupportedModelError
+from automix_eval.backends.shared_prefix.sampling import row_seed
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import GenerateRequest, Generation, ScoreRequest, Scores
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM

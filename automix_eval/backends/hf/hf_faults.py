@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import torch
 
-from automix_eval.logguard import harmless
-from automix_eval.redaction import scrub
-from automix_eval.types import AutoMixError
-from automix_eval.untrusted import plain
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.logs import harmless
+from automix_eval.safety.redaction import scrub
+from automix_eval.safety.text import plain
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from lm_eval.models.utils_hf import get_dtype
 from safetensors import SafetensorError
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from automix_eval.backends.sampling import row_seed, sample, top_two
-from automix_eval.backends.weights import Pending, can_wait, commit_of
+from automix_eval.backends.hf.weights import Pending, can_wait, commit_of
+from automix_eval.backends.shared_prefix.sampling import row_seed, sample, top_two
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
     """The harness's ``hf`` model, telling what each row of a batch cost.
 
     Its weights are loaded when they are first used, where that puts off no error
-    (:func:`automix_eval.backends.weights.can_wait`): configuration, tokenizer and window are those
+    (:func:`.weights.can_wait`): configuration, tokenizer and window are those
     of the model from the start.
     """
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
 
 # values of a model's generation settings under which greedy decoding is plain argmax
 _PLAIN_SETTINGS: dict[str, tuple[Any, ...]] = {

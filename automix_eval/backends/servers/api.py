@@ -1,7 +1,7 @@
 """Tiers behind a server: OpenAI-compatible ones, Anthropic, SGLang, and what LiteLLM reaches.
 
 The harness's own class of the server makes each request and holds its settings. The requests
-themselves are sent by :mod:`automix_eval.backends.transport`: the harness's loop repeats what
+themselves are sent by :mod:`.transport`: the harness's loop repeats what
 cannot succeed, knows no Retry-After, and takes some failures for empty answers.
 """
 
@@ -14,22 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from automix_eval.backends import next_token, replies
-from automix_eval.backends.echo import EchoScoring
-from automix_eval.backends.faults import CONTENT_FILTER, FailedRequests, RequestError
 from automix_eval.backends.harness_lm import HarnessBackend
-from automix_eval.backends.jobs import Job, divide, events_of, group
-from automix_eval.backends.litellm import through_litellm
-from automix_eval.backends.transport import Reply, Send, Transport, post
-from automix_eval.redaction import split_credentials
-from automix_eval.types import (
-    AutoMixError,
-    CallsFailedError,
-    GenerateRequest,
-    Generation,
-    ScoreRequest,
-    Scores,
-)
+from automix_eval.backends.servers import next_token, replies
+from automix_eval.backends.servers.batching import Job, divide, events_of, group
+from automix_eval.backends.servers.echo import EchoScoring
+from automix_eval.backends.servers.faults import CONTENT_FILTER, FailedRequests, RequestError
+from automix_eval.backends.servers.litellm import through_litellm
+from automix_eval.backends.servers.transport import Reply, Send, Transport, post
+from automix_eval.safety.errors import AutoMixError, CallsFailedError
+from automix_eval.safety.redaction import split_credentials
+from automix_eval.types import GenerateRequest, Generation, ScoreRequest, Scores
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from automix_eval.backends import replies
-from automix_eval.backends.replies import Usage
+from automix_eval.backends.servers import replies
+from automix_eval.backends.servers.replies import Usage
 from automix_eval.types import GenerateRequest
 
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from automix_eval.backends.faults import CONTENT_FILTER, RequestError
-from automix_eval.backends.transport import Reply
-from automix_eval.types import AutoMixError
+from automix_eval.backends.servers.faults import CONTENT_FILTER, RequestError
+from automix_eval.backends.servers.transport import Reply
+from automix_eval.safety.errors import AutoMixError
 
 
 class EchoScoring:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from automix_eval.untrusted import plain
+from automix_eval.safety.text import plain
 
 CONTENT_FILTER = "content_filter"
 _RETRIED_STATUS = {408, 409, 425, 429}

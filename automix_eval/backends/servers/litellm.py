@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from automix_eval.backends.faults import classify
-from automix_eval.backends.transport import Send
-from automix_eval.logguard import harmless
-from automix_eval.redaction import scrub, scrub_values
+from automix_eval.backends.servers.faults import classify
+from automix_eval.backends.servers.transport import Send
+from automix_eval.safety.logs import harmless
+from automix_eval.safety.redaction import scrub, scrub_values
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from automix_eval.types import UNSEEN, CallsFailedError, ScoreRequest, Scores
+from automix_eval.safety.errors import CallsFailedError
+from automix_eval.types import UNSEEN, ScoreRequest, Scores
 
 
 @dataclass(frozen=True, slots=True)

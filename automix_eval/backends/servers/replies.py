@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from automix_eval.backends.faults import CONTENT_FILTER, RequestError
-from automix_eval.backends.next_token import margin
-from automix_eval.untrusted import plain
+from automix_eval.backends.servers.faults import CONTENT_FILTER, RequestError
+from automix_eval.backends.servers.next_token import margin
+from automix_eval.safety.text import plain
 
 # No log-probability, and no number of tokens, is as large.
 _BEYOND = 2**53

@@ -16,14 +16,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from automix_eval.backends.faults import (
+from automix_eval.backends.servers.faults import (
     CONTENT_FILTER,
     FailedRequests,
     RequestError,
     classify,
     read_json,
 )
-from automix_eval.redaction import scrub, without_credentials
+from automix_eval.safety.redaction import scrub, without_credentials
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from automix_eval.backends.prompt_queue import PASS_TOKENS, Entry, Stem, Tokens, plan
-from automix_eval.backends.prompt_tree import Row, Step
-from automix_eval.backends.sampling import sample, top_two
-from automix_eval.backends.tree_reader import Reader
+from automix_eval.backends.shared_prefix.reader import Reader
+from automix_eval.backends.shared_prefix.sampling import sample, top_two
+from automix_eval.backends.shared_prefix.schedule import PASS_TOKENS, Entry, Stem, Tokens, plan
+from automix_eval.backends.shared_prefix.tree import Row, Step
 
 #: Samples of one prompt drawn side by side whatever the batch size: they share its memory.
 SAMPLES_AT_ONCE = 16

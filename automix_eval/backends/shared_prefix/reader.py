@@ -14,8 +14,8 @@ import torch
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 
-from automix_eval.backends.prefix_cache import PrefixCache
-from automix_eval.backends.prompt_tree import Piece, Reading, Row, Step, Tree, joined
+from automix_eval.backends.shared_prefix.cache import PrefixCache
+from automix_eval.backends.shared_prefix.tree import Piece, Reading, Row, Step, Tree, joined
 
 _NAME = "automix_tree"
 _SELF_TEST = 20

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from automix_eval.backends.prefix_cache import shared_length
-from automix_eval.backends.prompt_tree import Reading, Span, Tree
-from automix_eval.backends.tree_reader import Reader
+from automix_eval.backends.shared_prefix.cache import shared_length
+from automix_eval.backends.shared_prefix.reader import Reader
+from automix_eval.backends.shared_prefix.tree import Reading, Span, Tree
 
 #: Prompt tokens after which a pass takes no further prompt.
 PASS_TOKENS = 1024

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from automix_eval.backends.prompt_queue import PASS_TOKENS, Entry, Tokens, plan
-from automix_eval.backends.tree_reader import Reader
+from automix_eval.backends.shared_prefix.reader import Reader
+from automix_eval.backends.shared_prefix.schedule import PASS_TOKENS, Entry, Tokens, plan
 
 
 @dataclass(frozen=True, slots=True)

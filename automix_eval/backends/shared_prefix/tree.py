@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from automix_eval.backends.prefix_cache import Layers
+from automix_eval.backends.shared_prefix.cache import Layers
 
 #: Up to this many queries a piece, query heads are folded onto their key head instead of copying
 #: the keys for each of them.

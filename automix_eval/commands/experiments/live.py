@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from automix_eval.evaluation import evaluate
-from automix_eval.experiments.preset import Preset
-from automix_eval.experiments.sources import Failure
-from automix_eval.records import MANIFEST_GLOB
-from automix_eval.runlog import safe_name
-from automix_eval.types import AutoMixError
+from automix_eval.analysis.experiments.preset import Preset
+from automix_eval.analysis.experiments.sources import Failure
+from automix_eval.harness.evaluate import evaluate
+from automix_eval.records.schema import MANIFEST_GLOB
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.files import safe_name
 
 
 def run_all(

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from automix_eval.experiments import live, picture, present, sources
-from automix_eval.experiments.preset import Preset
-from automix_eval.experiments.study import study
-from automix_eval.records import write_json, write_text
-from automix_eval.types import AutoMixError
+from automix_eval.analysis.experiments import sources
+from automix_eval.analysis.experiments.preset import Preset
+from automix_eval.analysis.experiments.study import study
+from automix_eval.commands.experiments import live
+from automix_eval.report import experiment as present
+from automix_eval.report.pictures import experiment as picture
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.files import write_json, write_text
 
 
 @dataclass(frozen=True, slots=True)

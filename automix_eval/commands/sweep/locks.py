@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from automix_eval.config import ConfigError
+from automix_eval.config.compose import ConfigError
 
 log = logging.getLogger(__name__)
 

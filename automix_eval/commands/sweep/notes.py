@@ -19,9 +19,9 @@ import msgspec
 
 import automix_eval
 from automix_eval import __version__
-from automix_eval.evaluation import task_manager, task_names
-from automix_eval.records import write_json
-from automix_eval.types import AutoMixError
+from automix_eval.harness.evaluate import task_manager, task_names
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.files import write_json
 
 NAME = "job.json"
 FORMAT = "automix-eval job"

@@ -14,23 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from automix_eval import hydra_app, jobs, pool
-from automix_eval.commands import sweeplocks
-from automix_eval.commands.jobtable import jobs_table, write_csv
-from automix_eval.commands.run import SWEEPS, checked, log_like_the_harness
-from automix_eval.config import ConfigError, build, shown
-from automix_eval.jobs import Identity, JobNote
-from automix_eval.records import write_text
-from automix_eval.redaction import blank_text, scrub
+from automix_eval.analysis.gather import Settings, assemble
+from automix_eval.analysis.job_figures import call_totals, figures_of, mean_figure
+from automix_eval.commands.job import SWEEPS, checked, log_like_the_harness
+from automix_eval.commands.sweep import locks as sweeplocks
+from automix_eval.commands.sweep import notes as jobs
+from automix_eval.commands.sweep.notes import Identity, JobNote
+from automix_eval.config import command_line as hydra_app
+from automix_eval.config.compose import ConfigError, build, shown
+from automix_eval.config.run_settings import output_settings
+from automix_eval.harness import model_pool as pool
 from automix_eval.report import output
-from automix_eval.report.assemble import Settings, assemble
-from automix_eval.report.jobfigures import call_totals, figures_of, mean_figure
-from automix_eval.report.text import plain
-from automix_eval.runsettings import output_settings
-from automix_eval.types import AutoMixError
+from automix_eval.report.job_table import jobs_table, write_csv
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.files import write_text
+from automix_eval.safety.listing import plain
+from automix_eval.safety.redaction import blank_text, scrub
 
 if TYPE_CHECKING:
-    from automix_eval.hydra_app import Application, CommandLine, Job
+    from automix_eval.config.command_line import Application, CommandLine, Job
 
 TABLE = "jobs.csv"
 REPORT = "report"
@@ -132,7 +134,7 @@ class SweepJob:
         return True
 
     def _evaluated(self, job: Job, note: JobNote, settings: Any, args: dict[str, Any]) -> JobNote:
-        from automix_eval.evaluation import evaluate
+        from automix_eval.harness.evaluate import evaluate
 
         log_like_the_harness()
         inside = _attempt(job.folder)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from automix_eval.taskrows import (
+from automix_eval.harness.tasks.rows import (
     DATA_DIR,
     SPLITS,
     Located,

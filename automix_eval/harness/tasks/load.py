@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from automix_eval import taskhub
-from automix_eval.paths import tasks_dir
-from automix_eval.taskrows import (
+from automix_eval.harness.tasks import hub as taskhub
+from automix_eval.harness.tasks.rows import (
     DATA_DIR,
     SPLITS,
     Doc,
@@ -28,7 +27,8 @@ from automix_eval.taskrows import (
     pick,
     texts,
 )
-from automix_eval.untrusted import plain
+from automix_eval.paths import tasks_dir
+from automix_eval.safety.text import plain
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

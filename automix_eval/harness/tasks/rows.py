@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
 
 DATA_DIR = "AUTOMIX_DATA_DIR"
 SPLITS = ("train", "validation")

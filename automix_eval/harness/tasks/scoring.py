@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
-from automix_eval.metrics.f1 import exact_match, token_f1
+from automix_eval.metrics.answers import exact_match, token_f1
 
 __all__ = ["count_decisions", "free_form", "mean_of_defined", "with_routing"]
 

@@ -1,7 +1,7 @@
 """The interface of the authors' package automix-llm 1.0.3; what differs: docs/automix-llm.md."""
 
-from automix_eval.dropin.automix import AutoMix, Automix
-from automix_eval.dropin.methods import (
+from automix_eval.meta_verifiers.automix_llm.automix import AutoMix, Automix
+from automix_eval.meta_verifiers.automix_llm.methods import (
     POMDP,
     AutomixUnion,
     DoubleThreshold,

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.dropin.frame import Frame
-from automix_eval.dropin.methods import Method
+from automix_eval.meta_verifiers.automix_llm.frame import Frame
+from automix_eval.meta_verifiers.automix_llm.methods import Method
 from automix_eval.meta_verifiers.base import check_undefined
 from automix_eval.meta_verifiers.objectives import TOLERANCE, Ends, Objective, select
-from automix_eval.meta_verifiers.rules import is_number
+from automix_eval.meta_verifiers.rules.router import is_number
 from automix_eval.metrics import ibc
-from automix_eval.outcomes import BoolArray, FloatArray
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import BoolArray, FloatArray
+from automix_eval.safety.errors import AutoMixError
 
 KEEP = "keep"  # the parameter where no other is defined: every answer of the SLM is kept
 

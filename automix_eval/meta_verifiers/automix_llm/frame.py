@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.outcomes import ROUNDING, BoolArray, FloatArray
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import ROUNDING, BoolArray, FloatArray
+from automix_eval.safety.errors import AutoMixError
 
 
 class Frame:

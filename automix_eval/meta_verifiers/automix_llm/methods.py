@@ -10,20 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.dropin.frame import Frame
-from automix_eval.meta_verifiers import grid
+from automix_eval.meta_verifiers.automix_llm.frame import Frame
 from automix_eval.meta_verifiers.greedy import greediest
-from automix_eval.meta_verifiers.pomdp_v1 import (
-    COMPLEX,
-    SIMPLE,
-    UNSOLVABLE,
-    label_states,
-    policies,
-)
-from automix_eval.meta_verifiers.rules import check_bins
+from automix_eval.meta_verifiers.pomdp_v1 import COMPLEX, SIMPLE, UNSOLVABLE, label_states, policies
+from automix_eval.meta_verifiers.rules import bins as grid
+from automix_eval.meta_verifiers.rules.router import check_bins
 from automix_eval.meta_verifiers.self_consistency import MAJORITY
-from automix_eval.outcomes import BoolArray, FloatArray, IntArray
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray
+from automix_eval.safety.errors import AutoMixError
 
 SIGMA = 2.0  # width of the smoothing of GreedyPOMDP, in bins
 CATEGORY = "category"

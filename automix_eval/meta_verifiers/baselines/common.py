@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from automix_eval.meta_verifiers.objectives import Objective
-from automix_eval.outcomes import FloatArray, IntArray, Outcomes
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes
+from automix_eval.safety.errors import AutoMixError
 
 # Policies of a sweep: enough for a smooth curve, few enough to replay.
 SWEEP = 51

@@ -25,13 +25,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from automix_eval.baselines import common, features
-from automix_eval.baselines.features import Scaling
-from automix_eval.baselines.pricing import asking_costs, best, choose_price
 from automix_eval.meta_verifiers.base import Router, require_fitted
+from automix_eval.meta_verifiers.baselines import common, features
+from automix_eval.meta_verifiers.baselines.features import Scaling
+from automix_eval.meta_verifiers.baselines.pricing import asking_costs, best, choose_price
 from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
-from automix_eval.outcomes import FloatArray, IntArray, Outcomes, Seen
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
+from automix_eval.safety.errors import AutoMixError
 
 FOLDS = 5
 

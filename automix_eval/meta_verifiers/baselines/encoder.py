@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from automix_eval.outcomes import IntArray
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import IntArray
+from automix_eval.safety.errors import AutoMixError
 
 if TYPE_CHECKING:
     import torch

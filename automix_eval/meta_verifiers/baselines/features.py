@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.baselines.common import exactly, table
-from automix_eval.outcomes import FloatArray, Outcomes, Seen
-from automix_eval.types import AutoMixError
+from automix_eval.meta_verifiers.baselines.common import exactly, table
+from automix_eval.records.outcomes import FloatArray, Outcomes, Seen
+from automix_eval.safety.errors import AutoMixError
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.baselines import common
-from automix_eval.baselines.encoder import DEFAULT
-from automix_eval.baselines.scorer import Scorer, cross_fit
-from automix_eval.baselines.texts import TextRouter
 from automix_eval.meta_verifiers.base import require_fitted
+from automix_eval.meta_verifiers.baselines import common
+from automix_eval.meta_verifiers.baselines.encoder import DEFAULT
+from automix_eval.meta_verifiers.baselines.scorer import Scorer, cross_fit
+from automix_eval.meta_verifiers.baselines.texts import TextRouter
 from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
 from automix_eval.meta_verifiers.threshold import Threshold
-from automix_eval.outcomes import FloatArray, IntArray, Outcomes, Seen
+from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.types import Observation
 
 # Thresholds tried for each tier.

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.baselines import common
-from automix_eval.baselines.encoder import DEFAULT
-from automix_eval.baselines.scorer import Scorer, cross_fit
-from automix_eval.baselines.texts import TextRouter
 from automix_eval.meta_verifiers.base import require_fitted
+from automix_eval.meta_verifiers.baselines import common
+from automix_eval.meta_verifiers.baselines.encoder import DEFAULT
+from automix_eval.meta_verifiers.baselines.scorer import Scorer, cross_fit
+from automix_eval.meta_verifiers.baselines.texts import TextRouter
 from automix_eval.meta_verifiers.objectives import MIN_ESCALATION, Ends, Selection, select
-from automix_eval.outcomes import FloatArray, IntArray, Outcomes, Seen
-from automix_eval.types import AutoMixError, Observation
+from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Observation
 
 LABELS = ("deterministic", "probabilistic", "transformed")
 # Gaps tried by the transformed labels.

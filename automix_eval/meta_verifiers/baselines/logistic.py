@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.baselines import common
-from automix_eval.baselines.greedy import GreedyLearner
+from automix_eval.meta_verifiers.baselines import common
+from automix_eval.meta_verifiers.baselines.cost_aware import GreedyLearner
 from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
-from automix_eval.outcomes import FloatArray
+from automix_eval.records.outcomes import FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,14 +51,14 @@ class Logistic(GreedyLearner):
         strength: scikit-learn's ``C``: the inverse of the L2 penalty.
         signals: Signals to read beside the confidences; None: all there are.
         max_fit_rows: At most so many questions are fitted on; see
-            :func:`automix_eval.baselines.common.thin`.
+            :func:`automix_eval.meta_verifiers.baselines.common.thin`.
         objective: What the price is chosen by: ``ibc``, ``budget`` or ``target``.
         budget: Largest mean cost of a question, for ``budget``.
         target: Share of the last tier's mean score to reach, for ``target``.
         min_escalation: Least share of escalated questions, for ``ibc``.
 
     Attributes:
-        learned_: :class:`automix_eval.baselines.greedy.Learned`; None before fitting.
+        learned_: :class:`.cost_aware.Learned`; None before fitting.
     """
 
     name = "logistic"

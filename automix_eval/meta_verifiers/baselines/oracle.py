@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.baselines.common import (
+from automix_eval.meta_verifiers.base import Router, require_fitted
+from automix_eval.meta_verifiers.baselines.common import (
     SWEEP,
     exactly,
     number,
@@ -17,10 +18,9 @@ from automix_eval.baselines.common import (
     table,
     text,
 )
-from automix_eval.meta_verifiers.base import Router, require_fitted
 from automix_eval.meta_verifiers.objectives import MIN_ESCALATION, Ends, select
-from automix_eval.outcomes import FloatArray, IntArray, Outcomes, Seen
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
+from automix_eval.safety.errors import AutoMixError
 
 
 class Oracle(Router):

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from automix_eval.baselines.common import SWEEP
+from automix_eval.meta_verifiers.baselines.common import SWEEP
 from automix_eval.meta_verifiers.objectives import Ends, Objective, Selection, select
-from automix_eval.outcomes import FloatArray, IntArray, Outcomes
+from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes
 
 
 def asking_costs(rows: Outcomes) -> FloatArray:
@@ -38,7 +38,7 @@ def play(
 
     Args:
         predicted: For each tier but the last, (ways, n, N - tier) predictions; see
-            :func:`automix_eval.baselines.features.visits` for the ways.
+            :func:`automix_eval.meta_verifiers.baselines.features.visits` for the ways.
         costs: (N,) mean cost of asking each tier.
         price: Score that one unit of cost must buy.
         rows: What really happened.

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.baselines.common import (
+from automix_eval.meta_verifiers.base import Router, require_fitted
+from automix_eval.meta_verifiers.baselines.common import (
     SWEEP,
     exactly,
     number,
@@ -18,10 +19,9 @@ from automix_eval.baselines.common import (
     require_rows,
     text,
 )
-from automix_eval.meta_verifiers.base import Router, require_fitted
 from automix_eval.meta_verifiers.objectives import MIN_ESCALATION, Ends, select
-from automix_eval.outcomes import FloatArray, IntArray, Outcomes, Seen
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
+from automix_eval.safety.errors import AutoMixError
 
 
 class Random(Router):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from automix_eval.baselines import common
-from automix_eval.baselines.scorer import Scorer, Tuning
 from automix_eval.meta_verifiers.base import Router
-from automix_eval.outcomes import Outcomes
-from automix_eval.types import AutoMixError
+from automix_eval.meta_verifiers.baselines import common
+from automix_eval.meta_verifiers.baselines.scorer import Scorer, Tuning
+from automix_eval.records.outcomes import Outcomes
+from automix_eval.safety.errors import AutoMixError
 
 
 class TextRouter(Router):

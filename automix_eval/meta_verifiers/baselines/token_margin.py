@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from automix_eval.baselines import common
 from automix_eval.meta_verifiers.base import require_fitted
+from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
 from automix_eval.meta_verifiers.threshold import Threshold
-from automix_eval.outcomes import BoolArray, FloatArray, Outcomes, Seen
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import BoolArray, FloatArray, Outcomes, Seen
+from automix_eval.safety.errors import AutoMixError
 
 SIGNAL, CONFIDENCE = "signal", "confidence"
 
@@ -31,7 +31,7 @@ class TokenMargin(Threshold):
     Args:
         signal: Name of the signal, in [0, 1].
         candidates: Values of t to try, or ``observed``, as for the threshold.
-        objective: See :class:`~automix_eval.meta_verifiers.rules.RuleRouter`, as for the others.
+        objective: See :class:`RuleRouter`, as for the others.
         budget: As there.
         target: As there.
         min_escalation: As there.

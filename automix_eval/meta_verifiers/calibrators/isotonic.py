@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.calibrators.logistic import Logistic
-from automix_eval.calibrators.signals import numbers
-from automix_eval.outcomes import FloatArray
-from automix_eval.types import AutoMixError
+from automix_eval.meta_verifiers.calibrators.logistic import Logistic
+from automix_eval.meta_verifiers.calibrators.signals import numbers
+from automix_eval.records.outcomes import FloatArray
+from automix_eval.safety.errors import AutoMixError
 
 
 class Isotonic:
@@ -22,8 +22,8 @@ class Isotonic:
     probabilities: arXiv 2605.18796.
 
     Args:
-        penalty: Of the logistic combination, see :class:`~automix_eval.calibrators.logistic.
-            Logistic`; without effect on a single signal.
+        penalty: Of the logistic combination, see :class:`.logistic.Logistic`; without effect on a
+            single signal.
 
     Attributes:
         combination_: The logistic combination, None for a single signal.

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from automix_eval.calibrators.signals import Preparation, labelled, numbers
-from automix_eval.outcomes import FloatArray
-from automix_eval.types import AutoMixError
+from automix_eval.meta_verifiers.calibrators.signals import Preparation, labelled, numbers
+from automix_eval.records.outcomes import FloatArray
+from automix_eval.safety.errors import AutoMixError
 
 
 class Logistic:

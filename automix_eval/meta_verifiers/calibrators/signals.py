@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.outcomes import BoolArray, FloatArray
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import BoolArray, FloatArray
+from automix_eval.safety.errors import AutoMixError
 
 # A probability of 0 or 1 has no finite logit; beyond this it says no more.
 CLIP = 1e-4

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from automix_eval.meta_verifiers.density import make_axis
-from automix_eval.outcomes import FloatArray, IntArray
+from automix_eval.meta_verifiers.pomdp.density import make_axis
+from automix_eval.records.outcomes import FloatArray, IntArray
 
 # Costs that differ by less than this share of their mean are equal but for rounding.
 SAME = 1e-9

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from automix_eval.outcomes import FloatArray, IntArray
+from automix_eval.records.outcomes import FloatArray, IntArray
 
 # Rounds of proportional fitting that give a smoothed density its margins back.
 FITTING_ROUNDS = 12

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.pomdp_costs import Levels
-from automix_eval.meta_verifiers.pomdp_labels import STATES
-from automix_eval.meta_verifiers.pomdp_rule import Rule
-from automix_eval.meta_verifiers.pomdp_solve import Actions, Solver
-from automix_eval.outcomes import FloatArray
+from automix_eval.meta_verifiers.pomdp.costs import Levels
+from automix_eval.meta_verifiers.pomdp.policy import Rule
+from automix_eval.meta_verifiers.pomdp.pomdp_labels import STATES
+from automix_eval.meta_verifiers.pomdp.solve import Actions, Solver
+from automix_eval.records.outcomes import FloatArray
 
 # Rows of a table at most, beside one wherever the action changes.
 GROUPS = 12

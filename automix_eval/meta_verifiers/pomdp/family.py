@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from automix_eval.meta_verifiers.pomdp_problem import Cells
-from automix_eval.meta_verifiers.pomdp_solve import Actions, Solution, Solver
-from automix_eval.outcomes import FloatArray, IntArray
+from automix_eval.meta_verifiers.pomdp.problem import Cells
+from automix_eval.meta_verifiers.pomdp.solve import Actions, Solution, Solver
+from automix_eval.records.outcomes import FloatArray, IntArray
 
 # Deterministic policies and mixtures at most, about evenly spaced between cheapest and dearest.
 MAX_POLICIES = 60

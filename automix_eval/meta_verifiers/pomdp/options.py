@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 from automix_eval.meta_verifiers.base import check_undefined
-from automix_eval.meta_verifiers.pomdp_labels import COMPLEX, SIMPLE, UNSOLVABLE
-from automix_eval.meta_verifiers.pomdp_solve import StateReward
-from automix_eval.types import AutoMixError
+from automix_eval.meta_verifiers.pomdp.pomdp_labels import COMPLEX, SIMPLE, UNSOLVABLE
+from automix_eval.meta_verifiers.pomdp.solve import StateReward
+from automix_eval.safety.errors import AutoMixError
 
 # Order of the columns of a reward table in the configuration, as in AutoMix's first version.
 COLUMNS = (COMPLEX, SIMPLE, UNSOLVABLE)

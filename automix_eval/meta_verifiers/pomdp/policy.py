@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.density import symbols
-from automix_eval.meta_verifiers.pomdp_costs import level_of
-from automix_eval.meta_verifiers.pomdp_family import Member
-from automix_eval.meta_verifiers.pomdp_problem import Problem
-from automix_eval.meta_verifiers.pomdp_solve import Actions
-from automix_eval.outcomes import BoolArray, FloatArray, IntArray, Seen
-from automix_eval.types import AutoMixError
+from automix_eval.meta_verifiers.pomdp.costs import level_of
+from automix_eval.meta_verifiers.pomdp.density import symbols
+from automix_eval.meta_verifiers.pomdp.family import Member
+from automix_eval.meta_verifiers.pomdp.problem import Problem
+from automix_eval.meta_verifiers.pomdp.solve import Actions
+from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray, Seen
+from automix_eval.safety.errors import AutoMixError
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.pomdp_rule import Rule
-from automix_eval.meta_verifiers.pomdp_solve import Actions, subsets
-from automix_eval.outcomes import FloatArray
+from automix_eval.meta_verifiers.pomdp.policy import Rule
+from automix_eval.meta_verifiers.pomdp.solve import Actions, subsets
+from automix_eval.records.outcomes import FloatArray
 
 
 def to_json(rule: Rule) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix_eval.outcomes import FloatArray, IntArray
+from automix_eval.records.outcomes import FloatArray, IntArray
 
 STATES = ("Simple", "Complex", "Unsolvable")
 SIMPLE, COMPLEX, UNSOLVABLE = range(3)

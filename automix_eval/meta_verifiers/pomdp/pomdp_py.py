@@ -15,12 +15,12 @@ from types import ModuleType
 
 import numpy as np
 
-from automix_eval.meta_verifiers.density import Axis
-from automix_eval.meta_verifiers.pomdp_costs import one_level
-from automix_eval.meta_verifiers.pomdp_problem import Problem
-from automix_eval.meta_verifiers.pomdp_solve import Solution, Solver
-from automix_eval.outcomes import FloatArray
-from automix_eval.types import AutoMixError
+from automix_eval.meta_verifiers.pomdp.costs import one_level
+from automix_eval.meta_verifiers.pomdp.density import Axis
+from automix_eval.meta_verifiers.pomdp.problem import Problem
+from automix_eval.meta_verifiers.pomdp.solve import Solution, Solver
+from automix_eval.records.outcomes import FloatArray
+from automix_eval.safety.errors import AutoMixError
 
 
 class PomdpPy(Solver):
@@ -89,7 +89,7 @@ def _one_type(problem: Problem, scores: FloatArray, price: float) -> Problem:
 
 def _pomdp_py_model() -> ModuleType:
     try:
-        from automix_eval.meta_verifiers import pomdp_model
+        from automix_eval.meta_verifiers.pomdp import pomdp_py_model as pomdp_model
     except ModuleNotFoundError as err:
         if err.name is None or err.name.partition(".")[0] != "pomdp_py":
             raise

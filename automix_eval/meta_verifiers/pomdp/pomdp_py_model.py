@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import pomdp_py
 
-from automix_eval.meta_verifiers.pomdp_problem import Problem
+from automix_eval.meta_verifiers.pomdp.problem import Problem
 
 # What an action costs that is not possible: more than any policy could earn.
 IMPOSSIBLE = -1e6

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 from scipy.special import expit, logit
 
-from automix_eval.outcomes import FloatArray
+from automix_eval.records.outcomes import FloatArray
 
 # Penalties tried: on the slope of a tier's own confidence, and on those of the other tiers'. The
 # slopes are per normal score, so 1 expects them about 1, and 100 about 0.1.

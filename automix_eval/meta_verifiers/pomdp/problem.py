@@ -21,11 +21,22 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from automix_eval.meta_verifiers.density import Axis, bandwidth, density, local_sums, make_axis
-from automix_eval.meta_verifiers.pomdp_costs import Levels, level_of, make_levels
-from automix_eval.meta_verifiers.pomdp_labels import STATES, label_states
-from automix_eval.meta_verifiers.pomdp_regression import OTHERS, OWN, PENALTIES, ridge_logistic
-from automix_eval.outcomes import FloatArray, IntArray, Outcomes
+from automix_eval.meta_verifiers.pomdp.costs import Levels, level_of, make_levels
+from automix_eval.meta_verifiers.pomdp.density import (
+    Axis,
+    bandwidth,
+    density,
+    local_sums,
+    make_axis,
+)
+from automix_eval.meta_verifiers.pomdp.pomdp_labels import STATES, label_states
+from automix_eval.meta_verifiers.pomdp.pomdp_regression import (
+    OTHERS,
+    OWN,
+    PENALTIES,
+    ridge_logistic,
+)
+from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes
 
 # Cells of the joint density at most: what bounds memory and time of a long chain.
 MAX_CELLS = 160_000

@@ -9,18 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers import pomdp_json, pomdp_text
 from automix_eval.meta_verifiers.base import Router, require_fitted, stand_in
-from automix_eval.meta_verifiers.density import Axis
 from automix_eval.meta_verifiers.objectives import MIN_ESCALATION, Ends, Objective, select
-from automix_eval.meta_verifiers.pomdp_family import Member, family, replay
-from automix_eval.meta_verifiers.pomdp_options import check_options, check_solver, parse_reward
-from automix_eval.meta_verifiers.pomdp_planner import PomdpPy
-from automix_eval.meta_verifiers.pomdp_problem import Cells, Problem, estimate
-from automix_eval.meta_verifiers.pomdp_rule import Rule, make_rule, problem_edges
-from automix_eval.meta_verifiers.pomdp_solve import Actions, Solution, Solver, subsets
-from automix_eval.outcomes import FloatArray, IntArray, Outcomes, Seen
-from automix_eval.types import AutoMixError, Observation
+from automix_eval.meta_verifiers.pomdp import describe as pomdp_text
+from automix_eval.meta_verifiers.pomdp import policy_json as pomdp_json
+from automix_eval.meta_verifiers.pomdp.density import Axis
+from automix_eval.meta_verifiers.pomdp.family import Member, family, replay
+from automix_eval.meta_verifiers.pomdp.options import check_options, check_solver, parse_reward
+from automix_eval.meta_verifiers.pomdp.policy import Rule, make_rule, problem_edges
+from automix_eval.meta_verifiers.pomdp.pomdp_py import PomdpPy
+from automix_eval.meta_verifiers.pomdp.problem import Cells, Problem, estimate
+from automix_eval.meta_verifiers.pomdp.solve import Actions, Solution, Solver, subsets
+from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Observation
 
 # A parameter so large that only its slope matters: prices that differ by one in 10^4 are told
 # apart.
@@ -70,7 +72,7 @@ class Pomdp(Router):
             [0, 1] that stands in.
 
     Attributes:
-        rule_: The policy, a :class:`~automix_eval.meta_verifiers.pomdp_rule.Rule`; None before
+        rule_: The policy, a :class:`~automix_eval.meta_verifiers.pomdp.policy.Rule`; None before
             fitting.
     """
 

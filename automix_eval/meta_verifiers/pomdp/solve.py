@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from automix_eval.meta_verifiers.pomdp_problem import Problem
-from automix_eval.outcomes import FloatArray
+from automix_eval.meta_verifiers.pomdp.problem import Problem
+from automix_eval.records.outcomes import FloatArray
 
 Subset = tuple[int, ...]
 Actions = dict[Subset, npt.NDArray[np.uint8]]

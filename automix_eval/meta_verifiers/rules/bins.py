@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.cells import TierRows
-from automix_eval.meta_verifiers.rules import RuleRouter
-from automix_eval.outcomes import BoolArray, FloatArray, IntArray
+from automix_eval.meta_verifiers.rules.cells import TierRows
+from automix_eval.meta_verifiers.rules.router import RuleRouter
+from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray
 
 MAX_BINS = 1000
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from automix_eval.meta_verifiers.base import stand_in
 from automix_eval.meta_verifiers.objectives import Ends
-from automix_eval.outcomes import BoolArray, FloatArray, IntArray, Outcomes
-from automix_eval.types import AutoMixError
+from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray, Outcomes
+from automix_eval.safety.errors import AutoMixError
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from automix_eval.meta_verifiers.cells import Cells
 from automix_eval.meta_verifiers.objectives import TOLERANCE, Objective, Selection, select
-from automix_eval.outcomes import BoolArray, FloatArray, IntArray
+from automix_eval.meta_verifiers.rules.cells import Cells
+from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray
 
 EXACT = 20_000
 PRICES = 17

@@ -11,17 +11,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from automix_eval.meta_verifiers.base import (
-    TierByTier,
-    check_undefined,
-    require_fitted,
-    stand_in,
-)
-from automix_eval.meta_verifiers.cells import TierRows, make_cells, tier_rows
-from automix_eval.meta_verifiers.chain import Points, front, search
+from automix_eval.meta_verifiers.base import TierByTier, check_undefined, require_fitted, stand_in
 from automix_eval.meta_verifiers.objectives import MIN_ESCALATION, Objective
-from automix_eval.outcomes import BoolArray, FloatArray, IntArray, Outcomes, Seen
-from automix_eval.types import AutoMixError
+from automix_eval.meta_verifiers.rules.cells import TierRows, make_cells, tier_rows
+from automix_eval.meta_verifiers.rules.chain_search import Points, front, search
+from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray, Outcomes, Seen
+from automix_eval.safety.errors import AutoMixError
 
 R = TypeVar("R", bound="RuleRouter")
 
@@ -58,7 +53,7 @@ class RuleRouter(TierByTier):
 
     A subclass names its candidates and says which confidences a candidate escalates; the same
     function answers when fitting and when deciding. Two tiers: every candidate is compared. A
-    longer chain: see :mod:`automix_eval.meta_verifiers.chain`.
+    longer chain: see :mod:`automix_eval.meta_verifiers.rules.chain_search`.
 
     Args:
         objective: ``ibc``, ``budget`` or ``target``; see

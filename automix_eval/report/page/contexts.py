@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from automix_eval.report.load import Run
-from automix_eval.report.samples import find_results
-from automix_eval.types import AutoMixError
-from automix_eval.untrusted import lines_of
+from automix_eval.records.harness_results import find_results
+from automix_eval.records.runs import Run
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.untrusted import lines_of
 
 
 class _Doc(msgspec.Struct):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from automix_eval.report.figures import ReliabilityBin, VerifierFigures
+from automix_eval.analysis.figures import ReliabilityBin, VerifierFigures
 from automix_eval.report.page.svg import Drawing
 from automix_eval.report.policies import STATES, PolicyPicture
 

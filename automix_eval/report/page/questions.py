@@ -13,12 +13,12 @@ import numpy as np
 
 from automix_eval.metrics.auroc import is_correct
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.load import Run
+from automix_eval.records.columns import Calls, FloatArray, Rows
+from automix_eval.records.pricing import Priced, price
+from automix_eval.records.runs import Run
 from automix_eval.report.page.contexts import Contexts
 from automix_eval.report.page.pack import Chunk, Packer, pack
 from automix_eval.report.page.visible import visible
-from automix_eval.report.prices import Priced, price
-from automix_eval.report.rows import Calls, FloatArray, Rows
 from automix_eval.types import Record, TierRecord
 
 #: Characters that all chunks together may have; the page is promised to stay below 25 MB.

@@ -12,12 +12,12 @@ from typing import Any, TextIO
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from automix_eval.report.load import Run
+from automix_eval.analysis.figures import Report
+from automix_eval.records.runs import Run
 from automix_eval.report.page.contexts import Contexts
 from automix_eval.report.page.questions import BUDGET, SampleChunks, groups_of
 from automix_eval.report.page.view import view_of
 from automix_eval.report.page.visible import visible
-from automix_eval.report.parts import Report
 
 _FILES = Path(__file__).parent / "files"
 # The order in which the script's parts are put together; each uses only what stands before it.

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from automix_eval.report.figures import VerifierFigures
+from automix_eval.analysis.figures import TaskReport, VerifierFigures
 from automix_eval.report.page import diagrams, tables
 from automix_eval.report.page.words import with_interval
-from automix_eval.report.parts import TaskReport
 from automix_eval.report.policies import PolicyPicture, policy_pictures
 from automix_eval.report.scenes import defined
 

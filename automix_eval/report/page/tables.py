@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
+from automix_eval.analysis.figures import DASHES, Figure, MethodFigures, TaskReport
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.figures import DASHES, Figure, MethodFigures
 from automix_eval.report.page import plane
 from automix_eval.report.page.words import DASH, interval, reason, show, verdict
-from automix_eval.report.parts import TaskReport
 from automix_eval.report.scenes import Scene, role_of
 
 _NO_GLYPH = Markup("")

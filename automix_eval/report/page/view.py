@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from automix_eval.report.blocks import FEW_DOCUMENTS, SAMPLE_NOTE
-from automix_eval.report.figures import MethodFigures
+from automix_eval.analysis.figures import MethodFigures, Report
 from automix_eval.report.page import plane, tables
 from automix_eval.report.page.runs import Picture, RunPart, picture_of, run_part
 from automix_eval.report.page.words import Verdict, many, show, verdict, with_interval
-from automix_eval.report.parts import Report
 from automix_eval.report.scenes import Scene, defined, ends_of, number, scenes
+from automix_eval.report.task_blocks import FEW_DOCUMENTS, SAMPLE_NOTE
 
 # Below this share a large delta IBC says little: hardly a question was escalated.
 LITTLE_ESCALATION = 0.05

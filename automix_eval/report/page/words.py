@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from automix_eval.analysis.figures import Figure
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.figures import Figure
 from automix_eval.report.page.svg import MINUS
 from automix_eval.report.scenes import Mark, ends_of
 

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from automix_eval.report.load import Run
-from automix_eval.report.parts import Report
-from automix_eval.report.plots import diagrams, plane
-from automix_eval.report.plots.style import save, styled
+from automix_eval.analysis.figures import Report
+from automix_eval.records.runs import Run
+from automix_eval.report.pictures import diagrams, plane
+from automix_eval.report.pictures.style import save, styled
 from automix_eval.report.policies import policy_pictures
 from automix_eval.report.scenes import Scene, scenes
-from automix_eval.runlog import safe_name
-from automix_eval.types import AutoMixError
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.files import safe_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

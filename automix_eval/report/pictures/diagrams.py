@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from automix_eval.report.figures import VerifierFigures
-from automix_eval.report.plots.style import ACCENT, INK, PALE, SOFT, WARM, figure
+from automix_eval.analysis.figures import VerifierFigures
+from automix_eval.report.pictures.style import ACCENT, INK, PALE, SOFT, WARM, figure
 from automix_eval.report.policies import STATES, PolicyPicture
-from automix_eval.report.text import plain
+from automix_eval.safety.listing import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

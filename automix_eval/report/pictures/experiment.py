@@ -7,11 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automix_eval.experiments.figures import Figure
-from automix_eval.experiments.sources import shown
-from automix_eval.experiments.study import Row, Study
-from automix_eval.report.plots.style import ACCENT, INK, MARKERS, SOFT, WARM, figure, save, styled
-from automix_eval.report.text import clip, plain
+from automix_eval.analysis.experiments.figures import Figure
+from automix_eval.analysis.experiments.sources import shown
+from automix_eval.analysis.experiments.study import Row, Study
+from automix_eval.report.pictures.style import (
+    ACCENT,
+    INK,
+    MARKERS,
+    SOFT,
+    WARM,
+    figure,
+    save,
+    styled,
+)
+from automix_eval.safety.listing import clip, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

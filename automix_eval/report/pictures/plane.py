@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from automix_eval.analysis.figures import MethodFigures
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.figures import MethodFigures
 from automix_eval.report.labels import place_labels
-from automix_eval.report.plots.style import ACCENT, INK, MARKERS, SOFT, figure
+from automix_eval.report.pictures.style import ACCENT, INK, MARKERS, SOFT, figure
 from automix_eval.report.scenes import Across, Mark, Scene, defined, ends_of, number, role_of, sweep
-from automix_eval.report.text import clip, plain
+from automix_eval.safety.listing import clip, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

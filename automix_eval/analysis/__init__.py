@@ -1,0 +1,1 @@
+"""Figures of finished runs and of outcomes; the engine that scores a router."""

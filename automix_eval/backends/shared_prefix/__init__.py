@@ -1,0 +1,1 @@
+"""Prompts that begin alike are read once: tree, cache, decoding and scoring."""

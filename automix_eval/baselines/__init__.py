@@ -1,1 +1,0 @@
-"""Routers to compare with: the protocol of the meta-verifiers, one file each."""

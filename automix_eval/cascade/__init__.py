@@ -1,0 +1,1 @@
+"""The live method, without a framework: answer, verify, decide, record."""

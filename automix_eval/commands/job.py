@@ -1,0 +1,86 @@
+"""``automix-eval run``: evaluate the cascade in this process; with ``-m`` a sweep that resumes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from automix_eval.config import compose as config
+from automix_eval.config import parts
+from automix_eval.safety.errors import AutoMixError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from automix_eval.config.command_line import Application, CommandLine, Job
+
+
+RUNS = Path("results") / "runs"
+
+
+SWEEPS = Path("results") / "sweeps"
+
+
+def application() -> Application:
+    """The command line of this command, or of ``fit``, which takes the same settings."""
+    from automix_eval.config.command_line import Application
+
+    return Application("run", config.GROUPS, config.TIERS)
+
+
+def single(app: Application, line: CommandLine, work: Callable[[Job], None]) -> int:
+    """Do the one job of a command line; its error comes through Hydra, which would print a trace.
+
+    Returns:
+        0, or 2 where Hydra refused the configuration.
+    """
+    from automix_eval.config import command_line as hydra_app
+
+    errors: list[AutoMixError] = []
+
+    def do(job: Job) -> None:
+        try:
+            work(job)
+        except AutoMixError as err:
+            errors.append(err)
+
+    code = hydra_app.run(app, line, do, {"hydra.run.dir": run_folder(line)} if line.runs else None)
+    if errors:
+        raise errors[0]
+    return code
+
+
+def run_folder(line: CommandLine) -> Path:
+    """Where a single run writes."""
+    given = line.value("output")
+    if given is not None:
+        return Path(str(given)).expanduser()
+    return RUNS / time.strftime("%Y-%m-%d") / time.strftime("%H-%M-%S")
+
+
+def checked(job: Job) -> tuple[Any, dict[str, Any]]:
+    """Settings of the harness and arguments of the cascade, all of them checked.
+
+    Raises:
+        AutoMixError: A value has the wrong type or lies out of range, or a combination is refused.
+    """
+    from automix_eval.config.run_settings import model_args, output_settings, run_settings
+
+    assert job.composed is not None
+    settings = run_settings(job.composed)
+    output_settings(job.composed)
+    args = model_args(job.composed, job.choices, job.given)
+    made = config.build(args)
+    parts.make_verifier(made)
+    parts.make_meta_verifier(made)
+    parts.make_cost(made).check(len(config.tier_names(made)))
+    parts.make_budget(made)
+    return settings, args
+
+
+def log_like_the_harness() -> None:
+    """Show the harness's lines as its own command does."""
+    from lm_eval.utils import setup_logging
+
+    setup_logging()

@@ -1,0 +1,1 @@
+"""Sweeps: jobs that share calls, resume and end in one table."""

@@ -1,0 +1,1 @@
+"""Hydra behind two doors: `compose` in other programs, `command_line` as an application."""

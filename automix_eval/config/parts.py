@@ -1,0 +1,138 @@
+"""Policies: what a meta-verifier learned, as a JSON file that says what it is valid for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, cast
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from automix_eval.cascade.budget import Budget
+from automix_eval.config import compose as config
+from automix_eval.config import parts
+from automix_eval.config.compose import name_of, tier_names
+from automix_eval.config.overrides import GROUPS as GROUPS
+from automix_eval.config.overrides import TIERS as TIERS
+from automix_eval.config.overrides import ConfigError as ConfigError
+from automix_eval.meta_verifiers.calibrated import Calibrated
+from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.meta_verifiers.fixed_answer import FixedAnswer
+from automix_eval.records.policies import PolicyError
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Backend, CostModel, Verifier
+
+
+def restore(policy: Mapping[str, Any]) -> MetaVerifier:
+    """The fitted router of a checked policy, made by its name in hydra_conf/.
+
+    The file chooses among the options there and gives values to their keys; it names no code.
+
+    Raises:
+        AutoMixError: The name, a hyper-parameter or a learned value is unknown or of a wrong kind.
+    """
+    values = dict(policy["meta_verifier"])
+    if "${" in json.dumps(values):
+        raise PolicyError("the policy's hyper-parameters refer to other values ('${...}')")
+    arguments: dict[str, Any] = {"meta_verifier": values.pop("name", None)}
+    calibrator = values.pop("calibrator", None)
+    if calibrator is not None:
+        if not isinstance(calibrator, Mapping):
+            raise PolicyError(f"the policy's calibrator is {calibrator!r}, expected an object")
+        inner = dict(calibrator)
+        arguments["calibrator"] = inner.pop("name", None)
+        arguments |= {f"calibrator.{key}": value for key, value in inner.items()}
+    rule = values.pop("fixed_answer", None)
+    if rule is not None:
+        if not isinstance(rule, Mapping):
+            raise PolicyError(f"the policy's fixed_answer is {rule!r}, expected an object")
+        arguments |= {f"fixed_answer.{key}": value for key, value in rule.items()}
+    arguments |= {f"meta_verifier.{key}": value for key, value in values.items()}
+    router = parts.make_meta_verifier(config.build(arguments))
+    router.set_learned(policy["learned"])
+    return router
+
+
+# Values of a group that are no argument of its class.
+_NOT_PARAMETERS = ("policy", "transfer", "option")
+
+
+def make_backend(config: DictConfig, tier: str) -> Backend:
+    """The backend of a tier, by its name."""
+    if not config.tiers:
+        return cast(Backend, _instantiate(config[tier], f"{tier}={name_of(config, tier)}"))
+    values = next(t for t in config.tiers if t.tier == tier)
+    return cast(Backend, _instantiate(values, f"the tier {tier} ({values.option})"))
+
+
+def make_verifier(config: DictConfig) -> Verifier:
+    """The verifier."""
+    return cast(Verifier, _make(config, "verifier"))
+
+
+def make_meta_verifier(config: DictConfig) -> MetaVerifier:
+    """The meta-verifier, not fitted, under the fixed-answer rule and behind its calibrator."""
+    router = cast(MetaVerifier, _make(config, "meta_verifier"))
+    rule = _fixed_answer(config)
+    if rule:
+        router = FixedAnswer(router, **rule)
+    if config.calibrator.get("_target_") and router.needs_verification:
+        return Calibrated(router, partial(_make, config, "calibrator"))
+    return router
+
+
+def make_cost(config: DictConfig) -> CostModel:
+    """The cost model."""
+    return cast(CostModel, _make(config, "cost"))
+
+
+def make_budget(config: DictConfig) -> Budget:
+    """What the run may spend, in the units of its cost model."""
+    limits = cast(dict[str, Any], OmegaConf.to_container(config.budget))
+    return Budget(**limits, cost=make_cost(config), num_tiers=len(tier_names(config)))
+
+
+def parameters(config: DictConfig, group: str) -> dict[str, Any]:
+    """A group's values as plain data, without what is no hyper-parameter."""
+    values = OmegaConf.to_container(config[group], resolve=True)
+    assert isinstance(values, dict)
+    return {str(k): v for k, v in values.items() if k != "_target_" and k not in _NOT_PARAMETERS}
+
+
+def router_parameters(config: DictConfig) -> dict[str, Any]:
+    """Hyper-parameters of the meta-verifier, its fixed-answer rule and its calibrator."""
+    values = parameters(config, "meta_verifier")
+    rule = _fixed_answer(config)
+    if rule:
+        values["fixed_answer"] = rule
+    if config.calibrator.get("_target_"):
+        calibrator = {"name": name_of(config, "calibrator"), **parameters(config, "calibrator")}
+        values["calibrator"] = calibrator
+    return values
+
+
+def _fixed_answer(config: DictConfig) -> dict[str, Any]:
+    """Arguments of the fixed-answer rule; empty where no answer is fixed."""
+    values = cast(dict[str, Any], OmegaConf.to_container(config.fixed_answer, resolve=True))
+    answers = values["answers"]
+    if isinstance(answers, str):  # --model_args has no lists
+        values["answers"] = answers.split("+")
+    return values if answers else {}
+
+
+def _make(config: DictConfig, group: str) -> Any:
+    return _instantiate(config[group], f"{group}={name_of(config, group)}")
+
+
+def _instantiate(node: DictConfig, what: str) -> Any:
+    values = {k: v for k, v in node.items() if k not in _NOT_PARAMETERS}
+    try:
+        return instantiate(values, _convert_="all")
+    except InstantiationException as err:
+        cause = err.__cause__
+        if isinstance(cause, AutoMixError):
+            raise cause from None
+        raise ConfigError(f"{what} cannot be made: {err}") from err

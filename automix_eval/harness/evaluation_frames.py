@@ -1,0 +1,148 @@
+"""What the harness's run tells a composite model: its tasks, prompts, metrics and output folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from automix_eval.safety.errors import AutoMixError
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+
+
+@dataclasses.dataclass(frozen=True)
+class HarnessRun:
+    """The settings of the evaluation in progress.
+
+    Attributes:
+        tasks: The harness's task objects by name.
+        output_folder: Where the harness will write; None without ``--output_path``.
+    """
+
+    tasks: Mapping[str, Any]
+    system_instruction: str | None = None
+    apply_chat_template: bool = False
+    fewshot_as_multiturn: bool = False
+    fewshot_seed: int | None = 1234
+    output_folder: Path | None = None
+
+
+def current_run(requests: Sequence[Instance]) -> HarnessRun:
+    """Read the run from the call stack.
+
+    Args:
+        requests: The requests to answer; every task they name must be part of the run.
+
+    Raises:
+        AutoMixError: The model was called by something other than the harness's ``evaluate``.
+    """
+    evaluate = _locals_of("evaluate", "lm_eval.evaluator")
+    if evaluate is None or not isinstance(evaluate.get("eval_tasks"), dict):
+        raise AutoMixError(
+            "the cascade reads its tasks from the harness: run it through lm_eval, "
+            "lm_eval.simple_evaluate or lm_eval.evaluate (lm-eval 0.4.13 or a compatible release)"
+        )
+    unknown = {str(r.task_name) for r in requests} - set(evaluate["eval_tasks"])
+    if unknown:
+        raise AutoMixError(f"requests name tasks outside the run: {', '.join(sorted(unknown))}")
+    simple = _locals_of("simple_evaluate", "lm_eval.evaluator") or {}
+    return HarnessRun(
+        tasks=evaluate["eval_tasks"],
+        system_instruction=evaluate.get("system_instruction"),
+        apply_chat_template=bool(evaluate.get("apply_chat_template")),
+        fewshot_as_multiturn=bool(evaluate.get("fewshot_as_multiturn")),
+        fewshot_seed=simple.get("fewshot_random_seed", 1234),
+        output_folder=_output_folder(simple.get("evaluation_tracker")),
+    )
+
+
+def pending_requests() -> list[Instance]:
+    """All requests of the evaluation in progress, of every type, repeats included."""
+    evaluate = _locals_of("evaluate", "lm_eval.evaluator") or {}
+    by_type: Mapping[str, Sequence[Instance]] = evaluate.get("requests", {})
+    return [r for group in by_type.values() for r in group for _ in range(max(r.repeats or 1, 1))]
+
+
+def planned_questions() -> dict[str, int]:
+    """Questions of each task of the evaluation in progress that this process has to answer."""
+    evaluate = _locals_of("evaluate", "lm_eval.evaluator") or {}
+    by_type: Mapping[str, Sequence[Instance]] = evaluate.get("requests", {})
+    planned: Counter[str] = Counter()
+    for group in by_type.values():
+        for request in group:
+            if request.idx == 0:  # the first choice stands for its question
+                planned[str(request.task_name)] += max(request.repeats or 1, 1)
+    return dict(planned)
+
+
+def refuse_limit_zero() -> None:
+    """Stop a run with ``--limit 0``, which the harness takes for no limit at all.
+
+    Raises:
+        AutoMixError: The run in progress was started with a limit of 0.
+    """
+    simple = _locals_of("simple_evaluate", "lm_eval.evaluator") or {}
+    limit = simple.get("limit")
+    if limit is not None and limit <= 0:
+        raise AutoMixError(
+            f"--limit {limit:g} asks for no question, and the harness would run all of them: give "
+            "a positive number, or leave --limit out for the whole split"
+        )
+
+
+@contextmanager
+def set_aside() -> Iterator[None]:
+    """Spare the garbage collector what the harness holds: its documents and requests stay anyway.
+
+    A fifth of the cascade's own time on a task of many questions.
+    """
+    if gc.get_freeze_count():  # somebody else has, and will want to undo it
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def kept_arguments() -> dict[str, Any]:
+    """Arguments of the evaluation in progress that the harness writes into its results."""
+    simple = _locals_of("simple_evaluate", "lm_eval.evaluator") or {}
+    return {k: simple[k] for k in ("gen_kwargs", "metadata") if simple.get(k)}
+
+
+def _locals_of(function: str, module: str) -> dict[str, Any] | None:
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == function and frame.f_globals.get("__name__") == module:
+            return dict(frame.f_locals)
+        frame = frame.f_back
+    return None
+
+
+def _output_folder(tracker: Any) -> Path | None:
+    path = getattr(tracker, "output_path", None)
+    if not path:
+        return None
+    folder = Path(path)
+    if folder.suffix == ".json":
+        return folder.parent
+    name = getattr(getattr(tracker, "general_config_tracker", None), "model_name_sanitized", None)
+    return folder / str(name) if name else folder
+
+
+def group_by_task(requests: Iterable[Instance]) -> dict[str, list[int]]:
+    """Positions of the requests of each task, in order of appearance."""
+    groups: dict[str, list[int]] = {}
+    for position, request in enumerate(requests):
+        groups.setdefault(str(request.task_name), []).append(position)
+    return groups

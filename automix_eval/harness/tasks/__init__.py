@@ -1,0 +1,1 @@
+"""The project's own tasks: rows, their source, prompts' parts and scores."""

@@ -1,0 +1,1 @@
+"""Routers to compare with, one file each; the same contract as the others."""

@@ -1,0 +1,1 @@
+"""Calibrators: signals to one calibrated confidence. One file a calibrator."""

@@ -1,0 +1,56 @@
+"""The nouns of AutoMix and the contracts between its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from automix_eval.records.outcomes import IntArray, Outcomes, Seen
+from automix_eval.types import Decision, Observation
+
+
+class MetaVerifier(Protocol):
+    """A router, in scikit-learn's manners: ``__init__`` stores, ``fit`` learns ``*_`` values.
+
+    Attributes:
+        needs_verification: Whether it reads confidences.
+        needs_fit: Whether ``fit`` must run (or a policy be loaded) before it decides.
+        needs_texts: Whether it reads the identity, question or answer of a row.
+        needs_hindsight: Whether it reads scores it could not know: replays only.
+        only_tier: The one tier it ever asks (-1 the last); None if that depends.
+    """
+
+    needs_verification: bool
+    needs_fit: bool
+    needs_texts: bool
+    needs_hindsight: bool
+    only_tier: int | None
+
+    def fit(self, outcomes: Outcomes) -> MetaVerifier:
+        """Learn from outcomes of every tier; the order of the rows does not matter."""
+
+    def choose(self, seen: Seen) -> IntArray:
+        """(n,) the tier each question goes to next.
+
+        The tier reached keeps its answer; before the first tier (``seen.tier == -1``) the choice
+        is the tier asked first.
+        """
+
+    def decide(self, observations: Sequence[Observation]) -> list[Decision]:
+        """:meth:`choose` for observations of a live run, with reasons; one decision each."""
+
+    def sweep(self) -> list[tuple[float | None, MetaVerifier]]:
+        """After ``fit``: every (parameter, policy) of its range; one pair without parameters."""
+
+    def notes(self) -> list[str]:
+        """What the reader of a report must know about the fit; empty if nothing."""
+
+    def describe(self) -> str:
+        """The policy in words and tables."""
+
+    def get_learned(self) -> dict[str, Any]:
+        """The learned values as JSON."""
+
+    def set_learned(self, learned: Mapping[str, Any]) -> None:
+        """Restore what :meth:`get_learned` returned; wrong shapes raise AutoMixError."""

@@ -1,0 +1,1 @@
+"""The POMDP of the paper: problem, costs, solution, policy and its words."""

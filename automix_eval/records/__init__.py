@@ -1,0 +1,1 @@
+"""What every tier did: on disk, as columns, and as outcomes from runs and tables."""

@@ -1,1 +1,0 @@
-"""Replays: any meta-verifier or baseline fitted and scored on stored outcomes, no model call."""

@@ -1,0 +1,1 @@
+"""What comes in from others and what goes out: errors, redaction, bounded reading, files, text."""
