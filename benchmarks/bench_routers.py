@@ -22,7 +22,7 @@ from automix_eval.meta_verifiers.follow import follow
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.types import Observation
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 from automix_frames import methods, train_and_test
 
 ROWS = 1_000_000

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPO
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from scripted import REPO
 
 from automix_eval.commands import main as cli
 from automix_eval.commands.job import application

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import gold_answers, knows
 from kill_phases import PHASES
 from kill_series import Runner, Seen, Series
 from loopback import CONCURRENT, cascade_of, serving
+from scripted import gold_answers, knows
 from tiny_models import save_tiny
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SCRIPTS, gold_answers, knows, scripted_args
 from replay_tables import rows, write
+from scripted import SCRIPTS, gold_answers, knows, scripted_args
 
 from automix_eval.analysis.experiments import axes, preset, routers
 from automix_eval.analysis.experiments.figures import difference, figures, verdict
@@ -331,7 +331,7 @@ def test_routers_that_read_texts_are_left_out_of_numbers(tmp_path: Path) -> None
     assert "reads questions and answers" in part["left_out"][0]["reason"]
 
 
-KEPT = Path(__file__).parents[1] / "results" / "reference_experiments"
+KEPT = Path(__file__).parents[2] / "results" / "reference_experiments"
 
 
 @pytest.mark.parametrize(

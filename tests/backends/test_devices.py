@@ -87,7 +87,7 @@ def test_a_chain_places_each_tier(given: dict[str, dict[str, Any]]) -> None:
 )
 def test_where_a_model_lives_is_no_part_of_what_it_is(placed: dict[str, Any]) -> None:
     """Calls that were made on one device are found again on another."""
-    base = {"slm": "hf", "slm.pretrained": str(Path(__file__).parent / "data")}
+    base = {"slm": "hf", "slm.pretrained": str(Path(__file__).parents[1] / "data")}
     one = parts.make_backend(config.build(base), "slm")
     assert parts.make_backend(config.build(base | placed), "slm").identity == one.identity
 

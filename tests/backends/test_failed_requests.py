@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SCRIPTS, read_run
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import bare, launch
 from pytest_httpserver import HTTPServer
-from test_processes import bare, launch
+from scripted import SCRIPTS, read_run
 from tiny_models import save_tiny
 from werkzeug import Request, Response
 

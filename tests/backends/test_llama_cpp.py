@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import read_run, run_harness
+from scripted import read_run, run_harness
 
 from automix_eval.backends.harness_lm import HarnessBackend
 from automix_eval.backends.llama_cpp import LlamaCppBackend

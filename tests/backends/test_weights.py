@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import read_run, run_harness
+from scripted import read_run, run_harness
 from tiny_models import save_tiny
 from transformers import LlamaForCausalLM
 
@@ -279,7 +279,7 @@ def test_weights_of_the_hub_wait_and_are_those_of_the_key(tmp_path: Path) -> Non
     done = subprocess.run(
         [sys.executable, "-c", HUB, str(repository)],
         env=os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"},
-        cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False,
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.splitlines()[-2:] == [f"False org/tiny@{commit}", "True [2]"]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
 
 from automix_eval.cascade.budget import Budget, total
 from automix_eval.costs.paper import PaperCost

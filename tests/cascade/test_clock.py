@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CALLS, SCRIPTS, read_run, run_harness
+from interrupted import QUESTIONS, arguments, run
 from kill_series import same_text
-from test_interrupted import QUESTIONS, arguments, run
+from scripted import CALLS, SCRIPTS, read_run, run_harness
 
 from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.records.plain import as_json

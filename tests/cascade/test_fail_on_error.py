@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPO, gold_answers, knows, read_run, run_harness
 from faulty_server import FaultyServer, asks, faulty, refused
 from lm_eval.tasks import TaskManager
-from test_streaming import timeless
+from processes import timeless
+from scripted import REPO, gold_answers, knows, read_run, run_harness
 from werkzeug import Response
 
 from automix_eval.backends.servers import transport
@@ -398,7 +398,7 @@ def foreign(folder: Path, kind: str) -> str:
 @pytest.mark.parametrize("kind", ["free", "choice"])
 def test_a_task_that_is_not_ours_is_warned_of(kind: str, tmp_path: Path) -> None:
     """Its own mean may count the question; the warning says so and names the report."""
-    from conftest import SCRIPTS, scripted_args
+    from scripted import SCRIPTS, scripted_args
 
     def model(prompt: str, generation: dict[str, Any]) -> str:
         if prompt.startswith("2 "):

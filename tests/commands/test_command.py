@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import read_run
+from scripted import read_run
 
 from automix_eval.paths import cache_dir
 

@@ -7,7 +7,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from conftest import SCRIPTS, gold_answers, knows
+from scripted import SCRIPTS, gold_answers, knows
 from tiny_models import save_tiny
 
 from automix_eval.commands.main import main

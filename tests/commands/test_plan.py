@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import CALLS, SCRIPTS, gold_answers, knows, run_harness, scripted_args
+from scripted import CALLS, SCRIPTS, gold_answers, knows, run_harness, scripted_args
 from tiny_models import save_tiny
 
 from automix_eval.commands.main import main

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from conftest import CALLS, SCRIPTS, gold_answers, knows
 from filelock import FileLock
+from scripted import CALLS, SCRIPTS, gold_answers, knows
 
 from automix_eval.commands import job
 from automix_eval.commands.main import main

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
+from scripted import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
 
 from automix_eval.config import compose as config
 from automix_eval.meta_verifiers.base import Router

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import SCRIPTS, gold_answers, knows, read_run, scripted_args
+from scripted import SCRIPTS, gold_answers, knows, read_run, scripted_args
 
 from automix_eval.harness import evaluate as evaluation
 from automix_eval.harness.evaluate import EvaluationError, evaluate

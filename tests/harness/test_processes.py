@@ -3,68 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import read_run
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import HERE, bare, environment, launch
 
 from automix_eval.harness.ranks import Ranks, interleave
-from automix_eval.records import schema as records
-
-HERE = Path(__file__).parent
-
-
-def launch(output: Path, processes: int, **environment: str) -> subprocess.CompletedProcess[str]:
-    """One run of run_scripted.py in some processes."""
-    output.mkdir()
-    start = [sys.executable]
-    if processes > 1:
-        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    return subprocess.run(
-        [*start, str(HERE / "run_scripted.py"), str(output)],
-        cwd=HERE,
-        env=_environment() | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def _environment() -> dict[str, str]:
-    own = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": _path()}
-    return dict(os.environ) | own
-
-
-def _path() -> str:
-    return os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-
-
-def bare(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What two runs must have in common: scores, and records without their times."""
-    manifest, rows = read_run(folder)
-    (results,) = folder.rglob("results_*.json")
-    scores = json.loads(results.read_text())["results"]
-    plain = [records.to_json(r) for r in rows]
-    text = json.dumps(plain)
-    assert '"seconds"' in text
-    for row in plain:
-        for tier in row["tiers"]:
-            calls = tier["answer"]["calls"] + (tier["verification"] or {"calls": ()})["calls"]
-            for call in calls:
-                call["seconds"] = None
-    counts = {
-        (c["tier"], c["phase"], c["task"], c["role"]): c["made"] + c["stored"]
-        for c in manifest["calls"]
-    }
-    return {"scores": scores, "counts": counts, "warnings": manifest["warnings"]}, plain
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +62,7 @@ def test_two_nodes_give_the_records_of_one_process(alone: Path, tmp_path: Path) 
                 *("--rdzv_id=1", str(HERE / "run_scripted.py"), str(output)),
             ],
             cwd=HERE,
-            env=_environment(),
+            env=environment(),
             stderr=subprocess.PIPE,
             text=True,
         )

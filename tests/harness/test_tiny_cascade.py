@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import read_run, run_harness
+from scripted import read_run, run_harness
 from tiny_models import save_tiny
 
 TASK = "coqa_demo"
@@ -155,8 +155,8 @@ def test_an_always_slm_run_scores_as_the_harness_s_own_model(
 ) -> None:
     """The same model, prompts and batches give the same answers and the same metrics."""
     import lm_eval
-    from conftest import REPO
     from lm_eval.tasks import TaskManager
+    from scripted import REPO
 
     ours = run_harness([TASK], models | {"meta_verifier": "always_slm"}, limit=6, batch_size=3)
     theirs = lm_eval.simple_evaluate(

@@ -16,7 +16,7 @@ import pandas as pd
 
 from automix_eval.meta_verifiers.pomdp_v1 import label_states
 
-FROZEN = Path(__file__).parent / "data" / "automix_llm.json"
+FROZEN = Path(__file__).parents[1] / "data" / "automix_llm.json"
 NOISES = (0.02, 0.1, 0.2, 0.4, 1.0)
 # 50 frames with the confidences of a verifier of 8 samples, then 10 with any number in [0, 1]:
 # there GreedyPOMDP of automix-llm bins differently when it fits and when it decides.

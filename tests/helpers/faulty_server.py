@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from conftest import Script
 from pytest_httpserver import HTTPServer
+from scripted import Script
 from werkzeug import Request, Response
 
 Fault = Callable[[str, str], Response | None]

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import lm_eval
-from conftest import CALLS, REPO, SCRIPTS, gold_answers, knows, scripted_args
 from lm_eval.loggers import EvaluationTracker
 from lm_eval.tasks import TaskManager
+from scripted import CALLS, REPO, SCRIPTS, gold_answers, knows, scripted_args
 
 TASKS = ["coqa_demo", "quality_demo"]
 

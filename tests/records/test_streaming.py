@@ -9,9 +9,10 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from conftest import SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import timeless
+from scripted import SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
 
 from automix_eval.commands.main import main
 from automix_eval.harness.run_warnings import Losses
@@ -32,17 +33,6 @@ def cascade(**more: Any) -> dict[str, Any]:
     SCRIPTS["small"] = knows(answers, 0.5)
     SCRIPTS["large"] = knows(answers, 0.9)
     return scripted_args(**{"calibration.num_docs": 12, **more})
-
-
-def timeless(rows: list[Record]) -> str:
-    """Records as JSON, without the seconds of their calls."""
-    plain = json.loads(json.dumps([records.to_json(r) for r in rows]))
-    for row in plain:
-        for tier in row["tiers"]:
-            for part in (tier["answer"], tier["verification"]):
-                for call in part["calls"] if part else ():
-                    call["seconds"] = None
-    return json.dumps(plain)
 
 
 # ------------------------------------------------------------------- blocks

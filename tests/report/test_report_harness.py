@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conftest import SCRIPTS, gold_answers, knows, run_harness, scripted_args
+from scripted import SCRIPTS, gold_answers, knows, run_harness, scripted_args
 
 from automix_eval.commands.report import build, render
 from automix_eval.metrics.ibc import Undefined

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
+from scripted import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
 
 from automix_eval.backends.harness_lm import HarnessBackend
 from automix_eval.harness.model import AutoMixLM

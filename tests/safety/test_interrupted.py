@@ -8,29 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
+from interrupted import QUESTIONS, arguments, run
+from scripted import CALLS, SCRIPTS, read_run, run_harness
 
 from automix_eval.report import output
 from automix_eval.safety.errors import AutoMixError
-
-QUESTIONS = 24
-
-
-def arguments(folder: Path) -> dict[str, Any]:
-    """A cascade over some blocks, with a store of its own."""
-    answers = gold_answers("coqa_demo")
-    SCRIPTS["small"], SCRIPTS["large"] = knows(answers, 0.5), knows(answers, 0.9)
-    return scripted_args(
-        meta_verifier="threshold",
-        block_size=4,
-        **{"calibration.num_docs": 6, "store.path": str(folder / "calls.sqlite")},
-    )
-
-
-def run(folder: Path, **more: Any) -> None:
-    """One run into a folder."""
-    args = arguments(folder) | more
-    run_harness(["coqa_demo"], args, folder / "out", limit=QUESTIONS, log_samples=True)
 
 
 def test_an_interrupt_stops_cleanly_and_says_how_to_resume(

@@ -16,10 +16,10 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
-from conftest import REPO, SCRIPTS, gold_answers, knows, run_harness, scripted_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
+from scripted import REPO, SCRIPTS, gold_answers, knows, run_harness, scripted_args
 from werkzeug import Request, Response
 
 from automix_eval.backends.servers import transport

@@ -9,8 +9,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from conftest import SCRIPTS, gold_answers, knows
 from loopback import cascade_of, serving
+from scripted import SCRIPTS, gold_answers, knows
 from test_secrets import CANARY, assert_absent, search
 
 from automix_eval.commands.main import main

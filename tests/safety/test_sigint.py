@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPO, gold_answers, knows
 from kill_series import same_text
 from loopback import CONCURRENT, Server, cascade_of, serving
+from scripted import REPO, gold_answers, knows
 
 from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.harness.evaluate import evaluate
