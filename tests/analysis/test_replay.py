@@ -27,8 +27,7 @@ from automix_eval.safety.files import write_json
 ROUTERS = [
     name
     for name in config.options("meta_verifier")
-    if config.build({"meta_verifier": name}).meta_verifier._target_.split(".")[1]
-    == "meta_verifiers"
+    if ".baselines." not in config.build({"meta_verifier": name}).meta_verifier._target_
 ]
 
 
