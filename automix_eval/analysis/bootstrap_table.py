@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from automix_eval.analysis.figures import Figure
-from automix_eval.analysis.routed_paths import Index, Lane
+from automix_eval.analysis.routed_paths import Index, Routing
 from automix_eval.metrics.bootstrap import SINGLE, Totals, resample
-from automix_eval.metrics.calibration import Cells, auroc_of, calibration_error_of
+from automix_eval.metrics.calibration import ConfidenceCells, auroc_of, calibration_error_of
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.intervals import percentile_interval
 
@@ -28,7 +28,7 @@ Column = Callable[[Index], Array]
 
 
 @dataclass(slots=True)
-class Ledger:
+class BootstrapTable:
     """Registers columns, then draws all of them at once.
 
     Attributes:
@@ -74,42 +74,44 @@ class Ledger:
 
 
 @dataclass(slots=True)
-class LaneColumns:
-    """The columns of one lane in a ledger."""
+class RoutingColumns:
+    """The columns of one routing in a table."""
 
-    ledger: Ledger
+    table: BootstrapTable
     places: Mapping[str, int | Undefined]
 
     @classmethod
-    def of(cls, ledger: Ledger, lane: Lane, names: Sequence[str]) -> LaneColumns:
-        """Register the figures of a lane."""
-        missing = lane.missing()
+    def of(cls, table: BootstrapTable, routing: Routing, names: Sequence[str]) -> RoutingColumns:
+        """Register the figures of a routing."""
+        missing = routing.missing()
 
         def column(name: str) -> Column:
-            return lambda rows: lane.values(name, rows)
+            return lambda rows: routing.values(name, rows)
 
         places: dict[str, int | Undefined] = {
-            name: missing[name] if name in missing else ledger.add(column(name)) for name in names
+            name: missing[name] if name in missing else table.add(column(name)) for name in names
         }
-        return cls(ledger, places)
+        return cls(table, places)
 
     def mean(self, name: str) -> Vector:
         """The mean of a figure as a vector, or why there is none."""
         place = self.places[name]
-        return place if isinstance(place, Undefined) else self.ledger.mean(place)
+        return place if isinstance(place, Undefined) else self.table.mean(place)
 
 
 @dataclass(slots=True)
-class CellColumns:
-    """The answers of one verifier, counted by confidence, in a ledger."""
+class ConfidenceColumns:
+    """The answers of one verifier, counted by confidence, in a table."""
 
-    ledger: Ledger
-    cells: Cells
+    table: BootstrapTable
+    cells: ConfidenceCells
     right: npt.NDArray[np.bool_]
     first: int
 
     @classmethod
-    def of(cls, ledger: Ledger, cells: Cells, right: npt.NDArray[np.bool_]) -> CellColumns:
+    def of(
+        cls, table: BootstrapTable, cells: ConfidenceCells, right: npt.NDArray[np.bool_]
+    ) -> ConfidenceColumns:
         """Register the counts of right and of wrong answers of each cell."""
         number = len(cells.confidence)
 
@@ -120,12 +122,12 @@ class CellColumns:
             flags[known, codes[known] + number * ~right[rows][known]] = 1.0
             return flags
 
-        return cls(ledger, cells, right, ledger.add(column, 2 * number))
+        return cls(table, cells, right, table.add(column, 2 * number))
 
     def vectors(self) -> tuple[Array, Array]:
         """AUROC and expected calibration error, (1 + B,) each."""
         number = len(self.cells.confidence)
-        counts = self.ledger.sums(self.first, 2 * number)
+        counts = self.table.sums(self.first, 2 * number)
         right, wrong = counts[:, :number], counts[:, number:]
         return auroc_of(right, wrong), calibration_error_of(right, wrong, self.cells.confidence)
 

@@ -12,24 +12,30 @@ from pathlib import Path
 
 import numpy as np
 
-from automix_eval.analysis.bootstrap_table import LaneColumns, Ledger, Vector, figure
+from automix_eval.analysis.bootstrap_table import BootstrapTable, RoutingColumns, Vector, figure
 from automix_eval.analysis.comparisons import difference, verdict
-from automix_eval.analysis.curves import Lifted, lift
-from automix_eval.analysis.entries import Entry
+from automix_eval.analysis.curves import Estimate, lift
+from automix_eval.analysis.entries import Method
 from automix_eval.analysis.exclusions import names
 from automix_eval.analysis.figures import Comparison, Figure
 from automix_eval.analysis.gather import Gathered, Settings, gather, why_unlike
-from automix_eval.analysis.leaderboard import Desk, live_entries, plain_entries, replay_entries
+from automix_eval.analysis.leaderboard import (
+    ReplayCache,
+    live_methods,
+    plain_methods,
+    replay_methods,
+)
 from automix_eval.analysis.method import NO_CHAIN
 from automix_eval.analysis.plain_runs import PlainRun
-from automix_eval.analysis.routed_paths import Fixed, Lane, Sheet, Track
+from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting, QuestionSet, Routing
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.significance import bootstrap_p, paired_test
 from automix_eval.records.columns import FloatArray, IntArray
 from automix_eval.records.runs import Run, find_runs
 from automix_eval.records.schema import MANIFEST_GLOB, read_manifest
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.listing import plain, questions
+from automix_eval.safety.listing import plain
+from automix_eval.safety.listing import questions as number_of_questions
 
 _SAME = 1e-9  # scores closer than this are the same
 
@@ -89,7 +95,7 @@ class _Answers:
     """What one method did on a task, seeds averaged question by question."""
 
     label: str
-    sheet: Sheet | None
+    questions: QuestionSet | None
     source: PlainRun | None
     scores: FloatArray
     costs: FloatArray | Undefined
@@ -99,10 +105,10 @@ class _Answers:
     @property
     def keys(self) -> list[tuple[int, int]]:
         """(doc_id, repeat) of each question."""
-        if self.sheet is None:
+        if self.questions is None:
             assert self.source is not None
             return [(i, 0) for i in self.source.doc_ids.tolist()]
-        rows = self.sheet.rows
+        rows = self.questions.rows
         return list(zip(rows.doc_ids.tolist(), rows.repeats.tolist(), strict=True))
 
 
@@ -151,21 +157,27 @@ def _side(
     folder, _, method = text.partition("::")
     held = gather([Path(folder)], settings, beside)
     spec = method.removeprefix("replay:")
-    desk = Desk((spec,) if method.startswith("replay:") else (), settings.resamples, settings.seed)
+    cache = ReplayCache(
+        (spec,) if method.startswith("replay:") else (), settings.resamples, settings.seed
+    )
     answers: dict[str, _Answers] = {}
     for cluster, key in held.clusters():
-        task = (cluster.sheets or cluster.plains)[0].task
+        task = (cluster.sets or cluster.plains)[0].task
         if task in answers:
             raise AutoMixError(f"{folder} has several groups of runs on {task} ({key}): name one")
-        entry = _entry(text, method, cluster.sheets, cluster.plains, desk)
-        answers[task] = _answers(entry, cluster.plains)
+        method = _entry(text, method, cluster.sets, cluster.plains, cache)
+        answers[task] = _answers(method, cluster.plains)
     return held, answers, text
 
 
 def _entry(
-    text: str, method: str, sheets: Sequence[Sheet], plains: Sequence[PlainRun], desk: Desk
-) -> Entry:
-    own = [*live_entries(sheets, desk), *plain_entries(sheets, plains)]
+    text: str,
+    method: str,
+    sets: Sequence[QuestionSet],
+    plains: Sequence[PlainRun],
+    cache: ReplayCache,
+) -> Method:
+    own = [*live_methods(sets, cache), *plain_methods(sets, plains)]
     if not method:
         live = [e for e in own if e.kind == "live"] or own
         if len(live) == 1:
@@ -176,8 +188,8 @@ def _entry(
         )
     closed = ("always_slm", "always_llm", "oracle")
     if method.removeprefix("replay:") in closed:
-        desk = Desk((), desk.resamples, desk.seed)
-    every = [*own, *replay_entries(sheets, desk)]
+        cache = ReplayCache((), cache.resamples, cache.seed)
+    every = [*own, *replay_methods(sets, cache)]
     found = next((e for e in every if e.name == method), None)
     if found is None:
         raise AutoMixError(f"{text}: there is {', '.join(e.name for e in every)}")
@@ -186,49 +198,57 @@ def _entry(
     return found
 
 
-def _answers(entry: Entry, plains: Sequence[PlainRun]) -> _Answers:
-    part = entry.parts[0]
-    source = next((p for p in plains if entry.kind == "plain" and p.shown == part.run_id), None)
-    number = len(source.scores) if source else len(part.sheet.rows) if part.sheet else 0
+def _answers(method: Method, plains: Sequence[PlainRun]) -> _Answers:
+    part = method.parts[0]
+    source = next((p for p in plains if method.kind == "plain" and p.shown == part.run_id), None)
+    number = len(source.scores) if source else len(part.questions.rows) if part.questions else 0
     every = np.arange(number)
-    reason = next((p.lane.missing().get("quality") for p in entry.parts), None)
+    reason = next((p.routing.missing().get("quality") for p in method.parts), None)
     if reason:
-        raise AutoMixError(f"{entry.label} has no quality: {reason.reason}")
-    costs = _mean([p.lane for p in entry.parts], "cost", every)
+        raise AutoMixError(f"{method.label} has no quality: {reason.reason}")
+    costs = _mean([p.routing for p in method.parts], "cost", every)
     four: tuple[FloatArray | Undefined, ...] = (NO_CHAIN,) * 4
-    if part.sheet is not None and not source:
-        sheets = [p.sheet for p in entry.parts if p.sheet]
-        lanes: list[list[Lane]] = [
-            [Track.only(s, 0) for s in sheets],
-            [Fixed(s.llm.scores, s.llm.costs, s.last) for s in sheets],
+    if part.questions is not None and not source:
+        sets = [p.questions for p in method.parts if p.questions]
+        routings: list[list[Routing]] = [
+            [ChainRouting.only(s, 0) for s in sets],
+            [GivenRouting(s.llm.scores, s.llm.costs, s.last) for s in sets],
         ]
-        four = tuple(_mean(one, name, every) for one in lanes for name in ("quality", "cost"))
-    scores = _mean([p.lane for p in entry.parts], "quality", every)
+        four = tuple(_mean(one, name, every) for one in routings for name in ("quality", "cost"))
+    scores = _mean([p.routing for p in method.parts], "quality", every)
     assert isinstance(scores, np.ndarray)
     final = None
-    if part.sheet is not None and not source:
-        tiers = range(part.sheet.rows.num_tiers)
-        final = np.argmax([part.lane.values(f"final {t}", every) for t in tiers], axis=0)
-    return _Answers(entry.label, None if source else part.sheet, source, scores, costs, final, four)
+    if part.questions is not None and not source:
+        tiers = range(part.questions.rows.num_tiers)
+        final = np.argmax([part.routing.values(f"final {t}", every) for t in tiers], axis=0)
+    return _Answers(
+        method.label, None if source else part.questions, source, scores, costs, final, four
+    )
 
 
-def _mean(lanes: Sequence[Lane], name: str, rows: IntArray) -> FloatArray | Undefined:
-    missing = next((m for lane in lanes if (m := lane.missing().get(name))), None)
-    return missing or np.asarray(np.mean([lane.values(name, rows) for lane in lanes], axis=0))
+def _mean(routings: Sequence[Routing], name: str, rows: IntArray) -> FloatArray | Undefined:
+    missing = next((m for routing in routings if (m := routing.missing().get(name))), None)
+    return missing or np.asarray(
+        np.mean([routing.values(name, rows) for routing in routings], axis=0)
+    )
 
 
 def _check(pair: Sequence[_Answers], held: Sequence[Gathered]) -> None:
     one, other = pair
-    if one.sheet is not None and other.sheet is not None:
+    if one.questions is not None and other.questions is not None:
         versions = {**held[0].versions(), **held[1].versions()}
-        reason = "" if one.sheet is other.sheet else why_unlike(one.sheet, other.sheet, versions)
+        reason = (
+            ""
+            if one.questions is other.questions
+            else why_unlike(one.questions, other.questions, versions)
+        )
     elif one.source is not None and other.source is not None:
         reason = one.source.beside(other.source)
     else:
-        source, sheet = one.source or other.source, one.sheet or other.sheet
+        source, questions = one.source or other.source, one.questions or other.questions
         assert source is not None
-        assert sheet is not None
-        reason = source.same_questions(sheet)
+        assert questions is not None
+        reason = source.same_questions(questions)
     if reason:
         raise AutoMixError(f"cannot be compared: {reason}")
 
@@ -245,12 +265,12 @@ def _compared(
     keys = [k for k in places[0] if k in places[1]]
     index = [np.array([p[k] for k in keys], dtype=np.intp) for p in places]
     codes = _documents(pair, index)
-    ledger = Ledger(codes, settings.resamples, settings.seed)
-    means = [list(_register(ledger, a, i)) for a, i in zip(pair, index, strict=True)]
+    table = BootstrapTable(codes, settings.resamples, settings.seed)
+    means = [list(_register(table, a, i)) for a, i in zip(pair, index, strict=True)]
     vectors = [[column.mean(name) for column, name in one] for one in means]
     (q1, c1, *four1), (q2, c2, *four2) = vectors
     gain = difference(q1, q2)
-    lifts: list[Lifted] = [lift(q1, c1, tuple(four1)), lift(q2, c2, tuple(four2))]  # type: ignore[arg-type]
+    lifts: list[Estimate] = [lift(q1, c1, tuple(four1)), lift(q2, c2, tuple(four2))]  # type: ignore[arg-type]
     delta: Vector = lifts[0][1] or lifts[1][1] or difference(lifts[0][0], lifts[1][0])
     scores = [a.scores[i] for a, i in zip(pair, index, strict=True)]
     gap = scores[0] - scores[1]
@@ -273,8 +293,10 @@ def _compared(
     )
     differ = np.flatnonzero(np.abs(gap) > _SAME)
     ranked = differ[np.argsort(-np.abs(gap[differ]), kind="stable")][:most]
-    sheet = next((a.sheet for a in pair if a.sheet), None)
-    metric = sheet.run.tasks[task].metric if sheet else pair[0].source and pair[0].source.metric
+    questions = next((a.questions for a in pair if a.questions), None)
+    metric = (
+        questions.run.tasks[task].metric if questions else pair[0].source and pair[0].source.metric
+    )
     return Compared(
         task=plain(task),
         metric=plain(metric or "none"),
@@ -302,26 +324,26 @@ def _excluded(task: str, held: Sequence[Gathered]) -> Iterator[str]:
     for run in runs.values():
         if ids := [f.doc_id for f in run.failed if f.task == task]:
             yield (
-                f"excluded from both: {questions(len(ids))} failed in run {plain(run.run_id)}: "
-                f"{plain(task)}, doc_id {names(ids)}"
+                f"excluded from both: {number_of_questions(len(ids))} failed in run "
+                f"{plain(run.run_id)}: {plain(task)}, doc_id {names(ids)}"
             )
 
 
 def _register(
-    ledger: Ledger, answers: _Answers, index: IntArray
-) -> Iterator[tuple[LaneColumns, str]]:
+    table: BootstrapTable, answers: _Answers, index: IntArray
+) -> Iterator[tuple[RoutingColumns, str]]:
     slm, slm_cost, llm, llm_cost = answers.four
     for scores, costs in ((answers.scores, answers.costs), (slm, slm_cost), (llm, llm_cost)):
         parts = [v if isinstance(v, Undefined) else v[index] for v in (scores, costs)]
-        columns = LaneColumns.of(ledger, Fixed(parts[0], parts[1]), ("quality", "cost"))
+        columns = RoutingColumns.of(table, GivenRouting(parts[0], parts[1]), ("quality", "cost"))
         yield columns, "quality"
         yield columns, "cost"
 
 
 def _documents(pair: Sequence[_Answers], index: Sequence[IntArray]) -> IntArray:
     for answers, rows in zip(pair, index, strict=True):
-        if answers.sheet is not None:
-            codes = answers.sheet.rows.documents[rows]
+        if answers.questions is not None:
+            codes = answers.questions.rows.documents[rows]
             return np.asarray(np.unique(codes, return_inverse=True)[1])
     return np.arange(len(index[0]))
 
@@ -334,8 +356,8 @@ def _differences(
 ) -> Iterator[Difference]:
     texts: dict[int, str] = {}
     for answers, rows in zip(pair, index, strict=True):
-        if answers.sheet is not None:
-            found = answers.sheet.rows.read(int(rows[i]) for i in ranked)
+        if answers.questions is not None:
+            found = answers.questions.rows.read(int(rows[i]) for i in ranked)
             texts = {i: plain(r.question, 200) for i, r in zip(ranked, found, strict=True)}
             break
     for i in ranked:

@@ -8,15 +8,17 @@ from itertools import combinations
 import numpy as np
 
 from automix_eval.analysis.bootstrap_table import Array, Vector, figure, first_undefined
-from automix_eval.analysis.curves import Lifted
+from automix_eval.analysis.curves import Estimate
 from automix_eval.analysis.figures import Comparison, Figure
-from automix_eval.analysis.method import Row
+from automix_eval.analysis.method import MethodScore
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.significance import SIGNIFICANT, bootstrap_p, holm, paired_test
 from automix_eval.records.columns import IntArray
 
 
-def compare_all(rows: Sequence[Row], documents: IntArray, seed: int) -> tuple[Comparison, ...]:
+def compare_all(
+    rows: Sequence[MethodScore], documents: IntArray, seed: int
+) -> tuple[Comparison, ...]:
     """Every pair of methods, p-values corrected over the pairs (Holm).
 
     Args:
@@ -38,8 +40,8 @@ def compare_all(rows: Sequence[Row], documents: IntArray, seed: int) -> tuple[Co
         quality, cost = (difference(a.mean(n), b.mean(n)) for n in ("quality", "cost"))
         found.append(
             Comparison(
-                first=a.entry.name,
-                second=b.entry.name,
+                first=a.method.name,
+                second=b.method.name,
                 quality=figure(quality),
                 cost=figure(cost),
                 delta_ibc=figure(d),
@@ -47,16 +49,16 @@ def compare_all(rows: Sequence[Row], documents: IntArray, seed: int) -> tuple[Co
                 quality_holm=Figure(p_holm),
                 delta_ibc_p=Figure(dp),
                 delta_ibc_holm=Figure(dp_holm),
-                words=verdict(a.entry.label, b.entry.label, figure(quality), p_holm),
+                words=verdict(a.method.label, b.method.label, figure(quality), p_holm),
             )
         )
     return tuple(found)
 
 
-def by_document(row: Row, documents: IntArray) -> Array:
+def by_document(row: MethodScore, documents: IntArray) -> Array:
     """(D,) summed score of a method on each document, the mean over its seeds."""
     every = np.arange(len(documents))
-    scores = [part.lane.values("quality", every) for part in row.entry.parts]
+    scores = [part.routing.values("quality", every) for part in row.method.parts]
     return np.asarray(np.bincount(documents, np.mean(scores, axis=0)), dtype=float)
 
 
@@ -68,7 +70,7 @@ def difference(first: Vector, second: Vector) -> Vector:
     return gap
 
 
-def _difference_of_lifts(first: Lifted, second: Lifted) -> Vector:
+def _difference_of_lifts(first: Estimate, second: Estimate) -> Vector:
     reason = first[1] or second[1]
     return difference(first[0], second[0]) if reason is None else reason
 

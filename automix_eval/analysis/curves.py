@@ -1,4 +1,4 @@
-"""Figures of vectors: the data's own value first, then that of each resample (see ledger.py).
+"""Figures of vectors: the data's own value first, then that of each resample.
 
 Each function returns the vector, NaN where it is undefined, and the reason where the data's own
 value is.
@@ -23,12 +23,12 @@ from automix_eval.metrics.curves import (
 from automix_eval.metrics.ibc import TOLERANCE, Undefined, delta_ibc, ibc
 from automix_eval.metrics.intervals import delta_ibc_values
 
-Lifted = tuple[Vector, Undefined | None]
-Four = tuple[Vector, Vector, Vector, Vector]
+Estimate = tuple[Vector, Undefined | None]
+EndPoints = tuple[Vector, Vector, Vector, Vector]
 """Quality and cost of the SLM, quality and cost of the LLM."""
 
 
-def benefit(quality: Vector, cost: Vector, slm_quality: Vector, slm_cost: Vector) -> Lifted:
+def benefit(quality: Vector, cost: Vector, slm_quality: Vector, slm_cost: Vector) -> Estimate:
     """IBC of a method."""
     parts = (quality, cost, slm_quality, slm_cost)
     if reason := first_undefined(*parts):
@@ -39,7 +39,7 @@ def benefit(quality: Vector, cost: Vector, slm_quality: Vector, slm_cost: Vector
     return values, _reason(ibc(*(float(v[0]) for v in (q, c, qs, cs))))
 
 
-def lift(quality: Vector, cost: Vector, four: Four) -> Lifted:
+def lift(quality: Vector, cost: Vector, four: EndPoints) -> Estimate:
     """Delta IBC of a method."""
     parts = (quality, cost, *four)
     if reason := first_undefined(*parts):
@@ -48,7 +48,7 @@ def lift(quality: Vector, cost: Vector, four: Four) -> Lifted:
     return delta_ibc_values(*arrays), _reason(delta_ibc(*(float(v[0]) for v in arrays)))
 
 
-def random_quality(cost: Vector, four: Four) -> Lifted:
+def random_quality(cost: Vector, four: EndPoints) -> Estimate:
     """Quality of lots drawn between SLM and LLM so that the mean cost is ``cost``.
 
     Exact: the mixture lies on the line between the two. Above the LLM's cost it is the LLM's
@@ -80,7 +80,7 @@ class Curve:
     qualities: Array
 
     @classmethod
-    def of(cls, points: Sequence[tuple[Vector, Vector]], four: Four) -> Curve | Undefined:
+    def of(cls, points: Sequence[tuple[Vector, Vector]], four: EndPoints) -> Curve | Undefined:
         """The curve through operating points (cost, quality), or why there is none."""
         qs, cs, ql, cl = four
         pairs = [(cs, qs), *points, (cl, ql)]
@@ -89,18 +89,18 @@ class Curve:
         costs, qualities = (np.stack([np.asarray(p[i]) for p in pairs], axis=1) for i in (0, 1))
         return cls(costs, qualities)
 
-    def area(self) -> Lifted:
+    def area(self) -> Estimate:
         """Area under the curve, per unit of cost."""
         points = self._first()
         (cs, qs), (cl, ql) = points[0], points[-1]
         return area_values(self.costs, self.qualities), _reason(area(points, qs, cs, ql, cl))
 
-    def cost_of_share(self, share: float) -> Lifted:
+    def cost_of_share(self, share: float) -> Estimate:
         """Cost at which the curve reaches a share of the LLM's quality."""
         values = cost_at_values(self.costs, self.qualities, share * self.qualities[:, -1])
         return values, _reason(cost_at(self._first(), float(self.qualities[0, -1]), share))
 
-    def quality(self, cost: Array) -> Lifted:
+    def quality(self, cost: Array) -> Estimate:
         """Quality that a cost buys on the curve."""
         values = quality_at_values(self.costs, self.qualities, cost)
         return values, _reason(quality_at(self._first(), float(cost[0])))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from automix_eval.analysis.figures import CallRow, ReliabilityBin, Truncation, VerifierFigures
-from automix_eval.analysis.references import Ends
+from automix_eval.analysis.references import References
 from automix_eval.metrics.auroc import CORRECT_ABOVE
 from automix_eval.metrics.calibration import BINS, bin_of
 from automix_eval.records.columns import OUTCOMES, BoolArray, FloatArray, Rows
@@ -40,7 +40,7 @@ def call_rows(rows: Rows, counts: Sequence[CallCount]) -> tuple[CallRow, ...]:
     return tuple(r for r in found if any((r.on_path, r.made, r.stored, r.calibration_made)))
 
 
-def verifier_figures(rows: Rows, ends: Ends) -> tuple[VerifierFigures, ...]:
+def verifier_figures(rows: Rows, ends: References) -> tuple[VerifierFigures, ...]:
     """One entry for each tier that verified its answers."""
     found = []
     for tier in ends.cells:

@@ -6,25 +6,25 @@ from dataclasses import dataclass
 
 from automix_eval.analysis.figures import Kind
 from automix_eval.analysis.play import Choice
-from automix_eval.analysis.routed_paths import Lane, Sheet
+from automix_eval.analysis.routed_paths import QuestionSet, Routing
 from automix_eval.metrics.ibc import Undefined
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Part:
+class MethodOnRun:
     """What a method does in one run.
 
     Attributes:
-        lane: Its way through the questions.
-        sheet: The run's questions; None for a plain run beside no chain.
+        routing: Its way through the questions.
+        questions: The run's questions; None for a plain run beside no chain.
         run_id: The run.
         seed: Its seed, -1 where it names none.
         curve: Operating points of its range.
         regions: The policy for each of five cost regions, or the reason; empty for one point.
     """
 
-    lane: Lane
-    sheet: Sheet | None
+    routing: Routing
+    questions: QuestionSet | None
     run_id: str
     seed: int = -1
     curve: tuple[Choice, ...] = ()
@@ -32,7 +32,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Entry:
+class Method:
     """A row in the making: one part a seed.
 
     Attributes:
@@ -44,6 +44,6 @@ class Entry:
     kind: Kind
     label: str
     verifier: str
-    parts: tuple[Part, ...]
+    parts: tuple[MethodOnRun, ...]
     note: str = ""
     missing: Undefined | None = None

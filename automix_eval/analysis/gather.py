@@ -12,10 +12,10 @@ import numpy as np
 from automix_eval.analysis.attempts import last_attempts
 from automix_eval.analysis.exclusions import lost, plain_without, without
 from automix_eval.analysis.figures import Report, TaskReport
-from automix_eval.analysis.leaderboard import Desk, Drafted, board, cost_text, draft
+from automix_eval.analysis.leaderboard import BoardColumns, ReplayCache, board, cost_text, draft
 from automix_eval.analysis.llm_point import Folders, find_llm, find_rows, same_prompts
 from automix_eval.analysis.plain_runs import PlainRun, read_plains
-from automix_eval.analysis.routed_paths import Sheet
+from automix_eval.analysis.routed_paths import QuestionSet
 from automix_eval.analysis.summary import summarise
 from automix_eval.metrics.intervals import RESAMPLES
 from automix_eval.records.harness_results import HarnessResults, check_samples, find_results
@@ -56,7 +56,7 @@ class Assembled:
 class Cluster:
     """Runs and plain runs on the same questions."""
 
-    sheets: list[Sheet]
+    sets: list[QuestionSet]
     plains: list[PlainRun]
     why_apart: str
 
@@ -66,20 +66,20 @@ class Gathered:
     """Everything that was found below some folders, priced.
 
     Attributes:
-        sheets: One a task of a run.
+        sets: One a task of a run.
         plains: One a task of a plain run.
         warnings: What was left out, and why.
     """
 
     runs: list[Run]
     results: list[HarnessResults]
-    sheets: list[Sheet]
+    sets: list[QuestionSet]
     plains: list[PlainRun]
     warnings: list[str]
 
     def clusters(self) -> list[tuple[Cluster, str]]:
         """Runs that can be compared question by question, each group with a unique name."""
-        return _clusters(self.sheets, self.plains, self.versions())
+        return _clusters(self.sets, self.plains, self.versions())
 
     def versions(self) -> dict[str, Mapping[str, str]]:
         """Versions of the tasks of each run of the cascade."""
@@ -105,21 +105,21 @@ def gather(paths: Sequence[Path], settings: Settings, beside: Sequence[Run] = ()
     failed = lost(list({r.run_id: r for r in (*runs, *llm_runs, *beside)}.values()))
     runs = [without(r, failed) for r in runs]
     folders = _folders(runs, results, settings, llm_runs, warnings)
-    sheets = []
+    sets = []
     for one in runs:
         for task in one.tasks:
             if task in one.records:
-                sheets.append(Sheet.of(one, task, find_llm(one, task, folders)))
+                sets.append(QuestionSet.of(one, task, find_llm(one, task, folders)))
             else:
                 warnings.append(f"run {one.run_id} has no evaluation records of {task}")
         warnings += [text for about, text in one.warnings if about not in one.tasks]
-    metrics = {s.task: s.run.tasks[s.task].metric for s in sheets}
+    metrics = {s.task: s.run.tasks[s.task].metric for s in sets}
     plains, problems = read_plains(results, metrics)
     plains = [plain_without(p, failed) for p in plains]
     warnings += [*problems, *_without_records(found, results)]
-    if not sheets and not plains:
+    if not sets and not plains:
         raise AutoMixError(_nothing(paths, runs, warnings))
-    return Gathered(runs, results, sheets, plains, warnings)
+    return Gathered(runs, results, sets, plains, warnings)
 
 
 def assemble(paths: Sequence[Path], settings: Settings) -> Assembled:
@@ -133,26 +133,26 @@ def assemble(paths: Sequence[Path], settings: Settings) -> Assembled:
         AutoMixError: There is no run, or a file is damaged beyond use.
     """
     found = gather(paths, settings)
-    desk = Desk(settings.baselines, settings.resamples, settings.seed)
+    cache = ReplayCache(settings.baselines, settings.resamples, settings.seed)
     boards, tasks = [], []
     for cluster, key in found.clusters():
         whole = None
-        alone = len(cluster.sheets) == 1
-        for sheet in cluster.sheets:
-            drafted = draft([sheet], cluster.plains if alone else [], desk)
-            tasks.append(_task_report(sheet, drafted, found.results))
-            whole = drafted if alone else None
-        boards.append(board(key, cluster.sheets, cluster.plains, desk, cluster.why_apart, whole))
+        alone = len(cluster.sets) == 1
+        for questions in cluster.sets:
+            columns = draft([questions], cluster.plains if alone else [], cache)
+            tasks.append(_task_report(questions, columns, found.results))
+            whole = columns if alone else None
+        boards.append(board(key, cluster.sets, cluster.plains, cache, cluster.why_apart, whole))
     notes = dict.fromkeys(plain(w, 600) for w in found.warnings)
-    tasks.sort(key=lambda t: _place(t, found.sheets))
+    tasks.sort(key=lambda t: _place(t, found.sets))
     report = Report(tuple(tasks), tuple(notes), settings.seed, tuple(boards), settings.resamples)
     return Assembled(report, tuple(found.runs))
 
 
-def _place(task: TaskReport, sheets: Sequence[Sheet]) -> int:
+def _place(task: TaskReport, sets: Sequence[QuestionSet]) -> int:
     return next(
         i
-        for i, s in enumerate(sheets)
+        for i, s in enumerate(sets)
         if (plain(s.run.run_id), plain(s.task)) == (task.run_id, task.task)
     )
 
@@ -207,16 +207,18 @@ def _nothing(paths: Sequence[Path], runs: Sequence[Run], warnings: Sequence[str]
     return f"{text}. {'; '.join(warnings)}" if warnings else text
 
 
-def _task_report(sheet: Sheet, drafted: Drafted, results: Sequence[HarnessResults]) -> TaskReport:
-    run, task, info = sheet.run, sheet.task, sheet.run.tasks[sheet.task]
-    warnings = [*check_samples(run, task, results), *sheet.llm.warnings]
+def _task_report(
+    questions: QuestionSet, columns: BoardColumns, results: Sequence[HarnessResults]
+) -> TaskReport:
+    run, task, info = questions.run, questions.task, questions.run.tasks[questions.task]
+    warnings = [*check_samples(run, task, results), *questions.llm.warnings]
     warnings += [text for about, text in run.warnings if about == task]
     # Repeats are records of their own, so either count may be the one the manifest states.
-    documents = len(np.unique(sheet.rows.doc_ids))
-    if task not in run.dropped and info.num_questions not in {None, len(sheet.rows), documents}:
+    documents = len(np.unique(questions.rows.doc_ids))
+    if task not in run.dropped and info.num_questions not in {None, len(questions.rows), documents}:
         warnings.append(
             f"the manifest counts {info.num_questions} questions, the records hold "
-            f"{len(sheet.rows)}"
+            f"{len(questions.rows)}"
         )
     return TaskReport(
         run_id=plain(run.run_id),
@@ -230,10 +232,10 @@ def _task_report(sheet: Sheet, drafted: Drafted, results: Sequence[HarnessResult
         verifier=run.part("verifier"),
         cost=cost_text(run),
         tiers=tuple(t.label for t in run.tiers),
-        figures=summarise(sheet, drafted),
-        llm_source=plain(sheet.llm.source),
+        figures=summarise(questions, columns),
+        llm_source=plain(questions.llm.source),
         warnings=tuple(dict.fromkeys(plain(w, 600) for w in warnings)),
-        methods=tuple(m for m in drafted.methods() if m.kind != "plain"),
+        methods=tuple(m for m in columns.methods() if m.kind != "plain"),
         policy=run.policies.get(task),
     )
 
@@ -242,22 +244,23 @@ def _task_report(sheet: Sheet, drafted: Drafted, results: Sequence[HarnessResult
 
 
 def _clusters(
-    sheets: Sequence[Sheet], plains: Sequence[PlainRun], versions: Mapping[str, Mapping[str, str]]
+    sets: Sequence[QuestionSet],
+    plains: Sequence[PlainRun],
+    versions: Mapping[str, Mapping[str, str]],
 ) -> list[tuple[Cluster, str]]:
     found: dict[str, list[Cluster]] = {}
-    for sheet in sheets:
-        clusters = found.setdefault(sheet.task, [])
-        reasons = [why_apart(c.sheets[0], sheet, versions) for c in clusters]
+    for questions in sets:
+        clusters = found.setdefault(questions.task, [])
+        reasons = [why_apart(c.sets[0], questions, versions) for c in clusters]
         place = next((i for i, r in enumerate(reasons) if not r), None)
         if place is None:
-            clusters.append(Cluster([sheet], [], reasons[0] if reasons else ""))
+            clusters.append(Cluster([questions], [], reasons[0] if reasons else ""))
         else:
-            clusters[place].sheets.append(sheet)
+            clusters[place].sets.append(questions)
     for one in plains:
         clusters = found.setdefault(one.task, [])
         reasons = [
-            one.same_questions(c.sheets[0]) if c.sheets else one.beside(c.plains[0])
-            for c in clusters
+            one.same_questions(c.sets[0]) if c.sets else one.beside(c.plains[0]) for c in clusters
         ]
         places = [i for i, r in enumerate(reasons) if not r]
         for place in places:
@@ -271,7 +274,9 @@ def _clusters(
     ]
 
 
-def why_apart(one: Sheet, other: Sheet, versions: Mapping[str, Mapping[str, str]]) -> str:
+def why_apart(
+    one: QuestionSet, other: QuestionSet, versions: Mapping[str, Mapping[str, str]]
+) -> str:
     """Why two runs of a task cannot share a leaderboard; empty if they can."""
     if reason := why_unlike(one, other, versions):
         return reason
@@ -287,7 +292,9 @@ def why_apart(one: Sheet, other: Sheet, versions: Mapping[str, Mapping[str, str]
     return ""
 
 
-def why_unlike(one: Sheet, other: Sheet, versions: Mapping[str, Mapping[str, str]]) -> str:
+def why_unlike(
+    one: QuestionSet, other: QuestionSet, versions: Mapping[str, Mapping[str, str]]
+) -> str:
     """Why two runs of a task cannot be paired question by question; empty if they can."""
     names = f"run {plain(one.run.run_id)} and run {plain(other.run.run_id)}"
     pair = [versions.get(s.run.run_id, {}).get(s.task, "") for s in (one, other)]

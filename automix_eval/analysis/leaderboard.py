@@ -9,16 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.analysis.bootstrap_table import Ledger
+from automix_eval.analysis.bootstrap_table import BootstrapTable
 from automix_eval.analysis.comparisons import compare_all
-from automix_eval.analysis.entries import Entry, Part
+from automix_eval.analysis.entries import Method, MethodOnRun
 from automix_eval.analysis.figures import Board, CurvePoint, MethodFigures
 from automix_eval.analysis.matched import matched
-from automix_eval.analysis.method import Row
+from automix_eval.analysis.method import MethodScore
 from automix_eval.analysis.plain_runs import PlainRun
-from automix_eval.analysis.play import Played, Stage, oracle_tracks, play, play_own, why_not_full
-from automix_eval.analysis.references import Ends
-from automix_eval.analysis.routed_paths import Fixed, Sheet, Track
+from automix_eval.analysis.play import (
+    ReplayData,
+    Replayed,
+    oracle_routings,
+    play,
+    play_own,
+    why_not_full,
+)
+from automix_eval.analysis.references import References
+from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting, QuestionSet
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.runs import Run
 from automix_eval.safety.listing import plain
@@ -27,8 +34,8 @@ _NOT_THE_METHOD = ("policy", "transfer", "seed", "_target_")
 
 
 @dataclass(slots=True)
-class Desk:
-    """What is computed once a report: the bootstrap's settings and the replays of each sheet.
+class ReplayCache:
+    """What a report computes once: its bootstrap settings, and the replays of each question set.
 
     Attributes:
         baselines: Meta-verifiers to replay, as ``--baseline`` names them.
@@ -39,25 +46,25 @@ class Desk:
     baselines: Sequence[str]
     resamples: int
     seed: int
-    _stages: dict[int, Stage] = field(default_factory=dict)
-    _played: dict[tuple[int, str], Played | Undefined] = field(default_factory=dict)
+    _data: dict[int, ReplayData] = field(default_factory=dict)
+    _replayed: dict[tuple[int, str], Replayed | Undefined] = field(default_factory=dict)
 
-    def played(self, sheet: Sheet, spec: str) -> Played | Undefined:
-        """A baseline on a sheet; the empty name is the run's own router."""
-        key = (id(sheet), spec)
-        if key not in self._played:
-            stage = self._stages.setdefault(id(sheet), Stage(sheet))
-            self._played[key] = play(stage, spec) if spec else play_own(stage)
-        return self._played[key]
+    def played(self, questions: QuestionSet, spec: str) -> Replayed | Undefined:
+        """A baseline on a question set; the empty name is the run's own router."""
+        key = (id(questions), spec)
+        if key not in self._replayed:
+            data = self._data.setdefault(id(questions), ReplayData(questions))
+            self._replayed[key] = play(data, spec) if spec else play_own(data)
+        return self._replayed[key]
 
 
 @dataclass(slots=True)
-class Drafted:
+class BoardColumns:
     """A board with its columns registered: figures are read from it."""
 
-    rows: list[Row]
-    ends: Mapping[int, Ends]
-    live: list[Row]
+    rows: list[MethodScore]
+    ends: Mapping[int, References]
+    live: list[MethodScore]
     _methods: tuple[MethodFigures, ...] = ()
 
     def methods(self) -> tuple[MethodFigures, ...]:
@@ -71,41 +78,43 @@ class Drafted:
         return self._methods
 
 
-def draft(sheets: Sequence[Sheet], plains: Sequence[PlainRun], desk: Desk) -> Drafted:
+def draft(
+    sets: Sequence[QuestionSet], plains: Sequence[PlainRun], cache: ReplayCache
+) -> BoardColumns:
     """Register all columns of a board.
 
     Args:
-        sheets: Runs on the same questions, at least one unless there are plain runs.
+        sets: Runs on the same questions, at least one unless there are plain runs.
         plains: Plain runs on the same questions.
-        desk: Replays and settings.
+        cache: Replays and settings.
     """
-    documents = sheets[0].rows.documents if sheets else np.arange(len(plains[0].scores))
-    ledger = Ledger(documents, desk.resamples, desk.seed)
-    ends = {id(s): Ends.of(ledger, s) for s in sheets}
-    live = [Row.of(ledger, e, ends) for e in live_entries(sheets, desk)]
-    others = [*replay_entries(sheets, desk), *plain_entries(sheets, plains)]
-    return Drafted([*live, *(Row.of(ledger, e, ends) for e in others)], ends, live)
+    documents = sets[0].rows.documents if sets else np.arange(len(plains[0].scores))
+    table = BootstrapTable(documents, cache.resamples, cache.seed)
+    ends = {id(s): References.of(table, s) for s in sets}
+    live = [MethodScore.of(table, e, ends) for e in live_methods(sets, cache)]
+    others = [*replay_methods(sets, cache), *plain_methods(sets, plains)]
+    return BoardColumns([*live, *(MethodScore.of(table, e, ends) for e in others)], ends, live)
 
 
 def board(
     key: str,
-    sheets: Sequence[Sheet],
+    sets: Sequence[QuestionSet],
     plains: Sequence[PlainRun],
-    desk: Desk,
+    cache: ReplayCache,
     why_apart: str = "",
-    drafted: Drafted | None = None,
+    columns: BoardColumns | None = None,
 ) -> Board:
     """The leaderboard of runs on the same questions."""
-    drafted = drafted or draft(sheets, plains, desk)
-    methods = drafted.methods()
-    compared = [r for r in drafted.rows if r.entry.name != "replay:oracle"]
-    if sheets:
-        rows, info = sheets[0].rows, sheets[0].run.tasks[sheets[0].task]
-        size, documents, task = len(rows), rows.num_documents, sheets[0].task
+    columns = columns or draft(sets, plains, cache)
+    methods = columns.methods()
+    compared = [r for r in columns.rows if r.method.name != "replay:oracle"]
+    if sets:
+        rows, info = sets[0].rows, sets[0].run.tasks[sets[0].task]
+        size, documents, task = len(rows), rows.num_documents, sets[0].task
         metric, sample = info.metric or "none", info.sample
         codes = rows.documents
-        tiers = tuple(t.label for t in sheets[0].run.tiers)
-        cost = cost_text(sheets[0].run)
+        tiers = tuple(t.label for t in sets[0].run.tiers)
+        cost = cost_text(sets[0].run)
     else:
         size = documents = len(plains[0].scores)
         task, metric, sample, tiers, cost = plains[0].task, plains[0].metric, False, (), ""
@@ -120,8 +129,8 @@ def board(
         tiers=tiers,
         cost=cost,
         methods=methods,
-        comparisons=compare_all(compared, codes, desk.seed),
-        oracle_curve=_oracle_curve(drafted),
+        comparisons=compare_all(compared, codes, cache.seed),
+        oracle_curve=_oracle_curve(columns),
         why_apart=why_apart,
     )
 
@@ -135,82 +144,81 @@ def cost_text(run: Run) -> str:
 # --------------------------------------------------------------------------- entries
 
 
-def live_entries(sheets: Sequence[Sheet], desk: Desk) -> list[Entry]:
-    """One entry a router; runs that differ in their seeds alone are one."""
-    groups: dict[str, list[Sheet]] = {}
-    for sheet in sheets:
-        groups.setdefault(_method_key(sheet.run), []).append(sheet)
+def live_methods(sets: Sequence[QuestionSet], cache: ReplayCache) -> list[Method]:
+    """One method a router; runs that differ in their seeds alone are one."""
+    groups: dict[str, list[QuestionSet]] = {}
+    for questions in sets:
+        groups.setdefault(_method_key(questions.run), []).append(questions)
     found = []
     for names, group in zip(_names(groups.values()), groups.values(), strict=True):
         seeds = _seeds(group)
         parts, note = [], ""
-        for sheet, seed in zip(group, seeds, strict=True):
-            own = desk.played(sheet, "")
+        for questions, seed in zip(group, seeds, strict=True):
+            own = cache.played(questions, "")
             curve = () if isinstance(own, Undefined) else own.curve
             regions = () if isinstance(own, Undefined) else own.regions
-            parts.append(Part(Track.live(sheet), sheet, sheet.run.run_id, seed, curve, regions))
+            live, run = ChainRouting.live(questions), questions.run.run_id
+            parts.append(MethodOnRun(live, questions, run, seed, curve, regions))
         judged = any((s.rows.judged & s.rows.on_path).any() for s in group)
         verifier = group[0].run.part("verifier") if judged else ""
-        found.append(Entry(names[0], "live", names[1], verifier, tuple(parts), note))
+        found.append(Method(names[0], "live", names[1], verifier, tuple(parts), note))
     return found
 
 
-def replay_entries(sheets: Sequence[Sheet], desk: Desk) -> list[Entry]:
+def replay_methods(sets: Sequence[QuestionSet], cache: ReplayCache) -> list[Method]:
     """The closed forms, and the baselines that were asked for."""
-    if not sheets:
+    if not sets:
         return []
-    one_a_seed = _one_a_seed(sheets)
+    one_a_seed = _one_a_seed(sets)
     chosen = one_a_seed[0]
     seeds = _seeds(chosen)
 
-    def entry(name: str, label: str, lanes: Sequence[Track | Fixed]) -> Entry:
-        parts = zip(lanes, chosen, seeds, strict=True)
-        return Entry(
-            f"replay:{name}", "replay", label, "",
-            tuple(Part(lane, sheet, sheet.run.run_id, seed) for lane, sheet, seed in parts),
-        )  # fmt: skip
+    def method(name: str, label: str, routings: Sequence[ChainRouting | GivenRouting]) -> Method:
+        parts = zip(routings, chosen, seeds, strict=True)
+        made = (MethodOnRun(r, questions, questions.run.run_id, s) for r, questions, s in parts)
+        return Method(f"replay:{name}", "replay", label, "", tuple(made))
 
-    llm = [Fixed(s.llm.scores, s.llm.costs, s.last) for s in chosen]
+    llm = [GivenRouting(s.llm.scores, s.llm.costs, s.last) for s in chosen]
     found = [
-        entry("always_slm", "always_slm", [Track.only(s, 0) for s in chosen]),
-        entry("always_llm", "always_llm", llm),
+        method("always_slm", "always_slm", [ChainRouting.only(s, 0) for s in chosen]),
+        method("always_llm", "always_llm", llm),
     ]
     reason = next((r for s in chosen if (r := why_not_full(s))), None)
     if reason:
-        found.append(Entry("replay:oracle", "replay", "oracle", "", (), missing=reason))
+        found.append(Method("replay:oracle", "replay", "oracle", "", (), missing=reason))
     else:
-        found.append(entry("oracle", "oracle", [oracle_tracks(s)[0] for s in chosen]))
+        found.append(method("oracle", "oracle", [oracle_routings(s)[0] for s in chosen]))
     for group in one_a_seed:
         suffix = f" on {group[0].run.part('verifier')}" if len(one_a_seed) > 1 else ""
-        found += [_baseline(spec, group, suffix, desk) for spec in desk.baselines]
+        found += [_baseline(spec, group, suffix, cache) for spec in cache.baselines]
     return found
 
 
-def _baseline(spec: str, group: Sequence[Sheet], suffix: str, desk: Desk) -> Entry:
-    played = [desk.played(s, spec) for s in group]
+def _baseline(spec: str, group: Sequence[QuestionSet], suffix: str, cache: ReplayCache) -> Method:
+    played = [cache.played(s, spec) for s in group]
     name, label = f"replay:{plain(spec)}{suffix}", plain(spec) + suffix
     verifier = group[0].run.part("verifier")
     if reason := next((p for p in played if isinstance(p, Undefined)), None):
-        return Entry(name, "replay", label, "", (), missing=reason)
+        return Method(name, "replay", label, "", (), missing=reason)
     parts = tuple(
-        Part(p.lane, sheet, sheet.run.run_id, seed, p.curve, p.regions)
-        for p, sheet, seed in zip(played, group, _seeds(group), strict=True)
-        if isinstance(p, Played)
+        MethodOnRun(p.routing, questions, questions.run.run_id, seed, p.curve, p.regions)
+        for p, questions, seed in zip(played, group, _seeds(group), strict=True)
+        if isinstance(p, Replayed)
     )
-    reads = any(p.lane.pays for p in played if isinstance(p, Played))
-    return Entry(name, "replay", label, verifier if reads else "", parts)
+    reads = any(p.routing.pays for p in played if isinstance(p, Replayed))
+    return Method(name, "replay", label, verifier if reads else "", parts)
 
 
-def plain_entries(sheets: Sequence[Sheet], plains: Sequence[PlainRun]) -> list[Entry]:
+def plain_methods(sets: Sequence[QuestionSet], plains: Sequence[PlainRun]) -> list[Method]:
     """Runs of one model by the harness alone."""
     found = []
     for run in plains:
-        sheet = sheets[0] if sheets else None
-        lane = Fixed(run.scores, run.cost(sheet))
+        questions = sets[0] if sets else None
+        routing = GivenRouting(run.scores, run.cost(questions))
         same = [p.label for p in plains].count(run.label) > 1
         label = f"{run.label} ({run.shown})" if same else run.label
-        parts = (Part(lane, sheet, run.shown),)
-        found.append(Entry(f"plain:{label}", "plain", label, "", parts, note=run.note))
+        parts = (MethodOnRun(routing, questions, run.shown),)
+        found.append(Method(f"plain:{label}", "plain", label, "", parts, note=run.note))
     return found
 
 
@@ -242,25 +250,25 @@ def _names(groups: Any) -> list[tuple[str, str]]:
     return [(name, f"AutoMix ({name})") for name in best]
 
 
-def _seeds(group: Sequence[Sheet]) -> list[int]:
+def _seeds(group: Sequence[QuestionSet]) -> list[int]:
     """The seed that tells the runs of a group apart: the run's own, else the calibration's."""
     own = [s.run.seeds[0] for s in group]
     inner = [s.run.seeds[1] for s in group]
     return inner if len(set(inner)) > len(set(own)) else own
 
 
-def _one_a_seed(sheets: Sequence[Sheet]) -> list[list[Sheet]]:
+def _one_a_seed(sets: Sequence[QuestionSet]) -> list[list[QuestionSet]]:
     """For each verifier, one run a seed: those to replay on, fully recorded and fitted if any."""
-    groups: dict[str, dict[tuple[int, int], Sheet]] = {}
+    groups: dict[str, dict[tuple[int, int], QuestionSet]] = {}
     ranked = sorted(
-        sheets, key=lambda s: (why_not_full(s) is not None, s.task not in s.run.calibration)
+        sets, key=lambda s: (why_not_full(s) is not None, s.task not in s.run.calibration)
     )
     best = why_not_full(ranked[0]) is None
-    for sheet in ranked:
-        if best and why_not_full(sheet):
+    for questions in ranked:
+        if best and why_not_full(questions):
             continue
-        key = json.dumps(_part(sheet.run, "verifier"))
-        groups.setdefault(key, {}).setdefault(sheet.run.seeds, sheet)
+        key = json.dumps(_part(questions.run, "verifier"))
+        groups.setdefault(key, {}).setdefault(questions.run.seeds, questions)
     if not best:
         # nothing can be replayed: the first run that asked the SLM everything stands for all
         ranked.sort(key=lambda s: not s.rows.asked[:, 0].all())
@@ -268,10 +276,10 @@ def _one_a_seed(sheets: Sequence[Sheet]) -> list[list[Sheet]]:
     return [list(g.values()) for g in groups.values()]
 
 
-def _oracle_curve(drafted: Drafted) -> tuple[CurvePoint, ...]:
-    if not drafted.live:
+def _oracle_curve(columns: BoardColumns) -> tuple[CurvePoint, ...]:
+    if not columns.live:
         return ()
-    row = drafted.live[0]
+    row = columns.live[0]
     corners, four = row.oracle(), row.four()
     if isinstance(corners, Undefined) or any(isinstance(v, Undefined) for v in four):
         return ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from automix_eval.analysis.bootstrap_table import Vector, figure, first_undefined
-from automix_eval.analysis.curves import Four, Lifted, benefit, lift, random_quality
+from automix_eval.analysis.curves import EndPoints, Estimate, benefit, lift, random_quality
 from automix_eval.analysis.figures import (
     NO_SINGLE_RATE,
     NO_VERIFIER,
@@ -14,11 +14,11 @@ from automix_eval.analysis.figures import (
     Figure,
     MethodFigures,
 )
-from automix_eval.analysis.method import Row
+from automix_eval.analysis.method import MethodScore
 from automix_eval.metrics.ibc import Undefined
 
 
-def matched(row: Row) -> tuple[MethodFigures, MethodFigures]:
+def matched(row: MethodScore) -> tuple[MethodFigures, MethodFigures]:
     """The random router and the oracle at the cost of a method, as rows of their own."""
     four, cost = row.four(), row.mean("cost")
     lots = random_quality(cost, four)
@@ -27,7 +27,7 @@ def matched(row: Row) -> tuple[MethodFigures, MethodFigures]:
         cost, four[3]
     )  # fmt: skip
     share = _line_share(spent, four)
-    label, name = row.entry.label, row.entry.name
+    label, name = row.method.label, row.method.name
     return (
         _simple(row, f"random@{name}", f"random at the cost of {label}", lots, spent, share),
         _simple(
@@ -37,7 +37,7 @@ def matched(row: Row) -> tuple[MethodFigures, MethodFigures]:
     )  # fmt: skip
 
 
-def _line_share(cost: Vector, four: Four) -> Vector:
+def _line_share(cost: Vector, four: EndPoints) -> Vector:
     if reason := first_undefined(cost, *four):
         return reason
     slm, llm = np.asarray(four[1]), np.asarray(four[3])
@@ -49,7 +49,7 @@ def _line_share(cost: Vector, four: Four) -> Vector:
 
 
 def _simple(
-    row: Row, name: str, label: str, quality: Lifted, cost: Vector, escalation: Vector
+    row: MethodScore, name: str, label: str, quality: Estimate, cost: Vector, escalation: Vector
 ) -> MethodFigures:
     """A row that is known by its quality and cost alone."""
     four, (values, reason) = row.four(), quality
@@ -60,8 +60,8 @@ def _simple(
         kind="replay",
         label=label,
         verifier="",
-        runs=tuple(p.run_id for p in row.entry.parts),
-        seeds=tuple(p.seed for p in row.entry.parts),
+        runs=tuple(p.run_id for p in row.method.parts),
+        seeds=tuple(p.seed for p in row.method.parts),
         quality=figure(known),
         cost=figure(cost),
         escalation_rate=figure(escalation),

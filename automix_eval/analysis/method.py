@@ -9,8 +9,8 @@ import numpy as np
 
 from automix_eval.analysis.bootstrap_table import (
     Array,
-    LaneColumns,
-    Ledger,
+    BootstrapTable,
+    RoutingColumns,
     Vector,
     figure,
     first_undefined,
@@ -19,14 +19,14 @@ from automix_eval.analysis.bootstrap_table import (
 )
 from automix_eval.analysis.curves import (
     Curve,
-    Four,
-    Lifted,
+    EndPoints,
+    Estimate,
     benefit,
     lift,
     random_quality,
     spread_of,
 )
-from automix_eval.analysis.entries import Entry, Part
+from automix_eval.analysis.entries import Method, MethodOnRun
 from automix_eval.analysis.figures import (
     NO_VERIFIER,
     QUALITY_SHARES,
@@ -39,7 +39,7 @@ from automix_eval.analysis.figures import (
     TierShare,
 )
 from automix_eval.analysis.play import NUM_REGIONS
-from automix_eval.analysis.references import Ends
+from automix_eval.analysis.references import References
 from automix_eval.metrics.ibc import Undefined
 
 _POINT = ("quality", "cost")
@@ -51,45 +51,49 @@ _ONE_POINT = Undefined("the method has one operating point, which lies outside t
 
 
 @dataclass(slots=True)
-class _PartColumns:
-    part: Part
-    lane: LaneColumns
-    ends: Ends | None
-    curve: list[LaneColumns]
-    regions: list[LaneColumns | Undefined]
+class _OnRun:
+    part: MethodOnRun
+    routing: RoutingColumns
+    ends: References | None
+    curve: list[RoutingColumns]
+    regions: list[RoutingColumns | Undefined]
 
 
 @dataclass(slots=True)
-class Row:
+class MethodScore:
     """A method's columns, registered before the bootstrap and read after it.
 
     Attributes:
-        entry: The method.
+        method: The method.
         weights: (1 + B, S) of its seeds.
     """
 
-    entry: Entry
+    method: Method
     weights: Array
-    _parts: list[_PartColumns] = field(default_factory=list)
+    _parts: list[_OnRun] = field(default_factory=list)
     _figures: MethodFigures | None = None
 
     @classmethod
-    def of(cls, ledger: Ledger, entry: Entry, ends: Mapping[int, Ends]) -> Row:
-        """Register a method; ``ends`` are those of its sheets, by their identity."""
-        row = cls(entry, seed_weights(max(1, len(entry.parts)), ledger.resamples, ledger.seed))
-        for part in entry.parts:
-            tiers = range(part.sheet.rows.num_tiers) if part.sheet else range(0)
+    def of(
+        cls, table: BootstrapTable, method: Method, ends: Mapping[int, References]
+    ) -> MethodScore:
+        """Register a method; ``ends`` are those of its sets, by their identity."""
+        row = cls(method, seed_weights(max(1, len(method.parts)), table.resamples, table.seed))
+        for part in method.parts:
+            tiers = range(part.questions.rows.num_tiers) if part.questions else range(0)
             names = ["quality", "cost", *(f"{k} {t}" for t in tiers for k in ("asked", "final"))]
             curve = [
-                LaneColumns.of(ledger, t, ("quality", "cost", "final 0")) for _, t in part.curve
+                RoutingColumns.of(table, t, ("quality", "cost", "final 0")) for _, t in part.curve
             ]
             regions = [
-                c if isinstance(c, Undefined) else LaneColumns.of(ledger, c[1], ("quality", "cost"))
+                c
+                if isinstance(c, Undefined)
+                else RoutingColumns.of(table, c[1], ("quality", "cost"))
                 for c in part.regions
             ]
-            own = ends.get(id(part.sheet))
+            own = ends.get(id(part.questions))
             row._parts.append(
-                _PartColumns(part, LaneColumns.of(ledger, part.lane, names), own, curve, regions)
+                _OnRun(part, RoutingColumns.of(table, part.routing, names), own, curve, regions)
             )
         return row
 
@@ -97,7 +101,7 @@ class Row:
 
     def mean(self, name: str) -> Vector:
         """A figure of the method as a vector."""
-        return self._pooled(lambda p: p.lane.mean(name))
+        return self._pooled(lambda p: p.routing.mean(name))
 
     def end(self, which: str, name: str) -> Vector:
         """A figure of the SLM or the LLM on the same questions."""
@@ -105,7 +109,7 @@ class Row:
             lambda p: NO_CHAIN if p.ends is None else getattr(p.ends, which).mean(name)
         )
 
-    def delta_ibc(self) -> Lifted:
+    def delta_ibc(self) -> Estimate:
         """Delta IBC as a vector, and why the data's own value is undefined."""
         four = self.four()
         if reason := first_undefined(*four):
@@ -145,16 +149,16 @@ class Row:
             found.append((parameter, q, c, f if isinstance(f, Undefined) else 1 - f))
         return found
 
-    def four(self) -> Four:
+    def four(self) -> EndPoints:
         """Quality and cost of the SLM, then of the LLM."""
         return (
             self.end("slm", "quality"), self.end("slm", "cost"),
             self.end("llm", "quality"), self.end("llm", "cost"),
         )  # fmt: skip
 
-    def _pooled(self, value: Callable[[_PartColumns], Vector]) -> Vector:
-        if self.entry.missing:
-            return self.entry.missing
+    def _pooled(self, value: Callable[[_OnRun], Vector]) -> Vector:
+        if self.method.missing:
+            return self.method.missing
         return pooled([value(p) for p in self._parts], self.weights)
 
     # ------------------------------------------------------------- figures
@@ -165,21 +169,21 @@ class Row:
         return self._figures
 
     def _compute(self) -> MethodFigures:
-        entry, four = self.entry, self.four()
+        method, four = self.method, self.four()
         quality, cost = self.mean("quality"), self.mean("cost")
         curve = self.curve() or [(None, quality, cost, self._escalation())]
         whole = Curve.of([*((c, q) for _, q, c, _ in curve), (cost, quality)], four)
         auroc_figure, error = self._verifier()
         gain, delta = benefit(quality, cost, four[0], four[1]), self.delta_ibc()
-        if entry.name == "replay:always_slm":
+        if method.name == "replay:always_slm":
             gain, delta = (THE_SLM, THE_SLM), (THE_SLM, THE_SLM)
         return MethodFigures(
-            name=entry.name,
-            kind=entry.kind,
-            label=entry.label,
-            verifier=entry.verifier,
-            runs=tuple(p.run_id for p in entry.parts),
-            seeds=tuple(p.seed for p in entry.parts),
+            name=method.name,
+            kind=method.kind,
+            label=method.label,
+            verifier=method.verifier,
+            runs=tuple(p.run_id for p in method.parts),
+            seeds=tuple(p.seed for p in method.parts),
             quality=figure(quality),
             cost=figure(cost),
             escalation_rate=figure(self._escalation()),
@@ -205,7 +209,7 @@ class Row:
             calibration_error=error,
             curve=_points(curve, quality, cost),
             by_seed=self._by_seed(),
-            note=entry.note,
+            note=method.note,
         )
 
     def _escalation(self) -> Vector:
@@ -213,18 +217,18 @@ class Row:
         return first if isinstance(first, Undefined) else 1 - first
 
     def _calls_saved(self) -> Vector:
-        last = next((p.ends.sheet.last for p in self._parts if p.ends), None)
+        last = next((p.ends.questions.last for p in self._parts if p.ends), None)
         asked = NO_CHAIN if last is None else self._share("asked", last)
         return asked if isinstance(asked, Undefined) else 1 - asked
 
     def _share(self, kind: str, tier: int) -> Vector:
         name = f"{kind} {tier}"
-        if any(name not in p.lane.places for p in self._parts):
+        if any(name not in p.routing.places for p in self._parts):
             return NO_CHAIN
         return self.mean(name)
 
     def _tiers(self) -> tuple[TierShare, ...]:
-        last = next((p.ends.sheet.last for p in self._parts if p.ends), -1)
+        last = next((p.ends.questions.last for p in self._parts if p.ends), -1)
         shares = []
         for tier in range(last + 1):
             asked, final = self._share("asked", tier), self._share("final", tier)
@@ -239,7 +243,7 @@ class Row:
             shares.append(TierShare(tier, figure(asked), figure(final), figure(on, reason)))
         return tuple(shares)
 
-    def oracle_quality(self) -> Lifted:
+    def oracle_quality(self) -> Estimate:
         """Quality of an oracle at the same cost."""
         corners, cost = self.oracle(), self.mean("cost")
         if isinstance(corners, Undefined):
@@ -253,7 +257,7 @@ class Row:
 
     def _verifier(self) -> tuple[Figure, Figure]:
         ends = [p.ends for p in self._parts]
-        if not self.entry.verifier or not all(ends):
+        if not self.method.verifier or not all(ends):
             return Figure(NO_VERIFIER), Figure(NO_VERIFIER)
         if len(ends) == 1 and ends[0]:
             return ends[0].verifier(0)
@@ -266,7 +270,7 @@ class Row:
 
     # ------------------------------------------------------------- regions and seeds
 
-    def _region_lift(self, index: int, four: Four) -> Lifted:
+    def _region_lift(self, index: int, four: EndPoints) -> Estimate:
         """Delta IBC of the policies chosen for one region."""
         low, high = region_ends(four)[index : index + 2]
         cost = self.mean("cost")
@@ -283,8 +287,8 @@ class Row:
 
         return lift(mean("quality"), mean("cost"), four)
 
-    def _regions(self, four: Four) -> tuple[Region, ...]:
-        if first_undefined(*four) or self.entry.missing:
+    def _regions(self, four: EndPoints) -> tuple[Region, ...]:
+        if first_undefined(*four) or self.method.missing:
             return ()
         ends = region_ends(four)
         return tuple(
@@ -297,8 +301,8 @@ class Row:
         values = {c[0] for c in chosen if c is not None and not isinstance(c, Undefined)}
         return values.pop() if len(values) == 1 else None
 
-    def _regions_mean(self, four: Four) -> Figure:
-        if reason := first_undefined(*four) or self.entry.missing:
+    def _regions_mean(self, four: EndPoints) -> Figure:
+        if reason := first_undefined(*four) or self.method.missing:
             return Figure(reason)
         lifts = [self._region_lift(i, four) for i in range(NUM_REGIONS)]
         empty = [i for i, (_, reason) in enumerate(lifts) if reason]
@@ -325,26 +329,28 @@ class Row:
         return found
 
 
-def region_ends(four: Four) -> list[float]:
+def region_ends(four: EndPoints) -> list[float]:
     """Six costs that part the range from the SLM's to the LLM's into five equal regions."""
     slm, llm = (float(v[0]) for v in (four[1], four[3]) if not isinstance(v, Undefined))
     return [float(v) for v in np.linspace(slm, llm, NUM_REGIONS + 1)]
 
 
-def _single(columns: _PartColumns, name: str) -> float | Undefined:
+def _single(columns: _OnRun, name: str) -> float | Undefined:
     """A figure of one seed alone."""
     if name == "delta_ibc":
         if columns.ends is None:
             return NO_CHAIN
         ends = [getattr(columns.ends, e).mean(n) for e in ("slm", "llm") for n in _POINT]
-        value, reason = lift(columns.lane.mean("quality"), columns.lane.mean("cost"), tuple(ends))
+        value, reason = lift(
+            columns.routing.mean("quality"), columns.routing.mean("cost"), tuple(ends)
+        )
         return reason or float(np.asarray(value)[0])
     if name == "escalation_rate":
-        if "final 0" not in columns.lane.places:
+        if "final 0" not in columns.routing.places:
             return NO_CHAIN
-        first = columns.lane.mean("final 0")
+        first = columns.routing.mean("final 0")
         return first if isinstance(first, Undefined) else float(1 - first[0])
-    vector = columns.lane.mean(name)
+    vector = columns.routing.mean(name)
     return vector if isinstance(vector, Undefined) else float(vector[0])
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from automix_eval.analysis.llm_point import plain_cost, tier_of
-from automix_eval.analysis.routed_paths import Sheet
+from automix_eval.analysis.routed_paths import QuestionSet
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.columns import FloatArray, HashArray, IntArray
 from automix_eval.records.harness_results import HarnessResults, read_samples
@@ -43,21 +43,21 @@ class PlainRun:
     version: str
     note: str = ""
 
-    def cost(self, sheet: Sheet | None) -> Prices:
+    def cost(self, questions: QuestionSet | None) -> Prices:
         """Cost of each question, where the model is a tier of the chain it is compared with."""
-        if sheet is None:
+        if questions is None:
             return Undefined("the run names no prices: it is not part of a cascade")
-        tier = tier_of(sheet.run, self.models)
+        tier = tier_of(questions.run, self.models)
         if tier is None:
             return Undefined("the model is no tier of the chain, so it has no price")
-        return plain_cost(sheet.run, tier, len(self.scores))
+        return plain_cost(questions.run, tier, len(self.scores))
 
-    def same_questions(self, sheet: Sheet) -> str:
+    def same_questions(self, questions: QuestionSet) -> str:
         """Why it cannot stand beside a run; empty if it can."""
-        rows = sheet.rows
+        rows = questions.rows
         if rows.repeats.any() or rows.doc_ids.tolist() != self.doc_ids.tolist():
-            return f"{self.shown} answered other questions than run {plain(sheet.run.run_id)}"
-        return _other_prompts(self.shown, plain(sheet.run.run_id), self.prompts, rows.prompts)
+            return f"{self.shown} answered other questions than run {plain(questions.run.run_id)}"
+        return _other_prompts(self.shown, plain(questions.run.run_id), self.prompts, rows.prompts)
 
     def beside(self, other: PlainRun) -> str:
         """Why two plain runs cannot stand side by side; empty if they can."""

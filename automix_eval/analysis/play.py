@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.analysis.routed_paths import Mask, Sheet, Track, pack
+from automix_eval.analysis.routed_paths import ChainRouting, Mask, QuestionSet, pack
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.metrics.ibc import Undefined, delta_ibc
@@ -32,57 +32,57 @@ _POINTS, _POINTS_OF_MANY, _MANY = 33, 9, 200_000
 _MOST_TEXTS = 100_000
 _ORACLE_POINTS = 16
 
-Choice = tuple[float | None, Track]
+Choice = tuple[float | None, ChainRouting]
 """(parameter, what the policy does)"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Played:
-    """A router, fitted on a sheet's calibration records and played on its questions.
+class Replayed:
+    """A router, fitted on a question set's calibration records and played on its questions.
 
     Attributes:
-        lane: What the fitted policy does.
+        routing: What the fitted policy does.
         curve: The policies of its range, cheap to dear; empty for a router without a parameter.
         regions: The policy for each of five cost regions, chosen on the calibration records; the
             reason where there is none.
         label: The router's name.
     """
 
-    lane: Track
+    routing: ChainRouting
     curve: tuple[Choice, ...]
     regions: tuple[Choice | Undefined, ...]
     label: str
 
 
 @dataclass(slots=True, eq=False)
-class Stage:
-    """A sheet, and its records as the columns that routers are fitted and played on."""
+class ReplayData:
+    """A question set, and its records as the columns that routers are fitted and played on."""
 
-    sheet: Sheet
+    questions: QuestionSet
     _questions: Outcomes | None = None
     _fitting: Outcomes | Undefined | None = None
 
-    def questions(self, router: MetaVerifier) -> Outcomes:
+    def test(self, router: MetaVerifier) -> Outcomes:
         """The evaluation questions, with texts for routers that read them."""
         if self._questions is None:
-            self._questions = _outcomes(self.sheet.rows, self.sheet.priced)
-        return _with_texts(self._questions, self.sheet.rows, router)
+            self._questions = _outcomes(self.questions.rows, self.questions.priced)
+        return _with_texts(self._questions, self.questions.rows, router)
 
     def fitting(self, router: MetaVerifier) -> Outcomes | Undefined:
         """The calibration questions, or why the router cannot be fitted on them."""
-        rows = self.sheet.run.calibration.get(self.sheet.task)
+        rows = self.questions.run.calibration.get(self.questions.task)
         if self._fitting is None:
-            self._fitting = _calibration(self.sheet, rows)
+            self._fitting = _calibration(self.questions, rows)
         if rows is None or isinstance(self._fitting, Undefined):
             return self._fitting
         return _with_texts(self._fitting, rows, router)
 
 
-def why_not_full(sheet: Sheet) -> Undefined | None:
-    """Why nothing can be replayed on a sheet; None if it can."""
-    rows = sheet.rows
+def why_not_full(questions: QuestionSet) -> Undefined | None:
+    """Why nothing can be replayed on a question set; None if it can."""
+    rows = questions.rows
     if rows.full:
-        return next((p for p in _costs(sheet.priced) if isinstance(p, Undefined)), None)
+        return next((p for p in _costs(questions.priced) if isinstance(p, Undefined)), None)
     if rows.asked.all():
         return Undefined(f"the task gave no score to {int(np.isnan(rows.scores).sum())} answers")
     missing = int((~rows.asked).any(axis=1).sum())
@@ -92,15 +92,15 @@ def why_not_full(sheet: Sheet) -> Undefined | None:
     )
 
 
-def play(stage: Stage, spec: str) -> Played | Undefined:
+def play(data: ReplayData, spec: str) -> Replayed | Undefined:
     """Fit and play a meta-verifier.
 
     Args:
-        stage: Questions that every tier was asked.
+        data: Questions that every tier was asked.
         spec: ``NAME`` or ``NAME:key=value,...``, an option of ``hydra_conf/meta_verifier``.
 
     Returns:
-        What it does, or why it cannot be played on this sheet.
+        What it does, or why it cannot be played on this question set.
 
     Raises:
         AutoMixError: There is no such meta-verifier or parameter.
@@ -109,40 +109,42 @@ def play(stage: Stage, spec: str) -> Played | Undefined:
 
     name, _, rest = spec.partition(":")
     parameters = dict(_parameter(spec, part) for part in rest.split(",") if part)
-    router = parts.make_meta_verifier(_configured(name, parameters, stage.sheet.run))
-    return _play(stage, router, spec)
+    router = parts.make_meta_verifier(_configured(name, parameters, data.questions.run))
+    return _play(data, router, spec)
 
 
-def play_own(stage: Stage) -> Played | Undefined:
+def play_own(data: ReplayData) -> Replayed | Undefined:
     """Play the meta-verifier of the run itself, for the whole range of its policies."""
-    if (reason := why_not_full(stage.sheet)) or stage.sheet.task not in stage.sheet.run.calibration:
+    if (
+        reason := why_not_full(data.questions)
+    ) or data.questions.task not in data.questions.run.calibration:
         return reason or Undefined("the run has no calibration records to fit its range on")
     from automix_eval.config import parts  # imported late: Hydra takes a second
 
-    given = stage.sheet.run.config.get("meta_verifier")
+    given = data.questions.run.config.get("meta_verifier")
     held = dict(given) if isinstance(given, Mapping) else {}
     name = str(held.pop("name", ""))
     unread = ("_target_", "policy", "transfer", "option")
     try:
         wanted = {k: v for k, v in held.items() if k not in unread}
-        router = parts.make_meta_verifier(_configured(name, wanted, stage.sheet.run))
+        router = parts.make_meta_verifier(_configured(name, wanted, data.questions.run))
     except AutoMixError as err:
         return Undefined(plain(err))
     if router.needs_texts:
         # such routers may train a model; only --baseline asks for that
         return Undefined(f"{name} reads texts, so its curve is not computed unasked")
-    return _play(stage, router, name)
+    return _play(data, router, name)
 
 
-def oracle_tracks(sheet: Sheet) -> list[Track]:
+def oracle_routings(questions: QuestionSet) -> list[ChainRouting]:
     """The oracle at several prices of quality, dear to cheap.
 
     At price p it takes, per question, the tier with the largest score - p x cost: at price 0 the
     best score, and of equal scores the cheapest tier. Nothing is verified. Between two prices lots
     are drawn, so these are the corners of the best any router can do.
     """
-    scores = sheet.rows.scores
-    costs = _stacked(sheet.priced.answers)
+    scores = questions.rows.scores
+    costs = _stacked(questions.priced.answers)
     slopes = []
     for high in range(1, scores.shape[1]):
         for low in range(high):
@@ -153,7 +155,7 @@ def oracle_tracks(sheet: Sheet) -> list[Track]:
         worth = np.unique(np.quantile(np.concatenate(slopes), np.arange(1, 16) / 16))
     # just below each slope the questions of that slope are still worth asking
     prices = [0.0, *(worth[:-1] + np.diff(worth) / 2).tolist()]
-    return [Track(sheet, _best(scores, costs, p), 0) for p in prices]
+    return [ChainRouting(questions, _best(scores, costs, p), 0) for p in prices]
 
 
 def _best(scores: FloatArray, costs: FloatArray, price_of_quality: float) -> Mask:
@@ -163,28 +165,28 @@ def _best(scores: FloatArray, costs: FloatArray, price_of_quality: float) -> Mas
     return pack(visited)
 
 
-def _play(stage: Stage, router: MetaVerifier, label: str) -> Played | Undefined:
-    sheet = stage.sheet
-    if reason := why_not_full(sheet):
+def _play(data: ReplayData, router: MetaVerifier, label: str) -> Replayed | Undefined:
+    questions = data.questions
+    if reason := why_not_full(questions):
         return reason
-    fitting = stage.fitting(router) if router.needs_fit else None
+    fitting = data.fitting(router) if router.needs_fit else None
     if isinstance(fitting, Undefined):
         return fitting
-    pays = (1 << sheet.last) - 1 if router.needs_verification else 0
+    pays = (1 << questions.last) - 1 if router.needs_verification else 0
 
-    def track(fitted: MetaVerifier) -> Track:
-        return Track(sheet, pack(follow(fitted, questions).visited), pays)
+    def routing(fitted: MetaVerifier) -> ChainRouting:
+        return ChainRouting(questions, pack(follow(fitted, test).visited), pays)
 
     try:
-        questions = stage.questions(router)
+        test = data.test(router)
         router = router if fitting is None else router.fit(fitting)
         family = [] if router.needs_hindsight else router.sweep()
         family = family if len(family) > 1 else []
         chosen = list(_choose_regions(fitting, family)) if family and fitting is not None else []
-        return Played(
-            track(router),
-            tuple((parameter, track(one)) for parameter, one in _thin(family, len(questions))),
-            tuple(c if isinstance(c, Undefined) else (c[0], track(c[1])) for c in chosen),
+        return Replayed(
+            routing(router),
+            tuple((parameter, routing(one)) for parameter, one in _thin(family, len(test))),
+            tuple(c if isinstance(c, Undefined) else (c[0], routing(c[1])) for c in chosen),
             label,
         )
     except AutoMixError as err:
@@ -212,7 +214,7 @@ def _choose_regions(
             yield Undefined("no policy of the range costs this much on the calibration questions")
 
 
-def _calibration(sheet: Sheet, rows: Rows | None) -> Outcomes | Undefined:
+def _calibration(questions: QuestionSet, rows: Rows | None) -> Outcomes | Undefined:
     if rows is None:
         return Undefined(
             "it must be fitted, and the run has no calibration records: run it once with "
@@ -220,7 +222,7 @@ def _calibration(sheet: Sheet, rows: Rows | None) -> Outcomes | Undefined:
         )
     if not rows.full:
         return Undefined("it must be fitted, and the calibration records lack answers of a tier")
-    priced = price(rows, sheet.run.cost)
+    priced = price(rows, questions.run.cost)
     reason = next((p for p in _costs(priced) if isinstance(p, Undefined)), None)
     return reason or _outcomes(rows, priced)
 

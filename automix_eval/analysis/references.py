@@ -7,45 +7,50 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from automix_eval.analysis.bootstrap_table import CellColumns, LaneColumns, Ledger, figure
+from automix_eval.analysis.bootstrap_table import (
+    BootstrapTable,
+    ConfidenceColumns,
+    RoutingColumns,
+    figure,
+)
 from automix_eval.analysis.figures import Figure
-from automix_eval.analysis.play import oracle_tracks, why_not_full
-from automix_eval.analysis.routed_paths import Fixed, Sheet, Track
+from automix_eval.analysis.play import oracle_routings, why_not_full
+from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting, QuestionSet
 from automix_eval.metrics.auroc import CORRECT_ABOVE, auroc
-from automix_eval.metrics.calibration import Cells
+from automix_eval.metrics.calibration import ConfidenceCells
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.columns import BoolArray
 
 
 @dataclass(slots=True)
-class Ends:
-    """The columns of a sheet that all its methods are compared with."""
+class References:
+    """The columns of a question set that all its methods are compared with."""
 
-    sheet: Sheet
-    slm: LaneColumns
-    llm: LaneColumns
-    oracle: tuple[LaneColumns, ...]
+    questions: QuestionSet
+    slm: RoutingColumns
+    llm: RoutingColumns
+    oracle: tuple[RoutingColumns, ...]
     no_oracle: Undefined | None
-    cells: Mapping[int, CellColumns]
+    cells: Mapping[int, ConfidenceColumns]
 
     @classmethod
-    def of(cls, ledger: Ledger, sheet: Sheet) -> Ends:
-        """Register the SLM, the LLM, the oracle and the verifiers of a sheet."""
-        no_oracle = why_not_full(sheet)
-        tracks = [] if no_oracle else oracle_tracks(sheet)
+    def of(cls, table: BootstrapTable, questions: QuestionSet) -> References:
+        """Register the SLM, the LLM, the oracle and the verifiers of a question set."""
+        no_oracle = why_not_full(questions)
+        routings = [] if no_oracle else oracle_routings(questions)
         names = ("quality", "cost")
-        llm = Fixed(sheet.llm.scores, sheet.llm.costs, sheet.last)
+        llm = GivenRouting(questions.llm.scores, questions.llm.costs, questions.last)
         oracle_names = (*names, "final 0")
         return cls(
-            sheet,
-            LaneColumns.of(ledger, Track.only(sheet, 0), names),
-            LaneColumns.of(ledger, llm, names),
-            tuple(LaneColumns.of(ledger, t, oracle_names) for t in tracks),
+            questions,
+            RoutingColumns.of(table, ChainRouting.only(questions, 0), names),
+            RoutingColumns.of(table, llm, names),
+            tuple(RoutingColumns.of(table, t, oracle_names) for t in routings),
             no_oracle,
             {
-                tier: CellColumns.of(ledger, *_cells(sheet, tier))
-                for tier in range(sheet.rows.num_tiers)
-                if sheet.rows.judged[:, tier].any()
+                tier: ConfidenceColumns.of(table, *_cells(questions, tier))
+                for tier in range(questions.rows.num_tiers)
+                if questions.rows.judged[:, tier].any()
             },
         )
 
@@ -56,20 +61,21 @@ class Ends:
             return Figure(reason), Figure(reason)
         columns = self.cells[tier]
         known = columns.cells.codes >= 0
-        exact = auroc(self.sheet.rows.confidences[known, tier], columns.right[known].tolist())
+        exact = auroc(self.questions.rows.confidences[known, tier], columns.right[known].tolist())
         if isinstance(exact, Undefined):
             return Figure(exact), self._error(columns)
         draws = columns.vectors()[0]
         # neighbouring confidences may share a cell: the point stays exact
         return figure(np.clip(draws - draws[0] + exact, 0, 1)), self._error(columns)
 
-    def _error(self, columns: CellColumns) -> Figure:
+    def _error(self, columns: ConfidenceColumns) -> Figure:
         draws = columns.vectors()[1]
         return figure(draws, Undefined("no answer has both a confidence and a score")
                       if np.isnan(draws[0]) else None)  # fmt: skip
 
 
-def _cells(sheet: Sheet, tier: int) -> tuple[Cells, BoolArray]:
-    rows = sheet.rows
+def _cells(questions: QuestionSet, tier: int) -> tuple[ConfidenceCells, BoolArray]:
+    rows = questions.rows
     known = np.isfinite(rows.confidences[:, tier]) & np.isfinite(rows.scores[:, tier])
-    return Cells.of(rows.confidences[:, tier], known), rows.scores[:, tier] > CORRECT_ABOVE
+    right = rows.scores[:, tier] > CORRECT_ABOVE
+    return ConfidenceCells.of(rows.confidences[:, tier], known), right

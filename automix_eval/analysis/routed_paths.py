@@ -20,7 +20,7 @@ Mask = npt.NDArray[np.unsignedinteger[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sheet:
+class QuestionSet:
     """The evaluated questions of one task of one run, with prices and the LLM-only point."""
 
     run: Run
@@ -30,8 +30,8 @@ class Sheet:
     llm: LLMPoint
 
     @classmethod
-    def of(cls, run: Run, task: str, llm: LLMPoint) -> Sheet:
-        """The sheet of a task of a run."""
+    def of(cls, run: Run, task: str, llm: LLMPoint) -> QuestionSet:
+        """The questions of a task of a run."""
         rows = run.records[task]
         return cls(run, task, rows, price(rows, run.cost), llm)
 
@@ -41,8 +41,8 @@ class Sheet:
         return self.rows.num_tiers - 1
 
 
-class Lane(Protocol):
-    """One way of answering all questions of a sheet.
+class Routing(Protocol):
+    """One way of answering all questions of a question set.
 
     The figures have the names ``quality``, ``cost``, ``asked 0`` .. and ``final 0`` ..
     """
@@ -55,8 +55,8 @@ class Lane(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fixed:
-    """A lane whose scores and costs are given.
+class GivenRouting:
+    """A routing whose scores and costs are given.
 
     Attributes:
         scores: (n,) or why there are none.
@@ -82,41 +82,47 @@ class Fixed:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Track:
-    """A lane through the chain, one bit a tier: a hundred of them fit into memory.
+class ChainRouting:
+    """A routing through the chain, one bit a tier: a hundred of them fit into memory.
 
     Attributes:
-        sheet: The questions.
+        questions: The questions.
         visited: (n,) bit t is set where tier t is asked; the highest bit is the final tier.
         pays: Bit t is set where the verification of tier t is paid, if t is asked.
     """
 
-    sheet: Sheet
+    questions: QuestionSet
     visited: Mask
     pays: int
 
     @classmethod
-    def live(cls, sheet: Sheet) -> Track:
+    def live(cls, questions: QuestionSet) -> ChainRouting:
         """What the run did."""
-        rows = sheet.rows
+        rows = questions.rows
         ends = np.arange(rows.num_tiers) == rows.final[:, None]
-        return cls(sheet, pack(rows.on_path | ends), (1 << rows.num_tiers) - 1)
+        return cls(questions, pack(rows.on_path | ends), (1 << rows.num_tiers) - 1)
 
     @classmethod
-    def only(cls, sheet: Sheet, tier: int) -> Track:
+    def only(cls, questions: QuestionSet, tier: int) -> ChainRouting:
         """One tier for every question, unverified."""
-        kind = pack(np.zeros((1, sheet.rows.num_tiers), dtype=bool)).dtype
-        return cls(sheet, np.full(len(sheet.rows), 1 << tier, dtype=kind), 0)
+        kind = pack(np.zeros((1, questions.rows.num_tiers), dtype=bool)).dtype
+        return cls(questions, np.full(len(questions.rows), 1 << tier, dtype=kind), 0)
 
     def missing(self) -> dict[str, Undefined]:
         """Figures that do not exist, with the reason."""
         found: dict[str, Undefined] = {}
-        rows, priced = self.sheet.rows, self.sheet.priced
+        rows, priced = self.questions.rows, self.questions.priced
         final = self._final(self.visited)
         tiers = [t for t in range(rows.num_tiers) if (self.visited >> t & 1).any()]
         picked = np.arange(len(rows))
         absent = int((~rows.asked[picked, final]).sum())
-        who = "the SLM" if tiers == [0] else "the LLM" if tiers == [self.sheet.last] else "the run"
+        who = (
+            "the SLM"
+            if tiers == [0]
+            else "the LLM"
+            if tiers == [self.questions.last]
+            else "the run"
+        )
         if absent:
             reason = Undefined(f"{who} was not asked {absent} of {len(rows)} questions in this run")
             return {"quality": reason, "cost": reason}
@@ -134,7 +140,7 @@ class Track:
         """(len(rows),) a figure of some questions."""
         visited = self.visited[rows]
         if name == "quality":
-            return np.asarray(self.sheet.rows.scores[rows, self._final(visited)])
+            return np.asarray(self.questions.rows.scores[rows, self._final(visited)])
         if name == "cost":
             return self._cost(visited, rows)
         kind, tier = name.split(" ")
@@ -147,10 +153,10 @@ class Track:
 
     def _cost(self, visited: Mask, rows: Index) -> FloatArray:
         total = np.zeros(len(rows))
-        for tier in range(self.sheet.rows.num_tiers):
+        for tier in range(self.questions.rows.num_tiers):
             asked = (visited >> tier & 1).astype(bool)
-            parts = [self.sheet.priced.answers[tier]]
-            parts += [self.sheet.priced.verifications[tier]] if self.pays >> tier & 1 else []
+            parts = [self.questions.priced.answers[tier]]
+            parts += [self.questions.priced.verifications[tier]] if self.pays >> tier & 1 else []
             for part in parts:
                 # a tier without a price is asked nothing here, see `missing`
                 if isinstance(part, np.ndarray):

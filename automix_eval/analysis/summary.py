@@ -1,4 +1,4 @@
-"""The main figures of one task of one run, out of its drafted board."""
+"""The main figures of one task of one run, out of the columns of its board."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from automix_eval.analysis.bootstrap_table import figure
 from automix_eval.analysis.curves import benefit
 from automix_eval.analysis.diagnostics import call_rows, truncations, verifier_figures
 from automix_eval.analysis.figures import Figure, System, TaskFigures
-from automix_eval.analysis.leaderboard import Drafted
-from automix_eval.analysis.routed_paths import Sheet
+from automix_eval.analysis.leaderboard import BoardColumns
+from automix_eval.analysis.routed_paths import QuestionSet
 
 
-def summarise(sheet: Sheet, drafted: Drafted) -> TaskFigures:
+def summarise(questions: QuestionSet, columns: BoardColumns) -> TaskFigures:
     """Figures of one task.
 
     Args:
-        sheet: Its evaluated questions.
-        drafted: The board of this run alone, whose bootstrap all figures share.
+        questions: Its evaluated questions.
+        columns: The board of this run alone, whose bootstrap all figures share.
     """
-    (row,) = drafted.live
-    rows, four = sheet.rows, row.four()
+    (row,) = columns.live
+    rows, four = questions.rows, row.four()
     slm_quality, slm_cost, llm_quality, llm_cost = four
     own = row.figures()
     base, no_base = benefit(llm_quality, llm_cost, slm_quality, slm_cost)
@@ -33,7 +33,7 @@ def summarise(sheet: Sheet, drafted: Drafted) -> TaskFigures:
         delta_ibc=own.delta_ibc,
         final_tiers=tuple(np.bincount(rows.final, minlength=rows.num_tiers).tolist()),
         llm_answers_recorded=int(rows.asked[:, -1].sum()),
-        calls=call_rows(rows, [c for c in sheet.run.calls if c.task == sheet.task]),
-        verifiers=verifier_figures(rows, drafted.ends[id(sheet)]),
+        calls=call_rows(rows, [c for c in questions.run.calls if c.task == questions.task]),
+        verifiers=verifier_figures(rows, columns.ends[id(questions)]),
         truncations=truncations(rows),
     )

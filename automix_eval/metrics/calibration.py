@@ -21,7 +21,7 @@ MAX_CELLS = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cells:
+class ConfidenceCells:
     """Answers by confidence.
 
     Attributes:
@@ -36,7 +36,7 @@ class Cells:
     exact: bool
 
     @classmethod
-    def of(cls, confidences: Array, known: npt.NDArray[np.bool_]) -> Cells:
+    def of(cls, confidences: Array, known: npt.NDArray[np.bool_]) -> ConfidenceCells:
         """Cells of the answers in the mask ``known``; each lies within one of the ten bins."""
         values, inverse = np.unique(confidences[known], return_inverse=True)
         exact = len(values) <= MAX_CELLS

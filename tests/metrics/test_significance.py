@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from automix_eval.metrics.auroc import auroc
-from automix_eval.metrics.calibration import Cells, auroc_of, bin_of, calibration_error_of
+from automix_eval.metrics.calibration import ConfidenceCells, auroc_of, bin_of, calibration_error_of
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.significance import bootstrap_p, holm, paired_test
 
@@ -61,7 +61,7 @@ def test_cells_give_the_auroc_of_the_answers(cases: list[tuple[float, bool]]) ->
     """Counting answers by confidence first loses nothing."""
     values = np.array([c for c, _ in cases])
     right = np.array([r for _, r in cases])
-    cells = Cells.of(values, np.ones(len(values), dtype=bool))
+    cells = ConfidenceCells.of(values, np.ones(len(values), dtype=bool))
     counts = [np.bincount(cells.codes[m], minlength=len(cells.confidence)) for m in (right, ~right)]
     exact = auroc(values.tolist(), right.tolist())
     found = auroc_of(counts[0].astype(float), counts[1].astype(float))
@@ -75,7 +75,7 @@ def test_many_confidences_share_cells() -> None:
     """With more confidences than cells the AUROC moves by little, and no cell leaves its bin."""
     values = RNG.random(5_000)
     right = RNG.random(5_000) < values
-    cells = Cells.of(values, np.ones(5_000, dtype=bool))
+    cells = ConfidenceCells.of(values, np.ones(5_000, dtype=bool))
     assert not cells.exact
     for cell in range(len(cells.confidence)):
         assert len(set(bin_of(values[cells.codes == cell]).tolist())) == 1
