@@ -165,8 +165,8 @@ def _side(
         task = (cluster.sets or cluster.plains)[0].task
         if task in answers:
             raise AutoMixError(f"{folder} has several groups of runs on {task} ({key}): name one")
-        method = _entry(text, method, cluster.sets, cluster.plains, cache)
-        answers[task] = _answers(method, cluster.plains)
+        chosen = _entry(text, method, cluster.sets, cluster.plains, cache)
+        answers[task] = _answers(chosen, cluster.plains)
     return held, answers, text
 
 
