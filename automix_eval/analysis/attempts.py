@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from automix_eval.analysis.llm_point import find_rows, same_prompts
-from automix_eval.records.columns import Rows
+from automix_eval.records.columns import RecordColumns
 from automix_eval.records.runs import PARTIAL, Run
-from automix_eval.safety.listing import plain
+from automix_eval.safety.text import printable
 
 # What may differ where a command is run again, at any depth.
 _NOT_THE_ANSWERS = frozenset(
@@ -99,13 +99,13 @@ def _made(run: Run) -> bool:
     return any(c.made for c in run.calls)
 
 
-def _within(rows: Rows, among: Rows) -> bool:
+def _within(rows: RecordColumns, among: RecordColumns) -> bool:
     """Whether the other rows hold all these questions, asked with the same prompts."""
     place = find_rows(rows, among)
     return bool((place >= 0).all() and same_prompts(rows, among, place).all())
 
 
-def _equal(rows: Rows, others: Rows) -> bool:
+def _equal(rows: RecordColumns, others: RecordColumns) -> bool:
     """Whether the same questions were answered by the very same calls."""
     if len(rows) != len(others) or not _within(rows, others):
         return False
@@ -118,10 +118,10 @@ def _equal(rows: Rows, others: Rows) -> bool:
 
 
 def _said(run: Run, other: Run) -> str:
-    names = f"run {plain(run.run_id)}", f"run {plain(other.run_id)}"
+    names = f"run {printable(run.run_id)}", f"run {printable(other.run_id)}"
     if not is_partial(run):
         return f"{names[0]} is left out: {names[1]} repeated it from the call store, call by call"
-    held = ", ".join(f"{len(rows)} questions of {plain(t)}" for t, rows in run.records.items())
+    held = ", ".join(f"{len(rows)} questions of {printable(t)}" for t, rows in run.records.items())
     return (
         f"{names[0]} is {PARTIAL} ({held or 'no question answered'}) and left out: {names[1]}, "
         "with the same settings, answered these questions as well"

@@ -34,8 +34,8 @@ from automix_eval.records.columns import FloatArray, IntArray
 from automix_eval.records.runs import Run, find_runs
 from automix_eval.records.schema import MANIFEST_GLOB, read_manifest
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.listing import plain
-from automix_eval.safety.listing import questions as number_of_questions
+from automix_eval.safety.text import printable
+from automix_eval.safety.text import questions as number_of_questions
 
 _SAME = 1e-9  # scores closer than this are the same
 
@@ -138,7 +138,7 @@ def compare(
     shared = [t for t in sides[0][1] if t in sides[1][1] and task in (None, t)]
     if not shared:
         tasks = " and ".join(f"{n} ({', '.join(sorted(held))})" for _, held, n in sides)
-        raise AutoMixError(f"no task in common: {plain(tasks)}" + (f", {task}" if task else ""))
+        raise AutoMixError(f"no task in common: {printable(tasks)}" + (f", {task}" if task else ""))
     return tuple(
         _compared(t, [s[1][t] for s in sides], [s[0] for s in sides], settings, most)
         for t in shared
@@ -298,8 +298,8 @@ def _compared(
         questions.run.tasks[task].metric if questions else pair[0].source and pair[0].source.metric
     )
     return Compared(
-        task=plain(task),
-        metric=plain(metric or "none"),
+        task=printable(task),
+        metric=printable(metric or "none"),
         num_questions=len(keys),
         num_documents=int(codes.max()) + 1,
         left_out=len((places[0].keys() ^ places[1].keys()) - _failed_keys(task, held)),
@@ -325,7 +325,7 @@ def _excluded(task: str, held: Sequence[Gathered]) -> Iterator[str]:
         if ids := [f.doc_id for f in run.failed if f.task == task]:
             yield (
                 f"excluded from both: {number_of_questions(len(ids))} failed in run "
-                f"{plain(run.run_id)}: {plain(task)}, doc_id {names(ids)}"
+                f"{printable(run.run_id)}: {printable(task)}, doc_id {names(ids)}"
             )
 
 
@@ -358,7 +358,7 @@ def _differences(
     for answers, rows in zip(pair, index, strict=True):
         if answers.questions is not None:
             found = answers.questions.rows.read(int(rows[i]) for i in ranked)
-            texts = {i: plain(r.question, 200) for i, r in zip(ranked, found, strict=True)}
+            texts = {i: printable(r.question, 200) for i, r in zip(ranked, found, strict=True)}
             break
     for i in ranked:
         tiers = [None if a.final is None else int(a.final[r[i]])

@@ -11,13 +11,13 @@ from automix_eval.analysis.figures import CallRow, ReliabilityBin, Truncation, V
 from automix_eval.analysis.references import References
 from automix_eval.metrics.auroc import CORRECT_ABOVE
 from automix_eval.metrics.calibration import BINS, bin_of
-from automix_eval.records.columns import OUTCOMES, BoolArray, FloatArray, Rows
+from automix_eval.records.columns import OUTCOMES, BoolArray, FloatArray, RecordColumns
 from automix_eval.records.runs import CallCount
 
 HISTOGRAM_BINS = 20
 
 
-def call_rows(rows: Rows, counts: Sequence[CallCount]) -> tuple[CallRow, ...]:
+def call_rows(rows: RecordColumns, counts: Sequence[CallCount]) -> tuple[CallRow, ...]:
     """Calls by tier and role, rows without any call left out."""
     run: Counter[tuple[str, int, str, str]] = Counter()
     for count in counts:
@@ -40,7 +40,7 @@ def call_rows(rows: Rows, counts: Sequence[CallCount]) -> tuple[CallRow, ...]:
     return tuple(r for r in found if any((r.on_path, r.made, r.stored, r.calibration_made)))
 
 
-def verifier_figures(rows: Rows, ends: References) -> tuple[VerifierFigures, ...]:
+def verifier_figures(rows: RecordColumns, ends: References) -> tuple[VerifierFigures, ...]:
     """One entry for each tier that verified its answers."""
     found = []
     for tier in ends.cells:
@@ -90,7 +90,7 @@ def reliability(confidences: FloatArray, right: BoolArray, bins: int) -> tuple[R
     )
 
 
-def truncations(rows: Rows) -> tuple[Truncation, ...]:
+def truncations(rows: RecordColumns) -> tuple[Truncation, ...]:
     """One entry for each tier and role with a shortened prompt."""
     found = []
     parts = (("answer", rows.answers, rows.asked), ("verify", rows.verifications, rows.judged))

@@ -14,9 +14,9 @@ import numpy as np
 from automix_eval.analysis.attempts import settings_of
 from automix_eval.analysis.llm_point import find_rows, same_prompts
 from automix_eval.analysis.plain_runs import PlainRun
-from automix_eval.records.columns import BoolArray, IntArray, Rows
+from automix_eval.records.columns import BoolArray, IntArray, RecordColumns
 from automix_eval.records.runs import Run
-from automix_eval.safety.listing import listing, plain, questions
+from automix_eval.safety.text import listing, printable, questions
 
 MOST_NAMED = 20
 
@@ -27,10 +27,10 @@ class Lost:
 
     run_id: str
     task: str
-    rows: Rows
+    rows: RecordColumns
     keys: frozenset[tuple[int, int]]
 
-    def covers(self, task: str, rows: Rows) -> bool:
+    def covers(self, task: str, rows: RecordColumns) -> bool:
         """Whether other records are of the same questions, as far as the prompts tell."""
         if task != self.task:
             return False
@@ -123,12 +123,12 @@ def _answers(other: Run, run: Run, failed: Lost) -> bool:
 
 def _note(doc_ids: IntArray, task: str, run_id: str) -> str:
     return (
-        f"excluded: {questions(len(doc_ids))} failed in run {plain(run_id)}, with which this one "
-        f"is compared: {plain(task)}, doc_id {names(doc_ids.tolist())}"
+        f"excluded: {questions(len(doc_ids))} failed in run {printable(run_id)}, with which this "
+        f"one is compared: {printable(task)}, doc_id {names(doc_ids.tolist())}"
     )
 
 
-def _same_plain(run: PlainRun, rows: Rows) -> bool:
+def _same_plain(run: PlainRun, rows: RecordColumns) -> bool:
     first = np.flatnonzero(rows.repeats == 0)
     _, ours, theirs = np.intersect1d(run.doc_ids, rows.doc_ids[first], return_indices=True)
     one, other = run.prompts[ours], rows.prompts[first][theirs]

@@ -22,7 +22,7 @@ from automix_eval.records.harness_results import HarnessResults, check_samples, 
 from automix_eval.records.runs import Run, find_runs
 from automix_eval.records.schema import MANIFEST_GLOB
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.listing import plain
+from automix_eval.safety.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def assemble(paths: Sequence[Path], settings: Settings) -> Assembled:
             tasks.append(_task_report(questions, columns, found.results))
             whole = columns if alone else None
         boards.append(board(key, cluster.sets, cluster.plains, cache, cluster.why_apart, whole))
-    notes = dict.fromkeys(plain(w, 600) for w in found.warnings)
+    notes = dict.fromkeys(printable(w, 600) for w in found.warnings)
     tasks.sort(key=lambda t: _place(t, found.sets))
     report = Report(tuple(tasks), tuple(notes), settings.seed, tuple(boards), settings.resamples)
     return Assembled(report, tuple(found.runs))
@@ -153,7 +153,7 @@ def _place(task: TaskReport, sets: Sequence[QuestionSet]) -> int:
     return next(
         i
         for i, s in enumerate(sets)
-        if (plain(s.run.run_id), plain(s.task)) == (task.run_id, task.task)
+        if (printable(s.run.run_id), printable(s.task)) == (task.run_id, task.task)
     )
 
 
@@ -189,7 +189,7 @@ def _folders(
 def _without_records(runs: Sequence[Run], results: Sequence[HarnessResults]) -> list[str]:
     known = {r.run_id for r in runs}
     return [
-        f"{r.path} belongs to the run {plain(r.run_id or 'of an unknown id')} of the cascade, "
+        f"{r.path} belongs to the run {printable(r.run_id or 'of an unknown id')} of the cascade, "
         f"whose {MANIFEST_GLOB} and records are not here: name their folder too (records_dir)"
         for r in results
         if r.run_id is not None and r.run_id not in known
@@ -221,20 +221,20 @@ def _task_report(
             f"{len(questions.rows)}"
         )
     return TaskReport(
-        run_id=plain(run.run_id),
-        label=plain(run.label),
-        created=plain(run.created),
-        version=plain(run.version),
-        task=plain(task),
-        metric=plain(info.metric or "none"),
+        run_id=printable(run.run_id),
+        label=printable(run.label),
+        created=printable(run.created),
+        version=printable(run.version),
+        task=printable(task),
+        metric=printable(info.metric or "none"),
         sample=info.sample,
         meta_verifier=run.part("meta_verifier"),
         verifier=run.part("verifier"),
         cost=cost_text(run),
         tiers=tuple(t.label for t in run.tiers),
         figures=summarise(questions, columns),
-        llm_source=plain(questions.llm.source),
-        warnings=tuple(dict.fromkeys(plain(w, 600) for w in warnings)),
+        llm_source=printable(questions.llm.source),
+        warnings=tuple(dict.fromkeys(printable(w, 600) for w in warnings)),
         methods=tuple(m for m in columns.methods() if m.kind != "plain"),
         policy=run.policies.get(task),
     )
@@ -268,7 +268,7 @@ def _clusters(
         if not places:
             clusters.append(Cluster([], [one], reasons[0] if reasons else ""))
     return [
-        (cluster, plain(task) + (f" ({i})" if i > 1 else ""))
+        (cluster, printable(task) + (f" ({i})" if i > 1 else ""))
         for task, clusters in found.items()
         for i, cluster in enumerate(clusters, 1)
     ]
@@ -280,7 +280,7 @@ def why_apart(
     """Why two runs of a task cannot share a leaderboard; empty if they can."""
     if reason := why_unlike(one, other, versions):
         return reason
-    names = f"run {plain(one.run.run_id)} and run {plain(other.run.run_id)}"
+    names = f"run {printable(one.run.run_id)} and run {printable(other.run.run_id)}"
     chains = [" -> ".join(t.label for t in s.run.tiers) for s in (one, other)]
     if chains[0] != chains[1]:
         return f"{names} have different tiers ({chains[0]}, and {chains[1]})"
@@ -296,13 +296,15 @@ def why_unlike(
     one: QuestionSet, other: QuestionSet, versions: Mapping[str, Mapping[str, str]]
 ) -> str:
     """Why two runs of a task cannot be paired question by question; empty if they can."""
-    names = f"run {plain(one.run.run_id)} and run {plain(other.run.run_id)}"
+    names = f"run {printable(one.run.run_id)} and run {printable(other.run.run_id)}"
     pair = [versions.get(s.run.run_id, {}).get(s.task, "") for s in (one, other)]
     if all(pair) and pair[0] != pair[1]:
         return f"{names} have different versions of the task ({pair[0]} and {pair[1]})"
     metrics = [s.run.tasks[s.task].metric for s in (one, other)]
     if metrics[0] != metrics[1]:
-        return f"{names} have different metrics ({plain(metrics[0])} and {plain(metrics[1])})"
+        return (
+            f"{names} have different metrics ({printable(metrics[0])} and {printable(metrics[1])})"
+        )
     place = find_rows(other.rows, one.rows)
     shared = np.flatnonzero(place >= 0)
     if not len(shared):

@@ -28,7 +28,7 @@ from automix_eval.analysis.references import References
 from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting, QuestionSet
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.runs import Run
-from automix_eval.safety.listing import plain
+from automix_eval.safety.text import printable
 
 _NOT_THE_METHOD = ("policy", "transfer", "seed", "_target_")
 
@@ -121,8 +121,8 @@ def board(
         codes = np.arange(size)
     return Board(
         key=key,
-        task=plain(task),
-        metric=plain(metric),
+        task=printable(task),
+        metric=printable(metric),
         sample=sample,
         num_questions=size,
         num_documents=documents,
@@ -138,7 +138,7 @@ def board(
 def cost_text(run: Run) -> str:
     """The prices of a run in words."""
     config = {k: v for k, v in run.config["cost"].items() if k not in {"name", "_target_"}}
-    return plain(run.part("cost") + "".join(f", {k} {v}" for k, v in config.items()))
+    return printable(run.part("cost") + "".join(f", {k} {v}" for k, v in config.items()))
 
 
 # --------------------------------------------------------------------------- entries
@@ -196,7 +196,7 @@ def replay_methods(sets: Sequence[QuestionSet], cache: ReplayCache) -> list[Meth
 
 def _baseline(spec: str, group: Sequence[QuestionSet], suffix: str, cache: ReplayCache) -> Method:
     played = [cache.played(s, spec) for s in group]
-    name, label = f"replay:{plain(spec)}{suffix}", plain(spec) + suffix
+    name, label = f"replay:{printable(spec)}{suffix}", printable(spec) + suffix
     verifier = group[0].run.part("verifier")
     if reason := next((p for p in played if isinstance(p, Undefined)), None):
         return Method(name, "replay", label, "", (), missing=reason)
@@ -243,8 +243,11 @@ def _names(groups: Any) -> list[tuple[str, str]]:
     forms = [
         [r.part("meta_verifier") for r in runs],
         [f"{r.part('meta_verifier')} on {r.part('verifier')}" for r in runs],
-        [f"{r.part('meta_verifier')} on {r.part('verifier')}, {plain(r.label)}" for r in runs],
-        [f"{r.part('meta_verifier')} on {r.part('verifier')}, run {plain(r.run_id)}" for r in runs],
+        [f"{r.part('meta_verifier')} on {r.part('verifier')}, {printable(r.label)}" for r in runs],
+        [
+            f"{r.part('meta_verifier')} on {r.part('verifier')}, run {printable(r.run_id)}"
+            for r in runs
+        ],
     ]
     best = next((f for f in forms if len(set(f)) == len(runs)), forms[-1])
     return [(name, f"AutoMix ({name})") for name in best]

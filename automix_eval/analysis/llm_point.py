@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.records.columns import BoolArray, FloatArray, IntArray, Rows
+from automix_eval.records.columns import BoolArray, FloatArray, IntArray, RecordColumns
 from automix_eval.records.harness_results import HarnessResults, Samples, model_names, read_samples
 from automix_eval.records.pricing import Prices, answer_price, price_answers
 from automix_eval.records.runs import Run
 from automix_eval.records.stream import digest
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.listing import listing, plain
+from automix_eval.safety.text import listing, printable
 from automix_eval.types import Call
 
 HOW_TO = (
@@ -64,7 +64,7 @@ def find_llm(run: Run, task: str, folders: Folders) -> LLMPoint:
         named = _from_folder(run, task, folders.llm_runs, folders.llm_results, named=True)
         if isinstance(named, LLMPoint):
             return named
-        warnings = [f"--llm {plain(folders.llm_name)} was not used: {named}"]
+        warnings = [f"--llm {printable(folders.llm_name)} was not used: {named}"]
     own = _from_run(run, run, task)
     if isinstance(own, LLMPoint):
         return replace(own, source="this run", warnings=tuple(warnings))
@@ -91,7 +91,7 @@ def _from_folder(
         names = listing([p.source for p in distinct])
         return f"several candidates differ ({names}): name one folder with --llm"
     if not refused and named:
-        return f"it holds no LLM answers to the questions of {plain(task)}"
+        return f"it holds no LLM answers to the questions of {printable(task)}"
     return "; ".join(refused)
 
 
@@ -106,11 +106,11 @@ def _automix_points(
             continue
         ours, theirs = run.tiers[-1].label, other.tiers[-1].label
         if ours != theirs and not named:
-            refused.append(f"run {plain(other.run_id)} has another LLM ({theirs}, not {ours})")
+            refused.append(f"run {printable(other.run_id)} has another LLM ({theirs}, not {ours})")
             continue
         point = _from_run(run, other, task)
         if isinstance(point, str):
-            refused.append(f"run {plain(other.run_id)}: {point}")
+            refused.append(f"run {printable(other.run_id)}: {point}")
         else:
             points.append(point)
     return points, refused
@@ -125,14 +125,14 @@ def _from_run(run: Run, other: Run, task: str) -> LLMPoint | str:
     if missing := int((~theirs.asked[place, last]).sum()):
         return f"the LLM was not asked {missing} of {len(rows)} questions"
     costs = price_answers(theirs, last, run.cost, len(run.tiers) - 1)
-    source = f"run {plain(other.run_id)} ({other.part('meta_verifier')})"
+    source = f"run {printable(other.run_id)} ({other.part('meta_verifier')})"
     scores = theirs.scores[place, last]
     return LLMPoint(
         _all_scores(scores), costs if isinstance(costs, Undefined) else costs[place], source
     )
 
 
-def find_rows(rows: Rows, among: Rows) -> IntArray:
+def find_rows(rows: RecordColumns, among: RecordColumns) -> IntArray:
     """(n,) for each question its row among other rows; -1 where it is not there."""
     repeats = 1 + int(max(rows.repeats.max(), among.repeats.max()))
     ours, theirs = (r.doc_ids * repeats + r.repeats for r in (rows, among))
@@ -141,7 +141,7 @@ def find_rows(rows: Rows, among: Rows) -> IntArray:
     return np.where(found, place, -1)
 
 
-def same_prompts(rows: Rows, others: Rows, place: IntArray) -> BoolArray:
+def same_prompts(rows: RecordColumns, others: RecordColumns, place: IntArray) -> BoolArray:
     """(n,) whether questions and their rows among others were asked with one prompt."""
     one, other = rows.prompts, others.prompts[place]
     return np.asarray((one == other) | (one == 0) | (other == 0))
@@ -160,7 +160,7 @@ def _plain_points(
         path = result.samples_path(task) if result.run_id is None else None
         if path is None:
             continue
-        shown = f"{plain(path.parent.name)}/{plain(path.name)}"
+        shown = f"{printable(path.parent.name)}/{printable(path.name)}"
         if not named and (problem := _other_model(result.models, llm, slm)):
             refused.append(f"{shown} {problem}")
             continue
@@ -217,11 +217,11 @@ def _other_model(
     if not names or names & llm[0]:
         return None
     if names & slm[0]:
-        return f"is a run of the SLM ({plain(models[0])})"
+        return f"is a run of the SLM ({printable(models[0])})"
     if llm[1]:
         return (
-            f"is a run of {plain(models[0])}, which is not named like the LLM; if it is the LLM, "
-            "name its folder with --llm"
+            f"is a run of {printable(models[0])}, which is not named like the LLM; if it is the "
+            "LLM, name its folder with --llm"
         )
     return None
 

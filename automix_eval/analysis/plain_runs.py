@@ -15,7 +15,7 @@ from automix_eval.records.harness_results import HarnessResults, read_samples
 from automix_eval.records.pricing import Prices
 from automix_eval.records.stream import digest
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.listing import plain
+from automix_eval.safety.text import printable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,8 +56,12 @@ class PlainRun:
         """Why it cannot stand beside a run; empty if it can."""
         rows = questions.rows
         if rows.repeats.any() or rows.doc_ids.tolist() != self.doc_ids.tolist():
-            return f"{self.shown} answered other questions than run {plain(questions.run.run_id)}"
-        return _other_prompts(self.shown, plain(questions.run.run_id), self.prompts, rows.prompts)
+            return (
+                f"{self.shown} answered other questions than run {printable(questions.run.run_id)}"
+            )
+        return _other_prompts(
+            self.shown, printable(questions.run.run_id), self.prompts, rows.prompts
+        )
 
     def beside(self, other: PlainRun) -> str:
         """Why two plain runs cannot stand side by side; empty if they can."""
@@ -105,17 +109,17 @@ def _read(result: HarnessResults, task: str, metric: str | None) -> PlainRun | s
     path = result.samples_path(task)
     assert path is not None
     samples = read_samples(path, metric)
-    shown, scores = f"{plain(path.parent.name)}/{plain(path.name)}", samples.main()
+    shown, scores = f"{printable(path.parent.name)}/{printable(path.name)}", samples.main()
     wanted = metric or next(iter(samples.metrics), None)
     if not scores or wanted is None:
-        return f"{shown} holds no score of {plain(wanted or 'any metric')}: it is left out"
+        return f"{shown} holds no score of {printable(wanted or 'any metric')}: it is left out"
     doc_ids = sorted(scores)
     missing = len(samples.prompts) - len(scores)
     notes = [f"{missing} questions have no {wanted}"] if missing else []
     return PlainRun(
         task=task,
         metric=wanted,
-        label=plain(result.models[0] if result.models else path.parent.name),
+        label=printable(result.models[0] if result.models else path.parent.name),
         doc_ids=np.array(doc_ids),
         prompts=np.array([digest(samples.prompts.get(i, "")) for i in doc_ids], dtype=np.uint64),
         scores=np.array([scores[i] for i in doc_ids], dtype=float),

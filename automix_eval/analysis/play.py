@@ -17,12 +17,12 @@ from automix_eval.analysis.routed_paths import ChainRouting, Mask, QuestionSet, 
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.metrics.ibc import Undefined, delta_ibc
-from automix_eval.records.columns import FloatArray, Rows
+from automix_eval.records.columns import FloatArray, RecordColumns
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.records.pricing import Priced, Prices, price
 from automix_eval.records.runs import Run
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.listing import plain
+from automix_eval.safety.text import printable
 from automix_eval.safety.untrusted import parse_yaml
 
 NUM_REGIONS = 5
@@ -129,7 +129,7 @@ def play_own(data: ReplayData) -> Replayed | Undefined:
         wanted = {k: v for k, v in held.items() if k not in unread}
         router = parts.make_meta_verifier(_configured(name, wanted, data.questions.run))
     except AutoMixError as err:
-        return Undefined(plain(err))
+        return Undefined(printable(err))
     if router.needs_texts:
         # such routers may train a model; only --baseline asks for that
         return Undefined(f"{name} reads texts, so its curve is not computed unasked")
@@ -190,7 +190,7 @@ def _play(data: ReplayData, router: MetaVerifier, label: str) -> Replayed | Unde
             label,
         )
     except AutoMixError as err:
-        return Undefined(plain(err, 600))
+        return Undefined(printable(err, 600))
 
 
 def _choose_regions(
@@ -214,7 +214,7 @@ def _choose_regions(
             yield Undefined("no policy of the range costs this much on the calibration questions")
 
 
-def _calibration(questions: QuestionSet, rows: Rows | None) -> Outcomes | Undefined:
+def _calibration(questions: QuestionSet, rows: RecordColumns | None) -> Outcomes | Undefined:
     if rows is None:
         return Undefined(
             "it must be fitted, and the run has no calibration records: run it once with "
@@ -227,7 +227,7 @@ def _calibration(questions: QuestionSet, rows: Rows | None) -> Outcomes | Undefi
     return reason or _outcomes(rows, priced)
 
 
-def _outcomes(rows: Rows, priced: Priced) -> Outcomes:
+def _outcomes(rows: RecordColumns, priced: Priced) -> Outcomes:
     ids = zip(rows.doc_ids.tolist(), rows.repeats.tolist(), strict=True)
     return Outcomes(
         scores=rows.scores,
@@ -245,7 +245,7 @@ def _stacked(columns: Sequence[Prices]) -> FloatArray:
     return np.column_stack([c for c in columns if not isinstance(c, Undefined)])
 
 
-def _with_texts(outcomes: Outcomes, rows: Rows, router: MetaVerifier) -> Outcomes:
+def _with_texts(outcomes: Outcomes, rows: RecordColumns, router: MetaVerifier) -> Outcomes:
     if not router.needs_texts:
         return outcomes
     if len(rows) > _MOST_TEXTS:
@@ -257,7 +257,7 @@ def _with_texts(outcomes: Outcomes, rows: Rows, router: MetaVerifier) -> Outcome
     return replace(outcomes, questions=questions, answers=answers)
 
 
-def _texts(rows: Rows) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+def _texts(rows: RecordColumns) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     questions = []
     answers: list[list[str]] = [[] for _ in range(rows.num_tiers)]
     for record in rows.read(range(len(rows))):

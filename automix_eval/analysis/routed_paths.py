@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from automix_eval.analysis.llm_point import LLMPoint
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.records.columns import FloatArray, Rows
+from automix_eval.records.columns import FloatArray, RecordColumns
 from automix_eval.records.pricing import Priced, Prices, price
 from automix_eval.records.runs import Run
 
@@ -25,7 +25,7 @@ class QuestionSet:
 
     run: Run
     task: str
-    rows: Rows
+    rows: RecordColumns
     priced: Priced
     llm: LLMPoint
 

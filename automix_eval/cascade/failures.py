@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from automix_eval.cascade.tier import NotAskedError, Tier
 from automix_eval.safety.errors import AutoMixError, CallsFailedError
 from automix_eval.safety.redaction import scrub
-from automix_eval.safety.text import plain
+from automix_eval.safety.text import printable
 from automix_eval.types import Phase, Question, Role
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Failures:
                 question.repeat,
                 tier,
                 role,
-                plain(scrub(reason)),
+                printable(scrub(reason)),
             )
         )
 

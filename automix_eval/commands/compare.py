@@ -10,7 +10,7 @@ from pathlib import Path
 from automix_eval.analysis.compare import Compared, compare
 from automix_eval.analysis.figures import Figure
 from automix_eval.analysis.gather import Settings
-from automix_eval.commands.arguments import natural
+from automix_eval.commands.report import natural
 from automix_eval.costs.from_config import parse_costs
 from automix_eval.metrics.intervals import LEVEL, RESAMPLES
 from automix_eval.report import output

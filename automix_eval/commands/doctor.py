@@ -13,8 +13,8 @@ from pathlib import Path
 
 from automix_eval.commands.doctor_tiers import Finding, examine_tiers
 from automix_eval.paths import cache_dir, hydra_conf_dir, tasks_dir
-from automix_eval.safety.listing import plain
 from automix_eval.safety.redaction import scrub
+from automix_eval.safety.text import printable
 
 # What each package must at least be; the floors of pyproject.toml.
 PACKAGES = {
@@ -49,9 +49,11 @@ def run(args: argparse.Namespace) -> int:
     worst = 0
     for finding in examine(args.overrides):
         worst = max(worst, finding.state == "FAIL")
-        print(f"{finding.state:<5} {finding.subject}: {plain(scrub(finding.detail), limit=400)}")
+        print(
+            f"{finding.state:<5} {finding.subject}: {printable(scrub(finding.detail), limit=400)}"
+        )
         if finding.remedy:
-            print(f"      -> {plain(scrub(finding.remedy), limit=400)}")
+            print(f"      -> {printable(scrub(finding.remedy), limit=400)}")
         sys.stdout.flush()
     print("Something fails; the arrows say what to do." if worst else "Nothing fails.")
     return worst

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from automix_eval.report.output import show
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.listing import plain
+from automix_eval.safety.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _progress(text: str) -> None:
     if sys.stderr.isatty():
-        print(f"\r\x1b[K{plain(text, 100)}", end="", file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{printable(text, 100)}", end="", file=sys.stderr, flush=True)
 
 
 def _end() -> None:

@@ -22,7 +22,7 @@ from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety import files
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import safe_name
-from automix_eval.safety.listing import plain
+from automix_eval.safety.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> int:
         except OSError as err:
             raise AutoMixError(f"cannot write {file}: {err.strerror}") from err
         sizes = ", ".join(f"{len(rows)} {split}" for split, rows in held)
-        how = plain(command(file, names, source.grouped), 1000)
-        sys.stdout.write(f"{plain(str(file))} ({sizes}):\n  {how}\n")
+        how = printable(command(file, names, source.grouped), 1000)
+        sys.stdout.write(f"{printable(str(file))} ({sizes}):\n  {how}\n")
     return 0
 
 

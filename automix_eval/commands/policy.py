@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from automix_eval.safety.listing import plain
+from automix_eval.safety.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,4 +65,4 @@ def _shown(value: Any) -> str:
 
 def _printable(line: str) -> str:
     indent = len(line) - len(line.lstrip(" "))
-    return " " * indent + plain(line.strip(" "), 2000)
+    return " " * indent + printable(line.strip(" "), 2000)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from automix_eval.report.job_table import aligned, cell, jobs_table, write_csv
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import write_json
-from automix_eval.safety.listing import plain
+from automix_eval.safety.text import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
                 row["output"] = str(path)
         except AutoMixError as err:
             errors.append(err)
-            row["error"] = plain(err, 500)
+            row["error"] = printable(err, 500)
             if job.number is not None:
                 print(f"job {job.number} failed: {row['error']}", file=sys.stderr)
             return
@@ -156,7 +156,7 @@ def table(result: Mapping[str, Any]) -> str:
                  f"{_number(result['auc'])}")  # fmt: skip
     lines.append(f"fitted on {result['n_train']} rows, scored on {result['n_test']}")
     lines += [f"note: {note}" for note in result["notes"]]
-    return "\n".join(plain(line, 1000) for line in lines) + "\n"
+    return "\n".join(printable(line, 1000) for line in lines) + "\n"
 
 
 def _combined_path(job: Job) -> Path:
@@ -177,7 +177,7 @@ def _write(path: Path, result: Mapping[str, Any]) -> None:
 def _line(values: Mapping[str, Any]) -> str:
     shown = ("performance", "cost", "delta_ibc")
     parts = [f"{k}={cell(v)}" for k, v in values.items() if k in shown or k not in _FIGURES]
-    return "  ".join(plain(part, 200) for part in parts)
+    return "  ".join(printable(part, 200) for part in parts)
 
 
 _FIGURES = frozenset(

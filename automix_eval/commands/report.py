@@ -8,7 +8,6 @@ from pathlib import Path
 
 from automix_eval.analysis.figures import Report
 from automix_eval.analysis.gather import Assembled, Settings, assemble
-from automix_eval.commands.arguments import natural
 from automix_eval.costs.from_config import parse_costs
 from automix_eval.metrics.intervals import RESAMPLES
 from automix_eval.report import output
@@ -116,6 +115,14 @@ def build(paths: Sequence[Path], llm: Path | None = None, seed: int = 0) -> Repo
 def render(report: Report, form: str) -> str:
     """A report in a format that needs no run beside it."""
     return output.render(Assembled(report, ()), form)
+
+
+def natural(text: str) -> int:
+    """A number of 0 or more."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("a number of 0 or more is needed")
+    return value
 
 
 def _formats(text: str) -> tuple[str, ...]:

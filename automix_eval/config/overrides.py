@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.redaction import expand_references
+from automix_eval.safety.redaction import expand_references, literal_secret
 from automix_eval.safety.untrusted import MIB, parse_yaml, read_bytes
-from automix_eval.safety.writtenout import literal_secret
 
 GROUPS = ("slm", "llm", "verifier", "calibrator", "meta_verifier", "cost", "calibration")
 TIERS = ("slm", "llm")

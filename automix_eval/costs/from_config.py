@@ -11,7 +11,7 @@ from automix_eval.costs.paper import PaperCost
 from automix_eval.costs.seconds import SecondsCost
 from automix_eval.costs.tokens import TokenCost
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.listing import plain
+from automix_eval.safety.text import printable
 from automix_eval.safety.untrusted import MIB, parse_yaml, read_bytes
 from automix_eval.types import CostModel
 
@@ -79,19 +79,19 @@ def parse_costs(text: str) -> dict[str, Any]:
         try:
             first, verifier, *others = (float(part) for part in rest.split(","))
         except ValueError as err:
-            raise AutoMixError(f"--costs {plain(text)}: {plain(err)}. {_HOW_TO}") from err
+            raise AutoMixError(f"--costs {printable(text)}: {printable(err)}. {_HOW_TO}") from err
         config: dict[str, Any] = {"name": name, "tiers": [first, *others], "verifier": verifier}
     elif name == "flops" and rest:
         try:
             config = {"name": name, "parameters": [float(part) for part in rest.split(",")]}
         except ValueError as err:
-            raise AutoMixError(f"--costs {plain(text)}: {plain(err)}. {_HOW_TO}") from err
+            raise AutoMixError(f"--costs {printable(text)}: {printable(err)}. {_HOW_TO}") from err
     elif text == "seconds":
         config = {"name": name}
     elif name == "tokens" and rest:
         config = {"name": name, "prices": _prices_file(Path(rest))}
     else:
-        raise AutoMixError(f"--costs {plain(text)} is not understood. {_HOW_TO}")
+        raise AutoMixError(f"--costs {printable(text)} is not understood. {_HOW_TO}")
     cost_from(config)
     return config
 
@@ -100,7 +100,7 @@ def _prices_file(path: Path) -> Any:
     try:
         value = parse_yaml(read_bytes(path, MIB))
     except (OSError, ValueError) as err:
-        raise AutoMixError(f"--costs tokens:{path} cannot be read: {plain(err)}") from err
+        raise AutoMixError(f"--costs tokens:{path} cannot be read: {printable(err)}") from err
     if isinstance(value, dict):
         value = value.get("prices")
     if not isinstance(value, list):

@@ -50,7 +50,7 @@ class Calls:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows:
+class RecordColumns:
     """n questions of one task and phase, ascending in (doc_id, repeat); N tiers.
 
     Attributes:
@@ -115,7 +115,7 @@ class Rows:
         """Whether every tier was asked and scored on every question."""
         return bool(self.asked.all() and np.isfinite(self.scores).all())
 
-    def where(self, keep: BoolArray) -> Rows:
+    def where(self, keep: BoolArray) -> RecordColumns:
         """Some of the questions, at least one."""
         cut: dict[str, Any] = {
             f.name: value[keep]

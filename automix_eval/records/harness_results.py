@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from automix_eval.records.columns import FloatArray, Rows
+from automix_eval.records.columns import FloatArray, RecordColumns
 from automix_eval.records.runs import Run
 from automix_eval.records.stream import MAX_SCORE
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.listing import listing, plain
+from automix_eval.safety.text import listing, printable
 from automix_eval.safety.untrusted import lines_of, read_json
 
 # With --output_path DIR the file is results_<time>.json, with --output_path NAME.json it is
@@ -125,7 +125,7 @@ def read_samples(path: Path, metric: str | None) -> Samples:
             ):
                 raise TypeError(f"{wanted} is {value!r}, expected a finite number")
         except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as err:
-            defects.append(f"{path}, line {number}: not a sample of the harness: {plain(err)}")
+            defects.append(f"{path}, line {number}: not a sample of the harness: {printable(err)}")
             continue
         by_doc = scores.setdefault(name, {})
         if value is not None:
@@ -163,7 +163,7 @@ def check_samples(run: Run, task: str, results: Sequence[HarnessResults]) -> lis
     first = np.flatnonzero(rows.repeats == 0)
     known = set(rows.doc_ids[first].tolist())
     excused = run.without_record(task)
-    name, warnings = plain(path.name), list(samples.defects)
+    name, warnings = printable(path.name), list(samples.defects)
     if not any(samples.scores.values()):
         return [f"{name} has no metric {metric}: its scores were not compared with the records"]
     if missing := sorted(set(samples.prompts) - known - excused):
@@ -181,7 +181,9 @@ def check_samples(run: Run, task: str, results: Sequence[HarnessResults]) -> lis
     return warnings
 
 
-def _differing(rows: Rows, first: Any, filters: Sequence[Mapping[int, float]]) -> list[str]:
+def _differing(
+    rows: RecordColumns, first: Any, filters: Sequence[Mapping[int, float]]
+) -> list[str]:
     """Questions whose final score is that of no filter; a task has one row a filter."""
     ids = rows.doc_ids[first].tolist()
     final = rows.scores[first, rows.final[first]]
@@ -234,7 +236,9 @@ def _read_results(path: Path, time: str) -> HarnessResults:
         time,
         None if run_id is None else str(run_id),
         names,
-        {str(k): plain(v) for k, v in versions.items()} if isinstance(versions, Mapping) else {},
+        {str(k): printable(v) for k, v in versions.items()}
+        if isinstance(versions, Mapping)
+        else {},
     )
 
 

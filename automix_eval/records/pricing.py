@@ -10,9 +10,9 @@ import numpy as np
 
 from automix_eval.costs.seconds import SecondsCost
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.records.columns import Calls, FloatArray, Rows
+from automix_eval.records.columns import Calls, FloatArray, RecordColumns
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.listing import plain
+from automix_eval.safety.text import printable
 from automix_eval.types import Answer, Call, CostModel, Role, Verification
 
 Prices = FloatArray | Undefined
@@ -27,7 +27,7 @@ class Priced:
     verifications: tuple[Prices, ...]
 
 
-def price(rows: Rows, cost: CostModel) -> Priced:
+def price(rows: RecordColumns, cost: CostModel) -> Priced:
     """Price the recorded calls of some rows."""
     tiers = range(rows.num_tiers)
     timed = isinstance(cost, SecondsCost)
@@ -41,7 +41,7 @@ def price(rows: Rows, cost: CostModel) -> Priced:
     )
 
 
-def price_answers(rows: Rows, tier: int, cost: CostModel, priced_as: int) -> Prices:
+def price_answers(rows: RecordColumns, tier: int, cost: CostModel, priced_as: int) -> Prices:
     """Cost of one tier's answers at the price of another tier."""
     timed = isinstance(cost, SecondsCost)
     return _column(rows.answers, tier, "answer", answer_price(cost), priced_as, timed=timed)
@@ -85,7 +85,7 @@ def _column(
             )
         ]
     except AutoMixError as err:
-        return Undefined(plain(err))
+        return Undefined(printable(err))
     costs[paid] = np.array(values, dtype=float)[inverse] if values else 0.0
     return costs
 

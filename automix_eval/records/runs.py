@@ -11,12 +11,12 @@ from typing import Any
 from automix_eval.costs.from_config import cost_from, cost_prices
 from automix_eval.records import policies as policy
 from automix_eval.records import schema as stored
-from automix_eval.records.columns import Rows
+from automix_eval.records.columns import RecordColumns
 from automix_eval.records.stream import read_rows
 from automix_eval.safety import files
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.listing import listing, plain, questions
 from automix_eval.safety.redaction import blank
+from automix_eval.safety.text import listing, printable, questions
 from automix_eval.types import CostModel
 
 # How a warning begins that is about a run which was not finished.
@@ -89,8 +89,8 @@ class Run:
     tasks: Mapping[str, TaskInfo]
     calls: tuple[CallCount, ...]
     warnings: tuple[tuple[str, str], ...]
-    records: Mapping[str, Rows]
-    calibration: Mapping[str, Rows]
+    records: Mapping[str, RecordColumns]
+    calibration: Mapping[str, RecordColumns]
     policies: Mapping[str, Mapping[str, Any]]
     cost: CostModel
     failed: tuple[FailedQuestion, ...] = ()
@@ -116,7 +116,7 @@ class Run:
     def part(self, group: str) -> str:
         """Name of the configured part of a group (verifier, meta_verifier, ...)."""
         value = self.config.get(group)
-        return plain(value.get("name", "unnamed") if isinstance(value, Mapping) else value)
+        return printable(value.get("name", "unnamed") if isinstance(value, Mapping) else value)
 
     @property
     def seeds(self) -> tuple[int, int]:
@@ -162,7 +162,7 @@ def read_run(path: Path, costs: Mapping[str, Any] | None = None) -> Run:
         run_id, config = _text(manifest, "run_id"), _mapping(manifest, "config")
         config = {**blank(config), **({} if costs is None else {"cost": dict(costs)})}
         tiers = tuple(
-            TierInfo(_count(t, "index"), _text(t, "name"), plain(t.get("label", t["name"])))
+            TierInfo(_count(t, "index"), _text(t, "name"), printable(t.get("label", t["name"])))
             for t in _rows(manifest, "tiers")
         )
         if not tiers or [t.index for t in tiers] != list(range(len(tiers))):
@@ -176,10 +176,11 @@ def read_run(path: Path, costs: Mapping[str, Any] | None = None) -> Run:
             for c in _rows(manifest, "calls")
         )  # fmt: skip
         warnings = tuple(
-            (_text(w, "task"), plain(_text(w, "text"), 600)) for w in _rows(manifest, "warnings")
+            (_text(w, "task"), printable(_text(w, "text"), 600))
+            for w in _rows(manifest, "warnings")
         )
         warnings += tuple(
-            ("", plain(f"{t.get('label', t['name'])}: {t['varies']}", 600))
+            ("", printable(f"{t.get('label', t['name'])}: {t['varies']}", 600))
             for t in _rows(manifest, "tiers")
             if t.get("varies")
         )
@@ -227,7 +228,7 @@ def _policies(
         try:
             found[task] = policy.load(path.with_name(name))
         except (AutoMixError, ValueError, RecursionError) as err:
-            problems.append((str(task), f"the policy is not shown: {plain(err, 600)}"))
+            problems.append((str(task), f"the policy is not shown: {printable(err, 600)}"))
     return found, problems
 
 
@@ -238,7 +239,8 @@ def _partial(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         (
             str(task),
             f"{PARTIAL}: the run answered {_count(row, 'questions')} of {_count(row, 'of')} "
-            f"questions of {plain(task)} and is going on or was stopped; the same command resumes",
+            f"questions of {printable(task)} and is going on or was stopped; the same command "
+            "resumes",
         )
         for task, row in tasks.items()
     ]
@@ -258,7 +260,7 @@ def _excluded(failed: Sequence[FailedQuestion]) -> list[tuple[str, str]]:
     return [
         (
             task,
-            f"excluded: {questions(len(ids))} failed: {plain(task)}, doc_id {listing(ids, 20)}",
+            f"excluded: {questions(len(ids))} failed: {printable(task)}, doc_id {listing(ids, 20)}",
         )
         for task in dict.fromkeys(f.task for f in failed)
         for ids in [[str(f.doc_id) for f in failed if f.task == task]]

@@ -14,9 +14,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from automix_eval.records.columns import OUTCOMES, Calls, Rows
+from automix_eval.records.columns import OUTCOMES, Calls, RecordColumns
 from automix_eval.records.schema import RecordError, vouched
-from automix_eval.safety.listing import plain
+from automix_eval.safety.text import printable
 from automix_eval.safety.untrusted import bounded
 from automix_eval.types import Outcome, Phase, Role
 
@@ -140,7 +140,7 @@ class Contents:
         defects: What was left out: damaged lines and duplicates, each with file and line.
     """
 
-    rows: Mapping[tuple[Phase, str], Rows]
+    rows: Mapping[tuple[Phase, str], RecordColumns]
     defects: tuple[tuple[str, str], ...]
 
 
@@ -168,7 +168,7 @@ def read_rows(
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as err:
             problem = f"not a record of automix-eval: {err}"
         if problem:
-            damaged.append(f"line {number}: {plain(problem)}")
+            damaged.append(f"line {number}: {printable(problem)}")
             continue
         held = columns[record.phase, record.task]
         _take(held, record, offset, num_tiers)
@@ -293,7 +293,7 @@ def _sum(values: list[Any]) -> float:
     return np.nan if None in values else float(sum(values))
 
 
-def _rows(path: Path, task: str, held: _Columns) -> tuple[Rows, list[str]]:
+def _rows(path: Path, task: str, held: _Columns) -> tuple[RecordColumns, list[str]]:
     heads, prompts, documents, tiers = (
         np.concatenate(parts) for parts in zip(*held.done, strict=False)
     )
@@ -313,7 +313,7 @@ def _rows(path: Path, task: str, held: _Columns) -> tuple[Rows, list[str]]:
         )
         for part in (0, 1)
     ]
-    rows = Rows(
+    rows = RecordColumns(
         task=task,
         path=path,
         offsets=heads[order, 0],

@@ -13,7 +13,7 @@ from automix_eval.analysis.experiments.preset import AXES, Preset
 from automix_eval.analysis.experiments.sources import Failure, Source, shown
 from automix_eval.analysis.experiments.study import Row, Study
 from automix_eval.metrics.intervals import LEVEL
-from automix_eval.safety.listing import plain
+from automix_eval.safety.text import printable
 
 FORMAT = "automix-eval experiment"
 VERSION = 1
@@ -93,7 +93,7 @@ def as_markdown(
             "**A smoke run: the ends of every axis and few rows. Its figures mean nothing.**",
             "",
         ]
-    lines += [f"Outcomes: {plain('; '.join(_source(s) for s in sources), 2000)}.", ""]
+    lines += [f"Outcomes: {printable('; '.join(_source(s) for s in sources), 2000)}.", ""]
     lines += [
         f"Intervals hold {100 * LEVEL:g} %: {preset.resamples} resamples of test questions and "
         f"of seeds, seed {preset.seed}. `std` is over the seeds (ddof 0); a router that draws "
@@ -200,12 +200,12 @@ def _list(title: str, entries: Sequence[Failure]) -> list[str]:
     lines = [f"{title}:", ""]
     for reason, what in by.items():
         more = f" and {len(what) - 3} more" if len(what) > 3 else ""
-        lines.append(f"- {plain('; '.join(what[:3]), 400)}{more}: {plain(reason, 600)}")
+        lines.append(f"- {printable('; '.join(what[:3]), 400)}{more}: {printable(reason, 600)}")
     return [*lines[: _LISTED + 2], ""]
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    safe = [[plain(c, 120).replace("|", "\\|") for c in row] for row in [header, *rows]]
+    safe = [[printable(c, 120).replace("|", "\\|") for c in row] for row in [header, *rows]]
     widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
     lines = [
         "| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |" for r in safe
@@ -262,6 +262,6 @@ def _is_plain(value: Any) -> bool:
 def _safe(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula; numbers stay numbers."""
     if isinstance(value, str):
-        value = plain(value, 1000)
+        value = printable(value, 1000)
         return f"'{value}" if value[:1] in {"=", "+", "-", "@"} else value
     return "" if value is None else value

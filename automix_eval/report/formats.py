@@ -12,7 +12,7 @@ from typing import Any
 from automix_eval.analysis.figures import Board, Figure, MethodFigures, Report
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.blocks import Block, Heading, Table
-from automix_eval.safety.listing import csv_cell, plain
+from automix_eval.safety.text import csv_cell, printable
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~])")
 _TEX = {
@@ -101,11 +101,11 @@ def render_harness(report: Report) -> str:
 
 def tex(text: str) -> str:
     """Text for LaTeX: its special characters are shown, not obeyed."""
-    return "".join(_TEX.get(c, c) for c in plain(text, limit=2000))
+    return "".join(_TEX.get(c, c) for c in printable(text, limit=2000))
 
 
 def _escape(text: str) -> str:
-    return _MARKUP.sub(r"\\\1", plain(text, limit=2000))
+    return _MARKUP.sub(r"\\\1", printable(text, limit=2000))
 
 
 # --------------------------------------------------------------------------- one row
@@ -162,7 +162,7 @@ def _csv_row(board: Board, m: MethodFigures) -> dict[str, object]:
         "label": m.label,
         "kind": m.kind,
         "verifier": m.verifier,
-        "runs": " ".join(plain(r) for r in m.runs),
+        "runs": " ".join(printable(r) for r in m.runs),
         "seeds": " ".join(str(s) for s in m.seeds if s >= 0),
     }
     reasons: dict[str, list[str]] = {}

@@ -10,8 +10,8 @@ from typing import Any
 
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import write_text
-from automix_eval.safety.listing import csv_cell, plain
 from automix_eval.safety.redaction import scrub
+from automix_eval.safety.text import csv_cell, printable
 
 _LAST = ("output", "error")
 
@@ -20,7 +20,7 @@ def jobs_table(rows: Sequence[Mapping[str, Any]], hidden: Sequence[str] = ()) ->
     """The jobs as lines for the screen, without the columns that are too long for it."""
     names = [k for k in columns(rows) if k not in _LAST and k not in hidden]
     cells = [tuple(names), *(tuple(cell(row.get(k)) for k in names) for row in rows)]
-    return "\n".join(plain(line, 1000) for line in aligned(cells)) + "\n"
+    return "\n".join(printable(line, 1000) for line in aligned(cells)) + "\n"
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

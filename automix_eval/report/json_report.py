@@ -17,7 +17,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from automix_eval.analysis.figures import Figure, Report, System, TaskReport
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.intervals import LEVEL
-from automix_eval.safety.listing import plain
+from automix_eval.safety.text import printable
 
 FORMAT = "automix-eval report"
 VERSION = 2
@@ -104,10 +104,10 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value):
         return to_json(value)
     if isinstance(value, Mapping):
-        return {plain(k): _plain(v) for k, v in value.items()}
+        return {printable(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (tuple, list)):
         return [_plain(v) for v in value]
-    return plain(value, 2000) if isinstance(value, str) else value
+    return printable(value, 2000) if isinstance(value, str) else value
 
 
 # --------------------------------------------------------------------------- the schema

@@ -17,7 +17,7 @@ from automix_eval.metrics.intervals import LEVEL
 from automix_eval.report.blocks import Block, Heading, Paragraph, Table
 from automix_eval.report.leaderboard_blocks import board_blocks, board_legend
 from automix_eval.report.reasons import Reasons, interval_text
-from automix_eval.safety.listing import clip
+from automix_eval.safety.text import clip
 
 SAMPLE_NOTE = "an embedded sample for trying the tool, not a benchmark"
 # Below this the percentile bootstrap is known to give intervals that are too narrow.

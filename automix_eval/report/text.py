@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from automix_eval.report.blocks import Block, Heading, Paragraph, Table
-from automix_eval.safety.listing import clip, plain
+from automix_eval.safety.text import clip, printable
 
 WIDTH = 100
 _GAP = "  "
@@ -25,7 +25,7 @@ def render_text(blocks: Sequence[Block], width: int = WIDTH) -> str:
             lines += _paragraph(block, width)
     lines = [one for one, before in zip(lines, ["", *lines], strict=False) if one or before]
     # The last line of defence: whatever a cell held, no control character reaches a terminal.
-    return "\n".join(plain(line.rstrip()) for line in lines) + "\n"
+    return "\n".join(printable(line.rstrip()) for line in lines) + "\n"
 
 
 def _heading(block: Heading, width: int) -> list[str]:

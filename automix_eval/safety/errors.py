@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from automix_eval.safety.redaction import blank_text, scrub
-from automix_eval.safety.text import harmless_lines, plain
+from automix_eval.safety.text import harmless_lines, printable
 
 if TYPE_CHECKING:
     pass
@@ -34,7 +34,7 @@ def explained(interrupt: KeyboardInterrupt) -> KeyboardInterrupt:
 
 def one_line(err: AutoMixError) -> str:
     """What the user is shown of an error."""
-    return f"automix-eval: error: {plain(blank_text(str(err)), limit=_MOST)}"
+    return f"automix-eval: error: {printable(blank_text(str(err)), limit=_MOST)}"
 
 
 def show_in_one_line() -> None:

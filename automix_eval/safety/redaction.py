@@ -35,7 +35,7 @@ _VOCABULARY = re.compile(
     r"[_-]?token$",
     re.IGNORECASE,
 )
-VARIABLE = re.compile(r"key$|_pass$", re.IGNORECASE)
+_VARIABLE = re.compile(r"key$|_pass$", re.IGNORECASE)
 _QUERY = re.compile(r"^(?:.*[_-])?(?:key|sig|signature|code|auth|pwd)$", re.IGNORECASE)
 # Keys of well-known services, whatever they are called where they stand.
 _LOOKS = re.compile(
@@ -43,11 +43,20 @@ _LOOKS = re.compile(
     r"|xox[abprs]-[A-Za-z0-9-]{20,}|AKIA[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{30,})"
 )
 _URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]{0,20}://[^\s'\"<>]+")
-PAIR = re.compile(
+_PAIR = re.compile(
     r"(['\"]?)([\w.-]{1,80})(\1\s*[=:]\s*)"
     r"('[^']*'|\"[^\"]*\"|\{[^{}]*\}|(?:bearer |basic )?[^\s,;'\"{}\[\]]+)",
     re.IGNORECASE,
 )
+
+# A secret in running text: the value of a header, or a pair whose name tells.
+_SCHEME = re.compile(r"\b(?:bearer|basic)\s+([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
+# user:password@host, without the scheme that would make it a URL.
+_USERINFO = re.compile(r"[^\s/@:]+:[^\s/@]+@[^\s/@]+")
+# A variable that a configuration would set, for which no harmless use is known.
+_SETS = re.compile(r"key|pass|pwd|auth|cred|token|secret", re.IGNORECASE)
+_INSIDE = re.compile(r"\$\{([^{}]*)\}")
+_HARMLESS_HEADER = re.compile(r"\.(?:accept|content-type|user-agent|[\w-]+-version)$", re.I)
 
 
 def is_secret_name(name: str) -> bool:
@@ -96,7 +105,7 @@ def know(value: Any, key: str = "") -> None:
         if is_secret_name(key):
             scheme, _, rest = value.partition(" ")
             secret = rest if scheme.lower() in ("bearer", "basic", "token") and rest else value
-            if is_telling(secret, 6, 12):
+            if _is_telling(secret, 6, 12):
                 _MET[secret] = None
         for url in _URL.findall(value):
             _MET.update(dict.fromkeys(_url_secrets(url)))
@@ -150,12 +159,12 @@ def _needles() -> list[str]:
 
 @lru_cache(maxsize=1024)
 def _of_variable(name: str, value: str) -> tuple[str, ...]:
-    named = is_secret_name(name) or VARIABLE.search(name)
-    found = [value] if named and is_telling(value, 8, 20) and "/" not in value[:1] else []
+    named = is_secret_name(name) or _VARIABLE.search(name)
+    found = [value] if named and _is_telling(value, 8, 20) and "/" not in value[:1] else []
     return (*found, *(s for u in _URL.findall(value) for s in _url_secrets(u)))
 
 
-def is_telling(text: str, mixed: int, plain: int) -> bool:
+def _is_telling(text: str, mixed: int, plain: int) -> bool:
     """Whether a secret is unlike any word: ``EMPTY`` or ``not-needed`` may stand in an answer."""
     has_digit = any(c.isdigit() for c in text)
     return len(text) >= (mixed if has_digit else plain)
@@ -213,9 +222,9 @@ def _url_secrets(url: str) -> list[str]:
         return []
     found = [v for k, v in query if v and (is_secret_name(k) or _QUERY.match(k))]
     userinfo = parts.netloc.rpartition("@")[0]
-    if password or (userinfo and is_telling(userinfo, 8, 20)):
+    if password or (userinfo and _is_telling(userinfo, 8, 20)):
         found += [userinfo, base64.b64encode(unquote(userinfo).encode()).decode()]
-        found += [v for v in (password, unquote(password)) if is_telling(v, 6, 12)]
+        found += [v for v in (password, unquote(password)) if _is_telling(v, 6, 12)]
         found += [user] if not password else []
     return [v for v in found if "${" not in v and v]
 
@@ -238,7 +247,7 @@ def blank(value: Any, key: str = "") -> Any:
         return value
     if is_secret_name(key):
         return value if isinstance(value, str) and is_reference(value) else MARK
-    return blank_urls(value) if isinstance(value, str) else value
+    return _blank_urls(value) if isinstance(value, str) else value
 
 
 def blank_text(text: str) -> str:
@@ -248,16 +257,80 @@ def blank_text(text: str) -> str:
         if is_secret_name(match[2]) and not is_reference(match[4].strip("'\"")):
             return f"{match[1]}{match[2]}{match[3]}{MARK}"
         value = match[4]
-        inner = f"{{{PAIR.sub(one, value[1:-1])}}}" if value[:1] == "{" else value
+        inner = f"{{{_PAIR.sub(one, value[1:-1])}}}" if value[:1] == "{" else value
         return f"{match[1]}{match[2]}{match[3]}{inner}"
 
-    return blank_urls(PAIR.sub(one, text))
+    return _blank_urls(_PAIR.sub(one, text))
 
 
-def blank_urls(text: str) -> str:
+def _blank_urls(text: str) -> str:
     """The text without credentials of URLs, keys of services and known secrets."""
 
     def one(match: re.Match[str]) -> str:
         return without_credentials(match[0]) if _url_secrets(match[0]) else match[0]
 
     return scrub(_LOOKS.sub(MARK, _URL.sub(one, text)))
+
+
+# --------------------------------------------------------------------------- written out
+
+
+def literal_secret(key: str, value: Any, secret: bool = False) -> str | None:
+    """Where at or below ``key`` a secret is written out, None where none is.
+
+    Args:
+        key: A dotted key of the configuration.
+        value: What was given for it, at any depth.
+        secret: Whether it stands below the name of a secret.
+    """
+    secret = secret or _names_secret(key) or _sets_secret(key)
+    if isinstance(value, Mapping):
+        inner = [(f"{key}.{name}", v) for name, v in value.items()]
+        if secret:
+            inner = [(k, v) for k, v in inner if not _is_harmless_header(k)]
+        return next((f for k, v in inner if (f := literal_secret(k, v, secret))), None)
+    if isinstance(value, (list, tuple)):
+        return next((f for v in value if (f := literal_secret(key, v, secret))), None)
+    if value is None or isinstance(value, bool) or value == "":
+        return None
+    text = str(value)
+    if secret:
+        return None if is_reference(text) else key
+    address = key.endswith("base_url")
+    carries = not address and any(map(_is_secret_reference, _INSIDE.findall(text)))
+    carries |= address and bool(_USERINFO.match(unquote(text)))
+    return key if carries or _tells(text) or _tells(unquote(text)) else None
+
+
+def _tells(text: str) -> bool:
+    """Whether a text holds a secret, by what is known, by its looks or by what stands before it."""
+    if _blank_urls(text) != text or any(_is_telling(t, 8, 20) for t in _SCHEME.findall(text)):
+        return True
+    pairs = ((m[2], m[4].strip("'\"")) for m in _PAIR.finditer(text))
+    return any(
+        is_secret_name(name) and _is_telling(value, 8, 20) and not is_reference(value)
+        for name, value in pairs
+    )
+
+
+def _names_secret(key: str) -> bool:
+    """Whether a part of a dotted key is the name of a secret: all below ``header`` may be one."""
+    above = any(map(is_secret_name, key.split(".")[:-1])) and not _is_harmless_header(key)
+    return above or is_secret_name(key)
+
+
+def _sets_secret(key: str) -> bool:
+    """Whether a key of Hydra's would put a secret into the environment of its jobs."""
+    name = key.partition("hydra.job.env_set.")[2]
+    return bool(name and _SETS.search(name))
+
+
+def _is_secret_reference(inside: str) -> bool:
+    """Whether ``oc.env:OPENAI_API_KEY`` or ``llm.auth_token`` would bring a secret to its place."""
+    name = re.split(r"[.:]", inside.partition(",")[0])[-1].strip()
+    variable = inside.strip().startswith("oc.env:") and _VARIABLE.search(name)
+    return is_secret_name(name) or bool(variable)
+
+
+def _is_harmless_header(key: str) -> bool:
+    return bool(_HARMLESS_HEADER.search(key))

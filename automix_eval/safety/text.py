@@ -1,4 +1,4 @@
-"""What somebody may have meant by a name that does not exist."""
+"""Texts made fit to be shown: printable, clipped, listed, with the nearest of known names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OBEYED = re.compile(
 _STRIPPED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
-def plain(value: object, limit: int = 300) -> str:
+def printable(value: object, limit: int = 300) -> str:
     """One line of printable text; tabs and line ends become blanks, control characters vanish.
 
     Args:
@@ -58,6 +58,17 @@ def csv_cell(value: object) -> object:
         return "" if value is None else value
     if value[:1] in ("\t", "\r", "\n"):
         value = "'" + value
-    text = plain(value, limit=10_000)
+    text = printable(value, limit=10_000)
     begins = unicodedata.normalize("NFKC", text.lstrip()[:1])
     return f"'{text}" if begins[:1] in ("=", "+", "-", "@") and begins else text
+
+
+def questions(number: int) -> str:
+    """So many questions."""
+    return f"{number} question" + ("" if number == 1 else "s")
+
+
+def listing(items: list[str], most: int = 5) -> str:
+    """The first few items and how many more there are."""
+    rest = len(items) - most
+    return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from automix_eval.safety.text import plain
+import yaml
+
+from automix_eval.safety.text import printable
 
 MIB = 2**20
 #: Longest line of a file of records or samples, in bytes.
@@ -87,12 +90,8 @@ def parse_yaml(data: bytes) -> Any:
     Raises:
         ValueError: It is anything else.
     """
-    import yaml
-
-    from automix_eval.safety.yamlreader import Loader
-
     try:
-        loader = Loader(data.decode("utf-8-sig"))
+        loader = _Loader(data.decode("utf-8-sig"))
         try:
             node = loader.get_single_node()
             if node is None:
@@ -104,7 +103,7 @@ def parse_yaml(data: bytes) -> Any:
     except RecursionError:
         raise ValueError(f"nested deeper than {DEEPEST} levels") from None
     except (yaml.YAMLError, OverflowError) as err:
-        raise ValueError(plain(err)) from err
+        raise ValueError(printable(err)) from err
     return value
 
 
@@ -132,7 +131,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(n for n in names if names.count(n) > 1)
-        raise ValueError(f"the key {plain(twice, 80)!r} stands twice in one object")
+        raise ValueError(f"the key {printable(twice, 80)!r} stands twice in one object")
     return made
 
 
@@ -170,8 +169,6 @@ def _check_depth(value: Any) -> None:
 
 def _check_nodes(root: Any) -> None:
     """Aliases are followed as often as they stand: a few lines may mean billions of values."""
-    import yaml
-
     sizes: dict[int, int] = {}
     open_nodes: set[int] = set()
 
@@ -196,4 +193,57 @@ def _check_nodes(root: Any) -> None:
     size(root, 0)
 
 
-# --------------------------------------------------------------------------- texts
+# --------------------------------------------------------------------------- YAML of others
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only; a key that stands twice and numbers without an end are errors."""
+
+
+def _yaml_float(loader: _Loader, node: yaml.ScalarNode) -> float:
+    number = float(loader.construct_yaml_float(node))
+    if not math.isfinite(number):
+        raise yaml.constructor.ConstructorError(
+            None, None, f"{node.value[:40]} is no finite number", node.start_mark
+        )
+    return number
+
+
+def _yaml_integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    number = int(loader.construct_yaml_int(node)) if len(node.value) < 80 else 2**63
+    if abs(number) >= 2**63:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"{node.value[:40]} has more than 64 bits", node.start_mark
+        )
+    return number
+
+
+def _yaml_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[tuple[str, str]] = set()
+    for key_node, _ in node.value:  # a merged key (<<) may be overridden, an own one is unique
+        name = (key_node.tag, str(key_node.value))
+        if not isinstance(key_node, yaml.ScalarNode) or name in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {name[1][:40]!r} stands twice or is none", key_node.start_mark
+            )
+        seen.add(name)
+    loader.flatten_mapping(node)
+    return {
+        loader.construct_object(key, deep=True): loader.construct_object(value, deep=True)
+        for key, value in node.value
+    }
+
+
+_FLOAT = re.compile(
+    r"^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
+    r"|[-+]?\.[0-9_]+(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+)
+_REPLACED = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:float")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag not in _REPLACED]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+_Loader.add_constructor("tag:yaml.org,2002:float", _yaml_float)
+_Loader.add_constructor("tag:yaml.org,2002:int", _yaml_integer)
+_Loader.add_constructor("tag:yaml.org,2002:map", _yaml_mapping)

@@ -46,11 +46,9 @@ from automix_eval.records.tables import read_table
 from automix_eval.report.formats import tex
 from automix_eval.report.page.visible import visible
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.listing import csv_cell, plain
-from automix_eval.safety.redaction import blank, blank_text, scrub
-from automix_eval.safety.text import harmless_lines
+from automix_eval.safety.redaction import blank, blank_text, literal_secret, scrub
+from automix_eval.safety.text import csv_cell, harmless_lines, printable
 from automix_eval.safety.untrusted import parse_json, parse_yaml
-from automix_eval.safety.writtenout import literal_secret
 from automix_eval.types import Generation, Scores
 
 ROUTERS = (
@@ -383,7 +381,7 @@ def row_seeds() -> tuple[bytes, ...]:
 def show_text(data: bytes) -> None:
     """No output form of a text holds what a terminal, a spreadsheet or a page obeys."""
     text = data.decode("utf-8", "replace")
-    for shown in (plain(text), harmless_lines(text), visible(text), str(csv_cell(text))):
+    for shown in (printable(text), harmless_lines(text), visible(text), str(csv_cell(text))):
         assert "\x1b" not in shown and "\u202e" not in shown and "\x9b" not in shown  # noqa: PT018
     assert str(csv_cell(text)).lstrip()[:1] not in ("=", "+", "-", "@")
     tex(text)

@@ -11,7 +11,7 @@ import pytest
 from report_builder import build_run
 
 from automix_eval.commands.main import main
-from automix_eval.safety.listing import plain
+from automix_eval.safety.text import printable
 
 HOSTILE = "\x1b[2Jevil\x07\u202e|<b>\r\n=1"
 Capture = pytest.CaptureFixture[str]
@@ -208,5 +208,5 @@ def test_control_characters_do_not_arrive(tmp_path: Path, capsys: Capture, form:
 
 def test_plain_keeps_what_is_printable() -> None:
     """Letters of all scripts stay, white space becomes a blank, the rest goes."""
-    assert plain("Grüße\t漢字\x00\x9b31m\u200b!") == "Grüße 漢字31m!"
-    assert plain("x" * 400, limit=10) == "xxxxxxxx.."
+    assert printable("Grüße\t漢字\x00\x9b31m\u200b!") == "Grüße 漢字31m!"
+    assert printable("x" * 400, limit=10) == "xxxxxxxx.."

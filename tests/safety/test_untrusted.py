@@ -26,8 +26,8 @@ from automix_eval.report.page.visible import visible
 from automix_eval.safety import files
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import safe_name, write_json
-from automix_eval.safety.listing import csv_cell, plain
 from automix_eval.safety.logs import LogFilter
+from automix_eval.safety.text import csv_cell, printable
 from automix_eval.safety.untrusted import (
     MIB,
     bounded,
@@ -286,7 +286,7 @@ def test_nothing_that_a_terminal_obeys_is_shown(caplog: pytest.LogCaptureFixture
     logging.getLogger("automix_eval.x").warning("server said %s", HOSTILE)
     handler.removeFilter(handler.filters[-1])
     for shown in (
-        plain(HOSTILE),
+        printable(HOSTILE),
         visible(HOSTILE),
         str(AutoMixError(HOSTILE)),
         caplog.messages[-1],

@@ -10,7 +10,7 @@ import torch
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.logs import harmless
 from automix_eval.safety.redaction import scrub
-from automix_eval.safety.text import plain
+from automix_eval.safety.text import printable
 
 
 @contextmanager
@@ -47,4 +47,4 @@ def named(tier: str, label: str) -> Iterator[None]:
 def _short(err: BaseException) -> str:
     """The first line, without secrets: PyTorch appends pages of advice."""
     lines = scrub(str(err)).strip().splitlines()
-    return plain(lines[0][:400]).rstrip(".") if lines else "no reason given"
+    return printable(lines[0][:400]).rstrip(".") if lines else "no reason given"

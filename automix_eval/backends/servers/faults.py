@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from automix_eval.safety.text import plain
+from automix_eval.safety.text import printable
 
 CONTENT_FILTER = "content_filter"
 _RETRIED_STATUS = {408, 409, 425, 429}
@@ -148,4 +148,4 @@ def _moment(text: str) -> float | None:
 
 
 def _short(text: str) -> str:
-    return plain(" ".join(text[:5000].split()))
+    return printable(" ".join(text[:5000].split()))

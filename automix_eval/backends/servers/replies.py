@@ -13,7 +13,7 @@ from typing import Any
 
 from automix_eval.backends.servers.faults import CONTENT_FILTER, RequestError
 from automix_eval.backends.servers.next_token import margin
-from automix_eval.safety.text import plain
+from automix_eval.safety.text import printable
 
 # No log-probability, and no number of tokens, is as large.
 _BEYOND = 2**53
@@ -66,9 +66,11 @@ def check(body: Mapping[str, Any]) -> None:
         if not isinstance(choices, list) or not choices:
             raise RequestError("empty_choices", "a reply without choices", retried=True)
         if not all(_is_choice(c) for c in choices):
-            raise RequestError("malformed", f"choices without text: {plain(body)}", retried=True)
+            raise RequestError(
+                "malformed", f"choices without text: {printable(body)}", retried=True
+            )
     elif not isinstance(body.get("content"), list) and not isinstance(body.get("text"), str):
-        raise RequestError("malformed", f"no answer in the reply: {plain(body)}", retried=True)
+        raise RequestError("malformed", f"no answer in the reply: {printable(body)}", retried=True)
 
 
 def _is_choice(choice: Any) -> bool:

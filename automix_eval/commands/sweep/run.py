@@ -28,8 +28,8 @@ from automix_eval.report import output
 from automix_eval.report.job_table import jobs_table, write_csv
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import write_text
-from automix_eval.safety.listing import plain
 from automix_eval.safety.redaction import blank_text, scrub
+from automix_eval.safety.text import printable
 
 if TYPE_CHECKING:
     from automix_eval.config.command_line import Application, CommandLine, Job
@@ -153,7 +153,7 @@ class SweepJob:
     def _failed(self, job: Job, note: JobNote, err: Exception, seconds: float) -> None:
         known = isinstance(err, AutoMixError)
         reason = scrub(str(err) if known else f"{type(err).__name__}: {err}")
-        reason = plain(blank_text(reason), 1000)
+        reason = printable(blank_text(reason), 1000)
         print(f"job {job.number}  {_words(job)}: failed: {reason}", file=sys.stderr)
         try:
             if not known:
@@ -165,7 +165,7 @@ class SweepJob:
             )
             self._write_table()
         except (AutoMixError, OSError) as unwritten:
-            print(f"job {job.number}: {plain(unwritten, 500)}", file=sys.stderr)
+            print(f"job {job.number}: {printable(unwritten, 500)}", file=sys.stderr)
 
     def _write_table(self) -> None:
         write_csv(self.root / TABLE, _rows(self.root, self.sweep))
@@ -262,7 +262,7 @@ def _settings(args: dict[str, Any], settings: Any) -> dict[str, Any]:
 
 
 def _words(job: Job) -> str:
-    return plain(" ".join(f"{k}={v}" for k, v in job.swept.items()), 200)
+    return printable(" ".join(f"{k}={v}" for k, v in job.swept.items()), 200)
 
 
 def _plain(values: Any) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from automix_eval.harness.tasks.rows import (
     texts,
 )
 from automix_eval.paths import tasks_dir
-from automix_eval.safety.text import plain
+from automix_eval.safety.text import printable
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -136,7 +136,7 @@ def _parse(path: Path, number: int, line: str) -> Row:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         place = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        reason = getattr(error, "msg", None) or plain(error)
+        reason = getattr(error, "msg", None) or printable(error)
         raise TaskDataError(
             f"{path}, line {number}: not JSON ({reason}{place}). Each line must be one JSON object "
             "in the data set's own schema."

@@ -13,7 +13,7 @@ import numpy as np
 
 from automix_eval.metrics.auroc import is_correct
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.records.columns import Calls, FloatArray, Rows
+from automix_eval.records.columns import Calls, FloatArray, RecordColumns
 from automix_eval.records.pricing import Priced, price
 from automix_eval.records.runs import Run
 from automix_eval.report.page.contexts import Contexts
@@ -32,7 +32,7 @@ class Group:
 
     run: Run
     task: str
-    rows: Rows
+    rows: RecordColumns
 
     @property
     def tiers(self) -> tuple[str, ...]:
@@ -189,7 +189,7 @@ def _texts(record: Record, width: int) -> list[Any]:
     ]
 
 
-def _detail(rows: Rows, costs: Priced, i: int, tier: TierRecord) -> dict[str, Any]:
+def _detail(rows: RecordColumns, costs: Priced, i: int, tier: TierRecord) -> dict[str, Any]:
     t = tier.tier
     found: dict[str, Any] = {
         "tier": t,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from automix_eval.analysis.figures import VerifierFigures
 from automix_eval.report.pictures.style import ACCENT, INK, PALE, SOFT, WARM, figure
 from automix_eval.report.policies import STATES, PolicyPicture
-from automix_eval.safety.listing import plain
+from automix_eval.safety.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ def verifier(figures: VerifierFigures, title: str) -> Figure | None:
     if not any(b.count for b in figures.reliability):
         return None
     made, (left, right) = figure(2, (8.4, 3.9))
-    left.set_title(plain(title, 60))
+    left.set_title(printable(title, 60))
     _reliability(left, figures)
     _distribution(right, figures)
     return made
@@ -31,7 +31,7 @@ def verifier(figures: VerifierFigures, title: str) -> Figure | None:
 def policy(picture: PolicyPicture, title: str) -> Figure:
     """From confidence to action, above it the belief over the hidden states where there is one."""
     made, (axes,) = figure(size=(5.6, 3.9 if picture.belief else 1.9))
-    axes.set_title(plain(title, 60))
+    axes.set_title(printable(title, 60))
     edges = picture.edges
     widths = [b - a for a, b in pairwise(edges)]
     bottom, height = _STRIP if picture.belief else (0.0, 1.0)

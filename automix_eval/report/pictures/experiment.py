@@ -20,7 +20,7 @@ from automix_eval.report.pictures.style import (
     save,
     styled,
 )
-from automix_eval.safety.listing import clip, plain
+from automix_eval.safety.text import clip, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +81,7 @@ def _drawing(study: Study, rows: Sequence[Row], note: str) -> Drawing:
     styles = _styles(part.series, rows)
     for axes, (name, some) in zip(all_axes, shown_panels.items(), strict=True):
         (_lines if lines else _dots)(axes, study, some, styles)
-        axes.set_title(clip(plain(name or part.title), 44), pad=14)
+        axes.set_title(clip(printable(name or part.title), 44), pad=14)
     tail = f"; {dropped} more sources are in the table" if dropped > 0 else ""
     made.text(0.005, 0.01, f"{note}{tail}", fontsize=7, color=SOFT)
     many = lines and len(styles) > _LEGEND
@@ -150,7 +150,7 @@ def _dots(axes: Axes, study: Study, rows: Sequence[Row], styles: Mapping[str, An
         mark = {k: style[k] for k in ("marker", "color")}
         axes.plot([found.value or 0.0], [place], linestyle="", **mark)
         words = [str(_at(row, part.x)), *([name] if part.series != (part.x,) else [])]
-        names.append(clip(plain(", ".join(dict.fromkeys(w for w in words if w))), 40))
+        names.append(clip(printable(", ".join(dict.fromkeys(w for w in words if w))), 40))
     axes.set_yticks(range(len(rows)), names, fontsize=7)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(WORDS[part.y])

@@ -10,7 +10,7 @@ from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.labels import place_labels
 from automix_eval.report.pictures.style import ACCENT, INK, MARKERS, SOFT, figure
 from automix_eval.report.scenes import Across, Mark, Scene, defined, ends_of, number, role_of, sweep
-from automix_eval.safety.listing import clip, plain
+from automix_eval.safety.text import clip, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,9 +24,9 @@ def plane(scene: Scene) -> Figure | None:
     if not scene.marks:
         return None
     made, (axes,) = figure()
-    axes.set_title(plain(scene.board.task, 80))
+    axes.set_title(printable(scene.board.task, 80))
     axes.set_xlabel("mean cost per question")
-    axes.set_ylabel(f"quality ({plain(scene.board.metric, 40)})")
+    axes.set_ylabel(f"quality ({printable(scene.board.metric, 40)})")
     _line(axes, scene, "cost")
     if oracle := sweep(scene.board.oracle_curve, "cost"):
         _curve(axes, oracle, color=INK, linestyle=":", label="oracle")
@@ -43,9 +43,9 @@ def escalation(scene: Scene) -> Figure | None:
     if not marks:
         return None
     made, (axes,) = figure()
-    axes.set_title(plain(scene.board.task, 80))
+    axes.set_title(printable(scene.board.task, 80))
     axes.set_xlabel("share of questions answered by a tier above the SLM")
-    axes.set_ylabel(f"quality ({plain(scene.board.metric, 40)})")
+    axes.set_ylabel(f"quality ({printable(scene.board.metric, 40)})")
     _line(axes, scene, "escalation_rate")
     _sweeps(axes, marks, "escalation_rate")
     axes.set_xlim(-0.04, 1.04)
@@ -70,7 +70,7 @@ def by_task(scenes: Sequence[Scene]) -> Figure | None:
             _dot(left, method, method.ibc, i)
         if defined(method.delta_ibc):
             _dot(right, method, method.delta_ibc, i)
-    names = [clip(plain(f"{s.board.task}: {m.label}"), 30) for s, m in rows]
+    names = [clip(printable(f"{s.board.task}: {m.label}"), 30) for s, m in rows]
     for axes in (left, right):
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_yticks(range(len(rows)), names)
@@ -148,7 +148,7 @@ def _marks(axes: Axes, marks: Sequence[Mark], across: Across) -> None:
     box = axes.get_window_extent()
     labels = place_labels(
         [(x, height - y) for x, y in pixels],
-        [clip(plain(m.label), 30) for m in marks],
+        [clip(printable(m.label), 30) for m in marks],
         (box.x0 + 2, height - box.y1 + 2, box.x1 + 10, height - box.y0 - 2),
         _TEXT,
         gap=10,
@@ -156,7 +156,7 @@ def _marks(axes: Axes, marks: Sequence[Mark], across: Across) -> None:
     for mark, label in zip(marks, labels, strict=True):
         if label is None:
             color = ACCENT if mark.role == "live" else INK
-            name = clip(plain(mark.label), 30)
+            name = clip(printable(mark.label), 30)
             axes.plot([], [], linestyle="", color=color, label=name, **_shape(mark))
         else:
             left, top, _, bottom = label.box
