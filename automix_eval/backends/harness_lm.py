@@ -6,20 +6,18 @@ once, so that the call store loses nothing when a run is killed in the middle of
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import logging
 import math
-import os
-import socket
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from automix_eval.backends.hook import Hook, plain_prompt
+from automix_eval.backends import checks
+from automix_eval.backends.hook import Hook, null_placeholder, plain_prompt, transport_errors
+from automix_eval.backends.prompts import token_counter
 from automix_eval.safety.errors import AutoMixError, CallsFailedError
 from automix_eval.safety.logs import harmless
 from automix_eval.safety.redaction import blank, is_secret_name, know, scrub, without_credentials
@@ -86,8 +84,10 @@ class HarnessBackend:
         self._args = {k: v for k, v in lm_args.items() if v is not None}
         know({**self._args, **self._extra})
         self._lm: LM | None = None
-        self._check_name()
-        self._check_arguments()
+        checks.name(tier, lm)
+        known = self._known_arguments()
+        if known is not None:
+            checks.arguments(tier, lm, self._args, known)
 
     # ----------------------------------------------------------------- what it is
 
@@ -166,29 +166,17 @@ class HarnessBackend:
         name = self._tokenizer_source()
         if not name:
             return None
-        from transformers import AutoTokenizer
-
         try:
-            tokenizer: Any = AutoTokenizer.from_pretrained(
+            return token_counter(
                 name,
-                revision=self._args.get("revision") or "main",
+                self._args.get("revision") or "main",
                 trust_remote_code=bool(self._args.get("trust_remote_code")),
+                chat=self.chat,
             )
         except (OSError, ValueError) as err:
             raise AutoMixError(
                 f"{self.tier}: the tokenizer {name} cannot be loaded: {err}"
             ) from err
-
-        def count(prompt: Prompt) -> int:
-            turns = [{"role": m.role, "content": m.content} for m in prompt.messages]
-            text = prompt.text or "\n\n".join(turn["content"] for turn in turns)
-            if turns and self.chat and tokenizer.chat_template:
-                text = tokenizer.apply_chat_template(
-                    turns, tokenize=False, add_generation_prompt=not prompt.continue_final
-                )
-            return len(tokenizer(text, add_special_tokens=not turns)["input_ids"])
-
-        return count
 
     def _tokenizer_source(self) -> str | None:
         """Name or folder of the tokenizer."""
@@ -328,7 +316,7 @@ class HarnessBackend:
         return found
 
     def _generation(self, prompt: Any, raw: str, seconds: float) -> Generation:
-        text = "" if raw == _null_placeholder() else str(raw)
+        text = "" if raw == null_placeholder() else str(raw)
         if hasattr(self.lm, "base_url"):  # a server may repeat the key it was sent
             text = scrub(text)
         return Generation(
@@ -411,7 +399,7 @@ class HarnessBackend:
             results = call(instances, **quiet)
         except AutoMixError:
             raise
-        except _transport_errors() as err:
+        except transport_errors() as err:
             raise _FaultError(
                 f"{self.tier} ({self.label}) failed during {method}: {type(err).__name__}: "
                 f"{scrub(str(err))}\nFinished calls are kept: mend the endpoint and run the same "
@@ -421,64 +409,22 @@ class HarnessBackend:
 
     # ----------------------------------------------------------------- checks
 
-    def _check_name(self) -> None:
-        import lm_eval.models  # noqa: F401  registers the harness's models
-        from lm_eval.api.registry import model_registry
-
-        names = sorted(model_registry)
-        if self.lm_name not in names:
-            near = difflib.get_close_matches(self.lm_name, names, 3)
-            raise AutoMixError(
-                f"{self.tier}: the harness has no model {self.lm_name!r}; "
-                f"nearest: {', '.join(near) or ', '.join(names)}"
-            )
-        if self.lm_name == "automix":
-            raise AutoMixError(f"{self.tier}: a cascade cannot be a tier of itself")
-
-    def _known_arguments(self) -> set[str] | None:
-        """Arguments of the model's class; None while its package is not installed."""
-        try:
-            return set(_parameters(self._lm_class()))
-        except ImportError as err:
-            log.info("%s: %s; its arguments are checked when it is loaded", self.tier, err)
-            return None
-
-    def _check_arguments(self) -> None:
-        known = self._known_arguments()
-        if known is None:
-            return
-        for key in self._args:
-            if key not in known:
-                near = difflib.get_close_matches(key, sorted(known), 3)
-                raise AutoMixError(
-                    f"{self.tier}.{key} is not an argument of the harness's {self.lm_name!r}"
-                    + (f"; nearest: {', '.join(f'{self.tier}.{n}' for n in near)}" if near else "")
-                    + f". Arguments it passes on unnamed go into {self.tier}.extra (JSON or YAML)"
-                )
-
     def probe(self) -> None:
         """See whether anything listens at the tier's address; nothing is sent.
 
         Raises:
             AutoMixError: The address is none, or nothing answers there.
         """
-        url = self._args.get("base_url")
-        if not url:
-            return
-        shown = f"{self.tier}.base_url={without_credentials(str(url))}"
+        if url := self._args.get("base_url"):
+            checks.listening(self.tier, str(url))
+
+    def _known_arguments(self) -> set[str] | None:
+        """Arguments of the model's class; None while its package is not installed."""
         try:
-            host, port = host_and_port(str(url))
-        except ValueError:
-            raise AutoMixError(
-                f"{shown} is not a URL such as http://127.0.0.1:8000/v1/completions"
-            ) from None
-        try:
-            socket.create_connection((host, port), timeout=10).close()
-        except (OSError, UnicodeError) as err:
-            raise AutoMixError(
-                f"{self.tier}: nothing answers at {host}:{port} ({err}). Start the server, or "
-                f"correct {shown}"
-            ) from err
+            return checks.arguments_of(self._lm_class())
+        except ImportError as err:
+            log.info("%s: %s; its arguments are checked when it is loaded", self.tier, err)
+            return None
 
 
 class _FaultError(AutoMixError):
@@ -489,51 +435,3 @@ def _raise_failed(failed: Mapping[int, _FaultError]) -> None:
     if failed:
         reasons = {i: str(fault).partition("\n")[0] for i, fault in failed.items()}
         raise CallsFailedError(str(next(iter(failed.values()))), reasons)
-
-
-def _parameters(cls: type) -> Iterator[str]:
-    """Named constructor arguments along the classes that pass ``**kwargs`` on."""
-    for base in cls.__mro__:
-        if "__init__" not in vars(base) or base is object:
-            continue
-        parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
-        for parameter in parameters:
-            if parameter.name != "self" and parameter.kind in (
-                parameter.POSITIONAL_OR_KEYWORD,
-                parameter.KEYWORD_ONLY,
-            ):
-                yield parameter.name
-        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
-            return
-
-
-def _transport_errors() -> tuple[type[BaseException], ...]:
-    import aiohttp
-    import requests
-    import tenacity
-
-    return (
-        requests.RequestException,
-        aiohttp.ClientError,
-        tenacity.RetryError,
-        TimeoutError,
-        ConnectionError,
-    )
-
-
-def _null_placeholder() -> str:
-    from lm_eval.models import api_models
-
-    return str(getattr(api_models, "LMEVAL_MODEL_NONE_ANSWER_PLACEHOLDER", os.devnull))
-
-
-def host_and_port(url: str) -> tuple[str, int]:
-    """Where a server listens.
-
-    Raises:
-        ValueError: Not the URL of a server, or its port is none.
-    """
-    parts = urlsplit(url)
-    if not parts.hostname or parts.scheme not in ("http", "https"):
-        raise ValueError("not an address of the web")
-    return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)

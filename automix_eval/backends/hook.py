@@ -1,8 +1,9 @@
-"""How a result leaves a model of the harness as soon as it exists."""
+"""What leaves a model of the harness: results as soon as they exist, and errors of its server."""
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -52,3 +53,25 @@ class Hook:
 def plain_prompt(prompt: Any) -> str:
     """The text of a prompt; the harness wraps chat prompts in a tuple of its own."""
     return str(getattr(prompt, "prompt", prompt))
+
+
+def transport_errors() -> tuple[type[BaseException], ...]:
+    """What the harness's classes raise where a server, or the way to it, fails."""
+    import aiohttp
+    import requests
+    import tenacity
+
+    return (
+        requests.RequestException,
+        aiohttp.ClientError,
+        tenacity.RetryError,
+        TimeoutError,
+        ConnectionError,
+    )
+
+
+def null_placeholder() -> str:
+    """The text that the harness puts in the place of an answer that a server did not give."""
+    from lm_eval.models import api_models
+
+    return str(getattr(api_models, "LMEVAL_MODEL_NONE_ANSWER_PLACEHOLDER", os.devnull))

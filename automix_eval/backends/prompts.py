@@ -10,6 +10,7 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Message, Prompt
@@ -203,3 +204,36 @@ def split_at(text: str, blocks: Sequence[str]) -> tuple[str, ...] | None:
         found.append(match)
         position += len(match)
     return tuple(found)
+
+
+def token_counter(
+    name: str, revision: str, *, trust_remote_code: bool, chat: bool
+) -> Callable[[Prompt], int]:
+    """A function that counts the tokens of prompts by a tokenizer alone, without its model.
+
+    Args:
+        name: Name or folder of the tokenizer.
+        revision: Branch, tag or commit on the hub.
+        trust_remote_code: Whether code that comes with the tokenizer may run.
+        chat: Whether chat prompts go through the tokenizer's template.
+
+    Raises:
+        OSError: There is no such tokenizer.
+        ValueError: It cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(
+        name, revision=revision, trust_remote_code=trust_remote_code
+    )
+
+    def count(prompt: Prompt) -> int:
+        turns = [{"role": m.role, "content": m.content} for m in prompt.messages]
+        text = prompt.text or "\n\n".join(turn["content"] for turn in turns)
+        if turns and chat and tokenizer.chat_template:
+            text = tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=not prompt.continue_final
+            )
+        return len(tokenizer(text, add_special_tokens=not turns)["input_ids"])
+
+    return count

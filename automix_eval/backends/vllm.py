@@ -95,7 +95,7 @@ class VLLMBackend(HarnessBackend):
         encoded = {id(r): own for r, own in zip(requests, pairs, strict=True)}
 
         def look(
-            places: Sequence[next_token.Place], deliver: Callable[[int, next_token.Step], None]
+            places: Sequence[next_token.Place], deliver: Callable[[int, next_token.NextToken], None]
         ) -> None:
             lm.watch(self._top)
             ids = [pairs[owner][0][0] + list(done) for owner, done in places]
@@ -104,7 +104,9 @@ class VLLMBackend(HarnessBackend):
                 row = lm.finished.popleft()
                 deliver(
                     number,
-                    next_token.Step(row.first, row.prompt_tokens, row.cached_tokens, row.seconds),
+                    next_token.NextToken(
+                        row.first, row.prompt_tokens, row.cached_tokens, row.seconds
+                    ),
                 )
 
         next_token.score(

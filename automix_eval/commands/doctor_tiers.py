@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from automix_eval.backends.harness_lm import host_and_port
+from automix_eval.backends.checks import host_and_port
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.redaction import without_credentials
 

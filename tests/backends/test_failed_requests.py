@@ -50,30 +50,30 @@ def fault(retried: bool = False) -> RequestError:
 def test_different_prompts_are_counted() -> None:
     """Samples of one prompt are one loss, and need not be sent once one of them failed."""
     failed = FailedRequests(lambda i: {"ab"[i // 3]}, most=1)
-    assert failed.bear(0, fault())
-    assert failed.bear(1, fault())
+    assert failed.tolerate(0, fault())
+    assert failed.tolerate(1, fault())
     assert failed.lost(2)
     assert not failed.lost(3)
-    assert not failed.bear(3, fault())
+    assert not failed.tolerate(3, fault())
 
 
 def test_without_patience_the_first_is_enough() -> None:
     """As before there was a share."""
-    assert not FailedRequests().bear(0, fault())
+    assert not FailedRequests().tolerate(0, fault())
 
 
 def test_a_row_of_exhausted_requests_is_a_server_that_is_gone() -> None:
     """An answer in between, or a refusal, shows that it is there."""
     failed = FailedRequests(lambda i: {str(i)}, most=99, in_a_row=3)
     for i in range(2):
-        assert failed.bear(i, fault(retried=True))
+        assert failed.tolerate(i, fault(retried=True))
     failed.answered()
     for i in range(2, 4):
-        assert failed.bear(i, fault(retried=True))
-    assert failed.bear(4, fault())
+        assert failed.tolerate(i, fault(retried=True))
+    assert failed.tolerate(4, fault())
     for i in range(5, 7):
-        assert failed.bear(i, fault(retried=True))
-    assert not failed.bear(7, fault(retried=True))
+        assert failed.tolerate(i, fault(retried=True))
+    assert not failed.tolerate(7, fault(retried=True))
     assert failed.gone is not None
 
 
@@ -186,7 +186,7 @@ def test_every_request_is_scored_or_failed_or_not_followed(
     """Whatever fails in whichever round: within the patience all others are scored, once."""
 
     def look(
-        places: Sequence[next_token.Place], deliver: Callable[[int, next_token.Step], None]
+        places: Sequence[next_token.Place], deliver: Callable[[int, next_token.NextToken], None]
     ) -> None:
         lost = {}
         for number, (owner, done) in enumerate(places):
@@ -194,7 +194,7 @@ def test_every_request_is_scored_or_failed_or_not_followed(
             if owner in bad and len(done) == owner % 2:
                 lost[number] = "no"
             else:
-                deliver(number, next_token.Step({" a": -1.0, "b": -1.0}))
+                deliver(number, next_token.NextToken({" a": -1.0, "b": -1.0}))
         if lost:
             raise CallsFailedError("no", lost)
 

@@ -29,10 +29,12 @@ def follow(
     top = dict(sorted(known.items(), key=lambda kv: -kv[1])[:listed])
 
     def look(
-        places: Sequence[next_token.Place], deliver: Callable[[int, next_token.Step], None]
+        places: Sequence[next_token.Place], deliver: Callable[[int, next_token.NextToken], None]
     ) -> None:
         for number in range(len(places)):
-            deliver(number, next_token.Step(top, prompt_tokens=1, cached_tokens=0, seconds=0.5))
+            deliver(
+                number, next_token.NextToken(top, prompt_tokens=1, cached_tokens=0, seconds=0.5)
+            )
 
     found: list[Scores] = []
     next_token.score(

@@ -170,13 +170,13 @@ def test_branches_read_at_once_are_those_read_one_by_one(
     prompts = [DOCUMENTS[0] + end for end in ("pier?", "where?", "using?", "where? seven")]
     requests = [ScoreRequest(p, (" seven", " pier where")) for p in prompts]
     joins: list[int] = []
-    real = prompt_tree.Branches.__init__
+    real = prompt_tree._Branches.__init__
 
     def noting(self: Any, pieces: Any) -> None:
         joins.append(len(pieces))
         real(self, pieces)
 
-    monkeypatch.setattr(prompt_tree.Branches, "__init__", noting)
+    monkeypatch.setattr(prompt_tree._Branches, "__init__", noting)
     together = score(backend(folder), requests)
     assert max(joins) >= 4
     joins.clear()

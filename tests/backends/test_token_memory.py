@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automix_eval.backends.hf.token_memory import TokenMemory
+from automix_eval.backends.hf.settings import TokenMemory
 
 
 @given(st.lists(st.text("ab", max_size=6), max_size=40), st.integers(0, 12))

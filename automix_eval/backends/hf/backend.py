@@ -1,9 +1,9 @@
 """A tier run by transformers in this process, with metered tokens and probabilities.
 
 Loading, tokenizing and the end of an answer are the harness's own ``hf`` model's. Prompts that
-begin alike are read once (``shared_decoding.py``); sampling is reproducible call by call. Where
+begin alike are read once (:mod:`.shared_prefix`); sampling is reproducible call by call. Where
 that is switched off or a model does not allow it, the harness's own batches serve
-(``hf_metered.py``).
+(:mod:`.metered`).
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from lm_eval.models.utils import (
 
 from automix_eval.backends.embedded import CONVERTER_VERSION, ensure_model
 from automix_eval.backends.harness_lm import HarnessBackend
-from automix_eval.backends.hf.hf_faults import named
 from automix_eval.backends.hf.metered import MeteredHFLM, score_batch
 from automix_eval.backends.hf.settings import (
     Decoding,
+    TokenMemory,
     fingerprint,
     flag,
     has_accelerator,
     is_plain,
     megabytes,
+    named,
 )
-from automix_eval.backends.hf.token_memory import TokenMemory
 from automix_eval.backends.hf.weights import commit_of
 from automix_eval.backends.hook import Hook
 from automix_eval.backends.shared_prefix import decode as shared_decoding

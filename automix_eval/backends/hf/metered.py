@@ -26,7 +26,7 @@ from automix_eval.backends.shared_prefix.sampling import row_seed, sample, top_t
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MeteredRow:
     """One finished row of a batch."""
 
     index: int
@@ -130,7 +130,7 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
         self._seeds = seeds
         self._token_probs = token_probs
         self._batch: tuple[list[int], list[int], list[str]] | None = None
-        self.finished: deque[Row] = deque()
+        self.finished: deque[MeteredRow] = deque()
 
     def tok_batch_encode(
         self, strings: Sequence[str], *args: Any, **kwargs: Any
@@ -167,7 +167,7 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
             tokens = output[position, context.shape[1] :].tolist()
             answer, used = self._lengths(tokens, stop)
             self.finished.append(
-                Row(
+                MeteredRow(
                     index,
                     prompt_tokens[position],
                     used,

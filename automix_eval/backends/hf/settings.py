@@ -1,9 +1,13 @@
-"""Settings of the transformers tier: what they may be and what they mean."""
+"""The transformers tier around its model: settings, faults as errors, tokens encoded last."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,9 @@ from typing import Any
 import torch
 
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.logs import harmless
+from automix_eval.safety.redaction import scrub
+from automix_eval.safety.text import printable
 
 # values of a model's generation settings under which greedy decoding is plain argmax
 _PLAIN_SETTINGS: dict[str, tuple[Any, ...]] = {
@@ -89,3 +96,69 @@ def fingerprint(folder: Path) -> str:
                 data.seek(max(size - (1 << 20), 0))
                 digest.update(data.read())
     return digest.hexdigest()[:32]
+
+
+@contextmanager
+def named(tier: str, label: str) -> Iterator[None]:
+    """Turn what PyTorch raises in the middle of a call into an error that names the tier.
+
+    A fault is never an answer: the call is not stored, and the same command asks it again.
+
+    Args:
+        tier: As in the configuration, "slm" or "llm".
+        label: The model's own name.
+
+    Raises:
+        AutoMixError: The memory did not suffice, or the model failed on a prompt.
+    """
+    try:
+        yield
+    except AutoMixError:
+        raise
+    except torch.cuda.OutOfMemoryError as err:
+        raise AutoMixError(
+            f"{tier} ({label}) ran out of GPU memory: {_short(err)}. Remedy: lower "
+            f"{tier}.batch_size or {tier}.max_length, or put the tiers on different GPUs by "
+            f"{tier}.device. Finished calls are kept: run the same command to resume"
+        ) from harmless(err)
+    except RuntimeError as err:
+        raise AutoMixError(
+            f"{tier} ({label}) failed on a prompt: {type(err).__name__}: {_short(err)}. Remedy: "
+            f"try {tier}.dtype=float32, {tier}.shared_prefix=false or a smaller "
+            f"{tier}.batch_size. Finished calls are kept: run the same command to resume"
+        ) from harmless(err)
+
+
+def _short(err: BaseException) -> str:
+    """The first line, without secrets: PyTorch appends pages of advice."""
+    lines = scrub(str(err)).strip().splitlines()
+    return printable(lines[0][:400]).rstrip(".") if lines else "no reason given"
+
+
+class TokenMemory:
+    """An encoder that remembers what it encoded last, least recently used first out.
+
+    A prompt is counted when it is made to fit its window, and read later for each of its samples.
+
+    Args:
+        encode: Token ids of a text.
+        budget: Most tokens to hold, 4 bytes each; the texts are held as well.
+    """
+
+    def __init__(self, encode: Callable[[str], Sequence[int]], budget: int = 2_000_000) -> None:
+        self._encode = encode
+        self._budget = budget
+        self._held: OrderedDict[str, array[int]] = OrderedDict()
+        self._size = 0
+
+    def __call__(self, text: str) -> Sequence[int]:
+        """Token ids of a text."""
+        if text in self._held:
+            self._held.move_to_end(text)
+            return self._held[text]
+        tokens = array("i", self._encode(text))
+        self._held[text] = tokens
+        self._size += len(tokens)
+        while self._size > self._budget:
+            self._size -= len(self._held.popitem(last=False)[1])
+        return tokens

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from automix_eval.backends.harness_lm import HarnessBackend
 from automix_eval.backends.servers import next_token, replies
-from automix_eval.backends.servers.batching import Job, divide, events_of, group
+from automix_eval.backends.servers.batching import RequestBatch, divide, events_of, group
 from automix_eval.backends.servers.echo import EchoScoring
 from automix_eval.backends.servers.faults import CONTENT_FILTER, FailedRequests, RequestError
-from automix_eval.backends.servers.litellm import through_litellm
-from automix_eval.backends.servers.transport import Reply, Send, Transport, post
+from automix_eval.backends.servers.transport import Reply, Send, Transport, post, through_litellm
 from automix_eval.safety.errors import AutoMixError, CallsFailedError
 from automix_eval.safety.redaction import split_credentials
 from automix_eval.types import GenerateRequest, Generation, ScoreRequest, Scores
@@ -114,20 +113,23 @@ class APIBackend(HarnessBackend):
         token_probs: bool = False,
     ) -> None:
         """Generate, each result with the server's own count of tokens."""
-        jobs = group(requests, self._n, int(getattr(self.lm, "_batch_size", 1)))
+        batches = group(requests, self._n, int(getattr(self.lm, "_batch_size", 1)))
         top = 2 if token_probs else None
         payloads = [
-            self._payload(job.prompts, job.generation, job.seed, job.samples, top) for job in jobs
+            self._payload(batch.prompts, batch.generation, batch.seed, batch.samples, top)
+            for batch in batches
         ]
 
         def deliver(number: int, reply: Reply) -> None:
-            job = jobs[number]
+            batch = batches[number]
             for index, made in zip(
-                job.indices, self._generations(job, reply, token_probs), strict=True
+                batch.indices, self._generations(batch, reply, token_probs), strict=True
             ):
                 on_result(index, made)
 
-        self._exchange(payloads, deliver, [r.prompt for r in requests], [j.indices for j in jobs])
+        self._exchange(
+            payloads, deliver, [r.prompt for r in requests], [b.indices for b in batches]
+        )
 
     def loglikelihood(
         self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
@@ -151,7 +153,7 @@ class APIBackend(HarnessBackend):
         arguments = {"max_gen_toks": 1, "temperature": 0.0}
 
         def look(
-            places: Sequence[next_token.Place], deliver: Callable[[int, next_token.Step], None]
+            places: Sequence[next_token.Place], deliver: Callable[[int, next_token.NextToken], None]
         ) -> None:
             prompts = [requests[owner].prompt + "".join(done) for owner, done in places]
             payloads = [self._payload([p], arguments, None, 1, self._top) for p in prompts]
@@ -217,8 +219,10 @@ class APIBackend(HarnessBackend):
 
     # ----------------------------------------------------------------- reading replies
 
-    def _generations(self, job: Job, reply: Reply, token_probs: bool) -> list[Generation]:
-        number = len(job.indices)
+    def _generations(
+        self, batch: RequestBatch, reply: Reply, token_probs: bool
+    ) -> list[Generation]:
+        number = len(batch.indices)
         if reply.body is None:
             events = (*reply.events, CONTENT_FILTER)
             return [Generation("", 0, 0, reply.seconds / number, events=events)] * number
@@ -227,11 +231,11 @@ class APIBackend(HarnessBackend):
             raise RequestError(
                 "missing_choices", f"{len(choices)} choices instead of {number}", retried=False
             )
-        usages = divide(replies.usage_of(reply.body), job)
+        usages = divide(replies.usage_of(reply.body), batch)
         made = []
         for i, (choice, usage) in enumerate(zip(choices, usages, strict=True)):
-            prompt = job.prompts[i if job.samples == 1 else 0]
-            text = self._text(choice, job)
+            prompt = batch.prompts[i if batch.samples == 1 else 0]
+            text = self._text(choice, batch)
             tokens = replies.tokens_of(choice) if token_probs else []
             made.append(
                 Generation(
@@ -246,20 +250,20 @@ class APIBackend(HarnessBackend):
             )
         return made
 
-    def _text(self, choice: Mapping[str, Any], job: Job) -> str:
+    def _text(self, choice: Mapping[str, Any], batch: RequestBatch) -> str:
         """The text before the first stop sequence; some servers take fewer than were asked."""
         from lm_eval.models.utils import postprocess_generated_text
 
         think = getattr(self.lm, "think_end_token", None)
         raw = replies.text_of(choice) or ""
-        return str(postprocess_generated_text(raw, job.until, think))
+        return str(postprocess_generated_text(raw, batch.until, think))
 
     def _count_generated(self, text: str) -> int | None:
         if not self._has_tokenizer():
             return None
         return self.count_tokens(text) if text else 0
 
-    def _step(self, prompt: str, reply: Reply) -> next_token.Step:
+    def _step(self, prompt: str, reply: Reply) -> next_token.NextToken:
         if reply.body is None:
             raise RequestError(CONTENT_FILTER, "a content filter refused the prompt", retried=False)
         (choice,) = replies.choices_of(reply.body)[:1]
@@ -272,7 +276,7 @@ class APIBackend(HarnessBackend):
         usage = replies.usage_of(reply.body)
         events = reply.events + (("no_usage",) if usage.prompt is None else ())
         counted = self.count_tokens(prompt) if usage.prompt is None else usage.prompt
-        return next_token.Step(tokens[0].top, counted, usage.cached, reply.seconds, events)
+        return next_token.NextToken(tokens[0].top, counted, usage.cached, reply.seconds, events)
 
     # ----------------------------------------------------------------- sending
 

@@ -14,7 +14,7 @@ from automix_eval.types import GenerateRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RequestBatch:
     """One request to the server: several prompts, or several samples of one."""
 
     indices: Sequence[int]
@@ -30,7 +30,7 @@ class Job:
         return [until] if isinstance(until, str) else list(until)
 
 
-def group(requests: Sequence[GenerateRequest], n: int, batch: int) -> list[Job]:
+def group(requests: Sequence[GenerateRequest], n: int, batch: int) -> list[RequestBatch]:
     """Requests to a server, those with a common beginning next to each other.
 
     Args:
@@ -49,23 +49,23 @@ def group(requests: Sequence[GenerateRequest], n: int, batch: int) -> list[Job]:
             key = (arguments, request.seed)
         buckets[key].append(i)
     size = max(n, batch)
-    jobs = []
+    batches = []
     for bucket in buckets.values():
         for start in range(0, len(bucket), size):
             indices = bucket[start : start + size]
             first = requests[indices[0]]
             samples = len(indices) if n > 1 else 1
             prompts = [requests[i].prompt for i in indices[::samples]]
-            jobs.append(Job(indices, prompts, samples, first.generation, first.seed))
-    return jobs
+            batches.append(RequestBatch(indices, prompts, samples, first.generation, first.seed))
+    return batches
 
 
-def divide(usage: Usage, job: Job) -> list[Usage]:
+def divide(usage: Usage, batch: RequestBatch) -> list[Usage]:
     """The usage of each answer; sums are the server's, and a prompt of many samples counts once."""
-    number = len(job.indices)
+    number = len(batch.indices)
     if number == 1:
         return [usage]
-    if job.samples == 1:
+    if batch.samples == 1:
         return [Usage()] * number  # nobody can divide the tokens of several prompts
     total = usage.generated
     shares = [

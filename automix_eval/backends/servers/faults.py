@@ -16,7 +16,7 @@ _FINAL_STATUS = {501, 505}
 _NO_QUOTA = ("insufficient_quota", "quota_exceeded", "billing_hard_limit", "insufficient_balance")
 _FILTERED = ("content_filter", "responsibleaipolicyviolation", "content_policy_violation")
 # a server that asks for more patience than this is better asked again by another run
-LONGEST_RETRY_AFTER = 600.0
+_LONGEST_RETRY_AFTER = 600.0
 
 
 class RequestError(Exception):
@@ -76,7 +76,7 @@ class FailedRequests:
         """Note that the server is there."""
         self._row = 0
 
-    def bear(self, index: int, failure: RequestError) -> bool:
+    def tolerate(self, index: int, failure: RequestError) -> bool:
         """Note a failure; whether the others go on."""
         self.errors[index] = failure
         self._lost.update(self._prompts(index))
@@ -115,7 +115,7 @@ def classify(status: int, text: str, headers: Mapping[str, str]) -> RequestError
     if status == 402 or (status in (403, 429) and any(word in lowered for word in _NO_QUOTA)):
         return RequestError("quota", f"status {status}: {_short(text)}", retried=False)
     after = _retry_after(headers)
-    patient = after is None or after <= LONGEST_RETRY_AFTER
+    patient = after is None or after <= _LONGEST_RETRY_AFTER
     may_help = status in _RETRIED_STATUS or (status >= 500 and status not in _FINAL_STATUS)
     note = "" if patient else f" (it asks to wait {after:.0f} s)"
     return RequestError(

@@ -17,7 +17,7 @@ from automix_eval.types import UNSEEN, ScoreRequest, Scores
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class NextToken:
     """The most probable tokens at one place.
 
     Attributes:
@@ -33,7 +33,7 @@ class Step:
 
 
 Place = tuple[int, tuple[Any, ...]]
-Look = Callable[[Sequence[Place], Callable[[int, Step], None]], None]
+Look = Callable[[Sequence[Place], Callable[[int, NextToken], None]], None]
 Split = Callable[[ScoreRequest], Sequence[Sequence[Any]]]
 
 
@@ -109,7 +109,7 @@ def _bearing(
 ) -> Look:
     """A look that takes requests with a failed place out of those that are followed."""
 
-    def bearing(places: Sequence[Place], deliver: Callable[[int, Step], None]) -> None:
+    def bearing(places: Sequence[Place], deliver: Callable[[int, NextToken], None]) -> None:
         try:
             look(places, deliver)
         except CallsFailedError as err:
@@ -126,7 +126,7 @@ def _bearing(
 def _follow_all(
     paths: Mapping[int, Sequence[_Path]], look: Look, on_result: Callable[[int, Scores], None]
 ) -> None:
-    steps: dict[int, list[Step]] = {i: [] for i in paths}
+    steps: dict[int, list[NextToken]] = {i: [] for i in paths}
     while True:
         groups: dict[Place, list[_Path]] = {}
         for owner, own in paths.items():
@@ -137,7 +137,7 @@ def _follow_all(
             return
         round_ = _Round(list(groups), list(groups.values()))
 
-        def read(number: int, step: Step, round_: _Round = round_) -> None:
+        def read(number: int, step: NextToken, round_: _Round = round_) -> None:
             owner = round_.places[number][0]
             steps[owner].append(step)
             for path in round_.paths[number]:
@@ -159,7 +159,7 @@ class _Round:
     read: dict[int, set[int]] = field(default_factory=dict)
 
 
-def _follow(path: _Path, step: Step) -> None:
+def _follow(path: _Path, step: NextToken) -> None:
     """One step along a continuation."""
     listed = math.fsum(math.exp(v) for v in step.top.values())
     beyond = min(min(step.top.values()), math.log(max(1.0 - listed, 1e-12)))
@@ -185,7 +185,7 @@ def _next(rest: Any, top: Mapping[Any, float]) -> tuple[Any, Any]:
     return (rest[0], rest[1:]) if rest[0] in top else (None, rest)
 
 
-def _scores(paths: Sequence[_Path], steps: Sequence[Step]) -> Scores:
+def _scores(paths: Sequence[_Path], steps: Sequence[NextToken]) -> Scores:
     return Scores(
         tuple(p.logprob for p in paths),
         prompt_tokens=_sum([s.prompt_tokens for s in steps]),

@@ -23,7 +23,8 @@ from automix_eval.backends.servers.faults import (
     classify,
     read_json,
 )
-from automix_eval.safety.redaction import scrub, without_credentials
+from automix_eval.safety.logs import harmless
+from automix_eval.safety.redaction import scrub, scrub_values, without_credentials
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_WAIT = 1.0
 _LONGEST_WAIT = 60.0
-STOPPED = "stopped"
+_STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ class Transport:
                 try:
                     on_reply(*item)
                 except RequestError as err:  # a reply that answers something else
-                    if not taken.bear(item[0], err):
+                    if not taken.tolerate(item[0], err):
                         batch.stop()
         finally:
             batch.cancel()
@@ -201,7 +202,7 @@ class _Batch:
             except RequestError as failure:
                 if self._cut_short(failure):
                     return
-                if not self._failed.bear(index, failure):
+                if not self._failed.tolerate(index, failure):
                     self.stop()
                     return
                 continue
@@ -211,7 +212,7 @@ class _Batch:
     def _cut_short(self, failure: RequestError) -> bool:
         """Whether a request ended for another one's sake, and might have succeeded."""
         unfinished = failure.retried and failure.attempts <= self._t._max_retries
-        return self._stopped.is_set() and (failure.kind == STOPPED or unfinished)
+        return self._stopped.is_set() and (failure.kind == _STOPPED or unfinished)
 
     async def _attempts(self, session: ClientSession, payload: Any) -> Reply:
         from tenacity import (
@@ -253,7 +254,7 @@ class _Batch:
         # one request's Retry-After holds back all
         await self._nap(self._resume_at - time.monotonic())
         if self._stopped.is_set():
-            raise RequestError(STOPPED, "another request failed for good", retried=False)
+            raise RequestError(_STOPPED, "another request failed for good", retried=False)
         mark = self._clock.start()
         try:
             body = await self._t._send(session, payload)
@@ -327,6 +328,23 @@ def post(url: str, headers: Mapping[str, str]) -> Send:
             if response.status != 200:
                 raise classify(response.status, text, response.headers)
         return read_json(text)
+
+    return send
+
+
+def through_litellm(lm: Any) -> Send:
+    """A sender that leaves provider and key to LiteLLM, and retries to us."""
+
+    async def send(_session: ClientSession, payload: Any) -> Mapping[str, Any]:
+        try:
+            response = await lm._litellm.acompletion(**payload, timeout=lm.timeout, num_retries=0)
+        except Exception as err:  # noqa: BLE001  each provider's own; all become one of our kinds
+            response = getattr(err, "response", None)
+            headers = getattr(response, "headers", None) or {}
+            status = int(getattr(err, "status_code", 0) or 500)
+            raise classify(status, scrub(str(err)), headers) from harmless(err)
+        body: Mapping[str, Any] = scrub_values(response.model_dump())
+        return body
 
     return send
 

@@ -15,11 +15,17 @@ import torch
 
 from automix_eval.backends.shared_prefix.reader import Reader
 from automix_eval.backends.shared_prefix.sampling import sample, top_two
-from automix_eval.backends.shared_prefix.schedule import PASS_TOKENS, Entry, Stem, Tokens, plan
-from automix_eval.backends.shared_prefix.tree import Row, Step
+from automix_eval.backends.shared_prefix.schedule import (
+    PASS_TOKENS,
+    ReadingPass,
+    Stem,
+    Tokens,
+    plan,
+)
+from automix_eval.backends.shared_prefix.tree import TreeRow, TreeStep
 
 #: Samples of one prompt drawn side by side whatever the batch size: they share its memory.
-SAMPLES_AT_ONCE = 16
+_SAMPLES_AT_ONCE = 16
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +58,7 @@ class Sample:
     margins: list[float] = field(default_factory=list)
     cached: int = 0
     seconds: float = 0.0
-    row: Row | None = None
+    row: TreeRow | None = None
 
 
 def generate(
@@ -92,7 +98,9 @@ class _Batch:
         """One pass after the other until nothing is left."""
         while self._queue or self._stems:
             begun = time.perf_counter()
-            entry = Entry(self._reader)
+            # New prompts are read in the same pass as the next tokens of samples in progress: a
+            # pass costs what its weights cost to read, however few tokens it computes.
+            entry = ReadingPass(self._reader)
             while self._queue and self._has_room(entry) and entry.takes(self._queue[0]):
                 entry.add(self._queue.popleft())
             steps = self._steps()
@@ -103,6 +111,8 @@ class _Batch:
             drawn = [s for _, stepped in steps for s in stepped]
             rows = logits[len(entry.pieces) :]
             self._stems += [stem for stem, _ in entry.stems]
+            # The first token of a sample comes from its prompt's logits, kept until the last of
+            # its samples has begun: no sample of a prompt reads it again.
             for s, stem in self._start():
                 assert stem.logits is not None
                 drawn.append(s)
@@ -112,15 +122,15 @@ class _Batch:
             _share_out(time.perf_counter() - begun, spent)
             self._finish()
 
-    def _has_room(self, entry: Entry) -> bool:
+    def _has_room(self, entry: ReadingPass) -> bool:
         stems = len(self._stems) + len(entry.stems)
         return stems == 0 or (
             stems < self._size
             and entry.new_tokens < PASS_TOKENS
-            and len(self._live) < max(self._size, SAMPLES_AT_ONCE)
+            and len(self._live) < max(self._size, _SAMPLES_AT_ONCE)
         )
 
-    def _steps(self) -> list[tuple[Step, list[Sample]]]:
+    def _steps(self) -> list[tuple[TreeStep, list[Sample]]]:
         """The next token of every sample in progress, tree by tree."""
         by_tree: dict[int, list[Sample]] = defaultdict(list)
         for s, stem in self._live:
@@ -128,10 +138,10 @@ class _Batch:
         steps = []
         for stepped in by_tree.values():
             rows = [s.row for s in stepped if s.row is not None]
-            steps.append((Step(rows[0].tree, rows, [s.tokens[-1] for s in stepped]), stepped))
+            steps.append((TreeStep(rows[0].tree, rows, [s.tokens[-1] for s in stepped]), stepped))
         return steps
 
-    def _charge(self, entry: Entry) -> list[tuple[Sample, int]]:
+    def _charge(self, entry: ReadingPass) -> list[tuple[Sample, int]]:
         """The first sample of a prompt computed it, for the others it is known."""
         spent = []
         for stem, computed in entry.stems:
@@ -144,10 +154,10 @@ class _Batch:
         """Begin samples of prompts that were read, as many as there is room for."""
         started = []
         for stem in self._stems:
-            while stem.items and len(self._live) < max(self._size, SAMPLES_AT_ONCE):
+            while stem.items and len(self._live) < max(self._size, _SAMPLES_AT_ONCE):
                 s = self._samples[stem.items.pop(0)]
                 assert stem.group.tree is not None
-                s.row = Row.after(stem.group.tree, stem.spans)
+                s.row = TreeRow.after(stem.group.tree, stem.spans)
                 self._live.append((s, stem))
                 started.append((s, stem))
         return started
@@ -164,6 +174,7 @@ class _Batch:
             s.row = None
             self._done(s)
         self._live = still
+        # A tree is freed with its last stem, so its memory is bounded by what is in progress.
         busy = {id(stem) for _, stem in still}
         self._stems = [stem for stem in self._stems if stem.items or id(stem) in busy]
 
@@ -196,4 +207,4 @@ def _share_out(seconds: float, spent: Sequence[tuple[Sample, int]]) -> None:
 
 def _columns(samples: Sequence[Sample]) -> int:
     """Room for what is generated in a tree before it must grow."""
-    return 64 * min(len(samples), SAMPLES_AT_ONCE)
+    return 64 * min(len(samples), _SAMPLES_AT_ONCE)

@@ -15,7 +15,7 @@ from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 
 from automix_eval.backends.shared_prefix.cache import PrefixCache
-from automix_eval.backends.shared_prefix.tree import Piece, Reading, Row, Step, Tree, joined
+from automix_eval.backends.shared_prefix.tree import Piece, Reading, Tree, TreeRow, TreeStep, joined
 
 _NAME = "automix_tree"
 _SELF_TEST = 20
@@ -129,8 +129,8 @@ class Reader:
             other = Reading(tree, ids[:3], [start.own], 1)
             rest = Reading(tree, ids[half:-1], [start.own], 1)
             self.forward([start, other, rest])
-            rows = [Row.after(tree, [start.own, piece.own]) for piece in (other, rest)]
-            ours = self.forward([Step(tree, rows, [ids[0], ids[-1]])])[0][1].float()
+            rows = [TreeRow.after(tree, [start.own, piece.own]) for piece in (other, rest)]
+            ours = self.forward([TreeStep(tree, rows, [ids[0], ids[-1]])])[0][1].float()
             with torch.autocast(**self._autocast):
                 whole = torch.tensor([ids], device=model.device)
                 theirs = model(input_ids=whole).logits[0, -1]
@@ -162,6 +162,9 @@ class _Writer(Cache):
         *_: Any,
         **__: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        # The model believes that its cache is empty and reads one long prompt. Keys and values
+        # come with their rotary positions applied, which depend on position_ids alone, and go
+        # into the trees, where _attend finds them.
         at = 0
         for piece in self._pieces:
             end = at + len(piece.tokens)

@@ -63,6 +63,8 @@ def plan(prompts: Sequence[Tokens], batch_size: int, room: int) -> Iterator[Stem
     items: dict[Tokens, list[int]] = defaultdict(list)
     for i, prompt in enumerate(prompts):
         items[prompt].append(i)
+    # Sorted by tokens, neighbours share the longest starts: one look at the neighbour before finds
+    # what any earlier prompt has in common with this one.
     order = sorted(items)
     at = 0
     while at < len(order):
@@ -71,6 +73,8 @@ def plan(prompts: Sequence[Tokens], batch_size: int, room: int) -> Iterator[Stem
         while end < len(order) and end - at < batch_size:
             common = min(common, shared_length(order[at], order[end]))
             longest = max(longest, len(order[end]))
+            # Steps of a tree attend over all its columns under a mask: prompts that share little
+            # would pay for each other's columns at every token.
             if common < _SHARE * longest:
                 break
             columns += len(order[end]) - shared_length(order[end - 1], order[end])
@@ -80,7 +84,7 @@ def plan(prompts: Sequence[Tokens], batch_size: int, room: int) -> Iterator[Stem
         at = end
 
 
-class Entry:
+class ReadingPass:
     """Prompts that are read in one pass.
 
     Attributes:
@@ -101,6 +105,8 @@ class Entry:
         """Whether reading this prompt now computes nothing that the pass computes already."""
         if stem.group.tree is not None or not self._opened:
             return True
+        # What a pass computes is in the cache only after it. A prompt that shares more with one of
+        # this pass than the cache knows waits for the next pass, which finds it there.
         known, _ = self._reader.cache.match(stem.prompt)
         return all(shared_length(prompt, stem.prompt) <= known for prompt, _ in self._opened)
 

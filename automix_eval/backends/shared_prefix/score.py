@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from automix_eval.backends.shared_prefix.reader import Reader
-from automix_eval.backends.shared_prefix.schedule import PASS_TOKENS, Entry, Tokens, plan
+from automix_eval.backends.shared_prefix.schedule import PASS_TOKENS, ReadingPass, Tokens, plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def score(
     queue = deque(plan([prompt for prompt, _ in requests], batch_size, room))
     while queue:
         begun = time.perf_counter()
-        entry = Entry(reader)
+        entry = ReadingPass(reader)
         children: list[tuple[int, list[int]]] = []
         while queue and len(entry.stems) < batch_size and entry.new_tokens < PASS_TOKENS:
             if not entry.takes(queue[0]):

@@ -2,7 +2,7 @@
 
 A :class:`Tree` holds the keys and values of a shared start and of everything that branches from
 it: questions about one document, samples of one prompt. Pieces are new tokens of a tree; a forward
-pass (``tree_reader.py``) reads those of any trees end to end. Every tree holds all tokens of all
+pass (``reader.py``) reads those of any trees end to end. Every tree holds all tokens of all
 layers, also where the model attends to a sliding window only, so a start of any length can be
 reused.
 """
@@ -191,7 +191,8 @@ class Reading(Piece):
         if window is not None and window >= total:
             window = None
         if window is None and self._past <= len(self.tokens):
-            # rows for the past, thrown away, cost less than a mask
+            # is_causal aligns rows and columns at the start, so rows for the past stand before the
+            # queries; thrown away, they cost less than a mask, which rules out the fused kernel
             padded = torch.cat([query.new_zeros(len(query), self._past, query.shape[2]), query], 1)
             found = _attention(padded, keys, values, None, scale, causal=total > 1)
             return found[:, self._past :]
@@ -232,7 +233,7 @@ class Reading(Piece):
         return torch.cat(found, dim=1)
 
 
-class Scattered(Piece):
+class _Scattered(Piece):
     """Tokens of several prompts of one tree: a mask over all its columns tells them apart."""
 
     _masks: dict[int | None, torch.Tensor]
@@ -258,7 +259,7 @@ class Scattered(Piece):
         return _attention(query, keys, values, self._masks[window], scale)
 
 
-class Branches(Scattered):
+class _Branches(_Scattered):
     """Stretches of one tree, none of them its start, whose attention is computed at once.
 
     Args:
@@ -311,13 +312,13 @@ def joined(pieces: Sequence[Piece]) -> list[Piece]:
         else:
             groups.append([piece])
     return [
-        group[0] if len(group) == 1 else Branches([p for p in group if isinstance(p, Reading)])
+        group[0] if len(group) == 1 else _Branches([p for p in group if isinstance(p, Reading)])
         for group in groups
     ]
 
 
 @dataclass(slots=True, eq=False)
-class Row:
+class TreeRow:
     """What one generation may see: columns of its prompt and of what it generated."""
 
     tree: Tree
@@ -326,7 +327,7 @@ class Row:
     own: list[int] = field(default_factory=list)
 
     @classmethod
-    def after(cls, tree: Tree, spans: Sequence[Span]) -> Row:
+    def after(cls, tree: Tree, spans: Sequence[Span]) -> TreeRow:
         """A row that continues a prompt."""
         visible = torch.zeros(tree.capacity, dtype=torch.bool)
         for start, end in spans:
@@ -354,10 +355,10 @@ class Row:
         self.own = []
 
 
-class Step(Scattered):
+class TreeStep(_Scattered):
     """The next token of several rows of one tree, each seeing its own past alone."""
 
-    def __init__(self, tree: Tree, rows: Sequence[Row], tokens: Sequence[int]) -> None:
+    def __init__(self, tree: Tree, rows: Sequence[TreeRow], tokens: Sequence[int]) -> None:
         self.tree = tree
         self.tokens = list(tokens)
         self.positions = [row.length for row in rows]
