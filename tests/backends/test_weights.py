@@ -255,7 +255,7 @@ def test_weights_that_go_away_are_an_error_of_the_tier(tmp_path: Path) -> None:
 HUB = """
 import sys
 from pathlib import Path
-from automix_eval.backends.hf import HFBackend
+from automix_eval.backends.hf.backend import HFBackend
 from automix_eval.types import GenerateRequest
 tier = HFBackend(pretrained="org/tiny", dtype="float32", device="cpu")
 tier.load()

@@ -97,10 +97,7 @@ def test_a_damaged_log_loses_at_most_its_tail(tmp_path: Path) -> None:
         "m.CallStore.close = lambda s: os.kill(os.getpid(), signal.SIGKILL); "
         "fill(Path(sys.argv[1]))"
     )
-    subprocess.run(
-        [sys.executable, "-c", code, str(path), str(Path(__file__).parents[1] / "helpers")],
-        check=False,
-    )
+    subprocess.run([sys.executable, "-c", code, str(path), str(Path(__file__).parent)], check=False)
     wal = path.with_name("s.sqlite-wal")
     assert wal.stat().st_size > 100_000
     overwrite(wal, 0.5, 4096)
