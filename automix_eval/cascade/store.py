@@ -46,7 +46,12 @@ _PATIENCE = 60  # seconds to wait for another process
 _MANY = 500
 
 _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
-_compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
+def _compact(value: Mapping[str, Any]) -> str:
+    """The value as JSON; half a surrogate pair, which a model may return, as its escape."""
+    return _encode(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def call_key(parts: Mapping[str, Any]) -> str:

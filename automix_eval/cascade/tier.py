@@ -13,7 +13,7 @@ from tqdm import tqdm
 from automix_eval.backends import prompts
 from automix_eval.cascade.callcounts import CallCounts, Purpose
 from automix_eval.cascade.store import CallStore, call_key
-from automix_eval.records.plain import as_json
+from automix_eval.records.schema import to_json
 from automix_eval.safety.errors import AutoMixError, CallsFailedError
 from automix_eval.types import (
     Answer,
@@ -270,7 +270,7 @@ class Tier:
 
                 def done(position: int, result: R) -> None:
                     key = order[position]
-                    self._store.put(key, as_json(result))
+                    self._store.put(key, to_json(result))
                     results[key] = result
                     self.counts.made[self._context] += 1
                     if self._attempts:
@@ -309,7 +309,7 @@ def _samples(generation: Mapping[str, Any]) -> bool:
 
 def _asked(request: Any) -> dict[str, Any]:
     """A request as part of a key; what it leaves open is no part, so older keys stay valid."""
-    return {k: v for k, v in as_json(request).items() if k != "stop_after" or v is not None}
+    return {k: v for k, v in to_json(request).items() if k != "stop_after" or v is not None}
 
 
 def _restore(value: Mapping[str, Any]) -> Any:

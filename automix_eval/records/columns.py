@@ -10,8 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from automix_eval.records.schema import RecordError, from_json
-from automix_eval.safety.untrusted import parse_json
+from automix_eval.records.schema import RecordError, from_line
 from automix_eval.types import Outcome, Record
 
 FloatArray = npt.NDArray[np.float64]
@@ -148,8 +147,8 @@ class RecordColumns:
     def _record(self, line: bytes, row: int) -> Record:
         problem = f"{self.path} changed while it was read: read the folder again"
         try:
-            record = from_json(parse_json(line))
-        except (ValueError, RecordError) as err:
+            record = from_line(line)
+        except RecordError as err:
             raise RecordError(f"{problem} ({err})") from err
         if (record.task, record.doc_id, record.repeat) != (
             self.task, int(self.doc_ids[row]), int(self.repeats[row]),

@@ -15,23 +15,22 @@ half a line, nor takes a run that was killed for a whole one.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from automix_eval.records.plain import as_json
+import msgspec
+import numpy as np
+
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.files import is_file_name, write_jsonl
+from automix_eval.safety.files import is_file_name
 from automix_eval.safety.untrusted import bounded, parse_json, read_json
 from automix_eval.types import (
     Answer,
     Call,
     Decision,
-    Outcome,
-    Phase,
     Record,
-    Role,
     TierRecord,
     Verification,
 )
@@ -40,50 +39,61 @@ FORMAT = "automix-eval run"
 VERSION = 1
 MANIFEST_GLOB = "automix_run_*.json"
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+# Fields that came later than the first records of this version.
+_LATER = frozenset({"cached_tokens", "signals", "saved_samples"})
+_REQUIRED: dict[type, frozenset[str]] = {
+    kind: frozenset(f.name for f in fields(kind)) - _LATER
+    for kind in (Record, TierRecord, Answer, Verification, Call, Decision)
+}
 
 
 class RecordError(AutoMixError):
     """A record or manifest that cannot be read; names file, line and field."""
 
 
-def to_json(record: Record) -> dict[str, Any]:
-    """The record as JSON values; :func:`from_json` is its inverse."""
-    row: dict[str, Any] = as_json(record)
+def to_json(value: Any) -> dict[str, Any]:
+    """A record, or another value of :mod:`automix_eval.types`, as JSON values."""
+    row: dict[str, Any] = msgspec.to_builtins(value, enc_hook=_python_number)
     return row
 
 
 def to_line(record: Record) -> bytes:
-    """The record as a line of a file."""
-    # half a surrogate pair, which a model may return, becomes its JSON escape
+    """The record as a line of a file.
+
+    Raises:
+        ValueError: A number is not finite.
+    """
+    # json and not msgspec, which writes NaN as null; half a surrogate pair, which a model may
+    # return, becomes its JSON escape
     return (_ENCODER.encode(to_json(record)) + "\n").encode("utf-8", "backslashreplace")
 
 
-def from_json(row: Mapping[str, Any]) -> Record:
-    """Rebuild a record, checking every field.
+def from_json(row: Any) -> Record:
+    """Rebuild a record, checking every field; the inverse of :func:`to_json`.
 
     Raises:
         RecordError: A field is missing or has the wrong type or value.
     """
     try:
-        return Record(
-            task=_str(row, "task"),
-            doc_id=_int(row, "doc_id"),
-            repeat=_int(row, "repeat"),
-            phase=_choice(row, "phase", get_args(Phase)),
-            final=_int(row, "final"),
-            tiers=tuple(_tier(t) for t in _list(row, "tiers")),
-            prompt_hash=_str(row, "prompt_hash"),
-            document=_str(row, "document"),
-            question=_str(row, "question"),
-            references=tuple(str(r) for r in _list(row, "references")),
-        )
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as err:
-        raise RecordError(f"not a record of automix-eval: {err!r}") from err
+        record = msgspec.convert(row, Record)
+        _check_fields(row)
+    except (msgspec.ValidationError, RecursionError) as err:
+        raise RecordError(f"not a record of automix-eval: {err}") from err
+    return record
 
 
-def write_records(path: Path, records: Iterable[Record]) -> None:
-    """Write records atomically."""
-    write_jsonl(path, (to_json(r) for r in records))
+def from_line(line: bytes) -> Record:
+    """Rebuild a record from a line of a file; the inverse of :func:`to_line`.
+
+    Raises:
+        RecordError: The line is no JSON, or no record.
+    """
+    try:
+        # msgspec refuses the escape of half a surrogate pair
+        row = parse_json(line) if b"\\ud" in line else msgspec.json.decode(line)
+    except (msgspec.DecodeError, ValueError, RecursionError) as err:
+        raise RecordError(f"not a record of automix-eval: {err}") from err
+    return from_json(row)
 
 
 def read_records(path: Path, size: int | None = None) -> Iterator[Record]:
@@ -100,8 +110,8 @@ def read_records(path: Path, size: int | None = None) -> Iterator[Record]:
         with path.open("rb") as lines:
             for number, line in enumerate(vouched(bounded(lines), size), 1):
                 try:
-                    yield from_json(parse_json(line))
-                except (ValueError, RecordError) as err:
+                    yield from_line(line)
+                except RecordError as err:
                     raise RecordError(f"{path}, line {number}: {err}") from err
     except (OSError, ValueError) as err:
         raise RecordError(f"cannot read the records {path}: {err}") from err
@@ -164,94 +174,22 @@ def records_bytes(manifest: Mapping[str, Any]) -> int | None:
 # --------------------------------------------------------------------------- field checks
 
 
-def _tier(row: Any) -> TierRecord:
-    verification, decision = row["verification"], row["decision"]
-    return TierRecord(
-        tier=_int(row, "tier"),
-        answer=_answer(row["answer"]),
-        score=_number(row, "score"),
-        metrics={str(k): float(v) for k, v in row["metrics"].items()},
-        verification=None if verification is None else _verification(verification),
-        decision=None
-        if decision is None
-        else Decision(_int(decision, "tier"), _int(decision, "to"), _str(decision, "reason")),
-        on_path=bool(row["on_path"]),
-    )
+def _check_fields(row: Mapping[str, Any]) -> None:
+    """Refuse a record that lacks what every writer has written: msgspec would take the default."""
+    parts: list[tuple[type, Mapping[str, Any]]] = [(Record, row)]
+    for tier in row["tiers"]:
+        judged, decision = tier.get("verification"), tier.get("decision")
+        inner = ((Answer, tier["answer"]), (Verification, judged), (Decision, decision))
+        parts += [(TierRecord, tier), *((kind, part) for kind, part in inner if part is not None)]
+        for part in (tier["answer"], judged or {}):
+            parts += [(Call, call) for call in part.get("calls", ())]
+    for kind, part in parts:
+        if missing := _REQUIRED[kind] - part.keys():
+            raise msgspec.ValidationError(f"{kind.__name__} lacks {', '.join(sorted(missing))}")
 
 
-def _answer(row: Any) -> Answer:
-    return Answer(
-        tier=_int(row, "tier"),
-        text=_str(row, "text"),
-        calls=tuple(_call(c) for c in _list(row, "calls")),
-        choice_logprobs=tuple((float(p), bool(g)) for p, g in _list(row, "choice_logprobs")),
-        token_logprobs=tuple(float(p) for p in _list(row, "token_logprobs")),
-        token_margins=tuple(float(p) for p in _list(row, "token_margins")),
-        dropped_demonstrations=_int(row, "dropped_demonstrations"),
-        cut_context_tokens=_int(row, "cut_context_tokens"),
-    )
-
-
-def _verification(row: Any) -> Verification:
-    return Verification(
-        tier=_int(row, "tier"),
-        confidence=_number(row, "confidence"),
-        outcome=_choice(row, "outcome", get_args(Outcome)),
-        calls=tuple(_call(c) for c in _list(row, "calls")),
-        samples=tuple(str(s) for s in _list(row, "samples")),
-        num_unparsable=_int(row, "num_unparsable"),
-        dropped_demonstrations=_int(row, "dropped_demonstrations"),
-        cut_context_tokens=_int(row, "cut_context_tokens"),
-        signals={str(k): float(v) for k, v in row.get("signals", {}).items()},
-        # absent from records of earlier releases
-        saved_samples=_int(row, "saved_samples") if "saved_samples" in row else 0,
-    )
-
-
-def _call(row: Any) -> Call:
-    return Call(
-        tier=_int(row, "tier"),
-        role=_choice(row, "role", get_args(Role)),
-        prompt_tokens=None if row["prompt_tokens"] is None else _int(row, "prompt_tokens"),
-        generated_tokens=None if row["generated_tokens"] is None else _int(row, "generated_tokens"),
-        seconds=_number(row, "seconds"),
-        # unknown in records of before it was metered
-        cached_tokens=None if row.get("cached_tokens") is None else _int(row, "cached_tokens"),
-    )
-
-
-def _int(row: Any, key: str) -> int:
-    value = row[key]
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{key} is {value!r}, expected an integer")
-    return value
-
-
-def _str(row: Any, key: str) -> str:
-    value = row[key]
-    if not isinstance(value, str):
-        raise TypeError(f"{key} is {value!r}, expected a text")
-    return value
-
-
-def _list(row: Any, key: str) -> list[Any]:
-    value = row[key]
-    if not isinstance(value, (list, tuple)):
-        raise TypeError(f"{key} is {value!r}, expected a list")
-    return list(value)
-
-
-def _number(row: Any, key: str) -> float | None:
-    value = row[key]
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise TypeError(f"{key} is {value!r}, expected a finite number or null")
-    return float(value)
-
-
-def _choice(row: Any, key: str, allowed: tuple[Any, ...]) -> Any:
-    value = row[key]
-    if value not in allowed:
-        raise ValueError(f"{key} is {value!r}, expected one of {', '.join(map(str, allowed))}")
-    return value
+def _python_number(value: Any) -> Any:
+    """A number of numpy's as one of Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r:.200} is no value of a record")

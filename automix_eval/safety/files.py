@@ -1,22 +1,15 @@
-"""Records: one row a question and repeat, and the manifest of the run they belong to."""
+"""Files written at once or not at all, and names that are safe for them."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from automix_eval.safety.redaction import scrub
-
-
-def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write JSON lines atomically."""
-    write_text(
-        path, "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in rows)
-    )
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from replay_tables import TIERS, arguments, rows, write
+from report_builder import write_records
 from router_records import record
 
 from automix_eval.analysis.replay_score import curve, joined, score
@@ -21,7 +22,6 @@ from automix_eval.meta_verifiers.self_consistency import SelfConsistency
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.metrics.distinct import distinct_rows
 from automix_eval.records.outcomes import Outcomes
-from automix_eval.records.schema import write_records
 from automix_eval.safety.files import write_json
 
 ROUTERS = [

@@ -14,7 +14,7 @@ from kill_series import same_text
 from scripted import CALLS, SCRIPTS, read_run, run_harness
 
 from automix_eval.analysis.gather import Settings, assemble
-from automix_eval.records.plain import as_json
+from automix_eval.records.schema import to_json
 from automix_eval.report import output
 
 YEAR = 365 * 86400.0
@@ -45,7 +45,7 @@ def routed(folder: Path) -> list[dict[str, Any]]:
             return {k: timeless(v) for k, v in value.items() if k != "seconds"}
         return [timeless(v) for v in value] if isinstance(value, (list, tuple)) else value
 
-    return [timeless(as_json(row)) for row in read_run(folder)[1]]
+    return [timeless(to_json(row)) for row in read_run(folder)[1]]
 
 
 def test_a_clock_that_jumps_during_a_run_changes_nothing(

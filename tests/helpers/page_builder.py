@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from report_builder import write_records
 
 from automix_eval.analysis.figures import (
     Board,
@@ -28,7 +29,7 @@ from automix_eval.analysis.figures import (
     VerifierFigures,
 )
 from automix_eval.metrics.ibc import Undefined, delta_ibc, ibc
-from automix_eval.records.schema import FORMAT, VERSION, write_records
+from automix_eval.records.schema import FORMAT, VERSION
 from automix_eval.safety.files import write_json
 from automix_eval.types import Answer, Call, Decision, Record, TierRecord, Verification
 

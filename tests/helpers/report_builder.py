@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from automix_eval.analysis.figures import TaskReport
 from automix_eval.commands.report import build
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.records.schema import FORMAT, VERSION, write_records
+from automix_eval.records.schema import FORMAT, VERSION, to_line
 from automix_eval.safety.files import write_json
 from automix_eval.types import Answer, Call, Decision, Record, TierRecord, Verification
 
@@ -73,6 +73,12 @@ def record(
     return Record(
         task, doc_id, 0, "evaluation", int(up), tuple(tiers), f"hash{doc_id}", document, "q", ("a",)
     )
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """A records file as a run leaves it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(map(to_line, records)))
 
 
 def build_run(

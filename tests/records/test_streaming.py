@@ -19,8 +19,8 @@ from automix_eval.harness.run_warnings import Losses
 from automix_eval.records import append as recordfile
 from automix_eval.records import schema as records
 from automix_eval.records.append import RecordFile
-from automix_eval.records.plain import as_json
 from automix_eval.records.runs import read_run as load_run
+from automix_eval.records.schema import to_json
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Answer, Call, Decision, Phase, Record, TierRecord, Verification
 
@@ -150,7 +150,7 @@ def record(doc_id: int, task: str = "t", phase: Phase = "evaluation", repeat: in
 
 def test_json_of_a_record_is_that_of_asdict() -> None:
     """Field by field, in their order."""
-    assert json.dumps(as_json(record(3))) == json.dumps(asdict(record(3)))
+    assert json.dumps(to_json(record(3))) == json.dumps(asdict(record(3)))
 
 
 def test_half_a_surrogate_pair_survives(tmp_path: Path) -> None:
