@@ -31,7 +31,7 @@ import numpy as np
 
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.pomdp.router import Pomdp
-from automix_eval.metrics.staircase import Point, step_area
+from automix_eval.metrics.curves import Point, step_area
 from automix_eval.records.outcomes import FloatArray, Outcomes
 
 FEW = 50

@@ -15,10 +15,9 @@ import numpy.typing as npt
 
 from automix_eval.analysis.figures import Figure
 from automix_eval.analysis.routed_paths import Index, Routing
-from automix_eval.metrics.bootstrap import SINGLE, Totals, resample
+from automix_eval.metrics.bootstrap import SINGLE, Totals, percentile_interval, resample
 from automix_eval.metrics.calibration import ConfidenceCells, auroc_of, calibration_error_of
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.metrics.intervals import percentile_interval
 
 ROUNDING = 1e-12
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from automix_eval.analysis.bootstrap_table import Array, Vector, first_undefined
+from automix_eval.metrics.bootstrap import delta_ibc_values
 from automix_eval.metrics.curves import (
     area,
     area_values,
@@ -21,7 +22,6 @@ from automix_eval.metrics.curves import (
     quality_at_values,
 )
 from automix_eval.metrics.ibc import TOLERANCE, Undefined, delta_ibc, ibc
-from automix_eval.metrics.intervals import delta_ibc_values
 
 Estimate = tuple[Vector, Undefined | None]
 EndPoints = tuple[Vector, Vector, Vector, Vector]

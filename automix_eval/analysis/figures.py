@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from automix_eval.metrics.bootstrap import RESAMPLES, Interval
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.metrics.intervals import RESAMPLES, Interval
 
 Kind = Literal["live", "replay", "plain"]
 

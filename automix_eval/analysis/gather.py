@@ -17,7 +17,7 @@ from automix_eval.analysis.llm_point import Folders, find_llm, find_rows, same_p
 from automix_eval.analysis.plain_runs import PlainRun, read_plains
 from automix_eval.analysis.routed_paths import QuestionSet
 from automix_eval.analysis.summary import summarise
-from automix_eval.metrics.intervals import RESAMPLES
+from automix_eval.metrics.bootstrap import RESAMPLES
 from automix_eval.records.harness_results import HarnessResults, check_samples, find_results
 from automix_eval.records.runs import Run, find_runs
 from automix_eval.records.schema import MANIFEST_GLOB

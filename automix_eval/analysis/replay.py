@@ -14,8 +14,8 @@ from automix_eval.analysis.replay_score import as_json, score
 from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.meta_verifiers.contract import MetaVerifier
-from automix_eval.meta_verifiers.objectives import Objective
-from automix_eval.metrics.intervals import LEVEL
+from automix_eval.meta_verifiers.objectives import Selection
+from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.records import policies as policy
 from automix_eval.records.from_run import from_records
 from automix_eval.records.from_table import Columns, Source, from_tables, parse_tiers, sample_rows
@@ -204,4 +204,4 @@ def _check(settings: DictConfig) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise AutoMixError(f"{key}={value!r} must be an integer of at least {least}")
     # Also for a router that has no use for it: a misspelt objective is a mistake all the same.
-    Objective(settings.objective, settings.budget, settings.target)
+    Selection(objective=settings.objective, budget=settings.budget, target=settings.target)

@@ -10,16 +10,18 @@ import numpy as np
 
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.follow import Path, follow
-from automix_eval.metrics.distinct import distinct_rows, first_of_kind, multinomial_means
-from automix_eval.metrics.ibc import Undefined, delta_ibc
-from automix_eval.metrics.intervals import (
+from automix_eval.metrics.bootstrap import (
     DELTA_IBC_COLUMNS,
     Interval,
     delta_ibc_values,
+    distinct_rows,
+    first_of_kind,
+    multinomial_means,
     paired_intervals,
     percentile_interval,
 )
-from automix_eval.metrics.staircase import STEP_AREA, Point, least_cost, step_area
+from automix_eval.metrics.curves import STEP_AREA, Point, least_cost, step_area
+from automix_eval.metrics.ibc import Undefined, delta_ibc
 from automix_eval.records.outcomes import FloatArray, Outcomes
 
 QUALITY_SHARES = ("0.95", "0.99", "1.0")
@@ -51,7 +53,7 @@ class Score:
         intervals: 95 % bootstrap intervals of ``performance``, ``cost`` and ``delta_ibc``, paired.
         curve: Every policy of the router's range, ascending in cost.
         cost_at: Least cost on the curve that reaches a share of the last tier's performance.
-        area: :func:`~automix_eval.metrics.staircase.step_area` between the single tiers' costs.
+        area: :func:`~automix_eval.metrics.curves.step_area` between the single tiers' costs.
         tiers: Each tier alone.
         random: Lots drawn between the first and the last tier, at the router's mean cost.
         oracle: The best tier of each question, the cheapest of equals.

@@ -12,7 +12,7 @@ from automix_eval.analysis.figures import Figure
 from automix_eval.analysis.gather import Settings
 from automix_eval.commands.report import natural
 from automix_eval.costs.from_config import parse_costs
-from automix_eval.metrics.intervals import LEVEL, RESAMPLES
+from automix_eval.metrics.bootstrap import LEVEL, RESAMPLES
 from automix_eval.report import output
 from automix_eval.report.blocks import Block, Heading, Paragraph, Table
 from automix_eval.report.formats import render_markdown

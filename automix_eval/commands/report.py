@@ -9,7 +9,7 @@ from pathlib import Path
 from automix_eval.analysis.figures import Report
 from automix_eval.analysis.gather import Assembled, Settings, assemble
 from automix_eval.costs.from_config import parse_costs
-from automix_eval.metrics.intervals import RESAMPLES
+from automix_eval.metrics.bootstrap import RESAMPLES
 from automix_eval.report import output
 from automix_eval.safety.errors import AutoMixError
 

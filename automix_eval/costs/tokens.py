@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from automix_eval.costs.listed import listed_prices
-from automix_eval.costs.metered import MeteredCost, count, is_price
+from automix_eval.costs.metered import MeteredCost, count, is_price, listed_prices
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Call
 

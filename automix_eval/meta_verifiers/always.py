@@ -1,11 +1,12 @@
-"""The lower end of every comparison: the first tier's answer, whatever it is worth."""
+"""One tier alone: the ends of every comparison, and a point of it for every model of the chain."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from automix_eval.meta_verifiers.base import TierByTier
-from automix_eval.records.outcomes import BoolArray, Seen
+from automix_eval.meta_verifiers.base import Router, TierByTier
+from automix_eval.records.outcomes import BoolArray, IntArray, Seen
+from automix_eval.safety.errors import AutoMixError
 
 
 class AlwaysSLM(TierByTier):
@@ -18,3 +19,52 @@ class AlwaysSLM(TierByTier):
 
     def _escalates(self, seen: Seen) -> BoolArray:
         return np.zeros(len(seen), dtype=np.bool_)
+
+
+class AlwaysLLM(Router):
+    """Ask the last tier at once; no earlier tier is asked and nothing is verified.
+
+    The point (C_LLM, P_LLM) of the IBC (AutoMix, arXiv 2310.12963).
+    """
+
+    only_tier = -1
+
+    def choose(self, seen: Seen) -> IntArray:
+        """The last tier."""
+        return np.full(len(seen), seen.num_tiers - 1, dtype=np.intp)
+
+
+class AlwaysTier(Router):
+    """Ask one tier and keep its answer; no other tier is asked and nothing is verified.
+
+    With the tiers 0 and -1 the points of the SLM and of the LLM in the IBC (AutoMix,
+    arXiv 2310.12963); the tiers between them show what a router in a longer chain must beat.
+
+    Args:
+        tier: Which tier, 0 the first; a negative number counts from the last, -1.
+    """
+
+    def __init__(self, tier: int = 0) -> None:
+        if isinstance(tier, bool) or not isinstance(tier, int):
+            raise AutoMixError(f"meta_verifier.tier={tier!r} must be the number of a tier")
+        self.tier = tier
+        self.only_tier = tier
+
+    def choose(self, seen: Seen) -> IntArray:
+        """The tier, at once.
+
+        Raises:
+            AutoMixError: The chain has no such tier.
+        """
+        if not -seen.num_tiers <= self.tier < seen.num_tiers:
+            raise AutoMixError(
+                f"meta_verifier.tier={self.tier} is not in this chain of {seen.num_tiers} tiers: "
+                f"0 to {seen.num_tiers - 1}, or -1 for the last"
+            )
+        # a question that stands at a later tier already stays there
+        to = max(self.tier % seen.num_tiers, seen.tier)
+        return np.full(len(seen), to, dtype=np.intp)
+
+    def describe(self) -> str:
+        """Which tier."""
+        return f"Ask tier {self.tier} at once and keep its answer."

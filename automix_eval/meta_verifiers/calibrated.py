@@ -12,7 +12,7 @@ import numpy as np
 
 from automix_eval.meta_verifiers.base import Router, require_fitted, see
 from automix_eval.meta_verifiers.contract import MetaVerifier
-from automix_eval.metrics.auroc import auroc, is_correct
+from automix_eval.metrics.calibration import auroc, is_correct
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
+from automix_eval.meta_verifiers.objectives import is_number
 from automix_eval.meta_verifiers.rules import bins as grid
 from automix_eval.meta_verifiers.rules.cells import TierRows
-from automix_eval.meta_verifiers.rules.router import RuleRouter, check_bins, is_number
+from automix_eval.meta_verifiers.rules.router import RuleRouter, check_bins
 from automix_eval.records.outcomes import BoolArray, FloatArray
 
 # The pairs grow with the square of the bins: 20,301 of them here.
 MAX_BINS = 200
 
 
+@dataclass(eq=False)
 class DoubleThreshold(RuleRouter):
     """Escalate iff a <= v <= b, with a and b chosen by the objective on the fitting data.
 
@@ -26,27 +28,14 @@ class DoubleThreshold(RuleRouter):
 
     Args:
         num_bins: Steps of the grid of a and b.
-        objective: See :class:`RuleRouter`, as for the others.
-        budget: As there.
-        target: As there.
-        min_escalation: As there.
-        undefined: As there.
     """
 
-    name = "double_threshold"
+    name: ClassVar[str] = "double_threshold"
+    num_bins: int = 8
 
-    def __init__(
-        self,
-        num_bins: int = 8,
-        objective: str = "ibc",
-        budget: float | None = None,
-        target: float | None = None,
-        min_escalation: float = MIN_ESCALATION,
-        undefined: str | float = "escalate",
-    ) -> None:
-        super().__init__(objective, budget, target, min_escalation, undefined)
-        check_bins(self.name, num_bins, MAX_BINS)
-        self.num_bins = num_bins
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bins(self.name, self.num_bins, MAX_BINS)
 
     def breaks(self, rows: TierRows) -> FloatArray:  # noqa: ARG002 - the same for all data
         """The points of the grid."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
+from automix_eval.meta_verifiers.objectives import is_number
 from automix_eval.meta_verifiers.rules import bins as grid
 from automix_eval.meta_verifiers.rules.cells import TierRows, sums
-from automix_eval.meta_verifiers.rules.router import check_bins, is_number
 from automix_eval.records.outcomes import FloatArray
 from automix_eval.safety.errors import AutoMixError
 
 
+@dataclass(eq=False)
 class Greedy(grid.BinRouter):
     """Escalate the m bins with the largest smoothed mean gain, with m chosen by the objective.
 
@@ -25,30 +26,14 @@ class Greedy(grid.BinRouter):
         num_bins: Steps of the grid; there is one bin more, see
             :mod:`automix_eval.meta_verifiers.rules.bins`.
         sigma: Standard deviation, in bins, of the Gaussian that smooths the gains; 0: none.
-        objective: See :class:`RuleRouter`, as for the others.
-        budget: As there.
-        target: As there.
-        min_escalation: As there.
-        undefined: As there.
     """
 
-    name = "greedy"
+    name: ClassVar[str] = "greedy"
+    sigma: float = 2.0
 
-    def __init__(
-        self,
-        num_bins: int = 8,
-        sigma: float = 2.0,
-        objective: str = "ibc",
-        budget: float | None = None,
-        target: float | None = None,
-        min_escalation: float = MIN_ESCALATION,
-        undefined: str | float = "escalate",
-    ) -> None:
-        super().__init__(objective, budget, target, min_escalation, undefined)
-        check_bins(self.name, num_bins, grid.MAX_BINS)
-        check_sigma(sigma)
-        self.num_bins = num_bins
-        self.sigma = sigma
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_sigma(self.sigma)
 
     def candidates_of(self, rows: TierRows) -> list[Any]:
         """The best bin, the two best, ... all bins."""

@@ -38,38 +38,38 @@ MIN_ESCALATION = 0.05
 TOLERANCE = 1e-9
 
 
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """What a policy is chosen by.
+@dataclass(kw_only=True, eq=False)
+class Selection:
+    """How a router chooses among its policies; the hyper-parameters of every router that does.
 
-    Attributes:
-        name: One of :data:`OBJECTIVES`.
+    Args:
+        objective: One of :data:`OBJECTIVES`.
         budget: Largest mean cost of a question, for ``budget``.
         target: Share of the last tier's mean score to reach, for ``target``.
-        min_escalation: Least share of escalated fitting questions, for ``ibc``.
+        min_escalation: Least share of the fitting questions to escalate, for ``ibc``.
 
     Raises:
         AutoMixError: A value is missing, superfluous or out of range.
     """
 
-    name: str = "ibc"
+    objective: str = "ibc"
     budget: float | None = None
     target: float | None = None
     min_escalation: float = MIN_ESCALATION
 
     def __post_init__(self) -> None:
-        if self.name not in OBJECTIVES:
+        if self.objective not in OBJECTIVES:
             raise AutoMixError(
-                f"objective={self.name!r} is unknown: choose one of {', '.join(OBJECTIVES)}"
+                f"objective={self.objective!r} is unknown: choose one of {', '.join(OBJECTIVES)}"
             )
         for key in ("budget", "target"):
             value = getattr(self, key)
-            if value is None and self.name == key:
+            if value is None and self.objective == key:
                 number = "mean_cost=NUMBER (in a replay budget=NUMBER)" if key == "budget" else ""
                 raise AutoMixError(f"objective={key} needs {number or f'{key}=NUMBER'}")
-            if value is not None and not _is_number(value, 0.0, np.inf):
+            if value is not None and not is_number(value, 0.0, np.inf):
                 raise AutoMixError(f"{key}={value!r} must be a number of at least 0")
-        if not _is_number(self.min_escalation, 0.0, 1.0):
+        if not is_number(self.min_escalation, 0.0, 1.0):
             raise AutoMixError(f"min_escalation={self.min_escalation!r} must be a share in [0, 1]")
 
 
@@ -109,7 +109,7 @@ class Ends:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class Chosen:
     """The chosen candidate.
 
     Attributes:
@@ -135,8 +135,8 @@ def delta_ibc(score: FloatArray, cost: FloatArray, ends: Ends) -> tuple[FloatArr
 
 
 def select(
-    score: FloatArray, cost: FloatArray, escalation: FloatArray, ends: Ends, objective: Objective
-) -> Selection:
+    score: FloatArray, cost: FloatArray, escalation: FloatArray, ends: Ends, asked: Selection
+) -> Chosen:
     """The best candidate: by the objective, then the cheapest, then fewest escalations, then first.
 
     Where no candidate meets a bound (``min_escalation``, ``budget``, ``target``), the nearest to it
@@ -147,41 +147,41 @@ def select(
         cost: (m,) mean cost.
         escalation: (m,) share of questions answered by a tier above the first.
         ends: Both ends of the chain.
-        objective: What is asked for.
+        asked: What is asked for.
     """
-    if objective.name == "ibc":
-        return _by_ibc(score, cost, escalation, ends, objective.min_escalation)
-    if objective.name == "budget":
-        assert objective.budget is not None
-        allowed, note = cost <= objective.budget * (1 + TOLERANCE), ""
+    if asked.objective == "ibc":
+        return _by_ibc(score, cost, escalation, ends, asked.min_escalation)
+    if asked.objective == "budget":
+        assert asked.budget is not None
+        allowed, note = cost <= asked.budget * (1 + TOLERANCE), ""
         if not allowed.any():
             allowed = _near(cost, cost.min())
-            note = f"no policy costs at most {objective.budget:.6g} (budget) on the fitting data; "
+            note = f"no policy costs at most {asked.budget:.6g} (budget) on the fitting data; "
             note += f"the cheapest costs {cost.min():.6g}"
         index = _first(allowed, -score, cost, escalation)
-        return Selection(index, float(score[index]), note)
-    assert objective.target is not None
-    least = objective.target * ends.llm_score
+        return Chosen(index, float(score[index]), note)
+    assert asked.target is not None
+    least = asked.target * ends.llm_score
     allowed, note = score >= least - TOLERANCE * abs(least), ""
     if not allowed.any():
         allowed = _near(score, score.max())
-        note = f"no policy reaches {objective.target:.6g} (target) of the last tier's score, "
+        note = f"no policy reaches {asked.target:.6g} (target) of the last tier's score, "
         note += f"{least:.6g}, on the fitting data; the best reaches {score.max():.6g}"
     index = _first(allowed, cost, escalation)
-    return Selection(index, float(cost[index]), note)
+    return Chosen(index, float(cost[index]), note)
 
 
 def _by_ibc(
     score: FloatArray, cost: FloatArray, escalation: FloatArray, ends: Ends, least: float
-) -> Selection:
+) -> Chosen:
     value, defined = delta_ibc(score, cost, ends)
     if not defined.any():
         reason = ends.undefined or "no candidate costs more than the first tier alone"
         if exceeds(ends.llm_score, ends.slm_score) and ends.undefined:
             # quality is to be had for nothing, and no ratio is needed to say so
             index = _first(np.ones(len(score), dtype=np.bool_), -score, cost, escalation)
-            return Selection(index, None, f"{reason}: the policy of the best quality is taken")
-        return Selection(None, None, f"{reason}: the policy keeps every answer")
+            return Chosen(index, None, f"{reason}: the policy of the best quality is taken")
+        return Chosen(None, None, f"{reason}: the policy keeps every answer")
     allowed, note = defined & (escalation >= least - TOLERANCE), ""
     if not allowed.any():
         most = float(escalation[defined].max())
@@ -191,7 +191,7 @@ def _by_ibc(
             f"most is {most:.3g}"
         )
     index = _first(allowed, -value, cost, escalation)
-    return Selection(index, float(value[index]), note)
+    return Chosen(index, float(value[index]), note)
 
 
 def exceeds(high: float, low: float) -> bool:
@@ -211,6 +211,7 @@ def _near(values: FloatArray, best: float) -> BoolArray:
     return np.asarray(np.abs(values - best) <= TOLERANCE * max(1.0, abs(best)), dtype=np.bool_)
 
 
-def _is_number(value: Any, low: float, high: float) -> bool:
+def is_number(value: Any, low: float, high: float) -> bool:
+    """Whether it is a finite number in [low, high], and no truth value."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and math.isfinite(value) and low <= value <= high

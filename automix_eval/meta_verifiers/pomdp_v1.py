@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
 from automix_eval.meta_verifiers.rules import bins as grid
 from automix_eval.meta_verifiers.rules.cells import TierRows
-from automix_eval.meta_verifiers.rules.router import check_bins
 from automix_eval.records.outcomes import FloatArray, IntArray
 
 COMPLEX, SIMPLE, UNSOLVABLE = range(3)
 REWARDS = 5000
 
 
+@dataclass(eq=False)
 class PomdpV1(grid.BinRouter):
     """Escalate a bin iff p_C (r - 100) > 100 p_S + 99 p_U, with r chosen by the objective.
 
@@ -38,27 +38,9 @@ class PomdpV1(grid.BinRouter):
     Args:
         num_bins: Steps of the grid; there is one bin more, see
             :mod:`automix_eval.meta_verifiers.rules.bins`.
-        objective: See :class:`RuleRouter`, as for the others.
-        budget: As there.
-        target: As there.
-        min_escalation: As there.
-        undefined: As there.
     """
 
-    name = "pomdp_v1"
-
-    def __init__(
-        self,
-        num_bins: int = 8,
-        objective: str = "ibc",
-        budget: float | None = None,
-        target: float | None = None,
-        min_escalation: float = MIN_ESCALATION,
-        undefined: str | float = "escalate",
-    ) -> None:
-        super().__init__(objective, budget, target, min_escalation, undefined)
-        check_bins(self.name, num_bins, grid.MAX_BINS)
-        self.num_bins = num_bins
+    name: ClassVar[str] = "pomdp_v1"
 
     def candidates_of(self, rows: TierRows) -> list[Any]:
         """The distinct policies over all r."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
+from automix_eval.meta_verifiers.objectives import is_number
 from automix_eval.meta_verifiers.rules.cells import TierRows
-from automix_eval.meta_verifiers.rules.router import RuleRouter, is_number
+from automix_eval.meta_verifiers.rules.router import RuleRouter
 from automix_eval.records.outcomes import BoolArray, FloatArray
 from automix_eval.safety.errors import AutoMixError
 
@@ -19,6 +20,7 @@ EIGHTHS = tuple(k / 8 for k in range(9))
 MOST, MOST_IN_CHAIN = 1000, 250
 
 
+@dataclass(eq=False)
 class Threshold(RuleRouter):
     """Escalate iff v <= t, with t chosen by the objective on the fitting data.
 
@@ -28,27 +30,14 @@ class Threshold(RuleRouter):
     Args:
         candidates: Values of t to try, or ``observed``: every confidence of the fitting data, or
             1000 quantiles of them where there are more (250 in a chain of more than two tiers).
-        objective: See :class:`RuleRouter`, as for the others.
-        budget: As there.
-        target: As there.
-        min_escalation: As there.
-        undefined: As there.
     """
 
-    name = "threshold"
+    name: ClassVar[str] = "threshold"
+    candidates: Sequence[float] | str = EIGHTHS
 
-    def __init__(
-        self,
-        candidates: Sequence[float] | str = EIGHTHS,
-        objective: str = "ibc",
-        budget: float | None = None,
-        target: float | None = None,
-        min_escalation: float = MIN_ESCALATION,
-        undefined: str | float = "escalate",
-    ) -> None:
-        super().__init__(objective, budget, target, min_escalation, undefined)
-        _check_candidates(candidates)
-        self.candidates = candidates
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_candidates(self.candidates)
 
     def breaks(self, rows: TierRows) -> FloatArray:
         """The thresholds."""

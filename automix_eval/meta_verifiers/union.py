@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 from automix_eval.meta_verifiers.double_threshold import MAX_BINS, DoubleThreshold
 from automix_eval.meta_verifiers.greedy import Greedy, check_sigma
-from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
 from automix_eval.meta_verifiers.pomdp_v1 import PomdpV1
 from automix_eval.meta_verifiers.rules.bins import points
 from automix_eval.meta_verifiers.rules.cells import TierRows
@@ -19,6 +19,7 @@ from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.records.outcomes import BoolArray, FloatArray
 
 
+@dataclass(eq=False)
 class Union(RuleRouter):
     """The rule of pomdp_v1, greedy, double_threshold or threshold that the objective prefers.
 
@@ -29,30 +30,16 @@ class Union(RuleRouter):
     Args:
         num_bins: Steps of the grid of all four.
         sigma: Smoothing of ``greedy``, in bins.
-        objective: See :class:`RuleRouter`, as for the others.
-        budget: As there.
-        target: As there.
-        min_escalation: As there.
-        undefined: As there.
     """
 
-    name = "union"
+    name: ClassVar[str] = "union"
+    num_bins: int = 8
+    sigma: float = 2.0
 
-    def __init__(
-        self,
-        num_bins: int = 8,
-        sigma: float = 2.0,
-        objective: str = "ibc",
-        budget: float | None = None,
-        target: float | None = None,
-        min_escalation: float = MIN_ESCALATION,
-        undefined: str | float = "escalate",
-    ) -> None:
-        super().__init__(objective, budget, target, min_escalation, undefined)
-        check_bins(self.name, num_bins, MAX_BINS)
-        check_sigma(sigma)
-        self.num_bins = num_bins
-        self.sigma = sigma
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bins(self.name, self.num_bins, MAX_BINS)
+        check_sigma(self.sigma)
 
     def breaks(self, rows: TierRows) -> FloatArray:
         """Those of the four."""

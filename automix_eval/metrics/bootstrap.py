@@ -1,22 +1,30 @@
-"""Bootstrap totals of many columns on the same resampled documents, in bounded memory.
+"""Bootstrap of many columns on the same resampled documents, and percentile intervals from it.
 
-Whole documents are drawn (B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993,
-chapter 8), so a resample is a vector of how often each document was drawn, and all totals of all
-resamples are one product of matrices. Up to :data:`LARGE` documents the draws are multinomial, the
-exact bootstrap; above, each document's number is an independent Poisson(1) draw (A. Chamandy et
-al., "Estimating uncertainty for massive data streams", 2012), which lets documents be dealt with
-block by block and differs by less than the resampling error itself.
+Method: B. Efron and R. Tibshirani, "An Introduction to the Bootstrap" (1993), chapters 8
+(resampling the units that were sampled) and 13 (percentile intervals). Questions about one document
+are not independent, so whole documents are drawn. Every figure of a task is computed on the same
+draws, so that what the SLM, the LLM and the method have in common cancels in delta IBC.
+
+A resample is a vector of how often each document was drawn, and all totals of all resamples are one
+product of matrices. Up to :data:`LARGE` documents the draws are multinomial, the exact bootstrap;
+above, each document's number is an independent Poisson(1) draw (A. Chamandy et al., "Estimating
+uncertainty for massive data streams", 2012), which lets documents be dealt with block by block and
+differs by less than the resampling error itself.
+
+Outcomes of single questions have few different rows: scores are often 0 or 1, prices constant, a
+confidence one of nine values. How often each kind of row is drawn is one multinomial draw then,
+with exactly the same distribution.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from automix_eval.metrics.ibc import Undefined
+from automix_eval.metrics.ibc import TOLERANCE, Undefined
 
 Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
@@ -157,3 +165,177 @@ def _poisson_table() -> Array:
 
     middles = (np.arange(65_536) + 0.5) / 65_536
     return np.asarray(poisson.ppf(middles, 1.0), dtype=np.float64)
+
+
+def distinct_rows(columns: Sequence[Array], most: int) -> IntArray | None:
+    """Number of its kind for each of n rows; rows with equal values are of one kind.
+
+    Args:
+        columns: k columns (n,); NaN equals NaN.
+        most: Largest number of kinds wanted.
+
+    Returns:
+        (n,) from 0 without gaps; None where there are more kinds than ``most``.
+    """
+    kind: IntArray = np.zeros(len(columns[0]), dtype=np.intp)
+    for column in columns:
+        values, codes = np.unique(column, return_inverse=True)
+        if len(values) > most:
+            return None
+        kept, kind = np.unique(kind * len(values) + codes, return_inverse=True)
+        if len(kept) > most:
+            return None
+    return kind
+
+
+def first_of_kind(kind: IntArray) -> IntArray:
+    """The first row of each kind of :func:`distinct_rows`."""
+    return np.unique(kind, return_index=True)[1]
+
+
+def multinomial_means(columns: Sequence[Array], kind: IntArray, resamples: int, seed: int) -> Array:
+    """Means of columns on bootstrap resamples of single rows.
+
+    Args:
+        columns: k columns (n,), constant within a kind.
+        kind: Of :func:`distinct_rows`.
+        resamples: Number of resamples, B.
+        seed: Seed of the draws.
+
+    Returns:
+        (B, k), all columns on the same resamples.
+    """
+    first = first_of_kind(kind)
+    values = np.stack([column[first] for column in columns], axis=1)
+    count = np.bincount(kind)
+    drawn = np.random.default_rng(seed).multinomial(len(kind), count / len(kind), size=resamples)
+    return np.asarray(drawn.astype(np.float64) @ values / len(kind))
+
+
+Interval = tuple[float, float] | Undefined
+
+# Method, SLM, LLM: the arguments of delta_ibc, in its order.
+DELTA_IBC_COLUMNS = ("quality", "cost", "slm_quality", "slm_cost", "llm_quality", "llm_cost")
+
+LEVEL = 0.95
+RESAMPLES = 2000
+# Undefined resamples lie beyond one end of the distribution (an LLM no better than the SLM). As
+# long as they are fewer than one tail holds, the interval's ends are among the defined ones.
+MAX_UNDEFINED = (1 - LEVEL) / 2
+
+
+def paired_intervals(
+    columns: Mapping[str, npt.ArrayLike],
+    documents: Sequence[Hashable],
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Intervals of a task's mean figures and of delta IBC, on the same resampled documents.
+
+    Args:
+        columns: Figure -> one finite number a question, shape (n,), all in one order: for example
+            ``escalation_rate`` (0 or 1), and the six of :data:`DELTA_IBC_COLUMNS`.
+        documents: What each question is about, shape (n,); questions with equal values are drawn
+            together.
+        level: Coverage aimed at.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the resampling; equal seeds give equal intervals.
+
+    Returns:
+        For each column (low, high) of its mean, in its unit; also ``delta_ibc``, a ratio, where
+        its six columns are there. Undefined for a single document, and for delta IBC where more
+        than 2.5 % of the resamples leave it undefined.
+
+    Raises:
+        ValueError: Shapes differ, a value is not finite, or there is no question.
+    """
+    means = bootstrap_means(list(columns.values()), documents, resamples=resamples, seed=seed)
+    lifted = all(name in columns for name in DELTA_IBC_COLUMNS)
+    if isinstance(means, Undefined):
+        return dict.fromkeys([*columns, *(["delta_ibc"] if lifted else [])], means)
+    by_name = {name: means[:, i] for i, name in enumerate(columns)}
+    ends = {name: percentile_interval(values, level) for name, values in by_name.items()}
+    if lifted:
+        lift = delta_ibc_values(*(by_name[name] for name in DELTA_IBC_COLUMNS))
+        ends["delta_ibc"] = percentile_interval(lift, level)
+    return ends
+
+
+def bootstrap_means(
+    columns: Sequence[npt.ArrayLike],
+    documents: Sequence[Hashable],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Array | Undefined:
+    """Means of several columns on the same resampled documents.
+
+    Args:
+        columns: k columns of n numbers, one number a question.
+        documents: As in :func:`paired_intervals`.
+        resamples: Number of resamples, B.
+        seed: Seed of the resampling.
+
+    Returns:
+        Shape (B, k); undefined for a single document, whose spread cannot be seen.
+
+    Raises:
+        ValueError: Shapes differ, a value is not finite, or there is no question.
+    """
+    values = np.asarray([np.asarray(c, dtype=float) for c in columns], dtype=float).T
+    if values.ndim != 2 or len(values) != len(documents) or len(values) == 0:
+        raise ValueError(f"need columns of {len(documents)} > 0 numbers, got shape {values.shape}")
+    totals = resample(document_codes(documents), lambda rows: values[rows], resamples, seed)
+    if totals.draws is None or totals.weights is None:
+        return SINGLE
+    return totals.draws / totals.weights[:, None]
+
+
+def document_codes(documents: Sequence[Hashable]) -> npt.NDArray[np.intp]:
+    """(n,) equal numbers for equal documents, counted from 0 in the order of appearance."""
+    index: dict[Hashable, int] = {}
+    return np.array([index.setdefault(d, len(index)) for d in documents], dtype=np.intp)
+
+
+def delta_ibc_values(
+    performance: Array,
+    cost: Array,
+    slm_performance: Array,
+    slm_cost: Array,
+    llm_performance: Array,
+    llm_cost: Array,
+) -> Array:
+    """:func:`automix_eval.metrics.ibc.delta_ibc` of arrays of one shape, NaN where undefined."""
+    defined = (
+        _exceeds(cost, slm_cost)
+        & _exceeds(llm_performance, slm_performance)
+        & _exceeds(llm_cost, slm_cost)
+    )
+    lift = np.full(performance.shape, np.nan)
+    p, c = performance[defined], cost[defined]
+    ps, cs = slm_performance[defined], slm_cost[defined]
+    pl, cl = llm_performance[defined], llm_cost[defined]
+    lift[defined] = ((p - ps) / (c - cs)) / ((pl - ps) / (cl - cs)) - 1
+    return lift
+
+
+def percentile_interval(values: Array, level: float = LEVEL) -> Interval:
+    """The central share ``level`` of bootstrap values, NaN standing for an undefined one.
+
+    Returns:
+        (low, high), or Undefined where more than 2.5 % of the resamples have no value.
+    """
+    missing = float(np.isnan(values).mean())
+    if missing > MAX_UNDEFINED or not len(values):
+        return Undefined(
+            f"no interval: the figure is undefined in {missing:.0%} of the resamples, so the "
+            "questions are too few, or too much alike, to tell"
+        )
+    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _exceeds(high: Array, low: Array) -> npt.NDArray[np.bool_]:
+    return high - low > TOLERANCE * np.maximum(np.abs(high), np.abs(low))

@@ -12,7 +12,7 @@ from automix_eval.analysis.experiments.figures import Figure
 from automix_eval.analysis.experiments.preset import AXES, Preset
 from automix_eval.analysis.experiments.sources import Failure, Source, shown
 from automix_eval.analysis.experiments.study import Row, Study
-from automix_eval.metrics.intervals import LEVEL
+from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.safety.text import printable
 
 FORMAT = "automix-eval experiment"

@@ -15,8 +15,8 @@ from dataclasses import fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from automix_eval.analysis.figures import Figure, Report, System, TaskReport
+from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.metrics.intervals import LEVEL
 from automix_eval.safety.text import printable
 
 FORMAT = "automix-eval report"

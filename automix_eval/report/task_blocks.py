@@ -12,8 +12,8 @@ from automix_eval.analysis.figures import (
     TaskReport,
     VerifierFigures,
 )
+from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.metrics.intervals import LEVEL
 from automix_eval.report.blocks import Block, Heading, Paragraph, Table
 from automix_eval.report.leaderboard_blocks import board_blocks, board_legend
 from automix_eval.report.reasons import Reasons, interval_text

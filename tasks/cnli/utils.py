@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from automix_eval.harness.tasks.load import Doc, Row, RowError, digest, load_rows, make_doc, pick
 from automix_eval.harness.tasks.scoring import with_routing
-from automix_eval.metrics.answers import token_f1
-from automix_eval.metrics.choices import gold_label, parse_label
+from automix_eval.metrics.answers import gold_label, parse_label, token_f1
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from automix_eval.harness.tasks.load import Doc, Row, digest, load_rows, make_doc, pick, texts
 from automix_eval.harness.tasks.scoring import with_routing
-from automix_eval.metrics.choices import gold_option, option_letter, parse_letter
+from automix_eval.metrics.answers import gold_option, option_letter, parse_letter
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

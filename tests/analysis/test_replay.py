@@ -20,7 +20,7 @@ from automix_eval.config import compose as config
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.self_consistency import SelfConsistency
 from automix_eval.meta_verifiers.threshold import Threshold
-from automix_eval.metrics.distinct import distinct_rows
+from automix_eval.metrics.bootstrap import distinct_rows
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.files import write_json
 

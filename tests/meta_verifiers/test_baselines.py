@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from router_records import TYPICAL, columns, observe, pair_records
 
-from automix_eval.meta_verifiers.always_tier import AlwaysTier
+from automix_eval.meta_verifiers.always import AlwaysTier
 from automix_eval.meta_verifiers.baselines.common import fold_of, thin
 from automix_eval.meta_verifiers.baselines.features import visits
 from automix_eval.meta_verifiers.baselines.knn import Knn

@@ -24,7 +24,7 @@ from automix_eval.meta_verifiers.baselines.hybrid_llm import (
 )
 from automix_eval.meta_verifiers.baselines.scorer import Tuning, cross_fit, predict, train
 from automix_eval.meta_verifiers.follow import follow
-from automix_eval.metrics.auroc import auroc
+from automix_eval.metrics.calibration import auroc
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
 

@@ -10,8 +10,7 @@ import pytest
 
 from automix_eval.config import compose as config
 from automix_eval.config import parts
-from automix_eval.meta_verifiers.always import AlwaysSLM
-from automix_eval.meta_verifiers.always_llm import AlwaysLLM
+from automix_eval.meta_verifiers.always import AlwaysLLM, AlwaysSLM
 from automix_eval.meta_verifiers.baselines.oracle import Oracle
 from automix_eval.meta_verifiers.baselines.random import Random
 from automix_eval.meta_verifiers.fixed_answer import FixedAnswer

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from router_records import GRID, TYPICAL, columns, observe, pair_records
 
 from automix_eval.costs.paper import PaperCost
-from automix_eval.meta_verifiers.always import AlwaysSLM
-from automix_eval.meta_verifiers.always_llm import AlwaysLLM
+from automix_eval.meta_verifiers.always import AlwaysLLM, AlwaysSLM
 from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.greedy import Greedy, greediest

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automix_eval.meta_verifiers.objectives import Ends, Objective, delta_ibc, select
+from automix_eval.meta_verifiers.objectives import Ends, Selection, delta_ibc, select
 from automix_eval.metrics import ibc
 from automix_eval.safety.errors import AutoMixError
 
@@ -28,7 +28,7 @@ def candidates(masks, slm, llm, ver=1.0, prices=(1.0, 50.0)):
 
 def chosen(given, name="ibc", **values):
     """What is selected among candidates; the bound on escalations is off unless given."""
-    return select(*given, Objective(name, **{"min_escalation": 0.0, **values}))
+    return select(*given, Selection(objective=name, **{"min_escalation": 0.0, **values}))
 
 
 def test_golden_arithmetic_of_the_paper():
@@ -201,9 +201,9 @@ def test_an_unreachable_bound_takes_the_most_and_says_so():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"name": "accuracy"}, "objective"),
-        ({"name": "budget"}, "budget=NUMBER"),
-        ({"name": "target"}, "target=NUMBER"),
+        ({"objective": "accuracy"}, "objective"),
+        ({"objective": "budget"}, "budget=NUMBER"),
+        ({"objective": "target"}, "target=NUMBER"),
         ({"budget": -1.0}, "budget"),
         ({"budget": float("nan")}, "budget"),
         ({"target": float("inf")}, "target"),
@@ -215,4 +215,4 @@ def test_an_unreachable_bound_takes_the_most_and_says_so():
 def test_wrong_settings_are_named(values, message):
     """An unknown objective, a missing number and one out of range are AutoMixErrors."""
     with pytest.raises(AutoMixError, match=message):
-        Objective(**values)
+        Selection(**values)

@@ -9,9 +9,14 @@ from router_records import columns, observe, pair_records
 
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.pomdp.policy import coins
-from automix_eval.meta_verifiers.pomdp.pomdp_labels import COMPLEX, SIMPLE, UNSOLVABLE, label_states
-from automix_eval.meta_verifiers.pomdp.pomdp_regression import ridge_logistic
-from automix_eval.meta_verifiers.pomdp.problem import estimate
+from automix_eval.meta_verifiers.pomdp.problem import (
+    COMPLEX,
+    SIMPLE,
+    UNSOLVABLE,
+    estimate,
+    label_states,
+    ridge_logistic,
+)
 from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.records.outcomes import Seen
 from automix_eval.safety.errors import AutoMixError

@@ -10,7 +10,7 @@ import pytest
 from automix_eval.meta_verifiers.pomdp.costs import Levels, one_level
 from automix_eval.meta_verifiers.pomdp.density import Axis
 from automix_eval.meta_verifiers.pomdp.family import family, play, replay
-from automix_eval.meta_verifiers.pomdp.problem import Cells, Problem
+from automix_eval.meta_verifiers.pomdp.problem import PomdpCells, Problem
 from automix_eval.meta_verifiers.pomdp.solve import Solver, StateReward, subsets
 
 
@@ -51,7 +51,7 @@ def grid_cells(p):
     mass = p.mass[at] * p.levels[0].shares[level]
     scores = mass[:, None] * np.stack([table[at] for table in p.scores], axis=1)
     costs = mass[:, None] * p.costs * p.levels[0].ratios[level]
-    return Cells(symbols, np.stack([level] * pairs, axis=1), mass, scores, costs)
+    return PomdpCells(symbols, np.stack([level] * pairs, axis=1), mass, scores, costs)
 
 
 def every_policy(num_tiers, num_symbols, num_levels=1):

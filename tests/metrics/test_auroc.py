@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from automix_eval.metrics.auroc import auroc, is_correct
+from automix_eval.metrics.calibration import auroc, is_correct
 from automix_eval.metrics.ibc import Undefined
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automix_eval.metrics.choices import (
+from automix_eval.metrics.answers import (
     gold_label,
     gold_option,
     option_letter,

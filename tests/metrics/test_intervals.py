@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automix_eval.metrics.ibc import Undefined, delta_ibc
-from automix_eval.metrics.intervals import (
+from automix_eval.metrics.bootstrap import (
     DELTA_IBC_COLUMNS,
     bootstrap_means,
     delta_ibc_values,
     paired_intervals,
     percentile_interval,
 )
+from automix_eval.metrics.ibc import Undefined, delta_ibc
 
 RNG = np.random.default_rng(7)
 

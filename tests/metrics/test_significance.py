@@ -8,8 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from automix_eval.metrics.auroc import auroc
-from automix_eval.metrics.calibration import ConfidenceCells, auroc_of, bin_of, calibration_error_of
+from automix_eval.metrics.calibration import (
+    ConfidenceCells,
+    auroc,
+    auroc_of,
+    bin_of,
+    calibration_error_of,
+)
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.significance import bootstrap_p, holm, paired_test
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automix_eval.metrics.distinct import distinct_rows, first_of_kind, multinomial_means
+from automix_eval.metrics.bootstrap import distinct_rows, first_of_kind, multinomial_means
+from automix_eval.metrics.curves import least_cost, staircase, step_area
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.metrics.staircase import least_cost, staircase, step_area
 
 numbers = st.floats(0, 100, allow_nan=False)
 points = st.lists(st.tuples(numbers, st.floats(0, 1)), min_size=1, max_size=12)

@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 
 from automix_eval.meta_verifiers.follow import Path
-from automix_eval.metrics.bootstrap import resample
+from automix_eval.metrics.bootstrap import (
+    delta_ibc_values,
+    document_codes,
+    percentile_interval,
+    resample,
+)
 from automix_eval.metrics.ibc import Undefined, delta_ibc
-from automix_eval.metrics.intervals import delta_ibc_values, document_codes, percentile_interval
 from automix_eval.records.outcomes import FloatArray, Outcomes
 
 FIGURES = ("quality", "cost", "escalated", "delta_ibc")

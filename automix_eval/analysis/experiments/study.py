@@ -18,7 +18,7 @@ from automix_eval.meta_verifiers.baselines.frugal_gpt import FrugalGPT
 from automix_eval.meta_verifiers.baselines.texts import TextRouter
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.follow import follow
-from automix_eval.metrics.auroc import auroc, is_correct
+from automix_eval.metrics.calibration import auroc, is_correct
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import FloatArray, Outcomes
 from automix_eval.safety.errors import AutoMixError

@@ -11,8 +11,7 @@ import numpy as np
 from automix_eval.meta_verifiers.automix_llm.frame import Frame
 from automix_eval.meta_verifiers.automix_llm.methods import Method
 from automix_eval.meta_verifiers.base import check_undefined
-from automix_eval.meta_verifiers.objectives import TOLERANCE, Ends, Objective, select
-from automix_eval.meta_verifiers.rules.router import is_number
+from automix_eval.meta_verifiers.objectives import TOLERANCE, Ends, Selection, is_number, select
 from automix_eval.metrics import ibc
 from automix_eval.records.outcomes import BoolArray, FloatArray
 from automix_eval.safety.errors import AutoMixError
@@ -96,7 +95,7 @@ class AutoMix:
         within = np.flatnonzero(_within(cost, cost_constraint))
         slm, llm = frame.score("slm").mean(), frame.score("llm").mean()
         ends = Ends(float(slm), prices[0], float(llm), prices[1])
-        asked = Objective("ibc", min_escalation=0.0)
+        asked = Selection(objective="ibc", min_escalation=0.0)
         chosen = select(score[within], cost[within], share[within], ends, asked)
         self.best_param = KEEP if chosen.index is None else params[int(within[chosen.index])]
         if chosen.value is None:

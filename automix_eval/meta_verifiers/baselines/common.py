@@ -8,17 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.objectives import Objective
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes
 from automix_eval.safety.errors import AutoMixError
 
 # Policies of a sweep: enough for a smooth curve, few enough to replay.
 SWEEP = 51
-
-
-def objective_of(router: Any) -> Objective:
-    """The objective a router's hyper-parameters ask for."""
-    return Objective(router.objective, router.budget, router.target, router.min_escalation)
 
 
 def require_rows(outcomes: Outcomes, name: str, least: int = 2) -> None:

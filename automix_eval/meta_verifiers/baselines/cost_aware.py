@@ -20,8 +20,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from automix_eval.meta_verifiers.base import Router, require_fitted
 from automix_eval.meta_verifiers.baselines import common, features
 from automix_eval.meta_verifiers.baselines.features import Scaling
 from automix_eval.meta_verifiers.baselines.pricing import asking_costs, best, choose_price
-from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
+from automix_eval.meta_verifiers.objectives import Selection
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
 
@@ -84,44 +84,37 @@ class Learned:
     note: str
 
 
-class GreedyLearner(Router):
+@dataclass(eq=False)
+class GreedyLearner(Selection, Router):
     """Routes to the tier with the best predicted score at a price; see the module's docstring.
 
     A subclass gives :meth:`_learn` and :meth:`_read_model`. An undefined confidence is a feature of
     its own: the learner finds out what it means.
 
+    Args:
+        signals: Signals to read beside the confidences; None: all there are.
+        max_fit_rows: At most so many questions are fitted on; see :func:`.common.thin`.
+
+    The others are those of :class:`~automix_eval.meta_verifiers.objectives.Selection`.
+
     Attributes:
         learned_: What was learned; None before fitting.
     """
 
-    name: str
+    signals: Sequence[str] | None = field(default=None, kw_only=True)
+    max_fit_rows: int = field(default=20_000, kw_only=True)
+
+    name: ClassVar[str]
     needs_verification = True
     needs_fit = True
-    chosen_in_sample = False
 
-    max_fit_rows: int
-    signals: Sequence[str] | None
-
-    def _store(
-        self,
-        max_fit_rows: int,
-        signals: Sequence[str] | None,
-        objective: str = "ibc",
-        budget: float | None = None,
-        target: float | None = None,
-        min_escalation: float = MIN_ESCALATION,
-    ) -> None:
-        """Keep the hyper-parameters that all learners have."""
-        common.check_count("max_fit_rows", max_fit_rows, 2)
-        if isinstance(signals, str):
-            raise AutoMixError(f"meta_verifier.signals={signals!r} must be a list of names or null")
-        self.max_fit_rows = max_fit_rows
-        self.signals = signals
-        self.objective = objective
-        self.budget = budget
-        self.target = target
-        self.min_escalation = min_escalation
-        common.objective_of(self)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        common.check_count("max_fit_rows", self.max_fit_rows, 2)
+        if isinstance(self.signals, str):
+            raise AutoMixError(
+                f"meta_verifier.signals={self.signals!r} must be a list of names or null"
+            )
         self.learned_: Learned | None = None
 
     @abstractmethod
@@ -139,9 +132,7 @@ class GreedyLearner(Router):
         rows = common.thin(outcomes, self.max_fit_rows)
         raws = [features.raw_columns(rows, t, signals) for t in range(rows.num_tiers - 1)]
         costs = asking_costs(rows)
-        prices, index, chosen = choose_price(
-            self._out_of_fold(rows, raws), costs, rows, common.objective_of(self)
-        )
+        prices, index, chosen = choose_price(self._out_of_fold(rows, raws), costs, rows, self)
         tiers = tuple(self._fit_tier(t, raw, rows.scores) for t, raw in enumerate(raws))
         self.learned_ = Learned(tiers, signals, costs, float(prices[index]), prices, chosen.note)
         return self

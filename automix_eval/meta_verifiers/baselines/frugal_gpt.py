@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 
 from automix_eval.meta_verifiers.base import require_fitted
 from automix_eval.meta_verifiers.baselines import common
-from automix_eval.meta_verifiers.baselines.encoder import DEFAULT
 from automix_eval.meta_verifiers.baselines.scorer import Scorer, cross_fit
 from automix_eval.meta_verifiers.baselines.texts import TextRouter
-from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.types import Observation
@@ -23,6 +21,7 @@ from automix_eval.types import Observation
 CANDIDATES = 101
 
 
+@dataclass(kw_only=True, eq=False)
 class FrugalGPT(TextRouter):
     """Escalate iff g(question, answer) <= t, with g an encoder fine-tuned to predict the score.
 
@@ -36,58 +35,16 @@ class FrugalGPT(TextRouter):
     The thresholds are those of :class:`~automix_eval.meta_verifiers.threshold.Threshold`, with g in
     the place of the confidence.
 
-    Args:
-        encoder: ``all-minilm-l6-v2`` (packaged), or a name or folder that transformers loads.
-        train_layers: Last layers to fine-tune; those below are frozen.
-        epochs: Passes over the fitting data.
-        learning_rate: Of AdamW; falls linearly to 0.
-        batch_size: Pairs a step.
-        max_length: Tokens of a pair at most; the longer text is cut at its end.
-        folds: Parts for the scores that the thresholds are chosen on.
-        max_fit_rows: At most so many questions are fitted on.
-        seed: Seed of the order of the batches.
-        folder: Where the trained weights are kept; None: ``encoders`` in the cache folder.
-        objective: What the thresholds are chosen by: ``ibc``, ``budget`` or ``target``.
-        budget: Largest mean cost of a question, for ``budget``.
-        target: Share of the last tier's mean score to reach, for ``target``.
-        min_escalation: Least share of escalated questions, for ``ibc``.
+    Its parameters are those of :class:`.texts.TextRouter`.
 
     Attributes:
-        scorer_: The fine-tuned encoder; None before fitting.
         threshold_: The fitted thresholds; None before fitting.
     """
 
-    name = "frugal_gpt"
+    name: ClassVar[str] = "frugal_gpt"
 
-    def __init__(
-        self,
-        encoder: str = DEFAULT,
-        train_layers: int = 1,
-        epochs: int = 3,
-        learning_rate: float = 3e-4,
-        batch_size: int = 16,
-        max_length: int = 128,
-        folds: int = 3,
-        max_fit_rows: int = 2000,
-        seed: int = 0,
-        folder: str | None = None,
-        objective: str = "ibc",
-        budget: float | None = None,
-        target: float | None = None,
-        min_escalation: float = MIN_ESCALATION,
-    ) -> None:
-        self.encoder = encoder
-        self.train_layers = train_layers
-        self.epochs = epochs
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.max_length = max_length
-        self.seed = seed
-        self.objective = objective
-        self.budget = budget
-        self.target = target
-        self.min_escalation = min_escalation
-        self._store(folds, max_fit_rows, folder)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.threshold_: Threshold | None = None
 
     def fit(self, outcomes: Outcomes) -> FrugalGPT:

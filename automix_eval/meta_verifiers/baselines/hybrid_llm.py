@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 from automix_eval.meta_verifiers.base import require_fitted
 from automix_eval.meta_verifiers.baselines import common
-from automix_eval.meta_verifiers.baselines.encoder import DEFAULT
 from automix_eval.meta_verifiers.baselines.scorer import Scorer, cross_fit
 from automix_eval.meta_verifiers.baselines.texts import TextRouter
-from automix_eval.meta_verifiers.objectives import MIN_ESCALATION, Ends, Selection, select
+from automix_eval.meta_verifiers.objectives import Chosen, Ends, Selection, select
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Observation
@@ -25,6 +25,7 @@ GAPS = 101
 NEVER, ALWAYS = -1.0, 1.0
 
 
+@dataclass(kw_only=True, eq=False)
 class HybridLLM(TextRouter):
     """Ask the last tier at once iff r(question) <= t, else the first; nothing else is asked.
 
@@ -48,75 +49,32 @@ class HybridLLM(TextRouter):
         labels: ``deterministic``, ``probabilistic`` or ``transformed``.
         margin: How much worse the first tier's score may be.
         temperature: Scale of the noise of the soft labels, in units of the score.
-        encoder: ``all-minilm-l6-v2`` (packaged), or a name or folder that transformers loads.
-        train_layers: Last layers to fine-tune; those below are frozen.
-        epochs: Passes over the fitting data.
-        learning_rate: Of AdamW; falls linearly to 0.
-        batch_size: Questions a step.
-        max_length: Tokens of a question at most; it is cut at its end.
-        folds: Parts for the scores that t is chosen on.
-        max_fit_rows: At most so many questions are fitted on.
-        seed: Seed of the order of the batches.
-        folder: Where the trained weights are kept; None: ``encoders`` in the cache folder.
-        objective: What t is chosen by: ``ibc``, ``budget`` or ``target``.
-        budget: Largest mean cost of a question, for ``budget``.
-        target: Share of the last tier's mean score to reach, for ``target``.
-        min_escalation: Least share of escalated questions, for ``ibc``.
+
+    The others are those of :class:`.texts.TextRouter`.
 
     Attributes:
-        scorer_: The fine-tuned encoder; None before fitting.
         threshold_: t; None before fitting.
         thresholds_: Those of the sweep, ascending.
         margin_: The margin of the labels, learned where they are transformed.
         note_: What the reader must know about the fit, else empty.
     """
 
-    name = "hybrid_llm"
+    name: ClassVar[str] = "hybrid_llm"
+    labels: str = "transformed"
+    margin: float = 0.0
+    temperature: float = 0.1
 
-    def __init__(
-        self,
-        labels: str = "transformed",
-        margin: float = 0.0,
-        temperature: float = 0.1,
-        encoder: str = DEFAULT,
-        train_layers: int = 1,
-        epochs: int = 3,
-        learning_rate: float = 3e-4,
-        batch_size: int = 16,
-        max_length: int = 128,
-        folds: int = 3,
-        max_fit_rows: int = 2000,
-        seed: int = 0,
-        folder: str | None = None,
-        objective: str = "ibc",
-        budget: float | None = None,
-        target: float | None = None,
-        min_escalation: float = MIN_ESCALATION,
-    ) -> None:
-        if labels not in LABELS:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.labels not in LABELS:
             raise AutoMixError(
-                f"meta_verifier.labels={labels!r} of hybrid_llm is unknown: choose one of "
+                f"meta_verifier.labels={self.labels!r} of hybrid_llm is unknown: choose one of "
                 f"{', '.join(LABELS)}"
             )
-        common.check_positive("temperature", temperature)
-        self.labels = labels
-        self.margin = margin
-        self.temperature = temperature
-        self.encoder = encoder
-        self.train_layers = train_layers
-        self.epochs = epochs
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.max_length = max_length
-        self.seed = seed
-        self.objective = objective
-        self.budget = budget
-        self.target = target
-        self.min_escalation = min_escalation
-        self._store(folds, max_fit_rows, folder)
+        common.check_positive("temperature", self.temperature)
         self.threshold_: float | None = None
         self.thresholds_: FloatArray = np.array([])
-        self.margin_ = float(margin)
+        self.margin_ = float(self.margin)
         self.note_ = ""
 
     def fit(self, outcomes: Outcomes) -> HybridLLM:
@@ -131,7 +89,7 @@ class HybridLLM(TextRouter):
         questions = self._require(rows.questions, "question")
         fold = common.fold_of(rows, self.folds)
         held, self.scorer_ = cross_fit(self._tuning(), (questions,), targets, fold)
-        self.threshold_, self.thresholds_, chosen = _choose(held, rows, common.objective_of(self))
+        self.threshold_, self.thresholds_, chosen = _choose(held, rows, self)
         self.note_ = chosen.note
         return self
 
@@ -216,9 +174,7 @@ def spreading_margin(lead: FloatArray, temperature: float) -> float:
     return float(margins[int(np.argmax(np.round(spread, 9)))])
 
 
-def _choose(
-    easy: FloatArray, rows: Outcomes, objective: Any
-) -> tuple[float, FloatArray, Selection]:
+def _choose(easy: FloatArray, rows: Outcomes, asked: Selection) -> tuple[float, FloatArray, Chosen]:
     """The threshold the objective takes, and those of the sweep."""
     order = np.argsort(easy, kind="stable")
     # the thresholds' policies are nested: each sends the first so many of this order
@@ -231,7 +187,7 @@ def _choose(
 
     share = sent / len(easy)
     ends = Ends.of(rows)
-    chosen = select(means(rows.scores), means(rows.answer_costs), share, ends, objective)
+    chosen = select(means(rows.scores), means(rows.answer_costs), share, ends, asked)
     index = chosen.index or 0  # none: the objective exists for no threshold
     if len(values) > common.SWEEP:
         kept = np.linspace(0, len(values) - 1, common.SWEEP).round().astype(int)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.baselines.cost_aware import GreedyLearner
-from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
 from automix_eval.records.outcomes import FloatArray
 
 # Decimals of standardised columns: rows that agree in them are one point.
@@ -71,6 +69,7 @@ class KnnModel:
         }
 
 
+@dataclass(eq=False)
 class Knn(GreedyLearner):
     """Predict each tier's score by that of the nearest questions, and route greedily at a price.
 
@@ -80,33 +79,20 @@ class Knn(GreedyLearner):
 
     Args:
         neighbors: Questions to average at least.
-        signals: Signals to read beside the confidences; None: all there are.
-        max_fit_rows: At most so many questions are fitted on; see
-            :func:`.common.thin`. The policy holds their points.
-        objective: What the price is chosen by: ``ibc``, ``budget`` or ``target``.
-        budget: Largest mean cost of a question, for ``budget``.
-        target: Share of the last tier's mean score to reach, for ``target``.
-        min_escalation: Least share of escalated questions, for ``ibc``.
+
+    The others are those of :class:`.cost_aware.GreedyLearner`.
 
     Attributes:
         learned_: :class:`.cost_aware.Learned`; None before fitting.
     """
 
-    name = "knn"
+    name: ClassVar[str] = "knn"
+    neighbors: int = 25
+    max_fit_rows: int = field(default=5_000, kw_only=True)
 
-    def __init__(
-        self,
-        neighbors: int = 25,
-        signals: Sequence[str] | None = None,
-        max_fit_rows: int = 5000,
-        objective: str = "ibc",
-        budget: float | None = None,
-        target: float | None = None,
-        min_escalation: float = MIN_ESCALATION,
-    ) -> None:
-        common.check_count("neighbors", neighbors, 1)
-        self.neighbors = neighbors
-        self._store(max_fit_rows, signals, objective, budget, target, min_escalation)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        common.check_count("neighbors", self.neighbors, 1)
 
     def _learn(self, x: FloatArray, y: FloatArray) -> KnnModel:
         points, which = np.unique(np.round(x, DECIMALS), axis=0, return_inverse=True)

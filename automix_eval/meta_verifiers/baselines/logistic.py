@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.baselines.cost_aware import GreedyLearner
-from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
 from automix_eval.records.outcomes import FloatArray
 
 
@@ -41,6 +39,7 @@ class LogisticModel:
         return {"weights": weights, "bias": bias, "low": self.low, "width": self.width}
 
 
+@dataclass(eq=False)
 class Logistic(GreedyLearner):
     """Predict each tier's score by logistic regression, and route greedily at a price.
 
@@ -49,33 +48,19 @@ class Logistic(GreedyLearner):
 
     Args:
         strength: scikit-learn's ``C``: the inverse of the L2 penalty.
-        signals: Signals to read beside the confidences; None: all there are.
-        max_fit_rows: At most so many questions are fitted on; see
-            :func:`automix_eval.meta_verifiers.baselines.common.thin`.
-        objective: What the price is chosen by: ``ibc``, ``budget`` or ``target``.
-        budget: Largest mean cost of a question, for ``budget``.
-        target: Share of the last tier's mean score to reach, for ``target``.
-        min_escalation: Least share of escalated questions, for ``ibc``.
+
+    The others are those of :class:`.cost_aware.GreedyLearner`.
 
     Attributes:
         learned_: :class:`.cost_aware.Learned`; None before fitting.
     """
 
-    name = "logistic"
+    name: ClassVar[str] = "logistic"
+    strength: float = 1.0
 
-    def __init__(
-        self,
-        strength: float = 1.0,
-        signals: Sequence[str] | None = None,
-        max_fit_rows: int = 20000,
-        objective: str = "ibc",
-        budget: float | None = None,
-        target: float | None = None,
-        min_escalation: float = MIN_ESCALATION,
-    ) -> None:
-        common.check_positive("strength", strength)
-        self.strength = strength
-        self._store(max_fit_rows, signals, objective, budget, target, min_escalation)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        common.check_positive("strength", self.strength)
 
     def _learn(self, x: FloatArray, y: FloatArray) -> LogisticModel:
         from sklearn.linear_model import LogisticRegression  # heavy, and needed to fit only

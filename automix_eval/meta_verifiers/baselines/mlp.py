@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.baselines.cost_aware import GreedyLearner
-from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
 from automix_eval.records.outcomes import FloatArray
 
 
@@ -48,6 +47,7 @@ class MlpModel:
         }
 
 
+@dataclass(eq=False)
 class Mlp(GreedyLearner):
     """Predict each tier's score by a small neural network, and route greedily at a price.
 
@@ -59,42 +59,26 @@ class Mlp(GreedyLearner):
         penalty: scikit-learn's ``alpha``: L2 penalty of the weights, divided by the questions.
         max_iter: Steps of L-BFGS at most; stopping there is meant, as a further penalty.
         seed: Seed of the first weights.
-        signals: Signals to read beside the confidences; None: all there are.
-        max_fit_rows: At most so many questions are fitted on; see
-            :func:`automix_eval.meta_verifiers.baselines.common.thin`.
-        objective: What the price is chosen by: ``ibc``, ``budget`` or ``target``.
-        budget: Largest mean cost of a question, for ``budget``.
-        target: Share of the last tier's mean score to reach, for ``target``.
-        min_escalation: Least share of escalated questions, for ``ibc``.
+
+    The others are those of :class:`.cost_aware.GreedyLearner`.
 
     Attributes:
         learned_: :class:`.cost_aware.Learned`; None before fitting.
     """
 
-    name = "mlp"
+    name: ClassVar[str] = "mlp"
+    hidden: Sequence[int] = (16,)
+    penalty: float = 1.0
+    max_iter: int = 200
+    seed: int = 0
+    max_fit_rows: int = field(default=10_000, kw_only=True)
 
-    def __init__(
-        self,
-        hidden: Sequence[int] = (16,),
-        penalty: float = 1.0,
-        max_iter: int = 200,
-        seed: int = 0,
-        signals: Sequence[str] | None = None,
-        max_fit_rows: int = 10000,
-        objective: str = "ibc",
-        budget: float | None = None,
-        target: float | None = None,
-        min_escalation: float = MIN_ESCALATION,
-    ) -> None:
-        for units in hidden:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for units in self.hidden:
             common.check_count("hidden", units, 1)
-        common.check_positive("penalty", penalty)
-        common.check_count("max_iter", max_iter, 1)
-        self.hidden = hidden
-        self.penalty = penalty
-        self.max_iter = max_iter
-        self.seed = seed
-        self._store(max_fit_rows, signals, objective, budget, target, min_escalation)
+        common.check_positive("penalty", self.penalty)
+        common.check_count("max_iter", self.max_iter, 1)
 
     def _learn(self, x: FloatArray, y: FloatArray) -> MlpModel:
         from sklearn.exceptions import ConvergenceWarning  # heavy, and needed to fit only

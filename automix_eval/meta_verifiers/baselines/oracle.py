@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,18 +13,18 @@ from automix_eval.meta_verifiers.baselines.common import (
     SWEEP,
     exactly,
     number,
-    objective_of,
     reading,
     require_rows,
     table,
     text,
 )
-from automix_eval.meta_verifiers.objectives import MIN_ESCALATION, Ends, select
+from automix_eval.meta_verifiers.objectives import Ends, Selection, is_number, select
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
 
 
-class Oracle(Router):
+@dataclass(eq=False)
+class Oracle(Selection, Router):
     """Ask the one tier with the best score - price * cost of this very question.
 
     It knows the scores, so it exists in replays only; it verifies nothing, and it asks one tier, so
@@ -35,10 +36,8 @@ class Oracle(Router):
 
     Args:
         price: Score that one unit of cost must buy; None: chosen by the objective.
-        objective: What the price is chosen by: ``ibc``, ``budget`` or ``target``.
-        budget: Largest mean cost of a question, for ``budget``.
-        target: Share of the last tier's mean score to reach, for ``target``.
-        min_escalation: Least share of questions answered above the first tier, for ``ibc``.
+
+    The others are those of :class:`~automix_eval.meta_verifiers.objectives.Selection`.
 
     Attributes:
         price_: The price in use; None before fitting.
@@ -48,26 +47,15 @@ class Oracle(Router):
 
     needs_hindsight = True
 
-    def __init__(
-        self,
-        price: float | None = None,
-        objective: str = "ibc",
-        budget: float | None = None,
-        target: float | None = None,
-        min_escalation: float = MIN_ESCALATION,
-    ) -> None:
-        plain = isinstance(price, (int, float)) and not isinstance(price, bool)
-        if price is not None and not (plain and 0 <= price < np.inf):
-            raise AutoMixError(f"meta_verifier.price={price!r} of oracle must be at least 0")
-        self.price = price
-        self.objective = objective
-        self.budget = budget
-        self.target = target
-        self.min_escalation = min_escalation
-        objective_of(self)
-        self.needs_fit = price is None
-        self.price_: float | None = price
-        self.prices_: FloatArray = np.array([] if price is None else [price])
+    price: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.price is not None and not is_number(self.price, 0.0, np.inf):
+            raise AutoMixError(f"meta_verifier.price={self.price!r} of oracle must be at least 0")
+        self.needs_fit = self.price is None
+        self.price_: float | None = self.price
+        self.prices_: FloatArray = np.array([] if self.price is None else [self.price])
         self.note_ = ""
 
     def fit(self, outcomes: Outcomes) -> Oracle:
@@ -83,7 +71,7 @@ class Oracle(Router):
             np.array([rows.answer_costs[index, to].mean() for to in played]),
             np.array([(to > 0).mean() for to in played]),
             Ends.of(rows),
-            objective_of(self),
+            self,
         )
         self.price_ = float(self.prices_[chosen.index or 0])
         self.note_ = chosen.note

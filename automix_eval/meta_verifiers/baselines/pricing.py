@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from automix_eval.meta_verifiers.baselines.common import SWEEP
-from automix_eval.meta_verifiers.objectives import Ends, Objective, Selection, select
+from automix_eval.meta_verifiers.objectives import Chosen, Ends, Selection, select
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes
 
 
@@ -60,8 +60,8 @@ def play(
 
 
 def choose_price(
-    predicted: Sequence[FloatArray], costs: FloatArray, rows: Outcomes, objective: Objective
-) -> tuple[FloatArray, int, Selection]:
+    predicted: Sequence[FloatArray], costs: FloatArray, rows: Outcomes, asked: Selection
+) -> tuple[FloatArray, int, Chosen]:
     """Candidate prices from cheap policies to dear ones, and which of them the objective takes."""
     prices = _candidates(predicted, costs)
     index = np.arange(len(rows))
@@ -71,7 +71,7 @@ def choose_price(
     escalation = np.array([(at > 0).mean() for at, _ in played])
     # a cheaper price may skip a tier and so cost less, in chains of three tiers or more
     order = np.argsort(cost, kind="stable")
-    chosen = select(score[order], cost[order], escalation[order], Ends.of(rows), objective)
+    chosen = select(score[order], cost[order], escalation[order], Ends.of(rows), asked)
     # no index: the objective exists for no candidate, and the first keeps every answer
     return prices[order], chosen.index or 0, chosen
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,17 @@ from automix_eval.meta_verifiers.baselines.common import (
     SWEEP,
     exactly,
     number,
-    objective_of,
     reading,
     require_rows,
     text,
 )
-from automix_eval.meta_verifiers.objectives import MIN_ESCALATION, Ends, select
+from automix_eval.meta_verifiers.objectives import Ends, Selection, is_number, select
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
 
 
-class Random(Router):
+@dataclass(eq=False)
+class Random(Selection, Router):
     """Ask the last tier at once with probability ``rate``, else keep the first tier's answer.
 
     In the mean the rate r lies on the line between both ends of the comparison, the base of the
@@ -40,10 +41,8 @@ class Random(Router):
     Args:
         rate: Share of questions to send to the last tier; None: chosen by the objective.
         seed: Seed of the coin.
-        objective: What the rate is chosen by: ``ibc``, ``budget`` or ``target``.
-        budget: Largest mean cost of a question, for ``budget``: the way to match any cost.
-        target: Share of the last tier's mean score to reach, for ``target``.
-        min_escalation: Least rate, for ``ibc``.
+
+    The others are those of :class:`~automix_eval.meta_verifiers.objectives.Selection`.
 
     Attributes:
         rate_: The rate in use; None before fitting.
@@ -51,30 +50,18 @@ class Random(Router):
     """
 
     needs_texts = True
-    chosen_in_sample = False
 
-    def __init__(
-        self,
-        rate: float | None = None,
-        seed: int = 0,
-        objective: str = "ibc",
-        budget: float | None = None,
-        target: float | None = None,
-        min_escalation: float = MIN_ESCALATION,
-    ) -> None:
-        if rate is not None and not (
-            isinstance(rate, (int, float)) and not isinstance(rate, bool) and 0 <= rate <= 1
-        ):
-            raise AutoMixError(f"meta_verifier.rate={rate!r} of random must be a share in [0, 1]")
-        self.rate = rate
-        self.seed = seed
-        self.objective = objective
-        self.budget = budget
-        self.target = target
-        self.min_escalation = min_escalation
-        objective_of(self)
-        self.needs_fit = rate is None
-        self.rate_: float | None = rate
+    rate: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rate is not None and not is_number(self.rate, 0.0, 1.0):
+            raise AutoMixError(
+                f"meta_verifier.rate={self.rate!r} of random must be a share in [0, 1]"
+            )
+        self.needs_fit = self.rate is None
+        self.rate_: float | None = self.rate
         self.note_ = ""
 
     def fit(self, outcomes: Outcomes) -> Random:
@@ -86,7 +73,7 @@ class Random(Router):
         rates = self._candidates(ends)
         cost = (1 - rates) * ends.slm_cost + rates * ends.llm_cost
         score = (1 - rates) * ends.slm_score + rates * ends.llm_score
-        chosen = select(score, cost, rates, ends, objective_of(self))
+        chosen = select(score, cost, rates, ends, self)
         self.rate_ = float(rates[chosen.index]) if chosen.index is not None else 0.0
         self.note_ = chosen.note
         return self

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from automix_eval.meta_verifiers.base import Router
 from automix_eval.meta_verifiers.baselines import common
+from automix_eval.meta_verifiers.baselines.encoder import DEFAULT
 from automix_eval.meta_verifiers.baselines.scorer import Scorer, Tuning
+from automix_eval.meta_verifiers.objectives import Selection
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
 
 
-class TextRouter(Router):
+@dataclass(kw_only=True, eq=False)
+class TextRouter(Selection, Router):
     """A router with a fine-tuned encoder; it needs no verification.
 
     What the encoder costs is not metered: its price is 0, as in the comparison of AutoMix
@@ -20,27 +24,44 @@ class TextRouter(Router):
     The scorer is cross-fitted: the threshold is chosen on scores of questions (and documents) that
     the scorer had not seen, since a fine-tuned encoder knows its own training data too well. The
     scorer in use is trained on all of them.
+
+    Args:
+        encoder: ``all-minilm-l6-v2`` (packaged), or a name or folder that transformers loads.
+        train_layers: Last layers to fine-tune; those below are frozen.
+        epochs: Passes over the fitting data.
+        learning_rate: Of AdamW; falls linearly to 0.
+        batch_size: Texts, or pairs of texts, a step.
+        max_length: Tokens of a text, or pair, at most; the longer text is cut at its end.
+        folds: Parts for the scores that the thresholds are chosen on.
+        max_fit_rows: At most so many questions are fitted on.
+        seed: Seed of the order of the batches.
+        folder: Where the trained weights are kept; None: ``encoders`` in the cache folder.
+
+    The others are those of :class:`~automix_eval.meta_verifiers.objectives.Selection`.
+
+    Attributes:
+        scorer_: The fine-tuned encoder; None before fitting.
     """
 
-    name: str
+    encoder: str = DEFAULT
+    train_layers: int = 1
+    epochs: int = 3
+    learning_rate: float = 3e-4
+    batch_size: int = 16
+    max_length: int = 128
+    folds: int = 3
+    max_fit_rows: int = 2000
+    seed: int = 0
+    folder: str | None = None
+
+    name: ClassVar[str]
     needs_fit = True
     needs_texts = True
-    chosen_in_sample = False
 
-    max_fit_rows: int
-    folds: int
-    folder: str | None
-
-    def _store(self, folds: int, max_fit_rows: int, folder: str | None, **values: Any) -> None:
-        """Keep the hyper-parameters that both have."""
-        common.check_count("folds", folds, 2)
-        common.check_count("max_fit_rows", max_fit_rows, 2)
-        self.folds = folds
-        self.max_fit_rows = max_fit_rows
-        self.folder = folder
-        for key, value in values.items():
-            setattr(self, key, value)
-        common.objective_of(self)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        common.check_count("folds", self.folds, 2)
+        common.check_count("max_fit_rows", self.max_fit_rows, 2)
         self._tuning()
         self.scorer_: Scorer | None = None
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from automix_eval.meta_verifiers.base import require_fitted
 from automix_eval.meta_verifiers.baselines import common
-from automix_eval.meta_verifiers.objectives import MIN_ESCALATION
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.records.outcomes import BoolArray, FloatArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
@@ -16,6 +15,7 @@ from automix_eval.safety.errors import AutoMixError
 SIGNAL, CONFIDENCE = "signal", "confidence"
 
 
+@dataclass(eq=False)
 class TokenMargin(Threshold):
     """Escalate iff the margin of the answer's own token probabilities is <= t.
 
@@ -31,30 +31,17 @@ class TokenMargin(Threshold):
     Args:
         signal: Name of the signal, in [0, 1].
         candidates: Values of t to try, or ``observed``, as for the threshold.
-        objective: See :class:`RuleRouter`, as for the others.
-        budget: As there.
-        target: As there.
-        min_escalation: As there.
-        undefined: As there.
 
     Attributes:
         source_: ``signal`` or ``confidence``; None before fitting.
     """
 
-    name = "token_margin"
+    name: ClassVar[str] = "token_margin"
+    candidates: Sequence[float] | str = "observed"
+    signal: str = "margin"
 
-    def __init__(
-        self,
-        signal: str = "margin",
-        candidates: Sequence[float] | str = "observed",
-        objective: str = "ibc",
-        budget: float | None = None,
-        target: float | None = None,
-        min_escalation: float = MIN_ESCALATION,
-        undefined: str | float = "escalate",
-    ) -> None:
-        super().__init__(candidates, objective, budget, target, min_escalation, undefined)
-        self.signal = signal
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.source_: str | None = None
 
     def fit(self, outcomes: Outcomes) -> TokenMargin:

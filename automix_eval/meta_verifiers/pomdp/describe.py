@@ -10,7 +10,7 @@ import numpy as np
 
 from automix_eval.meta_verifiers.pomdp.costs import Levels
 from automix_eval.meta_verifiers.pomdp.policy import Rule
-from automix_eval.meta_verifiers.pomdp.pomdp_labels import STATES
+from automix_eval.meta_verifiers.pomdp.problem import STATES
 from automix_eval.meta_verifiers.pomdp.solve import Actions, Solver
 from automix_eval.records.outcomes import FloatArray
 

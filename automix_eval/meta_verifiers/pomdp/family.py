@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from automix_eval.meta_verifiers.pomdp.problem import Cells
+from automix_eval.meta_verifiers.pomdp.problem import PomdpCells
 from automix_eval.meta_verifiers.pomdp.solve import Actions, Solution, Solver
 from automix_eval.records.outcomes import FloatArray, IntArray
 
@@ -67,7 +67,7 @@ def family(solver: Solver, largest: float, mixtures: bool) -> list[Member]:
     return members
 
 
-def replay(actions: Actions, cells: Cells) -> tuple[float, float, float]:
+def replay(actions: Actions, cells: PomdpCells) -> tuple[float, float, float]:
     """Mean score, mean cost and escalated share of a policy on the fitting questions."""
     total = cells.counts.sum()
     final, cost = play(actions, cells.symbols, cells.levels, cells.costs)

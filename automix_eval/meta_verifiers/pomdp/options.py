@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from automix_eval.meta_verifiers.base import check_undefined
-from automix_eval.meta_verifiers.pomdp.pomdp_labels import COMPLEX, SIMPLE, UNSOLVABLE
+from automix_eval.meta_verifiers.pomdp.problem import COMPLEX, SIMPLE, UNSOLVABLE
 from automix_eval.meta_verifiers.pomdp.solve import StateReward
 from automix_eval.safety.errors import AutoMixError
 

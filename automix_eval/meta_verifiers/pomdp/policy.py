@@ -24,7 +24,7 @@ class Rule:
 
     Attributes:
         edges: Edges of the bins of every tier but the last; see :mod:`density`.
-        levels: Edges of the cost levels of every tier but the last; see ``pomdp_costs.py``.
+        levels: Edges of the cost levels of every tier but the last; see ``costs.py``.
         low: Next tier for every set of tiers asked, cost level of the first, and symbols seen.
         high: The same, for a share of the questions; ``low`` itself without a mixture.
         share: Share of questions that follow ``high``, drawn by the identity of each.

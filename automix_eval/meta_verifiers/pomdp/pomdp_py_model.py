@@ -1,6 +1,6 @@
 """The same POMDP in pomdp-py's terms, for its solvers; a test holds ours to the same policy.
 
-The hidden state is the tier reached and the question's type (``pomdp_problem.py``); E[Perf_1..N]
+The hidden state is the tier reached and the question's type (``problem.py``); E[Perf_1..N]
 goes with the type, since the reward is linear in Perf. After the kept answer, and at the last tier,
 a question is done: a state that earns nothing more.
 

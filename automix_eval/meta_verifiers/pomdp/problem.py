@@ -15,11 +15,12 @@ regression, with many it is the density's own conditional mean, of whatever form
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from automix_eval.meta_verifiers.pomdp.costs import Levels, level_of, make_levels
 from automix_eval.meta_verifiers.pomdp.density import (
@@ -29,15 +30,19 @@ from automix_eval.meta_verifiers.pomdp.density import (
     local_sums,
     make_axis,
 )
-from automix_eval.meta_verifiers.pomdp.pomdp_labels import STATES, label_states
-from automix_eval.meta_verifiers.pomdp.pomdp_regression import (
-    OTHERS,
-    OWN,
-    PENALTIES,
-    ridge_logistic,
-)
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes
 
+# The three hidden states of AutoMix's first version.
+STATES = ("Simple", "Complex", "Unsolvable")
+SIMPLE, COMPLEX, UNSOLVABLE = range(3)
+
+# Penalties tried: on the slope of a tier's own confidence, and on those of the other tiers'. The
+# slopes are per normal score, so 1 expects them about 1, and 100 about 0.1.
+OWN, OTHERS = 0, 1
+PENALTIES = tuple(itertools.product((0.3, 1.0, 3.0, 10.0, 30.0), (1.0, 3.0, 10.0, 30.0, 100.0)))
+NEWTON_STEPS = 50
+# Of the intercept: next to none, so that the mean is the data's.
+FREE = 1e-9
 # Cells of the joint density at most: what bounds memory and time of a long chain.
 MAX_CELLS = 160_000
 # Share of a density in which the tiers' confidences are independent: every combination of symbols
@@ -46,7 +51,7 @@ INDEPENDENT_SHARE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cells:
+class PomdpCells:
     """The fitting questions, one row for each of the m types, with cost levels, that occur.
 
     Attributes:
@@ -101,7 +106,7 @@ def estimate(
     ridge: float | None,
     neighbours: float,
     cost_levels: int = 1,
-) -> tuple[Problem, Cells]:
+) -> tuple[Problem, PomdpCells]:
     """Estimate the POMDP.
 
     Args:
@@ -166,14 +171,14 @@ def _cells(
     types: tuple[IntArray, tuple[int, ...]],
     scores: FloatArray,
     paid: FloatArray,
-) -> Cells:
+) -> PomdpCells:
     where, grid = types
     seen = [level_of(found.edges, answered[:, t]) for t, found in enumerate(levels)]
     shape = (*grid, *(len(found) for found in levels))
     both = np.ravel_multi_index((*np.unravel_index(where, grid), *seen), shape)
     occupied, inverse = np.unique(both, return_inverse=True)
     index = np.stack(np.unravel_index(occupied, shape), axis=1)
-    return Cells(
+    return PomdpCells(
         index[:, : len(grid)], index[:, len(grid) :], np.bincount(inverse).astype(np.float64),
         _sums(inverse, list(scores.T)), _sums(inverse, list(paid.T)),
     )  # fmt: skip
@@ -262,6 +267,28 @@ class _Grid:
         return np.stack(columns, axis=1), np.array(tiers)
 
 
+def label_states(keep: FloatArray, after: FloatArray) -> IntArray:
+    """The hidden state of each question for a pair of tiers, from the scores of the two.
+
+    The first that holds. Complex: the upper tier scores higher. Unsolvable: both score 0, or both
+    are at or below their own 10th percentile and below their own best score (without the last
+    condition a tier that is nearly always right would make questions that both get right
+    unsolvable). Simple: all others, those where the upper tier scores lower included.
+    Source: AutoMix, arXiv 2310.12963, first version; there the last are thrown away.
+
+    Args:
+        keep: (n,) scores of the lower tier.
+        after: (n,) scores of the upper tier.
+    """
+    low = np.ones(len(keep), dtype=np.bool_)
+    for score in (keep, after):
+        # A score that occurs, not one interpolated: repeating all rows leaves it as it is.
+        tenth = np.percentile(score, 10, method="inverted_cdf")
+        low &= (score <= tenth) & (score < score.max())
+    states = np.where(low | ((keep == 0) & (after == 0)), UNSOLVABLE, SIMPLE)
+    return np.where(after > keep, COMPLEX, states)
+
+
 def _mean_scores(scores: FloatArray, label: IntArray) -> FloatArray:
     """Mean scores in each state; a state without a question takes the overall means."""
     rows = [scores[label == s] if (label == s).any() else scores for s in range(len(STATES))]
@@ -275,3 +302,54 @@ def _positive(mass: FloatArray, axes: Sequence[Axis], num_questions: int) -> Flo
         share = axis.shares + np.where(axis.shares > 0, 0.0, 0.5 / num_questions)
         independent = np.multiply.outer(independent, share / share.sum())
     return np.asarray((1 - INDEPENDENT_SHARE) * mass + INDEPENDENT_SHARE * independent)
+
+
+def ridge_logistic(
+    features: FloatArray, counts: FloatArray, share: FloatArray, penalty: FloatArray
+) -> tuple[FloatArray, float]:
+    """Fit by Newton's method.
+
+    Maximises sum counts (share log p + (1 - share) log(1 - p)) - 1/2 sum penalty slope^2; shares in
+    [0, 1] need not be 0 or 1.
+
+    Args:
+        features: (m, F) of each type; the first column is 1, its weight the intercept.
+        counts: (m,) questions of each type.
+        share: (m,) mean value of each type's questions.
+        penalty: (F,) of each weight; the intercept's is not read.
+
+    Returns:
+        The weights (F,), and Laplace's approximation of the log evidence for the penalty, up to a
+        constant: the slopes are normal with variances 1 / penalty before the data.
+    """
+    penalty = np.concatenate([[FREE], penalty[1:]])
+    weights = np.zeros(features.shape[1])
+    weights[0] = logit(np.average(share, weights=counts).clip(1e-9, 1 - 1e-9))
+
+    def loss(w: FloatArray) -> float:
+        z = features @ w
+        return float(counts @ (np.logaddexp(0.0, z) - share * z) + 0.5 * penalty @ w**2)
+
+    best = loss(weights)
+    for _ in range(NEWTON_STEPS):
+        p = expit(features @ weights)
+        gradient = features.T @ (counts * (p - share)) + penalty * weights
+        step = np.linalg.solve(_curvature(features, counts, p, penalty), gradient)
+        scale = 1.0
+        while (value := loss(weights - scale * step)) > best and scale > 1e-4:
+            scale /= 2
+        if value >= best:
+            break
+        gained, best, weights = best - value, value, weights - scale * step
+        if gained <= 1e-12 * abs(best):
+            break
+    curve = _curvature(features, counts, expit(features @ weights), penalty)
+    prior = 0.5 * float(np.log(penalty[1:]).sum())
+    return weights, prior - best - 0.5 * float(np.linalg.slogdet(curve)[1])
+
+
+def _curvature(
+    features: FloatArray, counts: FloatArray, p: FloatArray, penalty: FloatArray
+) -> FloatArray:
+    weighed = features * (counts * p * (1 - p))[:, None]
+    return np.asarray(weighed.T @ features + np.diag(penalty + FREE))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from automix_eval.meta_verifiers.base import Router, require_fitted, stand_in
-from automix_eval.meta_verifiers.objectives import MIN_ESCALATION, Ends, Objective, select
+from automix_eval.meta_verifiers.objectives import Ends, Selection, select
 from automix_eval.meta_verifiers.pomdp import describe as pomdp_text
 from automix_eval.meta_verifiers.pomdp import policy_json as pomdp_json
 from automix_eval.meta_verifiers.pomdp.density import Axis
@@ -18,7 +18,7 @@ from automix_eval.meta_verifiers.pomdp.family import Member, family, replay
 from automix_eval.meta_verifiers.pomdp.options import check_options, check_solver, parse_reward
 from automix_eval.meta_verifiers.pomdp.policy import Rule, make_rule, problem_edges
 from automix_eval.meta_verifiers.pomdp.pomdp_py import PomdpPy
-from automix_eval.meta_verifiers.pomdp.problem import Cells, Problem, estimate
+from automix_eval.meta_verifiers.pomdp.problem import PomdpCells, Problem, estimate
 from automix_eval.meta_verifiers.pomdp.solve import Actions, Solution, Solver, subsets
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
@@ -31,25 +31,26 @@ LARGEST = 1e4
 LARGEST_OF_TABLE = 1e6
 
 
-class Pomdp(Router):
+@dataclass(kw_only=True, eq=False)
+class Pomdp(Selection, Router):
     """The paper's POMDP for N tiers: keep an answer, or route to any later tier.
 
     State: the tier reached, and the question's hidden type with E[Perf_1..Perf_N]
-    (``pomdp_problem.py``). Actions: keep, or route to any later tier; the first chooses the first
+    (``problem.py``). Actions: keep, or route to any later tier; the first chooses the first
     tier. Observation: the confidence of the tier reached, in bins, or "undefined"
     (``density.py``); with the first answer also what it has cost, in levels
-    (``pomdp_costs.py``). Reward: Perf - lambda * cost, a verification being paid with every tier
+    (``costs.py``). Reward: Perf - lambda * cost, a verification being paid with every tier
     but the last; or a table over the states Simple, Complex, Unsolvable. Discount 1. Solved by
-    backward induction (``pomdp_solve.py``; ``pomdp_model.py`` states the same problem in
+    backward induction (``solve.py``; ``pomdp_py_model.py`` states the same problem in
     pomdp-py's terms). Source: AutoMix, arXiv 2310.12963, appendix on the POMDP.
 
     Lambda is chosen on the fitting data among all policies between the cheapest and the dearest
-    (``pomdp_family.py``).
+    (``family.py``).
 
     Args:
         num_bins: Bins of a tier's confidence at most, with about equally many questions each.
         cost_levels: Levels of a question's own cost at most, seen with its first answer
-            (``pomdp_costs.py``); 1 looks at no cost. A reward table has no cost, and no level.
+            (``costs.py``); 1 looks at no cost. A reward table has no cost, and no level.
         solver: ``exact``, or ``pomdp_py``: pomdp-py's value iteration, for chains of two tiers, to
             the same policies; slower.
         bandwidth: Of the kernel density: ``scott``, ``silverman``, or a number (standard
@@ -63,61 +64,39 @@ class Pomdp(Router):
             per_r}}`` of rewards fixed + r * per_r, each a list for [Complex, Simple, Unsolvable].
         mixtures: Whether to offer mixtures of two policies as well: a share of the questions, drawn
             by their identity, follows the dearer one. They meet a budget exactly.
-        objective: What is chosen by: ``ibc``, ``budget`` or ``target``.
-        budget: Largest mean cost of a question.
-        target: Share of the last tier's mean score to reach.
-        min_escalation: Least share of escalated fitting questions, for ``ibc``.
         undefined: What an undefined confidence is: ``observe``, an observation of its own, learned
             like any other; ``escalate`` or ``keep``, which fix the action; or a confidence in
             [0, 1] that stands in.
+
+    The others are those of :class:`~automix_eval.meta_verifiers.objectives.Selection`.
 
     Attributes:
         rule_: The policy, a :class:`~automix_eval.meta_verifiers.pomdp.policy.Rule`; None before
             fitting.
     """
 
+    num_bins: int = 64
+    cost_levels: int = 7
+    solver: str = "exact"
+    bandwidth: str | float = "scott"
+    ridge: float | None = None
+    neighbours: float = 50.0
+    lambda_: float | None = None
+    reward: Mapping[str, Any] | None = None
+    mixtures: bool = True
+    undefined: str | float = "observe"
+
     needs_verification = True
     needs_fit = True
-    # by the score the model expects, not by that of the fitting questions
-    chosen_in_sample = False
 
-    def __init__(
-        self,
-        num_bins: int = 64,
-        cost_levels: int = 7,
-        solver: str = "exact",
-        bandwidth: str | float = "scott",
-        ridge: float | None = None,
-        neighbours: float = 50.0,
-        lambda_: float | None = None,
-        reward: Mapping[str, Any] | None = None,
-        mixtures: bool = True,
-        objective: str = "ibc",
-        budget: float | None = None,
-        target: float | None = None,
-        min_escalation: float = MIN_ESCALATION,
-        undefined: str | float = "observe",
-    ) -> None:
-        check_solver(solver, reward, undefined)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_solver(self.solver, self.reward, self.undefined)
         check_options(
-            num_bins, cost_levels, bandwidth, ridge, neighbours, lambda_, mixtures, undefined
-        )
-        self.num_bins = num_bins
-        self.cost_levels = cost_levels
-        self.solver = solver
-        self.bandwidth = bandwidth
-        self.ridge = ridge
-        self.neighbours = neighbours
-        self.lambda_ = lambda_
-        self.reward = reward
-        self.mixtures = mixtures
-        self.objective = objective
-        self.budget = budget
-        self.target = target
-        self.min_escalation = min_escalation
-        self.undefined = undefined
-        self._objective = Objective(objective, budget, target, min_escalation)
-        self._reward = None if reward is None else parse_reward(reward)
+            self.num_bins, self.cost_levels, self.bandwidth, self.ridge, self.neighbours,
+            self.lambda_, self.mixtures, self.undefined,
+        )  # fmt: skip
+        self._reward = None if self.reward is None else parse_reward(self.reward)
         self.rule_: Rule | None = None
         self._family: list[Rule] | None = None
 
@@ -145,7 +124,7 @@ class Pomdp(Router):
             chosen = self._rules(problem, [Member(one, one, 0.0)], cells)[0]
             value, note = None, ""
         else:
-            chosen, value, note = _choose(rules, Ends.of(rows), self._objective, problem, cells)
+            chosen, value, note = _choose(rules, Ends.of(rows), self, problem, cells)
         notes = [note, *(_uninformed(a, t, len(rows)) for t, a in enumerate(problem.axes))]
         summary = pomdp_text.summarise(solver, chosen.low)
         note = "; ".join(filter(None, notes))
@@ -206,13 +185,13 @@ class Pomdp(Router):
             return PomdpPy(problem)
         return Solver(problem, self._reward, self.undefined)
 
-    def _rules(self, problem: Problem, members: Sequence[Member], cells: Cells) -> list[Rule]:
+    def _rules(self, problem: Problem, members: Sequence[Member], cells: PomdpCells) -> list[Rule]:
         # neighbours share their ends, so each policy is played once
         ends = {id(s): s for m in members for s in (m.low, m.high)}
         points = {key: self._point(solution, cells) for key, solution in ends.items()}
         return [make_rule(problem, m, points[id(m.low)], points[id(m.high)]) for m in members]
 
-    def _point(self, solution: Solution, cells: Cells) -> FloatArray:
+    def _point(self, solution: Solution, cells: PomdpCells) -> FloatArray:
         """Mean score, mean cost and escalated share.
 
         The score is what the model expects: chosen among many, the best score on the fitting
@@ -241,10 +220,10 @@ class Pomdp(Router):
 
 
 def _choose(
-    rules: Sequence[Rule], ends: Ends, objective: Objective, problem: Problem, cells: Cells
+    rules: Sequence[Rule], ends: Ends, asked: Selection, problem: Problem, cells: PomdpCells
 ) -> tuple[Rule, float | None, str]:
     table = np.array([(r.score, r.cost, r.escalation) for r in rules])
-    chosen = select(table[:, 0], table[:, 1], table[:, 2], ends, objective)
+    chosen = select(table[:, 0], table[:, 1], table[:, 2], ends, asked)
     if chosen.index is not None:
         return rules[chosen.index], chosen.value, chosen.note
     actions = _keep_all(problem)

@@ -10,7 +10,7 @@ with V = E[Perf_N | seen] at the last tier. All values are held times P(seen): t
 over the next symbol are sums, and no belief is ever divided by its probability.
 
 Actions after at least one answer are tables (levels, symbols...): the level of a question's cost is
-seen with its first answer (``pomdp_costs.py``), and multiplies the prices of the tiers ahead.
+seen with its first answer (``costs.py``), and multiplies the prices of the tiers ahead.
 
 Rewards are linear in one parameter x: R = fixed + x * slope. By default x is lambda, keeping earns
 Perf and routing costs lambda times the price of the tier asked, verification included.

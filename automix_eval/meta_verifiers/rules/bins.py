@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from automix_eval.meta_verifiers.rules.cells import TierRows
-from automix_eval.meta_verifiers.rules.router import RuleRouter
+from automix_eval.meta_verifiers.rules.router import RuleRouter, check_bins
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray
 
 MAX_BINS = 1000
@@ -42,14 +43,23 @@ def distinct(families: Iterable[list[list[int]]]) -> list[list[int]]:
     return [list(rule) for rule in dict.fromkeys(tuple(r) for rules in families for r in rules)]
 
 
+@dataclass(eq=False)
 class BinRouter(RuleRouter):
     """A rule says of each bin whether to escalate it: a list of 0 and 1, one a bin.
 
     A subclass finds the candidates.
+
+    Args:
+        num_bins: Steps of the grid; there is one bin more. The others are those of
+            :class:`~automix_eval.meta_verifiers.rules.router.RuleRouter`.
     """
 
-    num_bins: int
+    num_bins: int = 8
     tries_always = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bins(self.name, self.num_bins, MAX_BINS)
 
     def breaks(self, rows: TierRows) -> FloatArray:  # noqa: ARG002 - the same for all data
         """Where the bins meet."""

@@ -58,7 +58,7 @@ class TierRows:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cells:
+class RuleCells:
     """Joint cells of a chain of N tiers; c of them hold a question, K_t bins at tier t.
 
     Attributes:
@@ -105,7 +105,9 @@ def tier_rows(outcomes: Outcomes, undefined: str | float, name: str) -> list[Tie
     ]
 
 
-def make_cells(outcomes: Outcomes, rows: Sequence[TierRows], breaks: Sequence[FloatArray]) -> Cells:
+def make_cells(
+    outcomes: Outcomes, rows: Sequence[TierRows], breaks: Sequence[FloatArray]
+) -> RuleCells:
     """Sum the outcomes over joint cells.
 
     Args:
@@ -133,7 +135,7 @@ def make_cells(outcomes: Outcomes, rows: Sequence[TierRows], breaks: Sequence[Fl
     first, last = scores[:, 0].sum() / n, scores[:, -1].sum() / n
     ends = Ends(float(first), float(alone[0] / n), float(last), float(alone[1] / n))
     counts = np.bincount(joint, minlength=number).astype(np.float64)
-    return Cells(bins, tuple(values), counts, scores, table(costs), ends)
+    return RuleCells(bins, tuple(values), counts, scores, table(costs), ends)
 
 
 def sums(codes: IntArray, column: FloatArray, size: int) -> FloatArray:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from automix_eval.meta_verifiers.objectives import TOLERANCE, Objective, Selection, select
-from automix_eval.meta_verifiers.rules.cells import Cells
+from automix_eval.meta_verifiers.objectives import TOLERANCE, Chosen, Selection, select
+from automix_eval.meta_verifiers.rules.cells import RuleCells
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray
 
 EXACT = 20_000
@@ -49,20 +49,18 @@ class Points:
 Best = Callable[[Points], int]
 
 
-def search(
-    cells: Cells, masks: Sequence[BoolArray], objective: Objective
-) -> tuple[Points, Selection]:
+def search(cells: RuleCells, masks: Sequence[BoolArray], asked: Selection) -> tuple[Points, Chosen]:
     """Every policy looked at, and the best by the objective.
 
     Args:
         cells: The fitting data.
         masks: For each tier but the last (m_t, K_t): whether a candidate escalates a bin.
-        objective: What is asked for.
+        asked: What is asked for.
     """
     weights = [np.asarray(m, dtype=np.float64) for m in masks]
     number = math.prod(len(m) for m in masks)
-    points = _every(cells, weights) if number <= EXACT else _ascend(cells, weights, objective)
-    return points, select(points.score, points.cost, points.escalation, cells.ends, objective)
+    points = _every(cells, weights) if number <= EXACT else _ascend(cells, weights, asked)
+    return points, select(points.score, points.cost, points.escalation, cells.ends, asked)
 
 
 def front(points: Points) -> IntArray:
@@ -73,7 +71,7 @@ def front(points: Points) -> IntArray:
     return np.asarray(order[score > best + TOLERANCE], dtype=np.intp)
 
 
-def along(cells: Cells, masks: Sequence[FloatArray], rules: Sequence[int], tier: int) -> Points:
+def along(cells: RuleCells, masks: Sequence[FloatArray], rules: Sequence[int], tier: int) -> Points:
     """The policies in which one tier's rule runs over its candidates and the others stand."""
     reach = np.ones(len(cells.counts))
     score, cost = cells.scores[:, 0].sum(), cells.costs[:, 0].sum()
@@ -105,13 +103,13 @@ def along(cells: Cells, masks: Sequence[FloatArray], rules: Sequence[int], tier:
     )
 
 
-def _every(cells: Cells, masks: Sequence[FloatArray]) -> Points:
+def _every(cells: RuleCells, masks: Sequence[FloatArray]) -> Points:
     last = len(masks) - 1
     before = itertools.product(*(range(len(m)) for m in masks[:-1]))
     return _concatenate([along(cells, masks, [*rules, 0], last) for rules in before])
 
 
-def _ascend(cells: Cells, masks: Sequence[FloatArray], objective: Objective) -> Points:
+def _ascend(cells: RuleCells, masks: Sequence[FloatArray], asked: Selection) -> Points:
     visited: list[Points] = []
     starts = [[int(share * (len(m) - 1)) for m in masks] for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
 
@@ -132,7 +130,7 @@ def _ascend(cells: Cells, masks: Sequence[FloatArray], objective: Objective) -> 
             climb(start, lambda p, price=price: int(np.argmax(p.score - price * p.cost)))  # type: ignore[misc]
 
     def by_objective(points: Points) -> int:
-        chosen = select(points.score, points.cost, points.escalation, cells.ends, objective).index
+        chosen = select(points.score, points.cost, points.escalation, cells.ends, asked).index
         return 0 if chosen is None else chosen
 
     for start in [*starts, _best_of(visited, by_objective)]:
@@ -147,7 +145,7 @@ def _best_of(visited: Sequence[Points], best: Best) -> list[int]:
     return [int(rule) for rule in points.rules[best(points)]]
 
 
-def _prices(cells: Cells) -> FloatArray:
+def _prices(cells: RuleCells) -> FloatArray:
     """Prices of quality, around what the chain's own tiers ask for it."""
     n = cells.counts.sum()
     score, cost = cells.scores.sum(axis=0) / n, cells.costs.sum(axis=0) / n

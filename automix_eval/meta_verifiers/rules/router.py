@@ -6,13 +6,13 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from automix_eval.meta_verifiers.base import TierByTier, check_undefined, require_fitted, stand_in
-from automix_eval.meta_verifiers.objectives import MIN_ESCALATION, Objective
+from automix_eval.meta_verifiers.objectives import Selection, is_number
 from automix_eval.meta_verifiers.rules.cells import TierRows, make_cells, tier_rows
 from automix_eval.meta_verifiers.rules.chain_search import Points, front, search
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray, Outcomes, Seen
@@ -48,7 +48,8 @@ class Policy:
     escalation: float
 
 
-class RuleRouter(TierByTier):
+@dataclass(eq=False)
+class RuleRouter(Selection, TierByTier):
     """Chooses one rule a tier, jointly, by the objective on the whole chain.
 
     A subclass names its candidates and says which confidences a candidate escalates; the same
@@ -56,13 +57,10 @@ class RuleRouter(TierByTier):
     longer chain: see :mod:`automix_eval.meta_verifiers.rules.chain_search`.
 
     Args:
-        objective: ``ibc``, ``budget`` or ``target``; see
-            :mod:`automix_eval.meta_verifiers.objectives`.
-        budget: Largest mean cost of a question, for ``budget``.
-        target: Share of the last tier's mean score to reach, for ``target``.
-        min_escalation: Least share of the fitting questions to escalate, for ``ibc``.
         undefined: What an undefined confidence counts as: ``escalate``, ``keep``, or a confidence
             in [0, 1].
+
+    The others are those of :class:`~automix_eval.meta_verifiers.objectives.Selection`.
 
     Attributes:
         policy_: The chosen :class:`Policy`; None before fitting.
@@ -71,26 +69,16 @@ class RuleRouter(TierByTier):
         note_: What the reader must know about the fit, else empty.
     """
 
+    undefined: str | float = field(default="escalate", kw_only=True)
+
     needs_verification = True
     needs_fit = True
-    name: str
+    name: ClassVar[str]
     tries_always = True
 
-    def __init__(
-        self,
-        objective: str = "ibc",
-        budget: float | None = None,
-        target: float | None = None,
-        min_escalation: float = MIN_ESCALATION,
-        undefined: str | float = "escalate",
-    ) -> None:
-        Objective(objective, budget, target, min_escalation)
-        check_undefined(undefined)
-        self.objective = objective
-        self.budget = budget
-        self.target = target
-        self.min_escalation = min_escalation
-        self.undefined = undefined
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_undefined(self.undefined)
         self.policy_: Policy | None = None
         self.family_: tuple[Policy, ...] = ()
         self.value_: float | None = None
@@ -133,8 +121,7 @@ class RuleRouter(TierByTier):
             np.stack([self._decides(rule, held) for rule in rules])
             for rules, held in zip(tried, cells.values, strict=True)
         ]
-        asked = Objective(self.objective, self.budget, self.target, self.min_escalation)
-        points, chosen = search(cells, masks, asked)
+        points, chosen = search(cells, masks, self)
         kept = int(np.flatnonzero((points.rules == 0).all(axis=1))[0])
         best = kept if chosen.index is None else chosen.index
         family = _family(points, best)
@@ -254,12 +241,6 @@ def check_bins(name: str, num_bins: Any, most: int) -> None:
         raise AutoMixError(
             f"meta_verifier.num_bins={num_bins!r} of {name} must be an integer in [1, {most}]"
         )
-
-
-def is_number(value: Any, low: float, high: float) -> bool:
-    """Whether it is a finite number in [low, high], and no truth value."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value) and low <= value <= high
 
 
 def _family(points: Points, best: int) -> IntArray:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.metrics.auroc import is_correct
+from automix_eval.metrics.calibration import is_correct
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.columns import Calls, FloatArray, RecordColumns
 from automix_eval.records.pricing import Priced, price
