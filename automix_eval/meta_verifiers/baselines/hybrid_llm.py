@@ -25,7 +25,7 @@ GAPS = 101
 NEVER, ALWAYS = -1.0, 1.0
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(eq=False)
 class HybridLLM(TextRouter):
     """Ask the last tier at once iff r(question) <= t, else the first; nothing else is asked.
 
