@@ -1,9 +1,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# A process of pytest a core, with torch on one thread each. Byte code is kept, or each of the many
+# processes that the tests start would compile the package anew.
+TESTS := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses logical \
+	--maxprocesses 4 --dist worksteal
 LINT_STAMP := .venv/.installed-lint
 
-.PHONY: setup test kill-test lint demo bench fuzz clean
+.PHONY: setup test test-quick kill-test lint wheel-test demo bench fuzz clean
 
 setup: $(STAMP)
 
@@ -20,7 +24,11 @@ $(LINT_STAMP): $(STAMP)
 	touch $@
 
 test: setup
-	$(BIN)/python -m pytest
+	$(TESTS)
+
+# What takes less than about a second each, from every room: for between two edits.
+test-quick: setup
+	$(TESTS) -m "not slow"
 
 # Runs killed at 200 moments, and 20 with models of transformers; KILLS=N for another number.
 kill-test: setup

@@ -10,6 +10,11 @@ from scripted import CALLS, SCRIPTS
 from tiny_models import save_tiny_encoder
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones first: processes that share the tests then end together."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True)
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every test has a cache folder, scripts and a call list of its own, and no network."""

@@ -46,6 +46,21 @@ def test_interpreter_flags(installed: Path, flag: str, expected: bool) -> None:
     assert (done.stdout, done.stderr) == (f"{expected}\n", "")
 
 
+def test_a_line_left_behind_without_its_module_is_silent(tmp_path: Path) -> None:
+    """Where only the .pth file is left of an uninstalled package, interpreters start in silence."""
+    venv.create(tmp_path, symlinks=True, with_pip=False)
+    (site,) = (tmp_path / "lib").glob("python*/site-packages")
+    shutil.copy(ROOT / "automix_eval_bridge.pth", site)
+    script = "import sys; print('_automix_bridge' in sys.modules)"
+    run = [tmp_path / "bin" / "python", "-I", "-c", script]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("False\n", "")
+    # and the same line, beside its module, imports it
+    shutil.copy(ROOT / "_automix_bridge.py", site)
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
 @pytest.mark.slow
 def test_the_real_harness(installed: Path, tmp_path: Path) -> None:
     """lm_eval lists our model and tasks beside all of its own, and the user's folder wins."""

@@ -5,6 +5,7 @@ The distributions are built by hatchling without isolation, so no index is asked
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -16,6 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
 IGNORED = ("__pycache__", ".ipynb_checkpoints")
@@ -87,6 +95,7 @@ def test_wheel_content(wheel: Path) -> None:
     assert {name for name in names if not name.startswith(f"{info}/")} == expected
     assert any(name.endswith(".jsonl") for name in expected)
     assert any(name.startswith("automix_eval/tasks/coqa/") for name in expected)
+    assert "automix_eval/py.typed" in names, "without it type checkers take every name for Any"
 
 
 def test_source_distribution_has_no_results(wheel: Path) -> None:
@@ -112,8 +121,26 @@ def test_wheel_metadata(wheel: Path) -> None:
     metadata = archive.read(f"{info}/METADATA").decode().splitlines()
     assert "License-Expression: Apache-2.0" in metadata
     assert "Requires-Python: <3.14,>=3.10" in metadata
-    assert "Requires-Dist: lm-eval>=0.4.13" in metadata
-    assert archive.read("automix_eval_bridge.pth") == b"import _automix_bridge\n"
+    assert "Requires-Dist: lm-eval<0.5,>=0.4.13" in metadata
+    assert "Requires-Dist: pomdp-py>=1.3.5; python_version < '3.13'" in metadata
+    assert "Requires-Dist: pomdp-py>=1.3.5; extra == 'pomdp'" in metadata
+
+
+def test_the_harness_is_bounded_by_the_version_that_was_tested() -> None:
+    """A harness of the next minor version is refused until constraints.txt, and this suite, has it.
+
+    Whoever moves the pin to a newer minor version and sees the suite pass raises the bound with it.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (bound,) = (r for r in map(Requirement, project["dependencies"]) if r.name == "lm-eval")
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    (pin,) = (line.removeprefix("lm-eval==") for line in lines if line.startswith("lm-eval=="))
+    major, minor = Version(pin).release[:2]
+    assert bound.specifier.contains(pin)
+    assert bound.specifier.contains(f"{major}.{minor}.999")
+    for later in (f"{major}.{minor + 1}", f"{major}.{minor + 1}.0.dev1"):
+        assert not bound.specifier.contains(later, prereleases=True), later
+    assert importlib.metadata.version("lm-eval") == pin, "the suite runs on another harness"
 
 
 @pytest.mark.slow

@@ -25,7 +25,6 @@ PACKAGES = {
     "accelerate": (1, 0),
     "hydra-core": (1, 3),
     "numpy": (1, 26),
-    "pomdp-py": (1, 3, 5),
     "scikit-learn": (1, 4),
     "scipy": (1, 11),
 }
@@ -134,10 +133,11 @@ def _tasks() -> Iterator[Finding]:
             return
     from lm_eval.tasks import TaskManager
 
-    known = set(TaskManager().all_tasks)
+    # without the harness's own tasks, which take seconds to read and are not in doubt
+    known = set(TaskManager(include_defaults=False).all_tasks)
     missing = [t for t in (*TASKS, *(f"{t}_demo" for t in TASKS)) if t not in known]
     remedy = "reinstall automix-eval where lm_eval runs, or pass --include_path" if missing else ""
-    detail = f"lm_eval does not find {', '.join(missing)}" if missing else "lm_eval finds all"
+    detail = f"lm_eval does not find {', '.join(missing)}" if missing else "lm_eval finds ours"
     yield Finding("task names", "FAIL" if missing else "ok", detail, remedy)
 
 

@@ -11,6 +11,7 @@ from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.harness import evaluation_frames
 from automix_eval.harness import task_view as harness
+from automix_eval.harness.evaluate import task_manager
 from automix_eval.harness.evaluation_frames import HarnessRun
 from automix_eval.harness.grouping import group
 from automix_eval.harness.task_view import TaskView
@@ -120,7 +121,6 @@ def _requests(args: argparse.Namespace) -> tuple[HarnessRun, list[Instance]]:
     """The tasks and requests that the harness makes of the command line."""
     import lm_eval
     from lm_eval.api.model import LM
-    from lm_eval.tasks import TaskManager
 
     class Planner(LM):  # type: ignore[misc]  # the harness ships no types
         """Takes the requests of a run and answers none."""
@@ -150,7 +150,7 @@ def _requests(args: argparse.Namespace) -> tuple[HarnessRun, list[Instance]]:
             limit=args.limit,
             apply_chat_template=args.apply_chat_template,
             system_instruction=args.system_instruction,
-            task_manager=TaskManager(include_path=args.include_path),
+            task_manager=task_manager(args.include_path),
         )
     except _Planned as planned:
         return planned.run, planned.requests

@@ -266,7 +266,7 @@ def _check(app: Application, texts: Sequence[str]) -> list[Override]:
 
 def _check_plugin(key: str, option: str) -> None:
     module, extra = _PLUGINS.get(option, ("", ""))
-    if module and importlib.util.find_spec(f"hydra_plugins.{module}") is None:
+    if module and not _has_plugin(module):
         apart = " in an environment without constraints.txt, which its joblib contradicts"
         raise ConfigError(
             f"{key}={option} needs a plugin of Hydra that is not installed: "
@@ -278,6 +278,13 @@ def _check_plugin(key: str, option: str) -> None:
             f"{key}={option} is unknown{did_you_mean(option, known)} "
             f"Options of {key}: {', '.join(known)}"
         )
+
+
+def _has_plugin(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(f"hydra_plugins.{module}") is not None
+    except ModuleNotFoundError:  # hydra_plugins itself comes with the first plugin
+        return False
 
 
 def _is_open(app: Application, key: str) -> bool:

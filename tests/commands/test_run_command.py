@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -174,6 +175,20 @@ def test_a_launcher_that_is_not_installed_names_its_extra(
     assert main(["run", "-m", *CASCADE, f"hydra/launcher={launcher}", "seed=0,1"]) == 2
     assert remedy in capsys.readouterr().err
     assert CALLS == []
+
+
+@pytest.mark.parametrize("launcher", ["processes", "slurm", "submitit_here", "ray_here"])
+def test_without_any_plugin_of_hydra_a_launcher_names_its_extra(
+    launcher: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plain install lacks even the package that plugins share; the error is the same one line."""
+    for name in [n for n in sys.modules if n.partition(".")[0] == "hydra_plugins"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "hydra_plugins", None)
+    assert main(["run", "-m", *CASCADE, f"hydra/launcher={launcher}", "seed=0,1"]) == 2
+    error = capsys.readouterr().err
+    assert f"pip install 'automix-eval[{hydra_app._PLUGINS[launcher][1]}]'" in error
+    assert error.count("\n") == 1
 
 
 def test_flags_that_exclude_each_other_are_refused(capsys: pytest.CaptureFixture) -> None:

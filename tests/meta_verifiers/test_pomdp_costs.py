@@ -300,5 +300,5 @@ def test_what_pomdp_py_cannot_solve_is_said(monkeypatch):
         sys.modules, "automix_eval.meta_verifiers.pomdp.pomdp_py_model", raising=False
     )
     monkeypatch.delattr("automix_eval.meta_verifiers.pomdp.pomdp_py_model", raising=False)
-    with pytest.raises(AutoMixError, match=r"not installed.*solver=exact"):
+    with pytest.raises(AutoMixError, match=r"not installed.*automix-eval\[pomdp\].*solver=exact"):
         Pomdp(solver="pomdp_py").fit(chain(50, 2))

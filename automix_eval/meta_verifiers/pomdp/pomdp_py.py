@@ -95,6 +95,7 @@ def _pomdp_py_model() -> ModuleType:
             raise
         raise AutoMixError(
             "meta_verifier.solver=pomdp_py needs pomdp-py, which is not installed: pip install "
-            "pomdp-py, or use meta_verifier.solver=exact, which gives the same policies"
+            "'automix-eval[pomdp]' (from Python 3.13 on that needs a C compiler), or use "
+            "meta_verifier.solver=exact, which gives the same policies"
         ) from err
     return pomdp_model
