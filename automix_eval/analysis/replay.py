@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from automix_eval.meta_verifiers.objectives import Selection
 from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.records import policies as policy
 from automix_eval.records.from_run import from_records
-from automix_eval.records.from_table import Columns, Source, from_tables, parse_tiers, sample_rows
+from automix_eval.records.from_table import Source, from_tables, sample_rows
 from automix_eval.records.outcomes import Outcomes
+from automix_eval.records.table_columns import Columns, columns_of_header, parse_tiers
 from automix_eval.safety.errors import AutoMixError
 
 FORMAT = "automix-eval replay"
@@ -42,7 +44,7 @@ def replay(settings: DictConfig) -> dict[str, Any]:
     notes: list[str] = []
     train = _sampled(source.train, settings, notes)
     fitted, learned = _fitted(router, train, source, settings)
-    notes += fitted.notes()
+    notes += [*source.notes, *fitted.notes()]
     found = score(fitted, source.test, source.grouped, settings.seed, settings.resamples)
     shown = config.shown(settings)
     return {
@@ -80,11 +82,11 @@ def _fitted(
         )
     fitted_on = {
         "tiers": [{"label": label} for label in source.test.names],
+        "cost": {"name": config.name_of(settings, "cost"), **parts.parameters(settings, "cost")},
         **source.fitted_on,
         "num_questions": 0 if train is None else len(train),
         "max_train": settings.max_train,
         "seed": settings.seed,
-        "cost": _cost(settings),
     }
     values = parts.router_parameters(settings)
     return router, policy.make(name, values, router.get_learned(), fitted_on)
@@ -133,21 +135,18 @@ def _source(settings: DictConfig) -> Source:
             _path(settings.test_records), settings.test_task,
         )  # fmt: skip
     plain = config.plain(settings)
-    if plain["tiers"] is None:
-        raise AutoMixError(
-            'tiers is not set: say which columns hold what, as in "tiers=[{name: s, score: COL, '
-            'confidence: COL, cost: 1, verify_cost: 1}, {name: l, score: COL, cost: 50}]"'
-        )
-    columns = Columns(
-        parse_tiers(plain["tiers"]),
-        *(
-            None if plain[key] is None else str(plain[key])
-            for key in ("split_column", "id_column", "question", "document_column")
-        ),
-    )
+    keys = ("split_column", "id_column", "question", "document_column")
+    names = {key: None if plain[key] is None else str(plain[key]) for key in keys}
+    missing, note = str(plain["missing"]), None
     path, other = _path(settings.table), _path(settings.test_table)
     assert path is not None
-    return from_tables(columns, path, other, str(settings.train_split), str(settings.test_split))
+    if plain["tiers"] is None:
+        columns, note = columns_of_header(path, names, missing)
+    else:
+        columns = Columns(parse_tiers(plain["tiers"]), **names, missing=missing)
+    splits = str(settings.train_split), str(settings.test_split)
+    source = from_tables(columns, path, other, *splits)
+    return replace(source, notes=(note, *source.notes)) if note else source
 
 
 def _sampled(train: Outcomes | None, settings: DictConfig, notes: list[str]) -> Outcomes | None:
@@ -169,13 +168,6 @@ def _refuse_blind(router: MetaVerifier, test: Outcomes, name: str) -> None:
             f"meta_verifier={name} reads confidences, and no tier before the last has one in the "
             "test rows: name the column of them, as in {name: s, score: COL, confidence: COL, ...}"
         )
-
-
-def _cost(settings: DictConfig) -> Any:
-    if settings.table is None:
-        return {"name": config.name_of(settings, "cost"), **parts.parameters(settings, "cost")}
-    tiers = parse_tiers(config.plain(settings)["tiers"])
-    return [{"name": t.name, "cost": t.cost, "verify_cost": t.verify_cost} for t in tiers]
 
 
 def _where_to_fit(settings: DictConfig) -> str:

@@ -3,75 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from automix_eval.records.outcomes import ROUNDING, FloatArray, IntArray, Outcomes
-from automix_eval.records.tables import Table, TableError, read_table
+from automix_eval.records.outcomes import ROUNDING, BoolArray, FloatArray, IntArray, Outcomes
+from automix_eval.records.table_columns import Columns, TierColumns
+from automix_eval.records.tables import Table, TableError, column_names, read_table
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.text import did_you_mean
 
-
-@dataclass(frozen=True, slots=True)
-class TierColumns:
-    """Where a table holds what one tier did.
-
-    Attributes:
-        name: The tier's name.
-        score: Column of the task's metric of the tier's answer.
-        cost: Column of the cost of an answer, or one number for all.
-        confidence: Column of the confidence, empty cells where it is undefined. Not read for the
-            last tier, which is never verified.
-        verify_cost: Column of the cost of a verification, or one number for all.
-        answer: Column of the answer's text, for routers that read it.
-        signals: (name, column) of raw signals of verifiers.
-    """
-
-    name: str
-    score: str
-    cost: str | float
-    confidence: str | None = None
-    verify_cost: str | float = 0.0
-    answer: str | None = None
-    signals: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Where a table holds what; see hydra_conf/replay.yaml.
-
-    Attributes:
-        tiers: The chain, cheapest first.
-        split_column: Column that says which split a row belongs to; None for one split.
-        id_column: Column of the questions' identities; None: the row's number, from 1.
-        question: Column of the questions' texts.
-        document_column: Column of the document a question is about; None: each its own.
-    """
-
-    tiers: tuple[TierColumns, ...]
-    split_column: str | None = None
-    id_column: str | None = None
-    question: str | None = None
-    document_column: str | None = None
-
-    def numbers(self) -> list[str]:
-        """Columns read as numbers."""
-        last = len(self.tiers) - 1
-        names: list[str | float | None] = []
-        for index, tier in enumerate(self.tiers):
-            names += [tier.score, tier.cost]
-            if index < last:
-                names += [tier.confidence, tier.verify_cost, *(c for _, c in tier.signals)]
-        return [n for n in names if isinstance(n, str)]
-
-    def texts(self) -> list[str]:
-        """Columns read as texts."""
-        named = [self.split_column, self.id_column, self.question, self.document_column]
-        return [n for n in [*named, *(t.answer for t in self.tiers)] if n is not None]
+# Columns by which a table of several rows a question is known.
+_MODEL_NAMES = ("model", "model_name", "model_id", "llm")
+_QUESTION_NAMES = ("prompt_id", "question_id", "sample_id", "doc_id", "id", "prompt", "question")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,6 +30,7 @@ class Source:
         about: What the result says of the input: files, hashes, splits.
         fitted_on: What the policy says it is valid for.
         grouped: Whether ``test.documents`` are documents, not the questions themselves.
+        notes: What the reader should know of the input, a sentence each.
     """
 
     train: Outcomes | None
@@ -91,25 +38,7 @@ class Source:
     about: Mapping[str, Any]
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
     grouped: bool = False
-
-
-def parse_tiers(entries: Any) -> tuple[TierColumns, ...]:
-    """The chain as the user describes it, a list of mappings.
-
-    Raises:
-        AutoMixError: An entry has unknown or missing keys, or values of the wrong kind.
-    """
-    if not isinstance(entries, Sequence) or isinstance(entries, str) or len(entries) < 2:
-        raise AutoMixError(
-            f"tiers={entries!r} must list at least two tiers, cheapest first: "
-            "[{name: s, score: COL, confidence: COL, cost: 1, verify_cost: 1}, "
-            "{name: l, score: COL, cost: 50}]"
-        )
-    tiers = tuple(_parse_tier(i, entry) for i, entry in enumerate(entries))
-    names = [t.name for t in tiers]
-    if len(set(names)) < len(names):
-        raise AutoMixError(f"the tiers' names {', '.join(names)} must differ")
-    return tiers
+    notes: tuple[str, ...] = ()
 
 
 def from_tables(
@@ -147,9 +76,17 @@ def from_tables(
                 f"{columns.split_column!r} of {other.path} has {other.split_names()}"
             )
         test = found
-    fitted_on = {"table": table.name, "sha256": held.sha256, "task": None, "verifier": None}
-    fitted_on |= {"split": train_split if columns.split_column else None}
-    return Source(train, test, about, fitted_on, columns.document_column is not None)
+    prices = [{"name": t.name, "cost": t.cost, "verify_cost": t.verify_cost} for t in columns.tiers]
+    fitted_on = {
+        "table": table.name,
+        "sha256": held.sha256,
+        "task": None,
+        "verifier": None,
+        "split": train_split if columns.split_column else None,
+        "cost": prices,
+    }
+    notes = tuple(h.note for h in dict.fromkeys((held, other)) if h.note)
+    return Source(train, test, about, fitted_on, columns.document_column is not None, notes)
 
 
 def sample_rows(number: int, size: int, seed: int) -> IntArray:
@@ -179,11 +116,12 @@ class Held:
         self._columns, self._table = columns, table
         self._made: dict[str | None, Outcomes | None] = {}
         self._names: list[str] = table.texts(columns.split_column) if columns.split_column else []
+        self._usable, self.note = _usable(table, columns)
 
     def all(self) -> Outcomes:
         """Every row."""
         if None not in self._made:
-            self._made[None] = outcomes(self._table, self._columns, np.arange(len(self._table)))
+            self._made[None] = outcomes(self._table, self._columns, np.flatnonzero(self._usable))
         made = self._made[None]
         assert made is not None
         return made
@@ -191,7 +129,7 @@ class Held:
     def split(self, name: str) -> Outcomes | None:
         """The rows of a split; None where there are none."""
         if name not in self._made:
-            rows = np.flatnonzero([n == name for n in self._names])
+            rows = np.flatnonzero(self._usable & [n == name for n in self._names])
             made = outcomes(self._table, self._columns, rows) if len(rows) else None
             self._made[name] = made
         return self._made[name]
@@ -205,7 +143,44 @@ class Held:
 @lru_cache(maxsize=4)
 def load(columns: Columns, stamp: tuple[Path, int, int]) -> Held:
     """A table's columns; kept, so that the jobs of a sweep parse a file once."""
+    _refuse_long(columns, stamp[0])
     return Held(columns, read_table(stamp[0], columns.numbers(), columns.texts()))
+
+
+def _refuse_long(columns: Columns, path: Path) -> None:
+    """Refuse a table with a row for each question and model, whose rows are no questions."""
+    names = column_names(path)
+    used = {*columns.numbers(), *columns.texts()}
+    model = next((n for n in _MODEL_NAMES if n in names and n not in used), None)
+    asked = [columns.id_column, *_QUESTION_NAMES]
+    question = next((n for n in asked if n in names), None)
+    if model is None or question is None:
+        return
+    table = read_table(path, [], [model, question])
+    models, asked_of = table.texts(model), table.texts(question)
+    if len(set(models)) > 1 and len(set(asked_of)) < len(asked_of):
+        raise TableError(
+            f"the table {path} has several rows a question: {len(asked_of)} rows, "
+            f"{len(set(asked_of))} values of {question!r} and {len(set(models))} of {model!r}. A "
+            "replay reads a row a question, with columns for each tier: name the format "
+            "(format=embedllm reads such a table), or reshape it"
+        )
+
+
+def _usable(table: Table, columns: Columns) -> tuple[BoolArray, str]:
+    """(rows,) which rows are read, and a note on those with empty scores or costs."""
+    empty = np.zeros(len(table), dtype=np.bool_)
+    for name in columns.required():
+        empty |= table.numbers(name)[1]
+    count = int(empty.sum())
+    if not count or columns.missing == "refuse":
+        return np.ones(len(table), dtype=np.bool_), ""
+    said = f"{count} of {len(table)} rows of {table.path} lack a score or a cost"
+    if columns.missing == "zero":
+        return np.ones(len(table), dtype=np.bool_), f"{said}: counted as 0 (missing=zero)"
+    if count == len(table):
+        raise TableError(f"{said}: missing=drop leaves none")
+    return ~empty, f"{said}: left out (missing=drop)"
 
 
 def outcomes(table: Table, columns: Columns, rows: IntArray) -> Outcomes:
@@ -221,7 +196,7 @@ def outcomes(table: Table, columns: Columns, rows: IntArray) -> Outcomes:
         none if t.confidence is None or i == last else _confidence(table, t.confidence, rows)
         for i, t in enumerate(tiers)
     ]
-    judged = [_cost(table, t.verify_cost, rows) for t in tiers[:-1]]
+    judged = [_cost(table, columns, t.verify_cost, rows) for t in tiers[:-1]]
     picked = rows.tolist()
 
     def texts(name: str | None) -> tuple[str, ...] | None:
@@ -232,8 +207,8 @@ def outcomes(table: Table, columns: Columns, rows: IntArray) -> Outcomes:
 
     answers = [texts(t.answer) for t in tiers]
     return Outcomes(
-        scores=np.stack([_score(table, t.score, rows) for t in tiers], axis=1),
-        answer_costs=np.stack([_cost(table, t.cost, rows) for t in tiers], axis=1),
+        scores=np.stack([_score(table, columns, t.score, rows) for t in tiers], axis=1),
+        answer_costs=np.stack([_cost(table, columns, t.cost, rows) for t in tiers], axis=1),
         confidences=np.stack(confidences, axis=1),
         verification_costs=np.stack([*judged, np.zeros(len(rows))], axis=1),
         names=tuple(t.name for t in tiers),
@@ -257,20 +232,41 @@ def _signals(table: Table, tiers: Sequence[TierColumns], rows: IntArray) -> dict
     return made
 
 
-def _score(table: Table, name: str, rows: IntArray) -> FloatArray:
-    values, _ = _picked(table, name, rows)
-    what = "a finite number as the score: leave the question out, or mend the metric"
-    table.refuse(~np.isfinite(values), name, rows, what)
+def _score(table: Table, columns: Columns, name: str, rows: IntArray) -> FloatArray:
+    values = _filled(table, columns, name, rows)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        what = "a finite number as the score: leave the question out, or mend the metric"
+        table.refuse(bad, name, rows, what + _remedy(table, columns))
     return values
 
 
-def _cost(table: Table, cost: str | float, rows: IntArray) -> FloatArray:
+def _cost(table: Table, columns: Columns, cost: str | float, rows: IntArray) -> FloatArray:
     if not isinstance(cost, str):
         return np.full(len(rows), float(cost))
-    values, _ = _picked(table, cost, rows)
-    what = "a finite number of at least 0 as the cost"
-    table.refuse(~(np.isfinite(values) & (values >= 0)), cost, rows, what)
+    values = _filled(table, columns, cost, rows)
+    bad = ~(np.isfinite(values) & (values >= 0))
+    if bad.any():
+        what = "a finite number of at least 0 as the cost"
+        table.refuse(bad, cost, rows, what + _remedy(table, columns))
     return values
+
+
+def _filled(table: Table, columns: Columns, name: str, rows: IntArray) -> FloatArray:
+    values, empty = _picked(table, name, rows)
+    return np.where(empty, 0.0, values) if columns.missing == "zero" else values
+
+
+def _remedy(table: Table, columns: Columns) -> str:
+    """What can be done about empty scores and costs, where there are some."""
+    empty = [table.numbers(name)[1] for name in columns.required()]
+    count = int(np.logical_or.reduce(empty).sum()) if empty else 0
+    if not count or columns.missing != "refuse":
+        return ""
+    return (
+        f". {count} of {len(table)} rows lack a score or a cost: missing=drop leaves these "
+        "questions out, missing=zero counts their empty cells as 0"
+    )
 
 
 def _confidence(table: Table, name: str, rows: IntArray) -> FloatArray:
@@ -293,55 +289,3 @@ def _stamp(path: Path) -> tuple[Path, int, int]:
     except OSError as err:
         raise TableError(f"the table {path} cannot be read: {err.strerror}") from err
     return path, status.st_mtime_ns, status.st_size
-
-
-# --------------------------------------------------------------------------- the user's words
-
-
-def _parse_tier(index: int, entry: Any) -> TierColumns:
-    place = f"tiers[{index}]"
-    if not isinstance(entry, Mapping):
-        raise AutoMixError(f"{place} is {entry!r}, expected a mapping such as {{score: COL}}")
-    known = [f.name for f in fields(TierColumns)]
-    for key in entry:
-        if key not in known:
-            raise AutoMixError(
-                f"{place} has the unknown key {key!r}{did_you_mean(key, known, 1)} "
-                f"A tier has {', '.join(known)}"
-            )
-    signals = entry.get("signals") or {}
-    if not isinstance(signals, Mapping):
-        raise AutoMixError(f"{place}.signals is {signals!r}, expected {{NAME: COL}}")
-    score = _column(place, "score", entry.get("score"))
-    if score is None:
-        raise AutoMixError(f"{place} has no score: name the column of this tier's scores")
-    if entry.get("cost") is None:
-        raise AutoMixError(f"{place} has no cost: give a number, or name the column of costs")
-    return TierColumns(
-        name=str(entry.get("name", f"tier {index}")),
-        score=score,
-        cost=_price(place, "cost", entry["cost"]),
-        confidence=_column(place, "confidence", entry.get("confidence")),
-        verify_cost=_price(place, "verify_cost", entry.get("verify_cost") or 0.0),
-        answer=_column(place, "answer", entry.get("answer")),
-        signals=tuple((str(k), str(_column(place, str(k), v))) for k, v in signals.items()),
-    )
-
-
-def _column(place: str, key: str, value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    raise AutoMixError(
-        f"{place}.{key}={value!r} must be the name of a column; quote a name that reads as a "
-        f"number or a truth value: {key}: '{value}'"
-    )
-
-
-def _price(place: str, key: str, value: Any) -> str | float:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise AutoMixError(f"{place}.{key}={value!r} must be a number or the name of a column")
-    if not 0 <= value < float("inf"):
-        raise AutoMixError(f"{place}.{key}={value!r} must be a finite number of at least 0")
-    return float(value)

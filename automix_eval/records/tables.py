@@ -1,11 +1,13 @@
 """Tables of stored outcomes: CSV, JSON lines and Parquet files as checked columns.
 
-Files are read by pyarrow, the wanted columns only. An empty cell (null) is a missing value; the
-word NaN is a damaged one, and so is an infinite number.
+Files are read by pyarrow, the wanted columns only; a field of a nested column has the dotted name
+``column.field``. An empty cell (null) is a missing value; the word NaN is a damaged one, and so is
+an infinite number. A CSV file whose header is parted by semicolons has decimal commas.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import io
@@ -19,7 +21,9 @@ import numpy as np
 
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.listing import listing
 
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _CHUNK = 1 << 20
 _LARGEST = 2**31 - 2  # bytes that pyarrow reads as one block
@@ -54,7 +58,7 @@ class Table:
         """
         import pyarrow as pa  # type: ignore[import-untyped]
 
-        column = self.columns[name]
+        column = _decoded(self.columns[name])
         empty = np.asarray(column.is_null().to_numpy(), dtype=np.bool_)
         kind = column.type
         if pa.types.is_boolean(kind):
@@ -73,9 +77,7 @@ class Table:
         """A column as texts; an empty cell is the empty text."""
         import pyarrow as pa
 
-        values = self.columns[name]
-        if pa.types.is_dictionary(values.type):
-            values = values.cast(values.type.value_type)
+        values = _decoded(self.columns[name])
         if not pa.types.is_string(values.type):
             try:
                 values = values.cast(pa.string())
@@ -152,26 +154,61 @@ def read_table(path: Path, numbers: Iterable[str], texts: Iterable[str] = ()) ->
     return table
 
 
+def column_names(path: Path) -> list[str]:
+    """The names of a file's columns, in its order; of a JSON lines file those of its first line.
+
+    Raises:
+        TableError: As :func:`read_table`.
+    """
+    import pyarrow as pa
+
+    suffix = _suffix(path)
+    try:
+        if suffix in _DELIMITERS:
+            return _header(path, _DELIMITERS[suffix])[0]
+        if suffix == ".parquet":
+            from pyarrow import parquet
+
+            with parquet.ParquetFile(path) as file:
+                return _names(file.schema_arrow)
+        with pa.input_stream(str(path), compression="detect") as stream:
+            line = next((x for x in io.BytesIO(stream.read(_CHUNK)) if x.strip()), b"{}")
+        return _names(pa.Table.from_pylist([msgspec.json.decode(line, type=dict)]).schema)
+    except OSError as err:
+        raise TableError(f"the table {path} cannot be read: {err}") from err
+    except (pa.ArrowException, msgspec.MsgspecError, UnicodeDecodeError, csv.Error) as err:
+        raise TableError(f"the table {path} is damaged: {err}") from err
+
+
+def _suffix(path: Path) -> str:
+    found = [s.lower() for s in path.suffixes]
+    if pickled := next((s for s in found if s in (".pkl", ".pickle")), None):
+        raise TableError(
+            f"the table {path} is a pickle, which runs code when it is read. If you trust it, "
+            'convert it once: python -c "import pandas; pandas.read_pickle('
+            f'{path.name!r}).to_parquet({path.name.replace(pickled, ".parquet")!r})"'
+        )
+    suffix = next((s for s in reversed(found) if s in SUFFIXES), None)
+    if suffix is None:
+        raise TableError(
+            f"the table {path} has no known suffix; one of {', '.join(SUFFIXES)} says how it is "
+            "read (.gz or .zst after it where the file is compressed)"
+        )
+    return suffix
+
+
 def _reader(path: Path) -> Callable[[Path, Sequence[str], Sequence[str]], Mapping[str, Any]]:
-    suffix = next((s for s in map(str.lower, reversed(path.suffixes)) if s in SUFFIXES), "")
-    if suffix in (".csv", ".tsv"):
-        return lambda p, wanted, texts: _csv(p, wanted, texts, "," if suffix == ".csv" else "\t")
-    if suffix in (".jsonl", ".ndjson"):
-        return _jsonl
-    if suffix == ".parquet":
-        return _parquet
-    raise TableError(
-        f"the table {path} has no known suffix; one of {', '.join(SUFFIXES)} says how it is read"
-    )
+    suffix = _suffix(path)
+    if suffix in _DELIMITERS:
+        return lambda p, wanted, texts: _csv(p, wanted, texts, _DELIMITERS[suffix])
+    return _parquet if suffix == ".parquet" else _jsonl
 
 
 def _csv(path: Path, wanted: Sequence[str], texts: Sequence[str], delimiter: str) -> dict[str, Any]:
     import pyarrow as pa
     from pyarrow import csv as arrow
 
-    with pa.input_stream(str(path), compression="detect") as stream:
-        head = stream.read(_CHUNK).decode("utf-8-sig", errors="replace")
-    header = next(csv.reader(head.splitlines(keepends=True), delimiter=delimiter), [])
+    header, delimiter = _header(path, delimiter)
     _require(path, wanted, header)
     with pa.input_stream(str(path), compression="detect") as stream:
         table = arrow.read_csv(
@@ -183,9 +220,24 @@ def _csv(path: Path, wanted: Sequence[str], texts: Sequence[str], delimiter: str
                 include_columns=list(wanted),
                 column_types={name: pa.string() for name in texts},
                 null_values=[""],
+                decimal_point="," if delimiter == ";" else ".",
             ),
         )
     return {name: table.column(name) for name in wanted}
+
+
+def _header(path: Path, delimiter: str) -> tuple[list[str], str]:
+    """A text table's columns, and what parts them: a semicolon where that finds more of them."""
+    import pyarrow as pa
+
+    with pa.input_stream(str(path), compression="detect") as stream:
+        head = stream.read(_CHUNK)
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise TableError(f"the table {path} is UTF-16: save it as UTF-8")
+    lines = head.decode("utf-8-sig", errors="replace").splitlines(keepends=True)
+    parted = {d: next(csv.reader(lines, delimiter=d), []) for d in (delimiter, ";")}
+    best = max(parted, key=lambda d: len(parted[d]))
+    return parted[best], best
 
 
 def _jsonl(path: Path, wanted: Sequence[str], _texts: Sequence[str]) -> dict[str, Any]:
@@ -199,7 +251,7 @@ def _jsonl(path: Path, wanted: Sequence[str], _texts: Sequence[str]) -> dict[str
     _check_lines(path, data)
     # the types of a column are settled block by block, so that the file is one block
     options = arrow.ReadOptions(block_size=max(1, len(data)) + 1)
-    table = arrow.read_json(pa.BufferReader(data), read_options=options)
+    table = _flat(arrow.read_json(pa.BufferReader(data), read_options=options))
     _require(path, wanted, table.column_names)
     return {name: table.column(name) for name in wanted}
 
@@ -219,9 +271,29 @@ def _parquet(path: Path, wanted: Sequence[str], _texts: Sequence[str]) -> dict[s
     from pyarrow import parquet
 
     with parquet.ParquetFile(path) as file:
-        _require(path, wanted, file.schema_arrow.names)
-        table = file.read(columns=list(wanted))
+        _require(path, wanted, _names(file.schema_arrow))
+        table = _flat(file.read(columns=list(wanted)))
     return {name: table.column(name) for name in wanted}
+
+
+def _flat(table: Any) -> Any:
+    """A table whose nested columns are columns of their own, with dotted names."""
+    import pyarrow as pa
+
+    while any(pa.types.is_struct(field.type) for field in table.schema):
+        table = table.flatten()
+    return table
+
+
+def _names(schema: Any) -> list[str]:
+    return list(_flat(schema.empty_table()).column_names)
+
+
+def _decoded(column: Any) -> Any:
+    """A column of categories as one of its values."""
+    import pyarrow as pa
+
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
 def _require(path: Path, wanted: Sequence[str], present: Sequence[str]) -> None:
@@ -229,7 +301,7 @@ def _require(path: Path, wanted: Sequence[str], present: Sequence[str]) -> None:
     if missing:
         raise TableError(
             f"the table {path} lacks the column{'s' if len(missing) > 1 else ''} "
-            f"{', '.join(map(repr, missing))}; it has {', '.join(present) or 'none'}"
+            f"{', '.join(map(repr, missing))}; it has {listing(list(present), 40) or 'none'}"
         )
     twice = sorted({name for name in wanted if present.count(name) > 1})
     if twice:

@@ -15,10 +15,10 @@ from scripted import SCRIPTS, gold_answers, knows, scripted_args
 from automix_eval.analysis.experiments import axes, preset, routers
 from automix_eval.analysis.experiments.figures import difference, figures, verdict
 from automix_eval.analysis.experiments.simulate import simulated
-from automix_eval.analysis.experiments.sources import columns_of
 from automix_eval.commands.main import main
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.metrics.ibc import delta_ibc
+from automix_eval.records.table_columns import chain_of_header
 from automix_eval.report.pictures.experiment import WORDS
 from automix_eval.safety.errors import AutoMixError
 
@@ -228,7 +228,7 @@ def test_tables_without_a_chain_or_rows_are_refused(tmp_path: Path, capsys: Any)
 
 def test_columns_are_found_by_their_names(tmp_path: Path) -> None:
     """The tiers come in the file's order, a missing price of a verification is 0."""
-    small, large = columns_of(_table(tmp_path / "t.csv"))
+    small, large = chain_of_header(_table(tmp_path / "t.csv"))
     assert (small.name, small.score, small.confidence) == (
         "small-1",
         "small-1:correct",

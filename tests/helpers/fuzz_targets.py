@@ -37,11 +37,12 @@ from automix_eval.paths import tasks_dir
 from automix_eval.records import from_run as stored
 from automix_eval.records import policies as policy
 from automix_eval.records import schema as records
-from automix_eval.records.from_table import Columns, outcomes, parse_tiers
+from automix_eval.records.from_table import outcomes
 from automix_eval.records.harness_results import find_results, read_samples
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.records.runs import read_run
 from automix_eval.records.stream import read_rows
+from automix_eval.records.table_columns import Columns, parse_tiers
 from automix_eval.records.tables import read_table
 from automix_eval.report.formats import tex
 from automix_eval.report.page.visible import visible

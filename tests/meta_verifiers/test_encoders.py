@@ -225,10 +225,18 @@ def test_numbers_alone_are_refused(make, small):
     """Neither fit nor replay goes on without texts."""
     data = texts(20)
     bare = replace(data, questions=None, answers=None)
-    with pytest.raises(AutoMixError, match="reads texts"):
+    with pytest.raises(AutoMixError, match="and there is none"):
         make(**small).fit(bare)
     with pytest.raises(AutoMixError, match="column of questions"):
         follow(make(**{**small, "epochs": 1}).fit(data), bare)
+
+
+def test_a_router_of_questions_asks_for_no_answers(small):
+    """HybridLLM decides before the first answer, so a table of prompts and scores is enough."""
+    data = texts(20)
+    bare = replace(data, answers=None)
+    made = HybridLLM(**{**small, "epochs": 1}).fit(bare)
+    assert follow(made, bare).final.tolist() == follow(made, data).final.tolist()
 
 
 @pytest.mark.parametrize("make", BOTH)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
+import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 from replay_tables import rows, write
 
-from automix_eval.records.from_table import (
+from automix_eval.records.from_table import from_tables, load, sample_rows
+from automix_eval.records.table_columns import (
     Columns,
     TierColumns,
-    from_tables,
-    load,
+    columns_of_header,
     parse_tiers,
-    sample_rows,
 )
+from automix_eval.records.tables import column_names, read_table
 from automix_eval.safety.errors import AutoMixError
 
 TWO = (
@@ -54,6 +57,172 @@ def test_formats_hold_the_same_outcomes(tmp_path: Path) -> None:
             np.testing.assert_array_equal(one.scores, two.scores)
             np.testing.assert_array_equal(one.confidences, two.confidences)
             np.testing.assert_array_equal(one.answer_costs, two.answer_costs)
+
+
+def test_files_as_other_programs_write_them(tmp_path: Path) -> None:
+    """A byte order mark, semicolons with decimal commas, gzip and zstd change no figure."""
+    table = rows()
+    plain = write(tmp_path / "t.csv", table)
+    expected = source(plain).test
+    (tmp_path / "bom.csv").write_bytes(b"\xef\xbb\xbf" + plain.read_bytes())
+    comma = [{k: str(v).replace(".", ",") if k[-1] != "t" else v for k, v in r.items()}
+             for r in table]  # fmt: skip
+    lines = [";".join(table[0]), *(";".join(map(str, r.values())) for r in comma)]
+    (tmp_path / "semicolons.csv").write_text("\n".join(lines), encoding="utf-8")
+    for name, codec in (("t.csv.gz", "gzip"), ("t.csv.zst", "zstd")):
+        with pa.CompressedOutputStream(str(tmp_path / name), codec) as out:
+            out.write(plain.read_bytes())
+    for name in ("bom.csv", "semicolons.csv", "t.csv.gz", "t.csv.zst"):
+        found = source(tmp_path / name).test
+        assert found.ids == expected.ids
+        np.testing.assert_array_equal(found.scores, expected.scores)
+        np.testing.assert_array_equal(found.confidences, expected.confidences)
+
+
+def test_types_of_pandas_are_numbers(tmp_path: Path) -> None:
+    """Booleans, categories, nullable integers and decimals in Parquet are read as what they say."""
+    frame = pd.DataFrame(
+        {
+            "s": pd.array([True, False, True], dtype="boolean"),
+            "l": pd.Categorical([1, 0, 1]),
+            "c": pd.array([1, None, 2], dtype="Int64"),
+            "k": pd.Categorical(["0.5", "0.25", "0.5"]),
+        }
+    )
+    frame.to_parquet(tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet", ["s", "l", "c", "k"])
+    assert table.numbers("s")[0].tolist() == [1, 0, 1]
+    assert table.numbers("l")[0].tolist() == [1, 0, 1]
+    assert table.numbers("c")[1].tolist() == [False, True, False]
+    assert table.numbers("k")[0].tolist() == [0.5, 0.25, 0.5]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_fields_of_nested_columns_have_dotted_names(tmp_path: Path, suffix: str) -> None:
+    """A struct a model is read field by field; a dot in a name of the top level is part of it."""
+    nested = [{"a": {"b": {"score": i}, "cost": None}, "x.y": 2 * i} for i in range(3)]
+    path = tmp_path / f"t.{suffix}"
+    if suffix == "parquet":
+        parquet.write_table(pa.Table.from_pylist(nested), path)
+    else:
+        path.write_text("\n".join(map(json.dumps, nested)), encoding="utf-8")
+    table = read_table(path, ["a.b.score", "x.y", "a.cost"])
+    assert table.numbers("a.b.score")[0].tolist() == [0, 1, 2]
+    assert table.numbers("x.y")[0].tolist() == [0, 2, 4]
+    assert table.numbers("a.cost")[1].all()
+    assert column_names(path) == ["a.b.score", "a.cost", "x.y"]
+    with pytest.raises(AutoMixError, match=r"'a'; it has a\.b\.score"):
+        read_table(path, ["a"])
+
+
+def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
+    """Neither of two columns of one name is taken for the other."""
+    (tmp_path / "t.csv").write_text("a,b,a\n1,2,3\n")
+    with pytest.raises(AutoMixError, match="more than once"):
+        read_table(tmp_path / "t.csv", ["a"])
+    (tmp_path / "t.jsonl").write_text('{"a": 1, "a": 2}\n')
+    with pytest.raises(AutoMixError, match=r"t\.jsonl"):
+        read_table(tmp_path / "t.jsonl", ["a"])
+
+
+def test_a_pickle_is_refused_with_its_conversion(tmp_path: Path) -> None:
+    """Reading a pickle runs code, so the user is told how to convert one that is trusted."""
+    (tmp_path / "routerbench_0shot.pkl").write_bytes(pickle.dumps(rows(3)))
+    with pytest.raises(AutoMixError, match=r"read_pickle.*to_parquet\('routerbench_0shot\.parquet"):
+        read_table(tmp_path / "routerbench_0shot.pkl", ["a"])
+
+
+def gaps(folder: Path) -> Path:
+    """A table of 20 rows, two of which lack a score and one of those a cost."""
+    table = rows(20)
+    table[4]["s1.5-b:correct"] = None
+    table[6]["s1.5-b:correct"] = table[6]["l:cost"] = None
+    return write(folder / "t.csv", table)
+
+
+def test_missing_scores_and_costs_are_a_choice(tmp_path: Path) -> None:
+    """They are refused with their number and the two other ways, left out, or counted as 0."""
+    path = gaps(tmp_path)
+    with pytest.raises(AutoMixError, match=r"row 5.*2 of 20 rows.*missing=drop.*missing=zero"):
+        source(path)
+    dropped = source(path, replace(COLUMNS, missing="drop"))
+    assert len(dropped.test) == 8
+    assert "q4" not in dropped.test.ids
+    assert "2 of 20 rows" in dropped.notes[0]
+    zero = source(path, replace(COLUMNS, missing="zero"))
+    assert len(zero.test) == 10
+    assert zero.test.scores[[2, 3], 0].tolist() == [0, 0]
+    assert zero.test.answer_costs[3, 1] == 0
+    assert "counted as 0" in zero.notes[0]
+    with pytest.raises(AutoMixError, match="refuse, drop, zero"):
+        replace(COLUMNS, missing="skip")
+
+
+def test_a_damaged_cell_is_no_missing_one(tmp_path: Path) -> None:
+    """missing=zero fills empty cells alone."""
+    table = rows(20)
+    table[6]["l:cost"] = "nan"
+    with pytest.raises(AutoMixError, match=r"row 7, column 'l:cost'"):
+        source(write(tmp_path / "t.csv", table), replace(COLUMNS, missing="zero"))
+
+
+@pytest.mark.parametrize("id_column", [None, "prompt_id"])
+def test_a_row_a_question_and_model_is_no_row_a_question(
+    tmp_path: Path, id_column: str | None
+) -> None:
+    """A long table is recognised, and counted as such; never each row as a question."""
+    table = [
+        {"prompt_id": i, "model_name": m, "label": 1, "cost": 1}
+        for i in range(4) for m in ("a", "b", "c")
+    ]  # fmt: skip
+    tiers = (TierColumns("a", "label", 1.0), TierColumns("b", "label", 2.0))
+    with pytest.raises(AutoMixError, match=r"several rows a question: 12 rows, 4 values.*format="):
+        source(write(tmp_path / "t.csv", table), Columns(tiers, id_column=id_column))
+
+
+def test_a_header_describes_a_chain(tmp_path: Path) -> None:
+    """TIER:score, TIER:confidence and TIER:cost need no description; what was read is said."""
+    names = {"s1.5-b:conf": "s:confidence", "s1.5-b:correct": "s:score", "l:cost": "l:cost_usd"}
+    table = [{**{names.get(k, k): v for k, v in r.items()}, "s:cost": 1} for r in rows()]
+    columns, note = columns_of_header(write(tmp_path / "t.csv", table), {"document_column": "doc"})
+    assert columns.tiers == (
+        TierColumns("s", "s:score", "s:cost", "s:confidence"),
+        TierColumns("l", "l:correct", "l:cost_usd"),
+    )
+    assert (columns.split_column, columns.id_column, columns.document_column) == (
+        "split", "id", "doc",
+    )  # fmt: skip
+    assert "s, l; split_column=split; id_column=id" in note
+    assert len(from_tables(columns, tmp_path / "t.csv", None, "train", "test").test) == 100
+
+
+@pytest.mark.parametrize(
+    ("header", "problem"),
+    [
+        ("id,score,cost", "names no chain"),
+        ("s:score,s:cost", "names no chain"),
+        ("s:score,s:cost,l:score", "no column l:cost"),
+        ("s:score,s:correct,s:cost,l:score,l:cost", "both 's:score' and 's:correct'"),
+    ],
+)
+def test_headers_that_describe_no_chain(tmp_path: Path, header: str, problem: str) -> None:
+    """What lacks is said, and so is the other way."""
+    (tmp_path / "t.csv").write_text(header + "\n")
+    with pytest.raises(AutoMixError, match=problem):
+        columns_of_header(tmp_path / "t.csv", {})
+
+
+@pytest.mark.parametrize("name", ["mmlu_llama_chain", "triviaqa_qwen_oai_chain"])
+def test_public_chains_need_no_description(name: str) -> None:
+    """Tables of published cascades are read as they are."""
+    path = Path(__file__).parents[3] / "shared" / "data" / "cascades" / f"{name}.csv"
+    if not path.is_file():
+        pytest.skip("the tables are not here")
+    columns, _ = columns_of_header(path, {})
+    found = from_tables(columns, path, None, "train", "test")
+    assert found.train is not None
+    assert found.test.num_tiers == len(columns.tiers) >= 4
+    assert not np.isnan(found.test.confidences[:, :-1]).any()
 
 
 def test_missing_columns_are_named_beside_those_present(tmp_path: Path) -> None:

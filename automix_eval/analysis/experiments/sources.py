@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,12 @@ from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.records import schema as records
 from automix_eval.records.from_run import from_records
-from automix_eval.records.from_table import Columns, TierColumns, from_tables, parse_tiers
+from automix_eval.records.from_table import from_tables
 from automix_eval.records.outcomes import Outcomes
+from automix_eval.records.table_columns import Columns, chain_of_header, parse_tiers
+from automix_eval.records.tables import column_names
 from automix_eval.safety.errors import AutoMixError
 
-SCORES = ("score", "correct")
-COSTS = ("cost", "cost_usd")
 TEST_SPLITS = ("test", "validation", "val")
 
 
@@ -89,11 +88,11 @@ def _attempt(make: Any, what: str, sources: list[Source], failures: list[Failure
 
 def _table(preset: Preset, name: str, kind: str) -> Source:
     path = Path(name).expanduser()
-    tiers = parse_tiers(preset.columns) if preset.columns is not None else columns_of(path)
+    tiers = parse_tiers(preset.columns) if preset.columns is not None else chain_of_header(path)
     split = preset.split_column
     columns = Columns(tiers, split)
     if kind == "run":  # as automix-eval outcomes names them
-        document = "document" if "document" in _header(path) else None
+        document = "document" if "document" in column_names(path) else None
         columns = Columns(tiers, split, id_column="question", document_column=document)
     found = None
     for test in TEST_SPLITS:
@@ -111,50 +110,6 @@ def _table(preset: Preset, name: str, kind: str) -> Source:
         )
     _enough(str(path), found.train, found.test)
     return Source(path.stem, kind, found.train, found.test, found.grouped, found.about)
-
-
-def columns_of(path: Path) -> tuple[TierColumns, ...]:
-    """The chain of a table whose columns are named TIER:score, TIER:confidence, TIER:cost.
-
-    ``correct`` may stand for ``score`` and ``cost_usd`` for ``cost``; TIER:verify_cost is 0 where
-    it is missing. Tiers come in the order of their first column.
-
-    Raises:
-        AutoMixError: The file cannot be read, or its columns are named otherwise.
-    """
-    header = _header(path)
-    tiers = []
-    for tier in dict.fromkeys(h.rpartition(":")[0] for h in header if ":" in h):
-        score = next((f"{tier}:{s}" for s in SCORES if f"{tier}:{s}" in header), None)
-        cost = next((f"{tier}:{c}" for c in COSTS if f"{tier}:{c}" in header), None)
-        if score is None or cost is None:
-            continue
-        sure, judge = f"{tier}:confidence", f"{tier}:verify_cost"
-        tiers.append(
-            TierColumns(
-                tier, score, cost, sure if sure in header else None,
-                judge if judge in header else 0.0,
-            )
-        )  # fmt: skip
-    if len(tiers) < 2:
-        raise AutoMixError(
-            f"the table {path} shows no chain: it needs the columns TIER:score, TIER:confidence "
-            f"and TIER:cost for two tiers or more, and has {', '.join(header[:12]) or 'none'}. Or "
-            "say which columns hold what with columns=[{name: s, score: COL, ...}, ...]"
-        )
-    return tuple(tiers)
-
-
-def _header(path: Path) -> list[str]:
-    try:
-        if path.suffix == ".parquet":
-            from pyarrow import parquet  # type: ignore[import-untyped]
-
-            return list(parquet.read_schema(path).names)
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            return next(csv.reader(lines, delimiter="\t" if path.suffix == ".tsv" else ","), [])
-    except (OSError, UnicodeDecodeError, ValueError) as err:
-        raise AutoMixError(f"the table {path} cannot be read: {err}") from err
 
 
 def _runs(label: str, folder: Path) -> list[Source]:

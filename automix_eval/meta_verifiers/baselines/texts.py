@@ -13,6 +13,8 @@ from automix_eval.meta_verifiers.objectives import Selection
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
 
+_TABLE_SETTING = {"question": "question=COL", "answer": "answer: COL of each tier"}
+
 
 @dataclass(kw_only=True, eq=False)
 class TextRouter(Selection, Router):
@@ -73,14 +75,9 @@ class TextRouter(Selection, Router):
         """The questions to fit on, in canonical order.
 
         Raises:
-            AutoMixError: Too few, or without texts.
+            AutoMixError: Too few.
         """
         common.require_rows(outcomes, self.name)
-        if outcomes.questions is None or outcomes.answers is None:
-            raise AutoMixError(
-                f"meta_verifier={self.name} reads texts, and these are numbers only: give the "
-                "rows their questions and answers"
-            )
         return common.thin(outcomes, self.max_fit_rows)
 
     def _require(self, texts: Any, what: str) -> Any:
@@ -88,6 +85,6 @@ class TextRouter(Selection, Router):
         if texts is None:
             raise AutoMixError(
                 f"meta_verifier={self.name} reads the {what}, and there is none: give the rows "
-                f"a column of {what}s"
+                f"a column of {what}s (of a table: {_TABLE_SETTING[what]})"
             )
         return texts
