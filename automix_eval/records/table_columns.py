@@ -9,8 +9,7 @@ from typing import Any
 
 from automix_eval.records.tables import TableError, column_names
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.listing import listing
-from automix_eval.safety.text import did_you_mean
+from automix_eval.safety.text import did_you_mean, listing
 
 MISSING = ("refuse", "drop", "zero")
 # Header of a table that needs no description: TIER:KIND, and what a kind is of a tier.

@@ -21,7 +21,7 @@ import numpy as np
 
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.listing import listing
+from automix_eval.safety.text import listing
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")

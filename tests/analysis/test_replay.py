@@ -31,6 +31,9 @@ ROUTERS = [
 ]
 
 
+CONSTANT = ("always_llm", "always_slm", "always_tier")
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder beside the table."""
@@ -139,7 +142,7 @@ def test_an_undefined_lift_has_a_reason_and_no_number(tmp_path: Path, folder: Pa
         {"doc": "one"},
     ],
 )
-@pytest.mark.parametrize("name", [r for r in ROUTERS if r not in ("always_llm", "always_slm")])
+@pytest.mark.parametrize("name", [r for r in ROUTERS if r not in CONSTANT])
 def test_poor_data_have_a_defined_outcome(
     tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str], name: str, change: dict
 ) -> None:
