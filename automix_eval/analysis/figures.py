@@ -6,7 +6,7 @@ Every figure that has no value for the data says why (:class:`Undefined`); none 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from automix_eval.metrics.bootstrap import RESAMPLES, Interval
@@ -131,9 +131,13 @@ class Spread:
     undefined: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MethodFigures:
     """One row of the leaderboard.
+
+    What each figure is stands in ``report/columns.py``, with the way it is shown. A point on a
+    line, such as the random router at a method's cost, has no curve, no regions and no verifier:
+    these are the defaults.
 
     Attributes:
         name: Stable key, unique within its board: ``pomdp``, ``replay:threshold``, ...
@@ -143,21 +147,9 @@ class MethodFigures:
         verifier: Name of the verifier whose confidences it reads; empty if none.
         runs: Ids of the runs it rests on.
         seeds: Their seeds, in the order of ``runs``; -1 where a run names none.
-        quality: Mean score.
-        cost: Mean cost per question.
-        escalation_rate: Share of questions answered above the first tier.
         tiers: One entry a tier of the chain; empty for plain runs.
-        ibc: Gain over the SLM per extra cost.
-        delta_ibc: Lift over always asking the LLM, a ratio.
-        random_quality: Quality of a random choice between SLM and LLM at the same cost.
-        oracle_quality: Quality of an oracle at the same cost.
         regions: Delta IBC in five cost regions; empty where SLM or LLM has no figures.
-        regions_mean: Its mean over the five.
         cost_at: (share, cost) for :data:`QUALITY_SHARES` of the LLM's quality.
-        area: Mean quality along the cost-quality curve from the SLM's cost to the LLM's.
-        calls_saved: Share of questions on which the last tier was not asked.
-        auroc: Of the first tier's confidence as a predictor of score > 0.5.
-        calibration_error: Expected calibration error of the same.
         curve: Operating points, ascending in cost; one for a router without a sweep.
         by_seed: Figure name -> its spread over seeds; empty for fewer than two seeds.
         note: What the reader should know of the row; may be empty.
@@ -172,20 +164,22 @@ class MethodFigures:
     quality: Figure
     cost: Figure
     escalation_rate: Figure
-    tiers: tuple[TierShare, ...]
+    tiers: tuple[TierShare, ...] = ()
     ibc: Figure
     delta_ibc: Figure
     random_quality: Figure
     oracle_quality: Figure
-    regions: tuple[Region, ...]
-    regions_mean: Figure
-    cost_at: tuple[tuple[float, Figure], ...]
-    area: Figure
+    regions: tuple[Region, ...] = ()
+    regions_mean: Figure = Figure(POINT_ON_A_LINE)
+    cost_at: tuple[tuple[float, Figure], ...] = tuple(
+        (share, Figure(POINT_ON_A_LINE)) for share in QUALITY_SHARES
+    )
+    area: Figure = Figure(POINT_ON_A_LINE)
     calls_saved: Figure
-    auroc: Figure
-    calibration_error: Figure
-    curve: tuple[CurvePoint, ...]
-    by_seed: Mapping[str, Spread]
+    auroc: Figure = Figure(NO_VERIFIER)
+    calibration_error: Figure = Figure(NO_VERIFIER)
+    curve: tuple[CurvePoint, ...] = ()
+    by_seed: Mapping[str, Spread] = field(default_factory=dict)
     note: str = ""
 
 

@@ -6,14 +6,7 @@ import numpy as np
 
 from automix_eval.analysis.bootstrap_table import Vector, figure, first_undefined
 from automix_eval.analysis.curves import EndPoints, Estimate, benefit, lift, random_quality
-from automix_eval.analysis.figures import (
-    NO_SINGLE_RATE,
-    NO_VERIFIER,
-    POINT_ON_A_LINE,
-    QUALITY_SHARES,
-    Figure,
-    MethodFigures,
-)
+from automix_eval.analysis.figures import NO_SINGLE_RATE, MethodFigures
 from automix_eval.analysis.method import MethodScore
 from automix_eval.metrics.ibc import Undefined
 
@@ -54,7 +47,6 @@ def _simple(
     """A row that is known by its quality and cost alone."""
     four, (values, reason) = row.four(), quality
     known: Vector = reason or values
-    none, unread = Figure(POINT_ON_A_LINE), Figure(NO_VERIFIER)
     return MethodFigures(
         name=name,
         kind="replay",
@@ -65,18 +57,9 @@ def _simple(
         quality=figure(known),
         cost=figure(cost),
         escalation_rate=figure(escalation),
-        tiers=(),
         ibc=figure(*benefit(known, cost, four[0], four[1])),
         delta_ibc=figure(*lift(known, cost, four)),
         random_quality=figure(*random_quality(cost, four)),
         oracle_quality=figure(*row.oracle_quality()),
-        regions=(),
-        regions_mean=none,
-        cost_at=tuple((s, none) for s in QUALITY_SHARES),
-        area=none,
         calls_saved=figure(escalation if isinstance(escalation, Undefined) else 1 - escalation),
-        auroc=unread,
-        calibration_error=unread,
-        curve=(),
-        by_seed={},
     )

@@ -21,7 +21,7 @@ import pytest
 
 if TYPE_CHECKING:
     # pytest loads this module in every project that has the package: nothing slow up here
-    from automix_eval.analysis.gate import GatedRun, GatedRuns
+    from automix_eval.report.gate import GatedRun, GatedRuns
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,9 +52,9 @@ def automix_runs(request: pytest.FixtureRequest) -> GatedRuns:
     folders = request.config.getoption("--automix-results")
     if not folders:
         pytest.skip("no --automix-results DIR was given")
-    from automix_eval.analysis.gate import GatedRuns
     from automix_eval.analysis.gather import Settings, assemble
     from automix_eval.costs.from_config import parse_costs
+    from automix_eval.report.gate import GatedRuns
     from automix_eval.safety.errors import AutoMixError
 
     costs = request.config.getoption("--automix-costs")

@@ -9,9 +9,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from automix_eval.analysis.figures import Board, Figure, MethodFigures, Report
+from automix_eval.analysis.figures import Board, MethodFigures, Report
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.blocks import Block, Heading, Table
+from automix_eval.report.columns import Column, all_figures, shown_in
 from automix_eval.safety.text import csv_cell, printable
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~])")
@@ -54,11 +55,12 @@ def render_latex(report: Report) -> str:
         "% Written by automix-eval; needs \\usepackage{booktabs} and \\usepackage{textcomp}.",
     ]
     for board in report.boards:
-        head = ("Method", "Kind", "Quality", "Cost", r"Esc. (\%)", "IBC", r"$\Delta$IBC (\%)")
+        columns = shown_in("latex")
+        head = ("Method", "Kind", *map(_tex_heading, columns))
         rows = [" & ".join(_tex_row(m)) + r" \\" for m in board.methods]
         parts += [
             f"% {tex(board.key).replace(chr(10), ' ')}",
-            r"\begin{tabular}{llrrrrr}",
+            rf"\begin{{tabular}}{{ll{'r' * len(columns)}}}",
             r"\toprule",
             " & ".join(head) + r" \\",
             r"\midrule",
@@ -84,7 +86,7 @@ def render_harness(report: Report) -> str:
             key = f"{board.key}/{method.name}"
             results[key] = {"alias": f"{board.key}: {method.label}", **_metrics(method)}
             size[key] = {"original": board.num_questions, "effective": board.num_questions}
-            higher[key] = dict(_HIGHER)
+            higher[key] = {c.name: bool(c.higher) for c in shown_in("harness")}
     keys = list(results)
     value = {
         "results": results,
@@ -110,41 +112,15 @@ def _escape(text: str) -> str:
 
 # --------------------------------------------------------------------------- one row
 
-_HIGHER = {
-    "quality": True, "cost": False, "escalation_rate": False, "ibc": True, "delta_ibc": True,
-    "area": True, "verifier_auroc": True, "verifier_calibration_error": False,
-    "calls_saved": True, "cost_at_95": False, "cost_at_99": False, "cost_at_100": False,
-}  # fmt: skip
-
-
-def method_row(m: MethodFigures) -> dict[str, Figure]:
-    """The figures of a row of the leaderboard by the names of the CSV."""
-    return {
-        "quality": m.quality,
-        "cost": m.cost,
-        "escalation_rate": m.escalation_rate,
-        "ibc": m.ibc,
-        "delta_ibc": m.delta_ibc,
-        "random_quality": m.random_quality,
-        "oracle_quality": m.oracle_quality,
-        **{f"cost_at_{share * 100:.0f}": f for share, f in m.cost_at},
-        "area": m.area,
-        "calls_saved": m.calls_saved,
-        "verifier_auroc": m.auroc,
-        "verifier_calibration_error": m.calibration_error,
-        **{f"delta_ibc_region_{i}": r.delta_ibc for i, r in enumerate(m.regions, 1)},
-        "delta_ibc_regions_mean": m.regions_mean,
-        **{f"escalated_tier_{t.tier}": t.escalated for t in m.tiers[:-1]},
-    }
-
 
 def _metrics(m: MethodFigures) -> dict[str, float]:
     found: dict[str, float] = {}
-    for name, figure in method_row(m).items():
-        if name in _HIGHER and not isinstance(figure.value, Undefined):
-            found[f"{name},none"] = figure.value
+    for column in shown_in("harness"):
+        figure = column.of(m)
+        if not isinstance(figure.value, Undefined):
+            found[f"{column.name},none"] = figure.value
             if figure.stderr is not None:
-                found[f"{name}_stderr,none"] = figure.stderr
+                found[f"{column.name}_stderr,none"] = figure.stderr
     return found
 
 
@@ -166,7 +142,7 @@ def _csv_row(board: Board, m: MethodFigures) -> dict[str, object]:
         "seeds": " ".join(str(s) for s in m.seeds if s >= 0),
     }
     reasons: dict[str, list[str]] = {}
-    for name, figure in method_row(m).items():
+    for name, figure in all_figures(m).items():
         value, ends = figure.value, figure.interval
         row[name] = None if isinstance(value, Undefined) else value
         known = isinstance(ends, tuple) and not isinstance(value, Undefined)
@@ -181,22 +157,24 @@ def _csv_row(board: Board, m: MethodFigures) -> dict[str, object]:
     return {**row, "note": m.note, "undefined": "; ".join(texts)}
 
 
-def _tex_row(m: MethodFigures) -> tuple[str, ...]:
-    def show(figure: Figure, form: str, scale: float = 1.0) -> str:
-        if isinstance(figure.value, Undefined):
-            return "--"
-        text = format(figure.value * scale, form)
-        if not isinstance(figure.interval, tuple):
-            return f"${text}$"
-        low, high = (format(v * scale, form) for v in figure.interval)
-        return f"${text}$ [${low}$, ${high}$]"
+def _tex_heading(column: Column) -> str:
+    heading = column.short.replace("delta ", r"$\Delta$")
+    return rf"{heading} (\%)" if column.form.endswith("%") else heading
 
-    return (
-        tex(m.label),
-        m.kind,
-        show(m.quality, ".3f"),
-        show(m.cost, ".4g"),
-        show(m.escalation_rate, ".1f", 100),
-        show(m.ibc, ".3g"),
-        show(m.delta_ibc, "+.1f", 100),
-    )
+
+def _tex_row(m: MethodFigures) -> tuple[str, ...]:
+    return tex(m.label), m.kind, *(_tex_figure(c, m) for c in shown_in("latex"))
+
+
+def _tex_figure(column: Column, m: MethodFigures) -> str:
+    figure = column.of(m)
+    if isinstance(figure.value, Undefined):
+        return "--"
+
+    def show(value: float) -> str:
+        return "$" + format(value, column.form).removesuffix("%") + "$"
+
+    if not isinstance(figure.interval, tuple):
+        return show(figure.value)
+    low, high = map(show, figure.interval)
+    return f"{show(figure.value)} [{low}, {high}]"

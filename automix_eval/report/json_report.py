@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from automix_eval.analysis.figures import Figure, Report, System, TaskReport
+from automix_eval.analysis.figures import Figure, MethodFigures, Report, System, TaskReport
 from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.metrics.ibc import Undefined
+from automix_eval.report.columns import MEANINGS
 from automix_eval.safety.text import printable
 
 FORMAT = "automix-eval report"
@@ -141,7 +142,7 @@ def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
 def _class_schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     hints = get_type_hints(kind)
     text = inspect.getdoc(kind) or ""
-    about = _attributes(text)
+    about = _attributes(text) | (MEANINGS if kind is MethodFigures else {})
     properties = {}
     for field in fields(kind):
         shown = _schema(hints[field.name], definitions)

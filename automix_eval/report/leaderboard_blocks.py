@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from automix_eval.analysis.figures import Board, Comparison, Figure, MethodFigures
+from automix_eval.analysis.figures import Board, Comparison, MethodFigures
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.blocks import Block, Heading, Paragraph, Table
+from automix_eval.report.columns import COLUMNS, Column, shown_in
 from automix_eval.report.reasons import Reasons, interval_text, short_text
 
 # Above this many pairs only those with a live method are shown; the JSON has all.
 _MOST_PAIRS = 15
 _WORDS = "not distinguishable"
+# The others' intervals stand in the table of the task; 100 columns hold no more.
+_WITH_INTERVAL = ("quality", "delta_ibc")
 
 
 def board_blocks(board: Board) -> list[Block]:
@@ -29,13 +32,13 @@ def board_blocks(board: Board) -> list[Block]:
         blocks.append(Paragraph(f"A table of its own: {board.why_apart}.", "! "))
     blocks.append(
         Table(
-            ("Method", "Kind", "Quality", "Cost", "Esc.", "delta IBC"),
+            ("Method", "Kind", *(c.short for c in shown_in("text"))),
             tuple(_quality_row(m, reasons) for m in board.methods),
         )
     )
     if board.tiers:
         routed = [m for m in board.methods if m.kind != "plain" and "@" not in m.name]
-        header = ("Method", "IBC", "at 95%", "at 99%", "at 100%", "Area", "AUROC", "ECE", "Saved")
+        header = ("Method", *(c.short for c in shown_in("text, further")))
         blocks.append(Table(header, tuple(_value_row(m, reasons) for m in routed)))
         blocks += _regions(board.methods, reasons)
     blocks += _seeds(board.methods)
@@ -53,19 +56,7 @@ def board_legend() -> list[Block]:
             "tier was asked, no call was made; plain: one model, run by the harness alone.",
             "Kind: ",
         ),
-        Paragraph(
-            "cost per question that reaches this share of the LLM's quality on the curve of the "
-            "method, which may draw lots between its policies, the SLM and the LLM.",
-            "at 95%: ",
-        ),
-        Paragraph(
-            "quality averaged along that curve over costs from the SLM's to the LLM's.", "Area: "
-        ),
-        Paragraph(
-            "expected calibration error of the SLM's confidence (10 bins); Saved: share of "
-            "questions on which the last tier was not asked.",
-            "ECE: ",
-        ),
+        *(Paragraph(f"{c.meaning}.", f"{c.short}: ") for c in shown_in("text, further")),
         Paragraph(
             "a paired test by document, corrected by Holm over the pairs of a leaderboard.", "p: "
         ),
@@ -73,35 +64,21 @@ def board_legend() -> list[Block]:
 
 
 def _quality_row(m: MethodFigures, reasons: Reasons) -> tuple[str, ...]:
-    steps = [t.escalated for t in m.tiers[:-1]]
-    rate = (
-        "/".join("-" if isinstance(f.value, Undefined) else f"{f.value:.0%}" for f in steps)
-        if len(steps) > 1
-        else reasons.show(m.escalation_rate.value, ".0%", "- ")
-    )
-    return (
-        m.label + (f" (n={len(m.runs)})" if len(m.runs) > 1 else ""),
-        m.kind,
-        short_text(m.quality, ".3f", reasons),
-        reasons.show(m.cost.value, ".4g", "- "),
-        rate,
-        short_text(m.delta_ibc, "+.0%", reasons),
-    )
+    def show(column: Column) -> str:
+        figure = getattr(m, column.field)
+        if column.field == "escalation_rate" and len(m.tiers) > 2:
+            steps = (t.escalated.value for t in m.tiers[:-1])
+            return "/".join("-" if isinstance(v, Undefined) else f"{v:.0%}" for v in steps)
+        if column.field in _WITH_INTERVAL:
+            return short_text(figure, column.brief, reasons)
+        return reasons.show(figure.value, column.brief, "- ")
+
+    label = m.label + (f" (n={len(m.runs)})" if len(m.runs) > 1 else "")
+    return label, m.kind, *map(show, shown_in("text"))
 
 
 def _value_row(m: MethodFigures, reasons: Reasons) -> tuple[str, ...]:
-    def show(figure: Figure, form: str) -> str:
-        return reasons.show(figure.value, form, "- ")
-
-    return (
-        m.label,
-        show(m.ibc, ".3g"),
-        *(show(f, ".4g") for _, f in m.cost_at),
-        show(m.area, ".3f"),
-        show(m.auroc, ".3f"),
-        show(m.calibration_error, ".3f"),
-        show(m.calls_saved, ".0%"),
-    )
+    return m.label, *(reasons.show(c.of(m).value, c.brief, "- ") for c in shown_in("text, further"))
 
 
 def _regions(methods: Sequence[MethodFigures], reasons: Reasons) -> list[Block]:
@@ -121,17 +98,16 @@ def _regions(methods: Sequence[MethodFigures], reasons: Reasons) -> list[Block]:
 
 
 def _seeds(methods: Sequence[MethodFigures]) -> list[Block]:
-    names = {"quality": ".4f", "cost": ".4g", "escalation_rate": ".1%", "delta_ibc": "+.1%"}
     rows = tuple(
         (
-            f"{m.label}, {name.replace('_', ' ')}",
-            *(format(v, form) for v in (s.mean, s.std, s.low, s.high)),
+            f"{m.label}, {column.field.replace('_', ' ')}",
+            *(format(v, column.fine) for v in (s.mean, s.std, s.low, s.high)),
             str(s.number),
         )
         for m in methods
         if m.kind == "live"
-        for name, form in names.items()
-        if (s := m.by_seed.get(name))
+        for column in COLUMNS
+        if (s := m.by_seed.get(column.field))
     )
     if not rows:
         return []

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from report_builder import build_run
 
-from automix_eval.analysis.gate import GatedRuns, GateError
 from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.records.schema import records_path
+from automix_eval.report.gate import GatedRuns, GateError
 
 GATES = """
 def test_pays(automix_run):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
 from automix_eval.analysis.figures import DASHES, Figure, MethodFigures, TaskReport
 from automix_eval.metrics.ibc import Undefined
+from automix_eval.report import columns
 from automix_eval.report.page import plane
 from automix_eval.report.page.words import DASH, interval, reason, show, verdict
 from automix_eval.report.scenes import Scene, role_of
@@ -83,21 +84,7 @@ class Notes:
 def leaderboard(scene: Scene) -> Table:
     """The main table of a board."""
     notes = Notes()
-    head = (
-        ("Method", False, ""),
-        ("Quality", True, "mean score, with its 95 % interval"),
-        ("Cost", True, "mean cost per question, verification included"),
-        ("Escalated", True, "share of questions answered by a tier above the SLM"),
-        ("\u0394IBC", True, "lift of quality per cost over always asking the LLM"),
-        (
-            "Random, same cost",
-            True,
-            "quality of a random choice between SLM and LLM at the same cost",
-        ),
-        ("Oracle, same cost", True, "quality of an oracle at the same cost"),
-        ("Cost for 95%", True, "cost needed for 95 % of the LLM's quality"),
-        ("Area", True, "mean quality along the cost-quality curve"),
-    )
+    head = (("Method", False, ""), *_heads("page"))
     # Safe: a Drawing's markup comes from ElementTree, which escapes every text.
     glyphs = {m.name: Markup(plane.glyph(m)) for m in scene.marks}
     rows = [_method_row(m, notes, glyphs.get(m.name, _NO_GLYPH)) for m in scene.board.methods]
@@ -109,13 +96,7 @@ def further(scene: Scene) -> Table:
     notes = Notes()
     head = (
         ("Method", False, ""),
-        ("IBC", True, "quality gained over the SLM per unit of extra cost"),
-        ("\u0394IBC, 5 regions", True, "mean delta IBC over five equal cost regions"),
-        ("Cost for 99%", True, "cost needed for 99 % of the LLM's quality"),
-        ("Cost for 100%", True, "cost needed for the LLM's quality"),
-        ("LLM calls saved", True, "share of questions on which the LLM was not asked"),
-        ("AUROC", True, "of the SLM's confidence as a predictor of score > 0.5"),
-        ("Calibration error", True, "expected calibration error of that confidence"),
+        *_heads("page, further"),
         ("Runs", True, "runs pooled in this row"),
         ("\u0394IBC over seeds", False, "mean (standard deviation), least to largest"),
     )
@@ -209,31 +190,26 @@ def tier_name(tiers: Sequence[str], index: int) -> str:
 def _method_row(method: MethodFigures, notes: Notes, glyph: Markup) -> Row:
     role = role_of(method)
     about = _WHAT.get(role) or " \u00b7 ".join(filter(None, (_KINDS[method.kind], method.verifier)))
-    cost_at = dict(method.cost_at)
     cells = (
         Cell(method.label, about, note=notes.of(method.note), css="name"),
-        notes.cell(method.quality, ".3f"),
-        notes.cell(method.cost, ".4g"),
-        notes.cell(method.escalation_rate, ".1%"),
-        notes.cell(
-            method.delta_ibc,
-            "+.1%",
-            verdict(method.delta_ibc).kind if role in ("live", "replay") else "",
-        ),
-        notes.cell(method.random_quality, ".3f"),
-        notes.cell(method.oracle_quality, ".3f"),
-        notes.cell(cost_at[0.95], ".4g") if 0.95 in cost_at else Cell(DASH, sort=""),
-        notes.cell(method.area, ".3f"),
+        *_figure_cells("page", method, notes),
     )
     return Row(cells, method.name, f"role-{role}", glyph)
 
 
+def _heads(table: columns.Table) -> Iterator[tuple[str, bool, str]]:
+    return ((c.heading, True, c.meaning) for c in columns.shown_in(table))
+
+
+def _figure_cells(table: columns.Table, method: MethodFigures, notes: Notes) -> Iterator[Cell]:
+    judged = role_of(method) in ("live", "replay")
+    for column in columns.shown_in(table):
+        figure = column.of(method)
+        css = verdict(figure).kind if judged and column.field == "delta_ibc" else ""
+        yield notes.cell(figure, column.form, css)
+
+
 def _further_cells(method: MethodFigures, notes: Notes) -> tuple[Cell, ...]:
-    cost_at = dict(method.cost_at)
-    costs = [
-        notes.cell(cost_at[share], ".4g") if share in cost_at else Cell(DASH, sort="")
-        for share in (0.99, 1.0)
-    ]
     spread = method.by_seed.get("delta_ibc")
     seeds = (
         f"{show(spread.mean, '+.1%')} ({show(spread.std, '.1%')}), {show(spread.low, '+.1%')} to "
@@ -243,12 +219,7 @@ def _further_cells(method: MethodFigures, notes: Notes) -> tuple[Cell, ...]:
     )
     return (
         Cell(method.label, css="name"),
-        notes.cell(method.ibc, ".3g"),
-        notes.cell(method.regions_mean, "+.1%"),
-        *costs,
-        notes.cell(method.calls_saved, ".1%"),
-        notes.cell(method.auroc, ".3f"),
-        notes.cell(method.calibration_error, ".3f"),
+        *_figure_cells("page, further", method, notes),
         Cell(str(len(method.runs)), sort=str(len(method.runs))),
         Cell(seeds),
     )

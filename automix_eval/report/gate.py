@@ -6,14 +6,17 @@ passed by a missing number, or by that of some of the questions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from automix_eval.analysis.figures import Comparison, Figure, MethodFigures, Report, TaskReport
 from automix_eval.analysis.gather import Assembled
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.runs import PARTIAL
+from automix_eval.report.columns import MEANINGS
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.text import did_you_mean
 
 
 class GateError(AutoMixError):
@@ -87,41 +90,17 @@ class GatedRun:
         """Tasks of the run."""
         return tuple(self.reports)
 
-    def delta_ibc(self, task: str, method: str | None = None) -> Gate:
-        """Lift over always asking the LLM, a ratio."""
-        return self._gate("delta_ibc", task, method)
+    def __getattr__(self, name: str) -> Callable[..., Gate]:
+        """A figure by its field in ``report/columns.py``: ``delta_ibc(task)``, ``quality(task)``...
 
-    def ibc(self, task: str, method: str | None = None) -> Gate:
-        """Quality gained over the SLM per unit of extra cost."""
-        return self._gate("ibc", task, method)
+        Each takes the task and, for another row than the run's own, ``method``.
+        """
+        if name not in MEANINGS:
+            raise AttributeError(f"a run has no figure {name}{did_you_mean(name, MEANINGS)}")
+        return partial(self._gate, name)
 
-    def quality(self, task: str, method: str | None = None) -> Gate:
-        """Mean score."""
-        return self._gate("quality", task, method)
-
-    def cost(self, task: str, method: str | None = None) -> Gate:
-        """Mean cost per question."""
-        return self._gate("cost", task, method)
-
-    def escalation_rate(self, task: str, method: str | None = None) -> Gate:
-        """Share of questions answered above the first tier."""
-        return self._gate("escalation_rate", task, method)
-
-    def calls_saved(self, task: str, method: str | None = None) -> Gate:
-        """Share of questions on which the last tier was not asked."""
-        return self._gate("calls_saved", task, method)
-
-    def area(self, task: str, method: str | None = None) -> Gate:
-        """Area under the cost-quality curve, per unit of cost."""
-        return self._gate("area", task, method)
-
-    def auroc(self, task: str, method: str | None = None) -> Gate:
-        """AUROC of the first tier's confidence."""
-        return self._gate("auroc", task, method)
-
-    def calibration_error(self, task: str, method: str | None = None) -> Gate:
-        """Expected calibration error of the first tier's confidence."""
-        return self._gate("calibration_error", task, method)
+    def __dir__(self) -> list[str]:
+        return [*super(GatedRun, self).__dir__(), *MEANINGS]
 
     def cost_at(self, task: str, share: float, method: str | None = None) -> Gate:
         """Cost that reaches 0.95, 0.99 or 1.0 of the LLM's quality."""
@@ -134,8 +113,8 @@ class GatedRun:
         """A row of the run: its own, or a replay such as ``always_llm`` or ``threshold``."""
         if task not in self.reports:
             raise GateError(f"run {self.run_id} has no task {task}: it has {', '.join(self.tasks)}")
-        if partial := [w for w in self.reports[task].warnings if w.startswith(PARTIAL)]:
-            raise GateError(f"run {self.run_id} passes no gate: {partial[0]}")
+        if unfinished := [w for w in self.reports[task].warnings if w.startswith(PARTIAL)]:
+            raise GateError(f"run {self.run_id} passes no gate: {unfinished[0]}")
         rows = self.reports[task].methods
         if name is None:
             return rows[0]
@@ -145,7 +124,7 @@ class GatedRun:
             raise GateError(f"run {self.run_id} has no method {name} on {task}: it has {names}")
         return found
 
-    def _gate(self, name: str, task: str, method: str | None) -> Gate:
+    def _gate(self, name: str, task: str, method: str | None = None) -> Gate:
         figure: Figure = getattr(self.method(task, method), name)
         return Gate(f"{name} of {method or self.reports[task].method} on {task}", figure)
 
