@@ -11,7 +11,6 @@ import argparse
 import csv
 import io
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,10 +18,8 @@ from automix_eval.costs.from_config import cost_from, parse_costs
 from automix_eval.records import schema as records
 from automix_eval.records.from_run import find_manifest, from_records
 from automix_eval.records.outcomes import Outcomes
-from automix_eval.safety import files
-from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.files import safe_name
-from automix_eval.safety.text import printable
+from automix_eval.safety.files import safe_name, write_file
+from automix_eval.safety.text import printable, show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,13 +53,10 @@ def run(args: argparse.Namespace) -> int:
         held = [(split, rows) for split, rows in parts if rows is not None]
         file = args.out / f"{safe_name(task)}.csv"
         names = column_names(held[0][1].names)
-        try:
-            files.write_text(file, table(held, names, source.grouped))
-        except OSError as err:
-            raise AutoMixError(f"cannot write {file}: {err.strerror}") from err
+        write_file(file, table(held, names, source.grouped))
         sizes = ", ".join(f"{len(rows)} {split}" for split, rows in held)
         how = printable(command(file, names, source.grouped), 1000)
-        sys.stdout.write(f"{printable(str(file))} ({sizes}):\n  {how}\n")
+        show(f"{printable(str(file))} ({sizes}):\n  {how}\n")
     return 0
 
 

@@ -18,6 +18,7 @@ from automix_eval.harness.task_view import TaskView
 from automix_eval.report.blocks import Paragraph, Table
 from automix_eval.report.text import render_text
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.text import show
 from automix_eval.safety.untrusted import parse_json, parse_yaml
 from automix_eval.types import (
     Answer,
@@ -104,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
         )
     ]
     blocks = _blocks(lines, args.escalation_rate, config.name_of(settings, "cost"))
-    print(render_text(blocks, _WIDTH))
+    show(render_text(blocks, _WIDTH) + "\n")
     return 0
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from automix_eval.safety.text import printable
+from automix_eval.safety.text import printable, show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +26,7 @@ def run(args: argparse.Namespace) -> int:
         AutoMixError: A file is no policy, was changed, or is one of another release.
     """
     for path in args.path:
-        text = describe(path)
-        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        show(describe(path))
     return 0
 
 

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automix_eval.report.job_table import aligned, cell, jobs_table, write_csv
+from automix_eval.report.job_table import jobs_table, write_csv
+from automix_eval.report.text import aligned, cell
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.files import write_json
-from automix_eval.safety.text import printable
+from automix_eval.safety.files import as_json_text, write_file
+from automix_eval.safety.text import printable, show
 
 if TYPE_CHECKING:
     import argparse
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
             result = replay(job.config)
             path = output_path(job)
             if path is not None:
-                _write(path, result)
+                write_file(path, as_json_text(result))
                 row["output"] = str(path)
         except AutoMixError as err:
             errors.append(err)
@@ -62,9 +63,9 @@ def run(args: argparse.Namespace) -> int:
             return
         row |= summary(result)
         if job.number is None:
-            _print(table(result))
+            show(table(result))
         else:
-            _print(f"job {job.number}  " + _line({**job.swept, **summary(result)}) + "\n")
+            show(f"job {job.number}  " + _line({**job.swept, **summary(result)}) + "\n")
         if job.number is not None and path is not None:
             write_csv(_combined_path(job), rows)
 
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     with _bookkeeping(line) as folders:
         code = hydra_app.run(hydra_app.REPLAY, line, do, folders)
     if len(rows) > 1 or (rows and rows[0]["job"] is not None):
-        _print("\n" + jobs_table(rows, hidden=("n_train", "n_test")))
+        show("\n" + jobs_table(rows, hidden=("n_train", "n_test")))
         if errors:
             raise AutoMixError(f"{len(errors)} of {len(rows)} jobs failed: {errors[0]}")
     elif errors:
@@ -167,13 +168,6 @@ def _combined_path(job: Job) -> Path:
     return Path(str(job.config.output)).expanduser().with_suffix(".csv")
 
 
-def _write(path: Path, result: Mapping[str, Any]) -> None:
-    try:
-        write_json(path, result)
-    except OSError as err:
-        raise AutoMixError(f"cannot write output={path}: {err.strerror}") from err
-
-
 def _line(values: Mapping[str, Any]) -> str:
     shown = ("performance", "cost", "delta_ibc")
     parts = [f"{k}={cell(v)}" for k, v in values.items() if k in shown or k not in _FIGURES]
@@ -196,8 +190,3 @@ def _percent(value: float | None) -> str:
 
 def _span(value: Sequence[float] | None) -> str:
     return "none" if value is None else f"{value[0]:.4g} to {value[1]:.4g}"
-
-
-def _print(text: str) -> None:
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))

@@ -12,6 +12,8 @@ from automix_eval.costs.from_config import parse_costs
 from automix_eval.metrics.bootstrap import RESAMPLES
 from automix_eval.report import output
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.files import write_file
+from automix_eval.safety.text import show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,9 +88,9 @@ def run(args: argparse.Namespace) -> int:
         )
     text = output.render(assembled, formats[0])
     if args.out is None:
-        output.show(text)
+        show(text)
     else:
-        output.write_file(args.out, text)
+        write_file(args.out, text)
     return 0
 
 

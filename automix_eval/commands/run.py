@@ -50,11 +50,12 @@ def one_run(job: Job) -> None:
     from automix_eval.harness.evaluate import evaluate
     from automix_eval.records.schema import MANIFEST_GLOB
     from automix_eval.report import output
+    from automix_eval.safety.text import show
 
     settings, args = checked(job)
     log_like_the_harness()
     before = set(job.folder.glob(MANIFEST_GLOB))
     folder = evaluate(args, settings.tasks, job.folder / "results.json", **settings.arguments())
     (manifest,) = set(folder.glob(MANIFEST_GLOB)) - before
-    output.show(output.render(assemble([manifest], Settings()), "text"))
+    show(output.render(assemble([manifest], Settings()), "text"))
     print(f"Records, policies and samples of this run: {folder}")

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.files import write_text
-from automix_eval.safety.redaction import scrub
+from automix_eval.report.text import aligned, cell
+from automix_eval.safety.files import write_file
 from automix_eval.safety.text import csv_cell, printable
 
 _LAST = ("output", "error")
@@ -24,41 +23,15 @@ def jobs_table(rows: Sequence[Mapping[str, Any]], hidden: Sequence[str] = ()) ->
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the jobs in one step.
-
-    Raises:
-        AutoMixError: The file cannot be written.
-    """
+    """Write the jobs; an AutoMixError says why the file cannot be written."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns(rows), lineterminator="\n")
     writer.writeheader()
     writer.writerows({k: csv_cell(v) for k, v in row.items()} for row in rows)
-    try:
-        write_text(path, scrub(text.getvalue()))
-    except OSError as err:
-        raise AutoMixError(f"cannot write {path}: {err.strerror}") from err
+    write_file(path, text.getvalue())
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The keys of all rows in the order of their first appearance, long texts last."""
     keys = dict.fromkeys(key for row in rows for key in row)
     return [*(k for k in keys if k not in _LAST), *(k for k in _LAST if k in keys)]
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of equal columns, the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            c.ljust(w) if i == 0 else c.rjust(w)
-            for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
-def cell(value: Any) -> str:
-    """A value as a cell of a table."""
-    if value is None:
-        return "-"
-    return f"{value:.5g}" if isinstance(value, float) else str(value)

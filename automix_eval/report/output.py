@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -15,7 +12,7 @@ from automix_eval.report.json_report import render_json, render_schema
 from automix_eval.report.task_blocks import report_blocks
 from automix_eval.report.text import render_text
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.redaction import scrub
+from automix_eval.safety.files import write_file
 
 # Format -> its name in a folder. Stable: scripts may rely on it.
 NAMES = {
@@ -50,13 +47,6 @@ def render(assembled: Assembled, form: str) -> str:
     return render_markdown(blocks) if form == "md" else render_text(blocks)
 
 
-def show(text: str) -> None:
-    """Print, whatever the terminal's encoding."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    text = scrub(text)
-    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-
-
 def is_folder(out: Path) -> bool:
     """Whether ``--out`` names a folder: one that exists, or a name without an ending."""
     return out.is_dir() or (not out.exists() and not out.suffix)
@@ -86,39 +76,3 @@ def write_folder(assembled: Assembled, folder: Path, formats: Sequence[str]) -> 
         except OSError as err:
             raise AutoMixError(f"cannot write the pictures to {inside}: {err}") from err
     return written
-
-
-def write_file(path: Path, text: str) -> Path:
-    """Write a file in one step: it is the old one or the new one, never half of either.
-
-    A device or a pipe, such as /dev/stdout, is written to as it stands.
-
-    Raises:
-        AutoMixError: It cannot be written; an old file is left as it was.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        if _is_special(path):
-            with path.open("w", encoding="utf-8") as out:
-                out.write(scrub(text))
-            return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # "x" refuses a file or link that somebody laid there
-        with temporary.open("x", encoding="utf-8") as out:
-            out.write(scrub(text))
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(path)
-    except OSError as err:
-        with suppress(OSError):  # the disk that refused the text may refuse this as well
-            temporary.unlink(missing_ok=True)
-        raise AutoMixError(f"cannot write {path}: {err}") from err
-    return path
-
-
-def _is_special(path: Path) -> bool:
-    """Whether renaming another file to this name would take a device or a pipe away."""
-    if path.is_dir() or not path.exists():
-        return False
-    # /dev/stdout may lead to a common file, but the link is the system's.
-    return not path.is_file() or path.parent.resolve() == Path(os.devnull).parent

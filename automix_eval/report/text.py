@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 from automix_eval.report.blocks import Block, Heading, Paragraph, Table
 from automix_eval.safety.text import clip, printable
@@ -48,13 +49,29 @@ def _table(block: Table, width: int) -> list[str]:
     # Names may be cut, numbers not: a table too wide for that is left wider than the page.
     excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
     widths[0] = max(min(widths[0], _SHORTEST), widths[0] - max(0, excess))
-    lines = [_row(row, widths) for row in rows]
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+    lines = aligned(rows, widths)
+    return [lines[0], "-" * (sum(widths) + len(_GAP) * (len(widths) - 1)), *lines[1:]]
 
 
-def _row(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = [clip(cell, w) for cell, w in zip(row, widths, strict=True)]
-    return _GAP.join(
-        c.ljust(w) if i == 0 else c.rjust(w)
-        for i, (c, w) in enumerate(zip(cells, widths, strict=True))
-    )
+def aligned(rows: Sequence[Sequence[str]], widths: Sequence[int] = ()) -> list[str]:
+    """Lines of equal columns, the first to the left, the others to the right.
+
+    Args:
+        rows: Cells, as many in each row.
+        widths: Characters of each column, a longer cell is cut; as wide as its cells by default.
+    """
+    widths = widths or [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        _GAP.join(
+            clip(c, w).ljust(w) if i == 0 else clip(c, w).rjust(w)
+            for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def cell(value: Any) -> str:
+    """A value as a cell of a table."""
+    if value is None:
+        return "-"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)

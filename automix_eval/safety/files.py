@@ -6,16 +6,22 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.redaction import scrub
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write one JSON file atomically."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2)
-    write_text(path, scrub(text) + "\n")
+    write_text(path, scrub(as_json_text(value)))
+
+
+def as_json_text(value: Mapping[str, Any]) -> str:
+    """JSON that a reader of any language takes: no NaN, a line a value."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
 
 
 def is_file_name(name: Any) -> TypeGuard[str]:
@@ -26,7 +32,14 @@ def is_file_name(name: Any) -> TypeGuard[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file under another name and rename it, so that a reader never meets half of it."""
+    """Write a file under another name and rename it, so that a reader never meets half of it.
+
+    A device or a pipe, such as /dev/stdout, is written to as it stands.
+    """
+    if _is_special(path):
+        with path.open("w", encoding="utf-8") as out:
+            out.write(text)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -38,7 +51,29 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(out.fileno())
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the disk that refused the text may refuse this as well
+            temporary.unlink(missing_ok=True)
+
+
+def write_file(path: Path, text: str) -> Path:
+    """Write a text that a user asked for, without secrets, in one step.
+
+    Raises:
+        AutoMixError: It cannot be written; an old file is left as it was.
+    """
+    try:
+        write_text(path, scrub(text))
+    except OSError as err:
+        raise AutoMixError(f"cannot write {path}: {err}") from err
+    return path
+
+
+def _is_special(path: Path) -> bool:
+    """Whether renaming another file to this name would take a device or a pipe away."""
+    if path.is_dir() or not path.exists():
+        return False
+    # /dev/stdout may lead to a common file, but the link is the system's.
+    return not path.is_file() or path.parent.resolve() == Path(os.devnull).parent
 
 
 def safe_name(name: str) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable
+
+from automix_eval.safety.redaction import scrub
 
 
 def did_you_mean(name: object, known: Iterable[str], most: int = 3) -> str:
@@ -36,6 +39,12 @@ def printable(value: object, limit: int = 300) -> str:
         for c in str(value)[: 4 * limit]
     )
     return clip(text, limit)
+
+
+def show(text: str) -> None:
+    """Print a text without secrets, whatever the terminal's encoding."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    sys.stdout.write(scrub(text).encode(encoding, "replace").decode(encoding))
 
 
 def harmless_lines(text: str) -> str:

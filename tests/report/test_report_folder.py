@@ -121,7 +121,7 @@ def test_schema_describes_its_fields() -> None:
     """What a figure means stands in the schema."""
     schema = json.loads(render_schema())
     method = schema["$defs"]["MethodFigures"]["properties"]
-    assert "lift over always asking" in method["delta_ibc"]["description"].lower()
+    assert "over always asking the llm" in method["delta_ibc"]["description"].lower()
     assert schema["$defs"]["Figure"]["required"] == ["value", "low", "high", "stderr", "undefined"]
 
 

@@ -11,7 +11,7 @@ import pytest
 from interrupted import QUESTIONS, arguments, run
 from scripted import CALLS, SCRIPTS, read_run, run_harness
 
-from automix_eval.report import output
+from automix_eval.safety import files
 from automix_eval.safety.errors import AutoMixError
 
 
@@ -59,7 +59,7 @@ def test_a_full_disk_ends_a_run_with_a_remedy(
         if place == "records":
             patch.setattr("automix_eval.records.append.os.fsync", full)
         else:
-            module = "policy" if place == "policy" else "records"
+            module = "records.policies" if place == "policy" else "safety.files"
             patch.setattr(f"automix_eval.{module}.write_json", full)
         with pytest.raises(AutoMixError, match=r"No space left.*free the disk.*resumes"):
             run(tmp_path)
@@ -81,14 +81,14 @@ def test_an_old_report_is_whole_after_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A report's file is the old one or the new one."""
-    path = output.write_file(tmp_path / "report.txt", "old")
+    path = files.write_file(tmp_path / "report.txt", "old")
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("automix_eval.report.output.os.fsync", full)
+    monkeypatch.setattr("automix_eval.safety.files.os.fsync", full)
     with pytest.raises(AutoMixError, match="No space left"):
-        output.write_file(path, "new")
+        files.write_file(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["report.txt"]
 

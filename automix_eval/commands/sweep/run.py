@@ -29,7 +29,7 @@ from automix_eval.report.job_table import jobs_table, write_csv
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import write_text
 from automix_eval.safety.redaction import blank_text, scrub
-from automix_eval.safety.text import printable
+from automix_eval.safety.text import printable, show
 
 if TYPE_CHECKING:
     from automix_eval.config.command_line import Application, CommandLine, Job
@@ -177,7 +177,7 @@ def _conclude(root: Path, sweep_id: str) -> int:
     if not rows:
         return 0  # Hydra refused the configuration, and said why
     write_csv(root / TABLE, rows)
-    output.show("\n" + jobs_table(rows, hidden=("status", "undefined")))
+    show("\n" + jobs_table(rows, hidden=("status", "undefined")))
     notes = jobs.of_sweep(root, sweep_id)
     done = [folder / note.run for folder, note in notes if note.status == "finished"]
     if done:
