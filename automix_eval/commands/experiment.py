@@ -6,9 +6,8 @@ import argparse
 import sys
 from dataclasses import replace
 
-from automix_eval.report.output import show
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.text import printable
+from automix_eval.safety.text import printable, show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
