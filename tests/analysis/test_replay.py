@@ -21,13 +21,14 @@ from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.self_consistency import SelfConsistency
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.metrics.bootstrap import distinct_rows
+from automix_eval.paths import hydra_conf_dir
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.files import write_json
 
 ROUTERS = [
     name
     for name in config.options("meta_verifier")
-    if ".baselines." not in config.build({"meta_verifier": name}).meta_verifier._target_
+    if ".baselines." not in (hydra_conf_dir() / "meta_verifier" / f"{name}.yaml").read_text()
 ]
 
 

@@ -1,20 +1,12 @@
-"""Tiny random models and a tokenizer trained on the spot: real code paths without weights."""
+"""Tiny random models and a tokenizer trained on the spot: real code paths without weights.
+
+transformers takes seconds to import, so it waits for the test that makes a model.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-
-import torch
-from tokenizers import ByteLevelBPETokenizer
-from transformers import (
-    BertConfig,
-    BertModel,
-    Gemma3ForCausalLM,
-    Gemma3TextConfig,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from typing import Any
 
 _TEXT = [
     "The ferry leaves at seven. Question: where? Answer: the pier Correct Incorrect",
@@ -22,14 +14,25 @@ _TEXT = [
 ]
 
 
-def save_tiny(folder: Path, family: str) -> Path:
-    """A random model of a family ("llama" or "gemma3") with its tokenizer, in a folder."""
+def _save_tokenizer(folder: Path) -> Any:
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import PreTrainedTokenizerFast
+
     bpe = ByteLevelBPETokenizer()
     bpe.train_from_iterator(_TEXT * 4, vocab_size=320, special_tokens=["<eos>", "<pad>"])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe._tokenizer, eos_token="<eos>", pad_token="<pad>"
     )
     tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def save_tiny(folder: Path, family: str) -> Path:
+    """A random model of a family ("llama" or "gemma3") with its tokenizer, in a folder."""
+    import torch
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
+
+    tokenizer = _save_tokenizer(folder)
     torch.manual_seed(7)
     shape = {
         "vocab_size": len(tokenizer),
@@ -59,12 +62,10 @@ def save_tiny(folder: Path, family: str) -> Path:
 
 def save_tiny_encoder(folder: Path, seed: int = 7) -> Path:
     """A random encoder of BERT's kind with its tokenizer, in a folder."""
-    bpe = ByteLevelBPETokenizer()
-    bpe.train_from_iterator(_TEXT * 4, vocab_size=320, special_tokens=["<eos>", "<pad>"])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe._tokenizer, eos_token="<eos>", pad_token="<pad>"
-    )
-    tokenizer.save_pretrained(folder)
+    import torch
+    from transformers import BertConfig, BertModel
+
+    tokenizer = _save_tokenizer(folder)
     torch.manual_seed(seed)
     shape = BertConfig(
         vocab_size=len(tokenizer),
