@@ -59,7 +59,7 @@ def test_every_lm_eval_command_is_one(command: str, monkeypatch: pytest.MonkeyPa
     words = shlex.split(command, comments=True)
     arguments = words[words.index("lm_eval") + 1 :]
     for name in re.findall(r"env:(\w+)", command):
-        monkeypatch.setenv(name, "http://127.0.0.1:8000/v1/completions")
+        monkeypatch.setenv(name, f"http://127.0.0.1:8000/{name}")
     parsed = HarnessCLI()._parser.parse_args(["run", *arguments])
     assert parsed.model == "automix"
     given = parsed.model_args
