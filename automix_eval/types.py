@@ -8,19 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
-
-if TYPE_CHECKING:
-    pass
+from typing import Any, Literal, Protocol
 
 Role = Literal["answer", "verify"]
 Phase = Literal["calibration", "evaluation"]
 # The event of a continuation of whose log-probability only an upper bound is known.
 UNSEEN = "unseen"
 Outcome = Literal["ok", "unparsable", "empty_answer", "empty_context", "empty_question"]
-
-
-# --------------------------------------------------------------------------- prompts and questions
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +72,6 @@ class Question:
     generation: Mapping[str, Any] = field(default_factory=dict)
     choices: tuple[tuple[Prompt, str], ...] = ()
     grounded: bool = True
-
-
-# --------------------------------------------------------------------------- calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +233,6 @@ class Backend(Protocol):
         """Score a few short continuations of long prompts, each prompt read once if possible."""
 
 
-# --------------------------------------------------------------------------- answers and decisions
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A tier's answer.
@@ -340,9 +328,6 @@ class Decision:
         return self.to > self.tier
 
 
-# --------------------------------------------------------------------------- records
-
-
 @dataclass(frozen=True, slots=True)
 class TierRecord:
     """What one tier did on one question.
@@ -387,9 +372,6 @@ class Record:
     def tier(self, index: int) -> TierRecord | None:
         """The record of one tier, None if it was not asked."""
         return next((t for t in self.tiers if t.tier == index), None)
-
-
-# --------------------------------------------------------------------------- contracts
 
 
 class CostModel(Protocol):

@@ -134,7 +134,7 @@ def _source(settings: DictConfig) -> Source:
             _path(settings.records) or Path(), cost, settings.task,
             _path(settings.test_records), settings.test_task,
         )  # fmt: skip
-    plain = config.plain(settings)
+    plain = config.resolved(settings)
     keys = ("split_column", "id_column", "question", "document_column")
     names = {key: None if plain[key] is None else str(plain[key]) for key in keys}
     missing, note = str(plain["missing"]), None

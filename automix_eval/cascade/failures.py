@@ -50,7 +50,7 @@ class Failure:
 
 
 class Failures:
-    """The failed questions of one process, and how many more it bears.
+    """The failed questions of one process, and how many more it tolerates.
 
     Args:
         share: Of the questions of each task and phase that may fail; 0 ends the run at the first.
@@ -66,7 +66,7 @@ class Failures:
         self._of[task, phase] = number
         self.found = [f for f in self.found if (f.task, f.phase) != (task, phase)]
 
-    def spare(self, task: str, phase: Phase) -> int:
+    def remaining(self, task: str, phase: Phase) -> int:
         """Questions that may still fail."""
         return max(0, self._allowed(task, phase) - len(self.of(task, phase)))
 
@@ -88,7 +88,7 @@ class Failures:
             )
         )
 
-    def judge(self, found: Iterable[Failure] | None = None) -> None:
+    def check(self, found: Iterable[Failure] | None = None) -> None:
         """See whether that is too much.
 
         Args:
@@ -117,7 +117,7 @@ class Failures:
 
 
 def reasons(failed: Sequence[Failure]) -> str:
-    """The commonest reasons, each with a document it befell."""
+    """The commonest reasons, each with a document it happened to."""
     counts = Counter((f.tier, f.role, f.reason) for f in failed)
     parts = []
     for (tier, role, why), number in counts.most_common(_MOST_REASONS):
@@ -148,7 +148,7 @@ def note(failed: Sequence[Failure], number: int) -> str:
     )
 
 
-def surviving(
+def without_failed(
     model: Tier,
     questions: Sequence[Question],
     role: Role,
@@ -176,10 +176,10 @@ def surviving(
     """
     left = list(range(len(questions)))
     if not failures.share:
-        model.bear(0)
+        model.tolerate(0)
         return dict(zip(left, work(left), strict=True))
     while left:
-        model.bear(failures.spare(questions[0].task, questions[0].phase))
+        model.tolerate(failures.remaining(questions[0].task, questions[0].phase))
         try:
             with model.attempt():
                 return dict(zip(left, work(left), strict=True))
@@ -189,7 +189,7 @@ def surviving(
                 raise
         for i, why in failed.items():
             failures.add(questions[i], model.tier, role, why)
-        failures.judge()
+        failures.check()
         log.warning(
             "%s: %d questions failed and are left out: %s",
             questions[0].task,

@@ -1,19 +1,18 @@
 """The cascade, in a straight line.
 
 questions -> answers -> verifications -> decisions -> answers of the next tier, only for those
-escalated -> one list of tier records per question. Each stage maps a list to a list of the same
-length; a stage that nobody needs is skipped. Source: AutoMix, arXiv 2310.12963.
+escalated -> one list of tier records per question. A stage that nobody needs is skipped. Source:
+AutoMix, arXiv 2310.12963.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from automix_eval.cascade.budget import Budget, BudgetSpentError
-from automix_eval.cascade.failures import Failures, surviving
+from automix_eval.cascade.failures import Failures, without_failed
 from automix_eval.cascade.tier import Splitter, Tier
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.types import (
@@ -38,7 +37,7 @@ class Chain:
         announce: Receives one line a stage, for the log.
         budget: Consulted before a tier is asked.
         price: Cost of an answer, for routers that read it; None leaves it unknown to them.
-        failures: Takes the questions of which a call failed for good, as far as it bears them.
+        failures: Takes the questions of which a call failed for good, as far as it tolerates them.
     """
 
     tiers: Sequence[Tier]
@@ -50,8 +49,8 @@ class Chain:
     failures: Failures = field(default_factory=Failures)
 
 
-Asked = tuple[Answer, Verification | None]
-_FAILED = -1  # where a question is that failed for good
+_Asked = tuple[Answer, Verification | None]
+_Choose = Callable[[int, Answer, float], int]
 
 
 def route(
@@ -71,42 +70,25 @@ def route(
         that failed for good.
 
     Raises:
-        TooManyFailedError: More questions failed than the run bears.
+        TooManyFailedError: More questions failed than the run tolerates.
         BudgetSpentError: The budget is spent and says to stop; carries the finished questions.
     """
-    last = len(chain.tiers) - 1
-    before = [Observation(-1, len(chain.tiers), (), q) for q in questions]
-    at = [decision.to for decision in meta_verifier.decide(before)]
-    records: list[dict[int, TierRecord]] = [{} for _ in questions]
+    progress = _Progress(questions, chain)
+    progress.start(meta_verifier)
     for tier in range(len(chain.tiers)):
-        here = [i for i, reached in enumerate(at) if reached == tier]
+        here = progress.at(tier)
         if not here:
             continue
-        stage = ""
-        if tier > 0:
-            first = sum(not records[i] for i in here)
-            stage = f"escalating {len(here) - first} of {len(questions)}"
-            stage += f" (and {first} directly)" if first else ""
-            chain.announce(
-                f"{questions[0].task}: {stage} to {chain.tiers[tier].name}; "
-                f"{len(questions) - len(here) - at.count(_FAILED)} calls saved"
-            )
-        verify = tier < last and meta_verifier.needs_verification
-        choose = partial(_choose, meta_verifier, chain, here, questions, records)
-        asked = [questions[i] for i in here]
-        found = _ask(asked, chain, tier, verify, stage, choose)
-        refused = here[len(found) :]
-        here = _take(here, tier, found, records, at)
-        if here and tier < last:
-            seen = _observe(here, tier, questions, chain, records)
-            for i, decision in zip(here, meta_verifier.decide(seen), strict=True):
-                records[i][tier] = replace(records[i][tier], decision=decision)
-                at[i] = decision.to
-        if refused:
-            _keep(refused, tier, questions, chain, records, at)
+        stage = progress.announce(here, tier) if tier else ""
+        verify = tier < progress.last and meta_verifier.needs_verification
+        found = progress.ask(here, tier, verify, stage, meta_verifier)
+        answered = progress.record(here, tier, found)
+        if answered and tier < progress.last:
+            progress.decide(answered, tier, meta_verifier)
+        progress.keep(here[len(found) :], tier)
     if full:
-        _fill(questions, chain, records, meta_verifier.needs_verification, at)
-    return _in_order(records)
+        progress.fill(meta_verifier.needs_verification)
+    return progress.rows()
 
 
 def ask_all(
@@ -118,111 +100,174 @@ def ask_all(
         For each question the records of all tiers; none for a question that failed for good.
     """
     chain.budget.need(questions)
-    records: list[dict[int, TierRecord]] = [{} for _ in questions]
-    at = [0] * len(questions)
-    _fill(questions, chain, records, verify, at)
-    if any(
-        len(by_tier) < len(chain.tiers)
-        for by_tier, reached in zip(records, at, strict=True)
-        if reached != _FAILED
-    ):
+    progress = _Progress(questions, chain)
+    progress.fill(verify)
+    if progress.lacks_answers():
         raise BudgetSpentError(
             f"{chain.budget.reason()} before the calibration was done, which asks every tier every "
             "question: raise it, lower calibration.num_docs, or give a policy "
             "(meta_verifier.policy=FILE.json). Finished calls are kept"
         )
-    return _in_order(records)
+    return progress.rows()
 
 
-def _fill(
-    questions: Sequence[Question],
-    chain: Chain,
-    records: list[dict[int, TierRecord]],
-    verify: bool,
-    at: list[int],
-) -> None:
-    last = len(chain.tiers) - 1
-    for tier in range(len(chain.tiers)):
-        missing = [i for i, rows in enumerate(records) if at[i] != _FAILED and tier not in rows]
-        if not missing:
-            continue
-        stage = "answering for the record" if len(missing) < len(questions) else ""
-        found = _ask([questions[i] for i in missing], chain, tier, verify and tier < last, stage)
-        _take(missing, tier, found, records, at, on_path=False)
+class _Progress:
+    """Where each question of a task is, and what every tier asked has done on it.
 
+    Methods take questions by their positions in the task.
+    """
 
-def _take(
-    here: Sequence[int],
-    tier: int,
-    found: Sequence[Asked | None],
-    records: list[dict[int, TierRecord]],
-    at: list[int],
-    on_path: bool = True,
-) -> list[int]:
-    """Note what a tier did on the first of some questions; those that did not fail."""
-    done = []
-    for i, asked in zip(here, found, strict=False):
-        if asked is None:
-            # a question is recorded whole or not at all
-            records[i].clear()
-            at[i] = _FAILED
-            continue
-        records[i][tier] = TierRecord(tier, asked[0], verification=asked[1], on_path=on_path)
-        done.append(i)
-    return done
+    def __init__(self, questions: Sequence[Question], chain: Chain) -> None:
+        self.last = len(chain.tiers) - 1
+        self._questions = questions
+        self._chain = chain
+        self._records: list[dict[int, TierRecord]] = [{} for _ in questions]
+        # the tier that answers next; None for a question that failed for good
+        self._at: list[int | None] = [0] * len(questions)
 
+    def start(self, meta_verifier: MetaVerifier) -> None:
+        """Send every question to its first tier."""
+        before = [Observation(-1, self.last + 1, (), q) for q in self._questions]
+        self._at = [decision.to for decision in meta_verifier.decide(before)]
 
-def _observe(
-    here: Sequence[int],
-    tier: int,
-    questions: Sequence[Question],
-    chain: Chain,
-    records: Sequence[dict[int, TierRecord]],
-) -> list[Observation]:
-    """What the meta-verifier sees of the questions that reached a tier."""
-    return [
-        Observation(
-            tier,
-            len(chain.tiers),
-            tuple(v.confidence if v else None for v in seen),
-            questions[i],
-            records[i][tier].answer,
-            tuple(v.signals if v else {} for v in seen),
-            _costs(records[i], tier, chain.price),
+    def at(self, tier: int) -> list[int]:
+        """The questions that a tier is to answer."""
+        return [i for i, reached in enumerate(self._at) if reached == tier]
+
+    def announce(self, here: Sequence[int], tier: int) -> str:
+        """Say how many questions go on to a tier; the name of the stage."""
+        first = sum(not self._records[i] for i in here)
+        stage = f"escalating {len(here) - first} of {len(self._questions)}"
+        stage += f" (and {first} directly)" if first else ""
+        saved = len(self._questions) - len(here) - self._at.count(None)
+        task, name = self._questions[0].task, self._chain.tiers[tier].name
+        self._chain.announce(f"{task}: {stage} to {name}; {saved} calls saved")
+        return stage
+
+    def ask(
+        self,
+        here: Sequence[int],
+        tier: int,
+        verify: bool,
+        stage: str = "",
+        meta_verifier: MetaVerifier | None = None,
+    ) -> list[_Asked | None]:
+        """Ask a tier questions; see :func:`_ask`.
+
+        Args:
+            here: The questions.
+            tier: Whom to ask.
+            verify: Whether the answers are verified.
+            stage: What the log calls this.
+            meta_verifier: Who decides, so that a verification may end once it is settled.
+        """
+
+        def choose(position: int, answer: Answer, confidence: float) -> int:
+            assert meta_verifier is not None
+            supposed = TierRecord(tier, answer, verification=Verification(tier, confidence))
+            i = here[position]
+            return meta_verifier.decide([self._observe(i, tier, supposed)])[0].to
+
+        asked = [self._questions[i] for i in here]
+        return _ask(asked, self._chain, tier, verify, stage, choose if meta_verifier else None)
+
+    def record(
+        self, here: Sequence[int], tier: int, found: Sequence[_Asked | None], on_path: bool = True
+    ) -> list[int]:
+        """Note what a tier did on the first of some questions; those that did not fail."""
+        done = []
+        for i, asked in zip(here, found, strict=False):
+            if asked is None:
+                # a question is recorded whole or not at all
+                self._records[i].clear()
+                self._at[i] = None
+                continue
+            answer, verification = asked
+            self._records[i][tier] = TierRecord(
+                tier, answer, verification=verification, on_path=on_path
+            )
+            done.append(i)
+        return done
+
+    def decide(self, here: Sequence[int], tier: int, meta_verifier: MetaVerifier) -> None:
+        """Send questions that a tier has answered on, or leave them with its answer."""
+        seen = [self._observe(i, tier, self._records[i][tier]) for i in here]
+        for i, decision in zip(here, meta_verifier.decide(seen), strict=True):
+            self._settle(i, tier, decision)
+
+    def keep(self, refused: Sequence[int], tier: int) -> None:
+        """Leave questions the budget refused a tier with what they have, or the cheapest's answer.
+
+        Raises:
+            BudgetSpentError: The budget says to stop; carries the finished questions.
+        """
+        if not refused:
+            return
+        try:
+            reason = self._chain.budget.refuse(len(refused))
+        except BudgetSpentError as spent:
+            waiting = {*refused, *(i for i, to in enumerate(self._at) if to and to > tier)}
+            done = [i for i, by_tier in enumerate(self._records) if by_tier and i not in waiting]
+            rows = self.rows()
+            spent.finished = [(i, rows[i]) for i in done]
+            raise
+        direct = [i for i in refused if not self._records[i]]
+        self.record(direct, 0, self.ask(direct, 0, False, reason))
+        for i in refused:
+            if self._at[i] is not None:
+                reached = max(self._records[i])
+                self._settle(i, reached, Decision(reached, reached, reason))
+
+    def fill(self, verify: bool) -> None:
+        """Ask every tier the questions that it was not asked on their path."""
+        for tier in range(self.last + 1):
+            missing = [
+                i
+                for i, by_tier in enumerate(self._records)
+                if self._at[i] is not None and tier not in by_tier
+            ]
+            if missing:
+                stage = "answering for the record" if len(missing) < len(self._questions) else ""
+                found = self.ask(missing, tier, verify and tier < self.last, stage)
+                self.record(missing, tier, found, on_path=False)
+
+    def lacks_answers(self) -> bool:
+        """Whether some tier was not asked a question that has not failed."""
+        return any(
+            len(by_tier) <= self.last
+            for by_tier, reached in zip(self._records, self._at, strict=True)
+            if reached is not None
         )
-        for i in here
-        for seen in [_verifications(records[i], tier)]
-    ]
+
+    def rows(self) -> list[list[TierRecord]]:
+        """Each question's records in ascending order of the tiers."""
+        return [[by_tier[t] for t in sorted(by_tier)] for by_tier in self._records]
+
+    def _settle(self, i: int, tier: int, decision: Decision) -> None:
+        self._records[i][tier] = replace(self._records[i][tier], decision=decision)
+        self._at[i] = decision.to
+
+    def _observe(self, i: int, tier: int, reached: TierRecord) -> Observation:
+        """What a meta-verifier sees of a question with the record of the tier it has reached."""
+        path = [self._records[i].get(t) for t in range(tier)] + [reached]
+        judged = [record.verification if record else None for record in path]
+        price = self._chain.price
+        return Observation(
+            tier,
+            self.last + 1,
+            tuple(v.confidence if v else None for v in judged),
+            self._questions[i],
+            reached.answer,
+            tuple(v.signals if v else {} for v in judged),
+            _costs(path, price) if price else (),
+        )
 
 
-def _keep(
-    refused: Sequence[int],
-    tier: int,
-    questions: Sequence[Question],
-    chain: Chain,
-    records: list[dict[int, TierRecord]],
-    at: list[int],
-) -> None:
-    """Leave refused questions with the answer they have; those without get the cheapest tier's."""
-    try:
-        reason = chain.budget.refuse(len(refused))
-    except BudgetSpentError as spent:
-        waiting = set(refused) | {i for i, to in enumerate(at) if to > tier}
-        done = [i for i, by_tier in enumerate(records) if by_tier and i not in waiting]
-        spent.finished = [(i, rows) for i in done for rows in _in_order([records[i]])]
-        raise
-    direct = [i for i in refused if not records[i]]
-    _take(direct, 0, _ask([questions[i] for i in direct], chain, 0, False, reason), records, at)
-    for i in refused:
-        if at[i] == _FAILED:
-            continue
-        at[i] = max(records[i])
-        kept = Decision(at[i], at[i], reason)
-        records[i][at[i]] = replace(records[i][at[i]], decision=kept)
-
-
-def _in_order(records: Sequence[dict[int, TierRecord]]) -> list[list[TierRecord]]:
-    return [[by_tier[t] for t in sorted(by_tier)] for by_tier in records]
+def _costs(
+    path: Iterable[TierRecord | None], price: Callable[[Answer], float]
+) -> tuple[float | None, ...]:
+    """Price of each answer; None for tiers skipped."""
+    return tuple(price(record.answer) if record else None for record in path)
 
 
 def _ask(
@@ -230,16 +275,16 @@ def _ask(
     chain: Chain,
     tier: int,
     verify: bool,
-    stage: str = "",
-    choose: Callable[[int, Answer, float], int] | None = None,
-) -> list[Asked | None]:
+    stage: str,
+    choose: _Choose | None,
+) -> list[_Asked | None]:
     """What the questions got that the budget admits, from the first on; None for the failed."""
-    done: list[Asked | None] = []
+    done: list[_Asked | None] = []
     while left := questions[len(done) :]:
         admitted = chain.budget.admit(tier, left)
         if not admitted:
             break
-        found = _ask_model(left[:admitted], chain, tier, verify, stage, choose, len(done))
+        found = _answer_and_verify(left[:admitted], chain, tier, verify, stage, choose, len(done))
         asked = [pair for pair in found if pair is not None]
         chain.budget.charge(tier, [a for a, _ in asked], [v for _, v in asked])
         failed = [q for q, pair in zip(left, found, strict=False) if pair is None]
@@ -248,15 +293,15 @@ def _ask(
     return done
 
 
-def _ask_model(
+def _answer_and_verify(
     questions: Sequence[Question],
     chain: Chain,
     tier: int,
     verify: bool,
     stage: str,
-    choose: Callable[[int, Answer, float], int] | None,
+    choose: _Choose | None,
     first: int,
-) -> list[Asked | None]:
+) -> list[_Asked | None]:
     model = chain.tiers[tier]
     phase, task = questions[0].phase, questions[0].task
     model.working_on(phase, task, "answer", stage)
@@ -268,7 +313,7 @@ def _ask_model(
             token_probs=verify and chain.verifier.needs_token_probs,
         )
 
-    answers = surviving(model, questions, "answer", answer, chain.failures)
+    answers = without_failed(model, questions, "answer", answer, chain.failures)
     if not verify:
         return [(answers[i], None) if i in answers else None for i in range(len(questions))]
     model.working_on(phase, task, "verify")
@@ -284,41 +329,9 @@ def _ask_model(
         asked = [questions[i] for i in places], [answers[i] for i in places]
         return chain.verifier.verify(*asked, model)
 
-    judged = surviving(model, [questions[i] for i in answered], "verify", judge, chain.failures)
-    found: list[Asked | None] = [None] * len(questions)
+    to_judge = [questions[i] for i in answered]
+    judged = without_failed(model, to_judge, "verify", judge, chain.failures)
+    found: list[_Asked | None] = [None] * len(questions)
     for i, verification in judged.items():
         found[answered[i]] = (answers[answered[i]], verification)
     return found
-
-
-def _costs(
-    by_tier: dict[int, TierRecord], reached: int, price: Callable[[Answer], float] | None
-) -> tuple[float | None, ...]:
-    """One a tier up to the one reached; None for tiers skipped. Empty without prices."""
-    if price is None:
-        return ()
-    asked = [by_tier.get(tier) for tier in range(reached + 1)]
-    return tuple(price(record.answer) if record else None for record in asked)
-
-
-def _verifications(by_tier: dict[int, TierRecord], reached: int) -> list[Verification | None]:
-    """One a tier up to the one reached; None for tiers skipped or not verified."""
-    asked = [by_tier.get(tier) for tier in range(reached + 1)]
-    return [record.verification if record else None for record in asked]
-
-
-def _choose(
-    meta_verifier: MetaVerifier,
-    chain: Chain,
-    here: Sequence[int],
-    questions: Sequence[Question],
-    records: Sequence[dict[int, TierRecord]],
-    position: int,
-    answer: Answer,
-    confidence: float,
-) -> int:
-    """Where the router would send the question at a position of ``here`` at a confidence."""
-    i, tier = here[position], answer.tier
-    supposed = TierRecord(tier, answer, verification=Verification(tier, confidence))
-    seen = _observe([0], tier, [questions[i]], chain, [{**records[i], tier: supposed}])
-    return meta_verifier.decide(seen)[0].to

@@ -12,7 +12,7 @@ from automix_eval.safety.errors import AutoMixError
 if TYPE_CHECKING:
     import argparse
 
-    from automix_eval.config.command_line import Job
+    from automix_eval.config.command_line import HydraJob
 
 __all__ = ["OWN_GRAMMAR", "add_arguments", "run"]
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     return single(app, line, _fit)
 
 
-def _fit(job: Job) -> None:
+def _fit(job: HydraJob) -> None:
     from automix_eval.harness.fit import fit
 
     settings, given = checked(job)

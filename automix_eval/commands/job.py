@@ -13,7 +13,7 @@ from automix_eval.safety.errors import AutoMixError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from automix_eval.config.command_line import Application, CommandLine, Job
+    from automix_eval.config.command_line import Application, CommandLine, HydraJob
 
 
 RUNS = Path("results") / "runs"
@@ -29,7 +29,7 @@ def application() -> Application:
     return Application("run", config.GROUPS, config.TIERS)
 
 
-def single(app: Application, line: CommandLine, work: Callable[[Job], None]) -> int:
+def single(app: Application, line: CommandLine, work: Callable[[HydraJob], None]) -> int:
     """Do the one job of a command line; its error comes through Hydra, which would print a trace.
 
     Returns:
@@ -39,7 +39,7 @@ def single(app: Application, line: CommandLine, work: Callable[[Job], None]) -> 
 
     errors: list[AutoMixError] = []
 
-    def do(job: Job) -> None:
+    def do(job: HydraJob) -> None:
         try:
             work(job)
         except AutoMixError as err:
@@ -59,7 +59,7 @@ def run_folder(line: CommandLine) -> Path:
     return RUNS / time.strftime("%Y-%m-%d") / time.strftime("%H-%M-%S")
 
 
-def checked(job: Job) -> tuple[Any, dict[str, Any]]:
+def checked(job: HydraJob) -> tuple[Any, dict[str, Any]]:
     """Settings of the harness and arguments of the cascade, all of them checked.
 
     Raises:

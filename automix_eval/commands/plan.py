@@ -203,7 +203,7 @@ class _Planner:
         self._verifier = parts.make_verifier(settings)
         self._router = parts.make_meta_verifier(settings)
         self._asks = [
-            _Counting(i, parts.make_backend(settings, n), int(settings.seed), found)
+            _Counting(i, parts.make_backend(settings, n), int(settings.seed))
             for i, n in enumerate(self._names)
         ]
 
@@ -269,9 +269,8 @@ class _Counting:
     # nothing is routed, so all samples count
     decide: Callable[[int, float], int] | None = None
 
-    def __init__(self, tier: int, backend: Backend, seed: int, found: HarnessRun) -> None:
+    def __init__(self, tier: int, backend: Backend, seed: int) -> None:
         self.tier, self.seed, self.max_length = tier, seed, None
-        self._chat = found.apply_chat_template
         self._count = backend.counter()
 
     def answer(self, question: Question, view: TaskView) -> Answer:

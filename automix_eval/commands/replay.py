@@ -18,7 +18,7 @@ from automix_eval.safety.text import printable, show
 if TYPE_CHECKING:
     import argparse
 
-    from automix_eval.config.command_line import CommandLine, Job
+    from automix_eval.config.command_line import CommandLine, HydraJob
 
 # The rest of the command line is read by Hydra, in its own grammar.
 OWN_GRAMMAR = True
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = []
     errors: list[AutoMixError] = []
 
-    def do(job: Job) -> None:
+    def do(job: HydraJob) -> None:
         row: dict[str, Any] = {"job": job.number, **job.swept}
         rows.append(row)
         try:
@@ -91,7 +91,7 @@ def _bookkeeping(line: CommandLine) -> Iterator[dict[str, Path]]:
         yield {"hydra.sweep.dir": Path(folder)}
 
 
-def output_path(job: Job) -> Path | None:
+def output_path(job: HydraJob) -> Path | None:
     """Where a job writes: with its number in a sweep, unless the user's own name differs."""
     value = job.config.output
     if value is None:
@@ -160,7 +160,7 @@ def table(result: Mapping[str, Any]) -> str:
     return "\n".join(printable(line, 1000) for line in lines) + "\n"
 
 
-def _combined_path(job: Job) -> Path:
+def _combined_path(job: HydraJob) -> Path:
     path = output_path(job)
     assert path is not None
     if job.output_varies:

@@ -9,7 +9,7 @@ from automix_eval.commands.job import application, checked, log_like_the_harness
 if TYPE_CHECKING:
     import argparse
 
-    from automix_eval.config.command_line import Job
+    from automix_eval.config.command_line import HydraJob
 
 # The rest of the command line is read by Hydra, in its own grammar.
 OWN_GRAMMAR = True
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     return single(app, line, one_run)
 
 
-def one_run(job: Job) -> None:
+def one_run(job: HydraJob) -> None:
     """Evaluate, and show the report.
 
     Raises:

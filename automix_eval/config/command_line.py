@@ -72,7 +72,7 @@ REPLAY = Application("replay", ("meta_verifier", "calibrator", "cost"))
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class HydraJob:
     """One composed configuration.
 
     Attributes:
@@ -166,7 +166,7 @@ def read(app: Application, arguments: Sequence[str]) -> CommandLine:
 def run(
     app: Application,
     line: CommandLine,
-    do: Callable[[Job], Any],
+    do: Callable[[HydraJob], Any],
     folders: Mapping[str, Path] | None = None,
 ) -> int:
     """Hand a command line to Hydra, which calls ``do`` for every job.
@@ -203,14 +203,14 @@ class _Task:
     """What Hydra calls, in this process or, by a launcher, in another."""
 
     app: Application
-    do: Callable[[Job], Any]
+    do: Callable[[HydraJob], Any]
     swept: tuple[str, ...]
     given: frozenset[str]
 
     def __call__(self, composed: DictConfig) -> Any:
         return self.do(self._job(composed))
 
-    def _job(self, composed: DictConfig) -> Job:
+    def _job(self, composed: DictConfig) -> HydraJob:
         state = HydraConfig.get()
         several = state.mode == RunMode.MULTIRUN
         chosen = {group: state.runtime.choices[group] for group in self.app.groups}
@@ -225,7 +225,7 @@ class _Task:
         values = {key: chosen.get(key, OmegaConf.select(resolved, key)) for key in self.swept}
         number = state.job.num if several else None
         folder = Path(state.runtime.output_dir)
-        return Job(resolved, number, values, varies, folder, self.given, composed)
+        return HydraJob(resolved, number, values, varies, folder, self.given, composed)
 
 
 def _check(app: Application, texts: Sequence[str]) -> list[Override]:

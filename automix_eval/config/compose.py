@@ -124,7 +124,7 @@ def shown(config: DictConfig) -> dict[str, Any]:
     return cleaned
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
+def resolved(config: DictConfig) -> dict[str, Any]:
     """A configuration as plain data, its references resolved."""
     return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
 

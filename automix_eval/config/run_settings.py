@@ -53,7 +53,7 @@ def run_settings(composed: DictConfig) -> RunSettings:
     Raises:
         ConfigError: A value has the wrong type or lies out of range; names the key.
     """
-    values = config.plain(composed)
+    values = config.resolved(composed)
     names = RunSettings.__struct_fields__
     made: RunSettings = _convert({k: values[k] for k in names if k in values}, RunSettings)
     if not made.tasks:
@@ -67,7 +67,7 @@ def output_settings(composed: DictConfig) -> Output:
     Raises:
         ConfigError: A value is none that is allowed; names the key.
     """
-    values = config.plain(composed)
+    values = config.resolved(composed)
     made: Output = _convert({k: values[k] for k in Output.__struct_fields__ if k in values}, Output)
     return made
 
@@ -108,7 +108,7 @@ def _differences(mine: DictConfig, base: DictConfig) -> list[tuple[str, Any]]:
     They are resolved, but for what names a variable of the environment: its value may be a secret.
     """
     raw, files = config.raw(mine), config.raw(base)
-    resolved = config.plain(mine)
+    resolved = config.resolved(mine)
     found: list[tuple[str, Any]] = []
     for key, value in raw.items():
         if not isinstance(value, dict) or not isinstance(files.get(key), dict):

@@ -31,7 +31,6 @@ class HarnessRun:
     system_instruction: str | None = None
     apply_chat_template: bool = False
     fewshot_as_multiturn: bool = False
-    fewshot_seed: int | None = 1234
     output_folder: Path | None = None
 
 
@@ -59,7 +58,6 @@ def current_run(requests: Sequence[Instance]) -> HarnessRun:
         system_instruction=evaluate.get("system_instruction"),
         apply_chat_template=bool(evaluate.get("apply_chat_template")),
         fewshot_as_multiturn=bool(evaluate.get("fewshot_as_multiturn")),
-        fewshot_seed=simple.get("fewshot_random_seed", 1234),
         output_folder=_output_folder(simple.get("evaluation_tracker")),
     )
 

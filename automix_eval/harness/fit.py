@@ -21,7 +21,7 @@ class _Fitted(Exception):  # noqa: N818  not an error: it ends the harness befor
     pass
 
 
-class FitLM(AutoMixLM):
+class _FitLM(AutoMixLM):
     """The cascade, which fits the meta-verifier of every task and asks no evaluation question."""
 
     def _answer_all(self, requests: list[Instance], run: HarnessRun) -> NoReturn:
@@ -30,7 +30,7 @@ class FitLM(AutoMixLM):
         for tier in self.tiers:
             tier.chat = run.apply_chat_template
         for name in sorted(run.tasks):
-            self._router(self._view(name, run))
+            self.routers.of(self._view(name, run))
         raise _Fitted
 
 
@@ -67,7 +67,7 @@ def fit(
             f"meta_verifier={config.name_of(made, 'meta_verifier')} has nothing to fit: choose one "
             "that learns, and leave meta_verifier.policy out"
         )
-    model = FitLM(batch_size, max_batch_size, device, **model_args)
+    model = _FitLM(batch_size, max_batch_size, device, **model_args)
     try:
         evaluate(model_args, tasks, output_path, model=model, **settings | {"limit": 1})
     except _Fitted:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +26,13 @@ from automix_eval.harness import model_pool as pool
 from automix_eval.harness import task_view as harness
 from automix_eval.harness.evaluation_frames import HarnessRun
 from automix_eval.harness.grouping import Grouping, group
-from automix_eval.harness.ranks import Ranks, interleave
+from automix_eval.harness.ranks import Ranks
+from automix_eval.harness.recording import records_of, routing
 from automix_eval.harness.run_log import RunLog
+from automix_eval.harness.task_routers import TaskRouters, read_policy
 from automix_eval.harness.task_view import RoutedAnswer, TaskView
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.paths import cache_dir
-from automix_eval.records import policies as policy
-from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety import errors as uncaught
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import safe_name
@@ -93,7 +90,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
                 f"meta_verifier={config.name_of(self.config, 'meta_verifier')} decides by scores "
                 "that a live run does not know: it exists in automix-eval replay and in reports"
             )
-        self._given_policy = self._read_policy()
+        given_policy = read_policy(self.config, self._meta_verifier)
         path = self.config.store.path
         self.store = CallStore(Path(path) if path else cache_dir() / "calls.sqlite")
         defaults = {"batch_size": batch_size, "max_batch_size": max_batch_size, "device": device}
@@ -119,11 +116,11 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         except KeyboardInterrupt as interrupt:
             raise uncaught.explained(interrupt)  # noqa: B904 - the very same error
         self._views: dict[str, TaskView] = {}
-        self._routers: dict[str, MetaVerifier] = {}
         self.failures = Failures(float(self.config.fail_on_error))
         self.log = RunLog(
             self.run_id, self.tiers, self._about(), self.ranks, self.budget, self.failures
         )
+        self.routers = TaskRouters(self.config, given_policy, self._chain, self.ranks, self.log)
 
     # ----------------------------------------------------------------- the harness's contract
 
@@ -201,7 +198,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         if self.ranks.number > 1:
             # every process takes part in every task's fit, whether or not it has its questions
             for name in sorted(run.tasks):
-                self._router(self._view(name, run))
+                self.routers.of(self._view(name, run))
         results: list[Any] = [None] * len(requests)
 
         def work() -> None:
@@ -237,7 +234,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
 
     def _answer(self, view: TaskView, requests: list[Instance]) -> list[Any]:
         """Results of the requests of one task, in their order."""
-        grouped, router = group(requests), self._router(view)
+        grouped, router = group(requests), self.routers.of(view)
         results: list[Any] = [None] * len(requests)
         for block in self._blocks(view, requests, grouped):
             made = [view.question(requests, grouped, i) for i in block]
@@ -257,7 +254,9 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
                     ):
                         results[position] = scored
                 else:
-                    results[positions[0]] = RoutedAnswer(final.answer.text, self._routing(row))
+                    results[positions[0]] = RoutedAnswer(
+                        final.answer.text, routing(row, self.cost, self.tiers)
+                    )
             view.forget(questions)
         self._refuse_nothing(view, len(grouped))
         self.log.finish(view.name)
@@ -335,147 +334,17 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             # another evaluation with the same model: its tasks may have other settings
             view = TaskView(name, run.tasks[name], run, self.config.calibration.metric)
             self._views[name] = view
-            self._routers.pop(name, None)
         return view
-
-    def _router(self, view: TaskView) -> MetaVerifier:
-        """The meta-verifier of a task: as it is, from a policy file, or fitted on train."""
-        if view.name in self._routers:
-            return self._routers[view.name]
-        router = parts.make_meta_verifier(self.config)
-        if router.needs_fit and self._given_policy is not None:
-            router = self._restored(view, router)
-        elif router.needs_fit:
-            try:
-                router = self._fitted(view, router)
-            except TooManyFailedError:
-                self.log.save()
-                raise
-        self._routers[view.name] = router
-        return router
-
-    def _restored(self, view: TaskView, router: MetaVerifier) -> MetaVerifier:
-        assert self._given_policy is not None
-        differences = policy.mismatches(
-            self._given_policy, config.name_of(self.config, "meta_verifier"), self._valid_for(view)
-        )
-        if differences:
-            text = (
-                f"the policy {self.config.meta_verifier.policy} was fitted for something else: "
-                + "; ".join(differences)
-            )
-            if not self.config.meta_verifier.transfer:
-                raise AutoMixError(
-                    text + ". Fit one here by leaving meta_verifier.policy out, or accept the "
-                    "difference with meta_verifier.transfer=true"
-                )
-            self.log.warn(view.name, text)
-        router.set_learned(self._given_policy["learned"])
-        self.log.use_policy(view.name, str(self.config.meta_verifier.policy))
-        return router
-
-    def _fitted(self, view: TaskView, router: MetaVerifier) -> MetaVerifier:
-        settings = self.config.calibration
-        questions = view.calibration_questions(settings.num_docs, settings.min_docs, settings.seed)
-        if len(questions) < settings.num_docs:
-            self.log.warn(
-                view.name,
-                f"calibration.num_docs={settings.num_docs} but the train split has "
-                f"{view.train_size()} questions: fitted on all {len(questions)}",
-            )
-        log.info("%s: fitting on %d train questions", view.name, len(questions))
-
-        self.failures.expect(view.name, "calibration", len(questions))
-
-        def work() -> list[Record | None]:
-            mine = self.ranks.share(questions)
-            done = cascade.ask_all(mine, self._chain(view), verify=router.needs_verification)
-            return [
-                self._record(view, q, tiers) if tiers else None
-                for q, tiers in zip(mine, done, strict=True)
-            ]
-
-        found = interleave(self.ranks.together(work))
-        rows = [row for row in found if row is not None]
-        self._enough(view, rows, len(found))
-        # a fit that fails must not lose what it was to be fitted on
-        self.log.add(view.name, view.metric, view.is_sample, rows)
-        self.log.note(view.name, "calibration")
-        router = router.fit(Outcomes.from_records(rows, self.cost))
-        for note in router.notes():
-            self.log.warn(view.name, f"policy: {note}")
-        fitted = policy.make(
-            config.name_of(self.config, "meta_verifier"),
-            parts.router_parameters(self.config),
-            router.get_learned(),
-            {
-                **self._valid_for(view),
-                "split": "train",
-                "num_questions": len(rows),
-                "doc_ids": [r.doc_id for r in rows],
-                "metric": view.metric,
-                "num_fewshot": view.task.config.num_fewshot,
-                "chat_template": view.run.apply_chat_template,
-            },
-        )
-        self.log.add_policy(view.name, fitted)
-        return router
-
-    def _enough(self, view: TaskView, rows: Sequence[Record], asked: int) -> None:
-        """Stop, in every process, where too many calibration questions failed for a fit."""
-        share, least = self.failures.share, int(self.config.calibration.min_docs)
-        lost = asked - len(rows)
-        if lost > share * asked + 1e-9 or (lost and len(rows) < least):
-            raise TooManyFailedError(
-                f"{view.name}, calibration: {lost} of {asked} questions failed: more than "
-                f"fail_on_error={share:g} allows, or fewer left than calibration.min_docs={least}. "
-                "Finished calls are kept: mend the cause, and the same command resumes"
-            )
 
     # ----------------------------------------------------------------- records
 
     def _log_rows(
         self, view: TaskView, questions: Sequence[Question], done: Sequence[Sequence[TierRecord]]
     ) -> list[Record | None]:
-        rows = [
-            self._record(view, q, tiers) if tiers else None
-            for q, tiers in zip(questions, done, strict=True)
-        ]
+        rows = records_of(view, questions, done)
         if kept := [row for row in rows if row is not None]:
             self.log.add(view.name, view.metric, view.is_sample, kept)
         return rows
-
-    def _record(self, view: TaskView, question: Question, tiers: Sequence[TierRecord]) -> Record:
-        scored = []
-        for tier in tiers:
-            score, metrics = view.score(question, tier.answer)
-            scored.append(replace(tier, score=score, metrics=metrics))
-        on_path = [t for t in scored if t.on_path]
-        prompt = view.prompt_of(question)
-        return Record(
-            task=question.task,
-            doc_id=question.doc_id,
-            repeat=question.repeat,
-            phase=question.phase,
-            final=(on_path or scored)[-1].tier,
-            tiers=tuple(scored),
-            prompt_hash=hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest(),
-            document=str(view.doc(question).get("document_id", "")),
-            question=question.question,
-            references=view.references(question),
-        )
-
-    def _routing(self, row: Record) -> dict[str, Any]:
-        path = [t for t in row.tiers if t.on_path]
-        first = path[0]
-        costs = [self.cost.answer_cost(t.answer) for t in path]
-        costs += [self.cost.verification_cost(t.verification) for t in path if t.verification]
-        return {
-            "decision": f"tier {row.final} ({self.tiers[row.final].name})",
-            "confidence": first.verification.confidence if first.verification else None,
-            "cost": sum(costs),
-            "escalation": float(row.final > 0),
-        }
 
     # ----------------------------------------------------------------- inside
 
@@ -503,33 +372,6 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             return self.tiers
         return [self.tiers[only]]
 
-    def _read_policy(self) -> dict[str, Any] | None:
-        path = self.config.meta_verifier.policy
-        if not path:
-            return None
-        if not self._meta_verifier.needs_fit:
-            raise AutoMixError(
-                f"meta_verifier={config.name_of(self.config, 'meta_verifier')} learns nothing: "
-                "leave meta_verifier.policy out"
-            )
-        return policy.load(Path(str(path)).expanduser())
-
-    def _valid_for(self, view: TaskView) -> dict[str, Any]:
-        identities: list[Mapping[str, Any]] = [t.backend.identity for t in self.tiers]
-        return {
-            "task": view.name,
-            "tiers": [
-                {"label": t.backend.label, "sha256": _sha(i)}
-                for t, i in zip(self.tiers, identities, strict=True)
-            ],
-            "verifier": dict(self.verifier.identity),
-            # a policy weighs quality against these very prices
-            "cost": {
-                "name": config.name_of(self.config, "cost"),
-                **parts.parameters(self.config, "cost"),
-            },
-        }
-
     def _records_folder(self, run: HarnessRun) -> Path:
         chosen = self.config.records_dir
         if chosen:
@@ -539,10 +381,6 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         folder = cache_dir() / "runs" / self.run_id
         log.info("no --output_path: records and policies go to %s", folder)
         return folder
-
-
-def _sha(value: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _log_like_the_harness(rank: int) -> None:

@@ -16,7 +16,7 @@ from automix_eval.cascade.budget import Budget
 from automix_eval.cascade.failures import Failure, Failures, TooManyFailedError
 from automix_eval.cascade.tier import Tier
 from automix_eval.harness.ranks import Ranks
-from automix_eval.harness.run_warnings import Losses
+from automix_eval.harness.run_warnings import PromptLosses
 from automix_eval.records import policies as policy
 from automix_eval.records import schema as records
 from automix_eval.records.append import CHUNK, RecordFile, explained
@@ -35,7 +35,7 @@ class Found:
 
     lines: int
     tasks: dict[str, dict[str, Any]]
-    losses: dict[tuple[str, Phase], Losses]
+    losses: dict[tuple[str, Phase], PromptLosses]
     warnings: list[dict[str, str]]
     calls: list[dict[str, Any]]
     budget: Mapping[str, Any]
@@ -76,7 +76,7 @@ class RunLog:
         self._writes = ranks.index == 0
         self._file = RecordFile(keyed=not self._alone)
         self._tasks: dict[str, dict[str, Any]] = {}
-        self._losses: dict[tuple[str, Phase], Losses] = {}
+        self._losses: dict[tuple[str, Phase], PromptLosses] = {}
         self._unfinished: dict[str, dict[str, int]] = {}
         self._now: Sequence[str] = ()
         self._policies: dict[str, str] = {}
@@ -125,7 +125,7 @@ class RunLog:
                 self._unfinished[task]["questions"] = about["num_questions"]
         if not self._writes and phase == "calibration":
             return  # every process has the same, and the first one writes it
-        self._losses.setdefault((task, phase), Losses(len(self._tiers))).take(rows)
+        self._losses.setdefault((task, phase), PromptLosses(len(self._tiers))).take(rows)
         if self._writes:
             self._file.place(self.file("records", "jsonl"))
         self._file.append(rows)
@@ -163,7 +163,7 @@ class RunLog:
         """Bring together what several processes found; each of them takes part.
 
         Raises:
-            TooManyFailedError: Together they lost more questions than the run bears; everywhere.
+            TooManyFailedError: Together they lost more questions than the run tolerates.
         """
         if self._alone:
             return
@@ -177,7 +177,7 @@ class RunLog:
                     self._file.take(lines)
         problem = None
         try:
-            self._failures.judge(f for p in parts for f in p.failed)
+            self._failures.check(f for p in parts for f in p.failed)
         except TooManyFailedError as err:
             problem = err
         for task in self._now if problem is None else ():
@@ -191,12 +191,12 @@ class RunLog:
 
     def _take(self, parts: Sequence[Found]) -> None:
         """Sums over the processes, and their records in one order."""
-        losses: dict[tuple[str, Phase], Losses] = {}
+        losses: dict[tuple[str, Phase], PromptLosses] = {}
         for part in parts:
             for task, about in part.tasks.items():
                 self._tasks.setdefault(task, about)
             for key, found in part.losses.items():
-                losses.setdefault(key, Losses(len(self._tiers))).absorb(found)
+                losses.setdefault(key, PromptLosses(len(self._tiers))).absorb(found)
             self.warnings += [w for w in part.warnings if w not in self.warnings]
         self._everywhere = sorted({f for part in parts for f in part.failed})
         counts = self._file.reorder()
@@ -212,12 +212,12 @@ class RunLog:
         self._spent = budgets.total([p.budget for p in parts])
         self._write()
 
-    def _say(self, task: str, phase: Phase, losses: Losses) -> None:
+    def _say(self, task: str, phase: Phase, losses: PromptLosses) -> None:
         all_wanted = self._about.get("record") == "full" and self._budget.is_limited
         for text in losses.notes(phase, self._tiers, all_wanted):
             self.warn(task, text)
 
-    def _say_failed(self, task: str, losses: Losses, lost: Sequence[Failure]) -> None:
+    def _say_failed(self, task: str, losses: PromptLosses, lost: Sequence[Failure]) -> None:
         if lost:
             self.warn(task, failed.note(lost, losses.questions))
 

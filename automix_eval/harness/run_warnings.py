@@ -11,7 +11,7 @@ from automix_eval.types import Answer, Phase, Record, Verification
 
 
 @dataclass(slots=True)
-class TierLosses:
+class _TierLosses:
     """Counts of one tier.
 
     Attributes:
@@ -30,7 +30,7 @@ class TierLosses:
     undefined: int = 0
     outcomes: set[str] = field(default_factory=set)
 
-    def absorb(self, other: TierLosses) -> None:
+    def absorb(self, other: _TierLosses) -> None:
         """Add the counts of another process."""
         self.prompts += other.prompts
         self.dropped += other.dropped
@@ -41,7 +41,7 @@ class TierLosses:
 
 
 @dataclass(slots=True)
-class Losses:
+class PromptLosses:
     """Counts of one task and phase.
 
     Attributes:
@@ -57,7 +57,7 @@ class Losses:
     spent: int = 0
     reason: tuple[int, int, str] | None = None
     short: int = 0
-    tiers: dict[int, TierLosses] = field(default_factory=dict)
+    tiers: dict[int, _TierLosses] = field(default_factory=dict)
 
     def take(self, rows: Sequence[Record]) -> None:
         """Count records."""
@@ -68,7 +68,7 @@ class Losses:
                 if tier.decision and tier.decision.reason.startswith(budgets.SPENT):
                     self.spent += 1
                     self.reason = self.reason or (row.doc_id, row.repeat, tier.decision.reason)
-                counts = self.tiers.setdefault(tier.tier, TierLosses())
+                counts = self.tiers.setdefault(tier.tier, _TierLosses())
                 _count(counts, tier.answer)
                 if (verification := tier.verification) is None:
                     continue
@@ -79,7 +79,7 @@ class Losses:
                     counts.undefined += 1
                     counts.outcomes.add(verification.outcome)
 
-    def absorb(self, other: Losses) -> None:
+    def absorb(self, other: PromptLosses) -> None:
         """Add the counts of another process."""
         self.questions += other.questions
         self.spent += other.spent
@@ -87,7 +87,7 @@ class Losses:
         reasons = [r for r in (self.reason, other.reason) if r is not None]
         self.reason = min(reasons, default=None)
         for tier, counts in other.tiers.items():
-            self.tiers.setdefault(tier, TierLosses()).absorb(counts)
+            self.tiers.setdefault(tier, _TierLosses()).absorb(counts)
 
     def notes(self, phase: Phase, tiers: Sequence[Tier], all_wanted: bool) -> Iterator[str]:
         """What the reader of the run must know.
@@ -100,7 +100,7 @@ class Losses:
         if phase == "evaluation":
             yield from self._limits(all_wanted)
         for tier in tiers:
-            counts = self.tiers.get(tier.tier, TierLosses())
+            counts = self.tiers.get(tier.tier, _TierLosses())
             if counts.cut or counts.dropped:
                 yield (
                     f"{phase}, {tier.name}: of {counts.prompts} prompts {counts.dropped} lost "
@@ -133,7 +133,7 @@ class Losses:
             )
 
 
-def _count(counts: TierLosses, prompt: Answer | Verification) -> None:
+def _count(counts: _TierLosses, prompt: Answer | Verification) -> None:
     counts.prompts += 1
     counts.dropped += bool(prompt.dropped_demonstrations)
     counts.cut += bool(prompt.cut_context_tokens)

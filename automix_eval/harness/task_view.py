@@ -208,6 +208,10 @@ class TaskView:
         doc: Mapping[str, Any] = instances[0].doc
         return doc
 
+    def document_id(self, question: Question) -> str:
+        """Identity of the document that several questions share; empty where the task has none."""
+        return str(self.doc(question).get("document_id", ""))
+
     def document(self, request: Instance) -> str | int:
         """What the questions of one document share."""
         return str(request.doc.get("document_id", "")) or int(request.doc_id or 0)

@@ -21,10 +21,9 @@ from automix_eval.backends.servers import next_token, transport
 from automix_eval.backends.servers.api import APIBackend
 from automix_eval.backends.servers.faults import FailedRequests, RequestError
 from automix_eval.cascade import failures
-from automix_eval.cascade.callcounts import CallCounts
-from automix_eval.cascade.failures import Failures, TooManyFailedError, surviving
+from automix_eval.cascade.failures import Failures, TooManyFailedError, without_failed
 from automix_eval.cascade.store import CallStore
-from automix_eval.cascade.tier import Tier
+from automix_eval.cascade.tier import CallCounts, Tier
 from automix_eval.records import schema as records
 from automix_eval.safety.errors import AutoMixError, CallsFailedError
 from automix_eval.types import GenerateRequest, Prompt, Question, ScoreRequest, Scores
@@ -284,7 +283,7 @@ def generic(tmp_path: Path, patience: int = 3) -> Tier:
     SCRIPTS["m"] = script
     backend = HarnessBackend("scripted", script="m")
     tier = Tier(0, "slm", backend, CallStore(tmp_path / "calls.sqlite"), progress=False)
-    tier.bear(patience)
+    tier.tolerate(patience)
     return tier
 
 
@@ -336,7 +335,7 @@ def test_only_what_needs_a_failed_call_is_lost(tmp_path: Path) -> None:
         return [a + b for a, b in zip(*texts, strict=False)]
 
     questions = [question(i) for i in range(6)]
-    made = surviving(tier, questions, "verify", work, found)
+    made = without_failed(tier, questions, "verify", work, found)
     assert sorted(made) == [0, 2, 3, 5]
     assert made[3] == " for one 3 for two 3"
     assert [(f.doc_id, f.role, f.tier) for f in found.found] == [
@@ -360,7 +359,7 @@ def test_a_call_that_belongs_to_no_question_ends_the_run(tmp_path: Path) -> None
         return ["x"] * len(at)
 
     with pytest.raises(CallsFailedError):
-        surviving(tier, [question(i) for i in range(3)], "verify", work, found)
+        without_failed(tier, [question(i) for i in range(3)], "verify", work, found)
     assert found.found == []
 
 
@@ -375,12 +374,12 @@ def test_the_share_is_that_of_the_questions(share: float, number: int, allowed: 
     found.expect("coqa", "calibration", number)
     for i in range(allowed):
         found.add(question(i), 0, "answer", "http_500")
-    found.judge()
-    assert found.spare("coqa", "evaluation") == 0
-    assert found.spare("coqa", "calibration") == allowed
+    found.check()
+    assert found.remaining("coqa", "evaluation") == 0
+    assert found.remaining("coqa", "calibration") == allowed
     found.add(question(allowed), 1, "answer", "http_500")
     with pytest.raises(TooManyFailedError, match=rf"{allowed + 1} of {number} questions failed"):
-        found.judge()
+        found.check()
     found.expect("coqa", "evaluation", number)
     assert found.found == []
 
@@ -392,10 +391,10 @@ def test_processes_are_judged_together() -> None:
         own = Failures(0.1)
         own.expect("coqa", "evaluation", 10)
         own.add(question(i), 0, "answer", "why")
-        own.judge()
+        own.check()
         parts.append(own)
     with pytest.raises(TooManyFailedError, match="2 of 10"):
-        parts[0].judge(f for p in parts for f in p.found)
+        parts[0].check(f for p in parts for f in p.found)
 
 
 def test_a_note_names_documents_and_the_commonest_reasons() -> None:

@@ -18,7 +18,7 @@ from automix_eval.commands.main import main
 from automix_eval.commands.sweep import notes as jobs
 from automix_eval.config import command_line as hydra_app
 from automix_eval.config import compose as config
-from automix_eval.config.command_line import Job, read
+from automix_eval.config.command_line import HydraJob, read
 from automix_eval.config.command_line import run as launch
 from automix_eval.config.run_settings import model_args
 from automix_eval.harness.task_view import draw
@@ -50,7 +50,7 @@ def arguments_of(overrides: Sequence[str]) -> dict[str, object]:
     """The arguments of --model_args that a command line gives."""
     app, found = job.application(), []
 
-    def do(job: Job) -> None:
+    def do(job: HydraJob) -> None:
         assert job.composed is not None
         found.append(model_args(job.composed, job.choices, job.given))
 

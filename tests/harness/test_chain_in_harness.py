@@ -10,6 +10,7 @@ import pytest
 from scripted import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
 
 from automix_eval.config import compose as config
+from automix_eval.config import parts
 from automix_eval.meta_verifiers.base import Router
 from automix_eval.safety.errors import AutoMixError
 
@@ -78,7 +79,7 @@ def test_a_skipped_tier_makes_no_call(
     three: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither a tier that is jumped over nor one the router starts beyond is asked anything."""
-    monkeypatch.setattr(config, "make_meta_verifier", lambda _: Skipping())
+    monkeypatch.setattr(parts, "make_meta_verifier", lambda _: Skipping())
     run_harness([TASK], chain_args(meta_verifier="self_consistency"), tmp_path, limit=12)
     _, rows = read_run(tmp_path)
     direct = sum([t.tier for t in r.tiers] == [2] for r in rows)

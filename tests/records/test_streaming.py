@@ -15,7 +15,7 @@ from processes import timeless
 from scripted import SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
 
 from automix_eval.commands.main import main
-from automix_eval.harness.run_warnings import Losses
+from automix_eval.harness.run_warnings import PromptLosses
 from automix_eval.records import append as recordfile
 from automix_eval.records import schema as records
 from automix_eval.records.append import RecordFile
@@ -239,10 +239,10 @@ def test_losses_of_shares_add_up(rows: list[tuple[bool, bool, int]], number: int
         answer = Answer(0, "x", cut_context_tokens=cut)
         tier = TierRecord(0, answer, verification=verification, decision=decision)
         made.append(Record("t", i, 0, "evaluation", 0, (tier,)))
-    whole, parts = Losses(2), Losses(2)
+    whole, parts = PromptLosses(2), PromptLosses(2)
     whole.take(made)
     for i in range(number):
-        share = Losses(2)
+        share = PromptLosses(2)
         share.take(made[i::number])
         parts.absorb(share)
     assert parts == whole

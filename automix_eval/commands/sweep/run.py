@@ -32,7 +32,7 @@ from automix_eval.safety.redaction import blank_text, scrub
 from automix_eval.safety.text import printable, show
 
 if TYPE_CHECKING:
-    from automix_eval.config.command_line import Application, CommandLine, Job
+    from automix_eval.config.command_line import Application, CommandLine, HydraJob
 
 TABLE = "jobs.csv"
 REPORT = "report"
@@ -73,7 +73,7 @@ class SweepJob:
     root: Path
     sweep: str
 
-    def __call__(self, job: Job) -> float | None:
+    def __call__(self, job: HydraJob) -> float | None:
         """Run the job unless it is finished; a failure is noted and ends this job alone.
 
         Returns:
@@ -113,7 +113,7 @@ class SweepJob:
         self._write_table()
         return mean_figure(note.figures, note.made, optimize)
 
-    def _note(self, job: Job) -> JobNote:
+    def _note(self, job: HydraJob) -> JobNote:
         return JobNote(
             status="running",
             identity=Identity("", "", ""),
@@ -123,7 +123,7 @@ class SweepJob:
             started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         )
 
-    def _is_finished(self, job: Job, old: JobNote, now: Identity) -> bool:
+    def _is_finished(self, job: HydraJob, old: JobNote, now: Identity) -> bool:
         if old.status != "finished" or old.identity.config != now.config:
             return False
         if not (job.folder / old.run).is_dir() or not old.run:
@@ -133,7 +133,9 @@ class SweepJob:
             return False
         return True
 
-    def _evaluated(self, job: Job, note: JobNote, settings: Any, args: dict[str, Any]) -> JobNote:
+    def _evaluated(
+        self, job: HydraJob, note: JobNote, settings: Any, args: dict[str, Any]
+    ) -> JobNote:
         from automix_eval.harness.evaluate import evaluate
 
         log_like_the_harness()
@@ -150,7 +152,7 @@ class SweepJob:
             figures=figures_of(assembled.report),
         )
 
-    def _failed(self, job: Job, note: JobNote, err: Exception, seconds: float) -> None:
+    def _failed(self, job: HydraJob, note: JobNote, err: Exception, seconds: float) -> None:
         known = isinstance(err, AutoMixError)
         reason = scrub(str(err) if known else f"{type(err).__name__}: {err}")
         reason = printable(blank_text(reason), 1000)
@@ -261,7 +263,7 @@ def _settings(args: dict[str, Any], settings: Any) -> dict[str, Any]:
     return {"cascade": cascade, "harness": msgspec.to_builtins(settings)}
 
 
-def _words(job: Job) -> str:
+def _words(job: HydraJob) -> str:
     return printable(" ".join(f"{k}={v}" for k, v in job.swept.items()), 200)
 
 
@@ -271,7 +273,7 @@ def _plain(values: Any) -> dict[str, Any]:
     return {k: v if v is None or isinstance(v, simple) else str(v) for k, v in values.items()}
 
 
-def _say(job: Job, said: str, note: JobNote) -> None:
+def _say(job: HydraJob, said: str, note: JobNote) -> None:
     parts = []
     for found in note.figures:
         lift = found["delta_ibc"]

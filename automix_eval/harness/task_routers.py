@@ -1,0 +1,184 @@
+"""The router of each task of a run: as configured, restored from a policy, or fitted on train."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from automix_eval.cascade.failures import TooManyFailedError
+from automix_eval.cascade.route import Chain, ask_all
+from automix_eval.config import compose as config
+from automix_eval.config import parts
+from automix_eval.harness.ranks import Ranks, interleave
+from automix_eval.harness.recording import records_of
+from automix_eval.harness.run_log import RunLog
+from automix_eval.harness.task_view import TaskView
+from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.records import policies as policy
+from automix_eval.records.outcomes import Outcomes
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Record
+
+log = logging.getLogger(__name__)
+
+
+def read_policy(settings: DictConfig, router: MetaVerifier) -> dict[str, Any] | None:
+    """The policy that ``meta_verifier.policy`` names, None where it names none.
+
+    Raises:
+        AutoMixError: The router learns nothing, or the file is no policy.
+    """
+    path = settings.meta_verifier.policy
+    if not path:
+        return None
+    if not router.needs_fit:
+        raise AutoMixError(
+            f"meta_verifier={config.name_of(settings, 'meta_verifier')} learns nothing: "
+            "leave meta_verifier.policy out"
+        )
+    return policy.load(Path(str(path)).expanduser())
+
+
+class TaskRouters:
+    """Makes the router of each task when it is first asked for.
+
+    Args:
+        settings: The configuration of the run.
+        policy: What :func:`read_policy` found.
+        chain: The cascade that a calibration asks.
+        ranks: The processes of the run, which share a calibration.
+        log: Takes policies, calibration records and warnings.
+    """
+
+    def __init__(
+        self,
+        settings: DictConfig,
+        policy: Mapping[str, Any] | None,
+        chain: Callable[[TaskView], Chain],
+        ranks: Ranks,
+        log: RunLog,
+    ) -> None:
+        self._config = settings
+        self._policy = policy
+        self._chain = chain
+        self._ranks = ranks
+        self._log = log
+        self._made: dict[str, tuple[TaskView, MetaVerifier]] = {}
+
+    def of(self, view: TaskView) -> MetaVerifier:
+        """The router of a task; another view of the task, of another evaluation, has another.
+
+        Raises:
+            AutoMixError: It cannot be fitted, or its policy is for something else.
+        """
+        seen, router = self._made.get(view.name, (None, None))
+        if router is None or seen is not view:
+            router = parts.make_meta_verifier(self._config)
+            if router.needs_fit and self._policy is not None:
+                router = self._restored(view, router, self._policy)
+            elif router.needs_fit:
+                try:
+                    router = self._fitted(view, router)
+                except TooManyFailedError:
+                    self._log.save()
+                    raise
+            self._made[view.name] = view, router
+        return router
+
+    def _restored(
+        self, view: TaskView, router: MetaVerifier, given: Mapping[str, Any]
+    ) -> MetaVerifier:
+        name = config.name_of(self._config, "meta_verifier")
+        differences = policy.mismatches(given, name, self._valid_for(view))
+        if differences:
+            text = (
+                f"the policy {self._config.meta_verifier.policy} was fitted for something else: "
+                + "; ".join(differences)
+            )
+            if not self._config.meta_verifier.transfer:
+                raise AutoMixError(
+                    text + ". Fit one here by leaving meta_verifier.policy out, or accept the "
+                    "difference with meta_verifier.transfer=true"
+                )
+            self._log.warn(view.name, text)
+        router.set_learned(given["learned"])
+        self._log.use_policy(view.name, str(self._config.meta_verifier.policy))
+        return router
+
+    def _fitted(self, view: TaskView, router: MetaVerifier) -> MetaVerifier:
+        settings, chain = self._config.calibration, self._chain(view)
+        questions = view.calibration_questions(settings.num_docs, settings.min_docs, settings.seed)
+        if len(questions) < settings.num_docs:
+            self._log.warn(
+                view.name,
+                f"calibration.num_docs={settings.num_docs} but the train split has "
+                f"{view.train_size()} questions: fitted on all {len(questions)}",
+            )
+        log.info("%s: fitting on %d train questions", view.name, len(questions))
+        chain.failures.expect(view.name, "calibration", len(questions))
+
+        def work() -> list[Record | None]:
+            mine = self._ranks.share(questions)
+            return records_of(view, mine, ask_all(mine, chain, verify=router.needs_verification))
+
+        found = interleave(self._ranks.together(work))
+        rows = [row for row in found if row is not None]
+        self._enough(view, rows, len(found), chain.failures.share)
+        # a fit that fails must not lose what it was to be fitted on
+        self._log.add(view.name, view.metric, view.is_sample, rows)
+        self._log.note(view.name, "calibration")
+        router = router.fit(Outcomes.from_records(rows, parts.make_cost(self._config)))
+        for note in router.notes():
+            self._log.warn(view.name, f"policy: {note}")
+        fitted = policy.make(
+            config.name_of(self._config, "meta_verifier"),
+            parts.router_parameters(self._config),
+            router.get_learned(),
+            {
+                **self._valid_for(view),
+                "split": "train",
+                "num_questions": len(rows),
+                "doc_ids": [r.doc_id for r in rows],
+                "metric": view.metric,
+                "num_fewshot": view.task.config.num_fewshot,
+                "chat_template": view.run.apply_chat_template,
+            },
+        )
+        self._log.add_policy(view.name, fitted)
+        return router
+
+    def _enough(self, view: TaskView, rows: Sequence[Record], asked: int, share: float) -> None:
+        """Stop, in every process, where too many calibration questions failed for a fit."""
+        least = int(self._config.calibration.min_docs)
+        lost = asked - len(rows)
+        if lost > share * asked + 1e-9 or (lost and len(rows) < least):
+            raise TooManyFailedError(
+                f"{view.name}, calibration: {lost} of {asked} questions failed: more than "
+                f"fail_on_error={share:g} allows, or fewer left than calibration.min_docs={least}. "
+                "Finished calls are kept: mend the cause, and the same command resumes"
+            )
+
+    def _valid_for(self, view: TaskView) -> dict[str, Any]:
+        chain = self._chain(view)
+        return {
+            "task": view.name,
+            "tiers": [
+                {"label": t.backend.label, "sha256": _sha(t.backend.identity)} for t in chain.tiers
+            ],
+            "verifier": dict(chain.verifier.identity),
+            # a policy weighs quality against these very prices
+            "cost": {
+                "name": config.name_of(self._config, "cost"),
+                **parts.parameters(self._config, "cost"),
+            },
+        }
+
+
+def _sha(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
