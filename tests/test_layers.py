@@ -54,7 +54,7 @@ SHARED_CLASSES = {
 }
 # To be renamed with the rooms they stand in; nothing is added.
 STEMS_TO_RENAME = {
-    "curves", "diagrams", "figures", "metered", "plane", "policies", "pricing", "router", "runs",
+    "columns", "curves", "diagrams", "figures", "metered", "plane", "policies", "pricing", "router", "runs",
     "tables", "text",
 }  # fmt: skip
 CLASSES_TO_RENAME = {
