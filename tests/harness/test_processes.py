@@ -31,9 +31,12 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_several_processes_give_the_records_of_one(
     alone: Path, tmp_path: Path, processes: int
 ) -> None:
-    """Scores, decisions, records and counts are equal row for row; no call is made twice."""
+    """Scores, decisions, records and counts are equal row for row; no call is made twice.
+
+    Two processes start as a user starts them; four are forks, which import everything once.
+    """
     output = tmp_path / "many"
-    done = launch(output, processes)
+    done = launch(output, processes, torchrun=processes == 2)
     assert done.returncode == 0, done.stderr[-3000:]
     (one, rows), (many, others) = bare(alone), bare(output)
     assert others == rows

@@ -17,19 +17,19 @@ from automix_eval.types import Record
 HERE = Path(__file__).parent
 
 
-def launch(output: Path, processes: int, **more: str) -> subprocess.CompletedProcess[str]:
-    """One run of run_scripted.py in some processes."""
+def launch(
+    output: Path, processes: int, torchrun: bool = False, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """One run of run_scripted.py in some processes, by default forks of one; see there."""
     output.mkdir()
-    start = [sys.executable]
-    if processes > 1:
-        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command = [sys.executable, str(HERE / "run_scripted.py"), str(output)]
+    if torchrun:
+        start = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        command[1:1] = start
+    elif processes > 1:
+        command.append(str(processes))
     return subprocess.run(
-        [*start, str(HERE / "run_scripted.py"), str(output)],
-        cwd=HERE,
-        env=environment() | more,
-        capture_output=True,
-        text=True,
-        timeout=300,
+        command, cwd=HERE, env=environment() | more, capture_output=True, text=True, timeout=300
     )
 
 

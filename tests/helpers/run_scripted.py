@@ -1,11 +1,19 @@
-"""A scripted cascade over two tasks, alone or by torchrun: python run_scripted.py OUTPUT."""
+"""A scripted cascade over two tasks: python run_scripted.py OUTPUT [PROCESSES].
+
+Alone, as a process that torchrun started, or, with a number, in so many forks of this process: what
+takes longest, the imports, is done once for all of them.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import sys
+import time
 from pathlib import Path
+from typing import NoReturn
 
 import lm_eval
 from lm_eval.loggers import EvaluationTracker
@@ -61,5 +69,53 @@ def main(output: Path) -> None:
             tracker.save_results_samples(task_name=task, samples=samples[task])
 
 
+def in_forks(output: Path, number: int) -> int:
+    """The processes of one run, as torchrun would start them; returns 1 if any of them failed."""
+    import accelerate  # noqa: F401
+
+    from automix_eval.harness import model  # noqa: F401
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number, "MASTER_PORT": port}
+    ranks = []
+    for rank in range(number):
+        if not (pid := os.fork()):
+            own = {**shared, "RANK": rank, "LOCAL_RANK": rank}
+            os.environ.update({k: str(v) for k, v in own.items()}, MASTER_ADDR="127.0.0.1")
+            _end(output)
+        ranks.append(pid)
+    failed, patience = False, float("inf")
+    while ranks:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid:
+            ranks.remove(pid)
+            if status:  # as torchrun does: the others have some time to say why they end
+                failed, patience = True, min(patience, time.monotonic() + 60)
+        elif time.monotonic() > patience:
+            for other in ranks:
+                os.kill(other, signal.SIGKILL)
+        else:
+            time.sleep(0.02)
+    return int(failed)
+
+
+def _end(output: Path) -> NoReturn:
+    """The run of a forked process, which must never return into its parent's loop."""
+    status = 1
+    try:
+        main(output)
+        status = 0
+    except BaseException:  # noqa: BLE001 - shown as at the end of any process
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
 if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        sys.exit(in_forks(Path(sys.argv[1]), int(sys.argv[2])))
     main(Path(sys.argv[1]))
