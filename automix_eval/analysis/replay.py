@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from automix_eval import __version__
+from automix_eval.analysis.replay_input import source_of, where_to_fit
 from automix_eval.analysis.replay_score import as_json, score
 from automix_eval.config import compose as config
 from automix_eval.config import parts
@@ -18,10 +18,8 @@ from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.objectives import Selection
 from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.records import policies as policy
-from automix_eval.records.from_run import from_records
-from automix_eval.records.from_table import Source, from_tables, sample_rows
+from automix_eval.records.from_table import Source, sample_rows
 from automix_eval.records.outcomes import Outcomes
-from automix_eval.records.table_columns import Columns, columns_of_header, parse_tiers
 from automix_eval.safety.errors import AutoMixError
 
 FORMAT = "automix-eval replay"
@@ -39,7 +37,7 @@ def replay(settings: DictConfig) -> dict[str, Any]:
     """
     _check(settings)
     router = parts.make_meta_verifier(settings)
-    source = _source(settings)
+    source = source_of(settings)
     _refuse_blind(router, source.test, config.name_of(settings, "meta_verifier"))
     notes: list[str] = []
     train = _sampled(source.train, settings, notes)
@@ -78,7 +76,7 @@ def _fitted(
     elif router.needs_fit:
         raise AutoMixError(
             f"meta_verifier={name} is fitted, and there are no rows to fit on: "
-            + _where_to_fit(settings)
+            + where_to_fit(settings)
         )
     fitted_on = {
         "tiers": [{"label": label} for label in source.test.names],
@@ -120,35 +118,6 @@ def _restored(
     return parts.restore(held), held
 
 
-def _source(settings: DictConfig) -> Source:
-    given = [key for key in ("table", "records") if settings[key] is not None]
-    if len(given) != 1:
-        both = "both are given" if given else "neither is given"
-        raise AutoMixError(
-            f"a replay reads table=FILE or records=FOLDER, and {both}; "
-            "automix-eval replay --help shows how"
-        )
-    if given == ["records"]:
-        cost = parts.make_cost(settings)
-        return from_records(
-            _path(settings.records) or Path(), cost, settings.task,
-            _path(settings.test_records), settings.test_task,
-        )  # fmt: skip
-    plain = config.resolved(settings)
-    keys = ("split_column", "id_column", "question", "document_column")
-    names = {key: None if plain[key] is None else str(plain[key]) for key in keys}
-    missing, note = str(plain["missing"]), None
-    path, other = _path(settings.table), _path(settings.test_table)
-    assert path is not None
-    if plain["tiers"] is None:
-        columns, note = columns_of_header(path, names, missing)
-    else:
-        columns = Columns(parse_tiers(plain["tiers"]), **names, missing=missing)
-    splits = str(settings.train_split), str(settings.test_split)
-    source = from_tables(columns, path, other, *splits)
-    return replace(source, notes=(note, *source.notes)) if note else source
-
-
 def _sampled(train: Outcomes | None, settings: DictConfig, notes: list[str]) -> Outcomes | None:
     size = settings.max_train
     if train is None or size is None:
@@ -168,24 +137,6 @@ def _refuse_blind(router: MetaVerifier, test: Outcomes, name: str) -> None:
             f"meta_verifier={name} reads confidences, and no tier before the last has one in the "
             "test rows: name the column of them, as in {name: s, score: COL, confidence: COL, ...}"
         )
-
-
-def _where_to_fit(settings: DictConfig) -> str:
-    if settings.records is not None:
-        return "the run has no calibration records of the task"
-    if settings.split_column is None:
-        return (
-            "name the column that parts training from test rows (split_column=COL), or another "
-            "file to score on (test_table=FILE)"
-        )
-    return (
-        f"no row has the split {str(settings.train_split)!r} (train_split) in the column "
-        f"{settings.split_column!r}"
-    )
-
-
-def _path(value: Any) -> Path | None:
-    return None if value is None else Path(str(value)).expanduser()
 
 
 def _check(settings: DictConfig) -> None:

@@ -68,7 +68,7 @@ class Application:
     open_groups: tuple[str, ...] = ()
 
 
-REPLAY = Application("replay", ("meta_verifier", "calibrator", "cost"))
+REPLAY = Application("replay", ("meta_verifier", "calibrator", "cost", "format"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 from hydra.errors import InstantiationException
@@ -21,6 +22,7 @@ from automix_eval.config.overrides import ConfigError as ConfigError
 from automix_eval.meta_verifiers.calibrated import Calibrated
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.fixed_answer import FixedAnswer
+from automix_eval.records.importers.contract import Importer
 from automix_eval.records.policies import PolicyError
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Backend, CostModel, Verifier
@@ -87,6 +89,26 @@ def make_meta_verifier(config: DictConfig) -> MetaVerifier:
 def make_cost(config: DictConfig) -> CostModel:
     """The cost model."""
     return cast(CostModel, _make(config, "cost"))
+
+
+def make_importer(option: str, values: DictConfig, path: Path) -> tuple[str, Importer] | None:
+    """The importer of a public table and its name; None for a table of the user's own.
+
+    Args:
+        option: Of the group ``format``; ``auto`` asks every format whether the path is surely its.
+        values: The group's values.
+        path: The file or folder.
+    """
+    if option != "auto":
+        made = _instantiate(values, f"format={option}") if values._target_ else None
+        return (option, cast(Importer, made)) if made else None
+    for name in config.options("format"):
+        node = config.compose_application("replay", {"format": name}).format
+        if node._target_:
+            importer = cast(Importer, _instantiate(node, f"format={name}"))
+            if importer.recognises(path):
+                return name, importer
+    return None
 
 
 def make_budget(config: DictConfig) -> Budget:

@@ -1,0 +1,148 @@
+"""Logs of inspect_ai: a .json or .eval file for each task and model."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from automix_eval.records.importers.contract import (
+    Long,
+    ModelOutcomes,
+    field_of,
+    json_of,
+    lacks,
+    number_of,
+)
+from automix_eval.records.tables import TableError
+from automix_eval.safety.text import listing
+from automix_eval.safety.untrusted import MIB, parse_json
+
+# What inspect's metrics count a letter as: correct, incorrect, partial, no answer.
+_LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
+_MOST = 512 * MIB
+
+
+class InspectLogs:
+    """A folder of logs, one or more for each model; samples are joined by task and id.
+
+    Epochs are averaged. There are tokens of the evaluated model, and no costs.
+
+    Args:
+        scorer: Whose score is taken; None: the only one of the log.
+    """
+
+    def __init__(self, scorer: str | None = None) -> None:
+        self.scorer = scorer
+
+    def recognises(self, path: Path) -> bool:
+        """By the suffix .eval, or the keys of the first JSON file."""
+        files = _files(path)
+        if not files:
+            return False
+        if files[0].suffix == ".eval":
+            return zipfile.is_zipfile(files[0])
+        try:
+            found = json_of(files[0])
+        except TableError:  # reading it tells what is wrong with it
+            return False
+        return isinstance(found, dict) and {"eval", "plan", "version"} <= set(found)
+
+    def read(self, path: Path) -> ModelOutcomes:
+        """Read the logs; a damaged or unfinished one is refused."""
+        files = _files(path)
+        if not files:
+            raise lacks(path, "inspect_ai", "log (.json or .eval)")
+        long = Long(str(path))
+        for file in files:
+            log, samples = _zipped(file) if file.suffix == ".eval" else _plain(file)
+            if (status := field_of(log, file, "status")) != "success":
+                raise TableError(f"{file} is the log of an evaluation that ended as {status!r}")
+            model, task = (str(field_of(log, file, "eval", k)) for k in ("model", "task"))
+            for sample in samples:
+                self._add(long, file, task, model, sample)
+        return long.columns("mean")
+
+    def _add(self, long: Long, path: Path, task: str, model: str, sample: Any) -> None:
+        key = field_of(sample, path, "id")
+        question = f"{task}/{key}"
+        usage = (sample.get("model_usage") or {}).get(model) or {}
+        place = f"sample {key}"
+        numbers = {
+            "score": self._score(path, place, sample),
+            "prompt_tokens": number_of(usage.get("input_tokens"), path, f"{place}: input_tokens"),
+            "generated_tokens": number_of(
+                usage.get("output_tokens"), path, f"{place}: output_tokens"
+            ),
+        }
+        output = sample.get("output")
+        answer = output.get("completion") if isinstance(output, Mapping) else None
+        long.add(question, model, numbers, None if answer is None else str(answer))
+        long.tell(question, questions=_text(field_of(sample, path, "input")), tasks=task)
+
+    def _score(self, path: Path, place: str, sample: Mapping[str, Any]) -> float | None:
+        scores = sample.get("scores")
+        if not isinstance(scores, Mapping) or not scores:
+            return None  # an error ended the sample
+        names = list(scores)
+        if self.scorer is None and len(names) > 1:
+            raise TableError(
+                f"{path}: {place} has the scores {listing(names)}: choose one with "
+                "format.scorer=NAME"
+            )
+        value = field_of(scores, path, self.scorer or names[0], "value")
+        if isinstance(value, str) and value in _LETTERS:
+            return _LETTERS[value]
+        return number_of(value, path, f"{place}: score")
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(p for p in path.rglob("*") if p.suffix in (".eval", ".json") and p.is_file())
+    return [path] if path.suffix in (".eval", ".json") and path.is_file() else []
+
+
+def _plain(path: Path) -> tuple[Any, list[Any]]:
+    log = json_of(path)
+    samples = field_of(log, path, "samples")
+    if not isinstance(samples, list):
+        raise TableError(f"{path}: samples is no list")
+    return log, samples
+
+
+def _zipped(path: Path) -> tuple[Any, list[Any]]:
+    try:
+        with zipfile.ZipFile(path) as file:
+            header = parse_json(_member(file, "header.json"))
+            names = sorted(n for n in file.namelist() if n.startswith("samples/"))
+            return header, list(_samples(file, names))
+    except NotImplementedError as err:
+        raise TableError(
+            f"{path} is compressed in a way that this Python cannot read ({err}): convert it with "
+            "inspect log convert --to json"
+        ) from err
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as err:
+        raise TableError(f"{path} is damaged: {err}") from err
+
+
+def _samples(file: zipfile.ZipFile, names: list[str]) -> Iterator[Any]:
+    for name in names:
+        yield parse_json(_member(file, name))
+
+
+def _member(file: zipfile.ZipFile, name: str) -> bytes:
+    """A member's bytes; the size that the archive states is not trusted."""
+    with file.open(name) as member:
+        data = member.read(_MOST + 1)
+    if len(data) > _MOST:
+        raise ValueError(f"{name} is larger than {_MOST // MIB} MiB")
+    return data
+
+
+def _text(value: Any) -> str:
+    """A sample's input as text: itself, or the contents of its messages."""
+    if not isinstance(value, list):
+        return str(value)
+    contents = [m.get("content") for m in value if isinstance(m, Mapping)]
+    return "\n".join(c for c in contents if isinstance(c, str))
