@@ -22,7 +22,7 @@ from automix_eval.config.overrides import ConfigError as ConfigError
 from automix_eval.meta_verifiers.calibrated import Calibrated
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.fixed_answer import FixedAnswer
-from automix_eval.records.importers.contract import Importer
+from automix_eval.records.importers.model_outcomes import Importer
 from automix_eval.records.policies import PolicyError
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Backend, CostModel, Verifier

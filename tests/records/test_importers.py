@@ -14,9 +14,9 @@ import pytest
 from automix_eval.commands.main import main
 from automix_eval.config import compose as config
 from automix_eval.config import parts
+from automix_eval.records.importers.answer_costs import answer_costs, parameters_of
 from automix_eval.records.importers.chain import Choice, chain_of
-from automix_eval.records.importers.contract import Importer, ModelOutcomes
-from automix_eval.records.importers.costs import answer_costs, parameters_of
+from automix_eval.records.importers.model_outcomes import Importer, ModelOutcomes
 from automix_eval.safety.errors import AutoMixError
 
 OWN = ("auto", "table")

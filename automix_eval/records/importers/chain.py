@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from automix_eval.records.from_table import Source
-from automix_eval.records.importers.contract import Importer, ModelOutcomes, Texts
-from automix_eval.records.importers.costs import answer_costs
+from automix_eval.records.importers.answer_costs import answer_costs
+from automix_eval.records.importers.model_outcomes import Importer, ModelOutcomes, Texts
 from automix_eval.records.outcomes import ROUNDING, BoolArray, FloatArray, IntArray, Outcomes
 from automix_eval.records.table_columns import MISSING
 from automix_eval.records.tables import TableError
@@ -26,7 +26,7 @@ class Choice:
     Attributes:
         models: The chain, cheapest first; None: every model, ordered by mean cost.
         task: The data set; None: all of them.
-        prices: See :func:`~automix_eval.records.importers.costs.answer_costs`.
+        prices: See :func:`~automix_eval.records.importers.answer_costs.answer_costs`.
         missing: See :class:`~automix_eval.records.table_columns.Columns`.
     """
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from automix_eval.records.importers.contract import (
+from automix_eval.records.importers.model_outcomes import (
     Long,
     ModelOutcomes,
     field_of,

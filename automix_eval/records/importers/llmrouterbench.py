@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from automix_eval.records.importers.contract import (
+from automix_eval.records.importers.model_outcomes import (
     Long,
     ModelOutcomes,
     field_of,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from automix_eval.records.importers.contract import ModelOutcomes, header, lacks, stack
+from automix_eval.records.importers.model_outcomes import ModelOutcomes, header, lacks, stack
 from automix_eval.records.tables import TableError, column_names, read_table
 
 _ANSWER = "_response"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from automix_eval.records.importers.contract import ModelOutcomes, header, lacks, stack
+from automix_eval.records.importers.model_outcomes import ModelOutcomes, header, lacks, stack
 from automix_eval.records.tables import column_names, read_table
 
 _COST, _ANSWER = "|total_cost", "|model_response"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.records.importers.contract import ModelOutcomes, lacks
+from automix_eval.records.importers.model_outcomes import ModelOutcomes, lacks
 from automix_eval.records.tables import TableError
 
 _PARTS = ("train", "val", "test")
