@@ -97,7 +97,7 @@ def from_imported(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Chain:
+class ModelChain:
     """A chain of models over the questions of a table.
 
     Attributes:
@@ -116,7 +116,7 @@ class Chain:
         return self.outcomes.names
 
 
-def chain_of(held: ModelOutcomes, choice: Choice) -> tuple[Chain, Texts]:
+def chain_of(held: ModelOutcomes, choice: Choice) -> tuple[ModelChain, Texts]:
     """The chain that a choice makes of a table, and notes for the reader.
 
     Raises:
@@ -159,7 +159,7 @@ def chain_of(held: ModelOutcomes, choice: Choice) -> tuple[Chain, Texts]:
         else tuple(_picked(held.answers[i], picked) or () for i in index),
         documents=_picked(held.documents, picked),
     ).select_tiers(order)  # fmt: skip
-    return Chain(made_of, _picked(held.splits, picked), cost_note), tuple(notes)
+    return ModelChain(made_of, _picked(held.splits, picked), cost_note), tuple(notes)
 
 
 def _columns(held: ModelOutcomes, wanted: Sequence[str] | None) -> list[int]:
