@@ -34,6 +34,10 @@ test-quick: setup
 kill-test: setup
 	AUTOMIX_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest -s --timeout 7200 tests/test_kill.py
 
+# The wheel alone, in an environment of its own: what a plain `pip install` gives.
+wheel-test: setup
+	.ci/wheel
+
 lint: $(LINT_STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check

@@ -54,8 +54,8 @@ SHARED_CLASSES = {
 }
 # To be renamed with the rooms they stand in; nothing is added.
 STEMS_TO_RENAME = {
-    "columns", "curves", "diagrams", "figures", "metered", "plane", "policies", "pricing", "router", "runs",
-    "tables", "text",
+    "columns", "curves", "diagrams", "figures", "metered", "plane", "policies", "pricing", "router",
+    "runs", "tables", "text",
 }  # fmt: skip
 CLASSES_TO_RENAME = {
     "Cells", "Ends", "Entry", "Figure", "Group", "Method", "Part", "Row", "Source", "Step", "Table",
