@@ -79,12 +79,13 @@ def manifest(records: str, number: int) -> dict[str, object]:
 
 def measure(folder: Path) -> None:
     """Print seconds, peak memory in GB and the number of methods of a report on a folder."""
-    from automix_eval.analysis.gather import Settings, assemble, gather
+    from automix_eval.analysis.gather import Settings, assemble
+    from automix_eval.records.runs import read_all
     from automix_eval.report.output import render
 
     settings = Settings(baselines=BASELINES, resamples=RESAMPLES)
     start = time.perf_counter()
-    gather([folder], settings)
+    read_all([folder])
     read = time.perf_counter() - start
     start, cpu = time.perf_counter(), time.process_time()
     assembled = assemble([folder], settings)

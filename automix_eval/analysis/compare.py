@@ -16,23 +16,28 @@ from automix_eval.analysis.bootstrap_table import BootstrapTable, RoutingColumns
 from automix_eval.analysis.comparisons import difference, verdict
 from automix_eval.analysis.curves import Estimate, lift
 from automix_eval.analysis.entries import Method
-from automix_eval.analysis.exclusions import names
 from automix_eval.analysis.figures import Comparison, Figure
-from automix_eval.analysis.gather import Gathered, Settings, gather, why_unlike
+from automix_eval.analysis.gather import Settings
 from automix_eval.analysis.leaderboard import (
     ReplayCache,
+    group,
     live_methods,
-    plain_methods,
     replay_methods,
+    single_model_methods,
+    why_single_unlike,
+    why_unlike,
 )
+from automix_eval.analysis.llm_point import attach
 from automix_eval.analysis.method import NO_CHAIN
-from automix_eval.analysis.plain_runs import PlainRun
-from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting, QuestionSet, Routing
+from automix_eval.analysis.question_sets import QuestionSet
+from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting, Routing
+from automix_eval.analysis.selection import document_names, select
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.significance import bootstrap_p, paired_test
 from automix_eval.records.columns import FloatArray, IntArray
-from automix_eval.records.runs import Run, find_runs
+from automix_eval.records.runs import FoundRuns, Run, find_runs, read_all
 from automix_eval.records.schema import MANIFEST_GLOB, read_manifest
+from automix_eval.records.single_model_runs import SingleModelRun
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import printable
 from automix_eval.safety.text import questions as number_of_questions
@@ -96,7 +101,7 @@ class _Answers:
 
     label: str
     questions: QuestionSet | None
-    source: PlainRun | None
+    source: SingleModelRun | None
     scores: FloatArray
     costs: FloatArray | Undefined
     final: IntArray | None
@@ -153,20 +158,22 @@ def _failed_below(path: Path, settings: Settings) -> list[Run]:
 
 def _side(
     text: str, settings: Settings, beside: Sequence[Run]
-) -> tuple[Gathered, dict[str, _Answers], str]:
+) -> tuple[FoundRuns, dict[str, _Answers], str]:
     folder, _, method = text.partition("::")
-    held = gather([Path(folder)], settings, beside)
+    held = select(read_all([Path(folder)], settings.costs, settings.llm), beside)
     spec = method.removeprefix("replay:")
     cache = ReplayCache(
         (spec,) if method.startswith("replay:") else (), settings.resamples, settings.seed
     )
     answers: dict[str, _Answers] = {}
-    for cluster, key in held.clusters():
-        task = (cluster.sets or cluster.plains)[0].task
+    for runs in group(attach(held), held.single_models, held.versions):
+        task = (runs.sets or runs.single_models)[0].task
         if task in answers:
-            raise AutoMixError(f"{folder} has several groups of runs on {task} ({key}): name one")
-        chosen = _entry(text, method, cluster.sets, cluster.plains, cache)
-        answers[task] = _answers(chosen, cluster.plains)
+            raise AutoMixError(
+                f"{folder} has several groups of runs on {task} ({runs.key}): name one"
+            )
+        chosen = _entry(text, method, runs.sets, runs.single_models, cache)
+        answers[task] = _answers(chosen, runs.single_models)
     return held, answers, text
 
 
@@ -174,10 +181,10 @@ def _entry(
     text: str,
     method: str,
     sets: Sequence[QuestionSet],
-    plains: Sequence[PlainRun],
+    single_models: Sequence[SingleModelRun],
     cache: ReplayCache,
 ) -> Method:
-    own = [*live_methods(sets, cache), *plain_methods(sets, plains)]
+    own = [*live_methods(sets, cache), *single_model_methods(sets, single_models)]
     if not method:
         live = [e for e in own if e.kind == "live"] or own
         if len(live) == 1:
@@ -198,9 +205,11 @@ def _entry(
     return found
 
 
-def _answers(method: Method, plains: Sequence[PlainRun]) -> _Answers:
+def _answers(method: Method, single_models: Sequence[SingleModelRun]) -> _Answers:
     part = method.parts[0]
-    source = next((p for p in plains if method.kind == "plain" and p.shown == part.run_id), None)
+    source = next(
+        (p for p in single_models if method.kind == "plain" and p.shown == part.run_id), None
+    )
     number = len(source.scores) if source else len(part.questions.rows) if part.questions else 0
     every = np.arange(number)
     reason = next((p.routing.missing().get("quality") for p in method.parts), None)
@@ -233,22 +242,22 @@ def _mean(routings: Sequence[Routing], name: str, rows: IntArray) -> FloatArray 
     )
 
 
-def _check(pair: Sequence[_Answers], held: Sequence[Gathered]) -> None:
+def _check(pair: Sequence[_Answers], held: Sequence[FoundRuns]) -> None:
     one, other = pair
     if one.questions is not None and other.questions is not None:
-        versions = {**held[0].versions(), **held[1].versions()}
+        versions = {**held[0].versions, **held[1].versions}
         reason = (
             ""
             if one.questions is other.questions
             else why_unlike(one.questions, other.questions, versions)
         )
     elif one.source is not None and other.source is not None:
-        reason = one.source.beside(other.source)
+        reason = one.source.unlike(other.source)
     else:
         source, questions = one.source or other.source, one.questions or other.questions
         assert source is not None
         assert questions is not None
-        reason = source.same_questions(questions)
+        reason = why_single_unlike(source, questions)
     if reason:
         raise AutoMixError(f"cannot be compared: {reason}")
 
@@ -256,7 +265,7 @@ def _check(pair: Sequence[_Answers], held: Sequence[Gathered]) -> None:
 def _compared(
     task: str,
     pair: Sequence[_Answers],
-    held: Sequence[Gathered],
+    held: Sequence[FoundRuns],
     settings: Settings,
     most: int,
 ) -> Compared:
@@ -314,18 +323,18 @@ def _compared(
     )
 
 
-def _failed_keys(task: str, held: Sequence[Gathered]) -> set[tuple[int, int]]:
+def _failed_keys(task: str, held: Sequence[FoundRuns]) -> set[tuple[int, int]]:
     runs = [run for side in held for run in side.runs]
     return {(f.doc_id, f.repeat) for run in runs for f in run.failed if f.task == task}
 
 
-def _excluded(task: str, held: Sequence[Gathered]) -> Iterator[str]:
+def _excluded(task: str, held: Sequence[FoundRuns]) -> Iterator[str]:
     runs = {run.run_id: run for side in held for run in side.runs}
     for run in runs.values():
         if ids := [f.doc_id for f in run.failed if f.task == task]:
             yield (
                 f"excluded from both: {number_of_questions(len(ids))} failed in run "
-                f"{printable(run.run_id)}: {printable(task)}, doc_id {names(ids)}"
+                f"{printable(run.run_id)}: {printable(task)}, doc_id {document_names(ids)}"
             )
 
 

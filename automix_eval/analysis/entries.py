@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from automix_eval.analysis.figures import Kind
 from automix_eval.analysis.play import Choice
-from automix_eval.analysis.routed_paths import QuestionSet, Routing
+from automix_eval.analysis.question_sets import QuestionSet
+from automix_eval.analysis.routed_paths import Routing
 from automix_eval.metrics.ibc import Undefined
 
 

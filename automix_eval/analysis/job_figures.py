@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from automix_eval.analysis.figures import Figure, Report, TaskReport
-from automix_eval.analysis.gather import Assembled
+from automix_eval.analysis.gather import ReportAndRuns
 from automix_eval.metrics.ibc import Undefined
 
 
@@ -15,7 +15,7 @@ def figures_of(report: Report) -> list[dict[str, Any]]:
     return [_of_task(task) for task in report.tasks]
 
 
-def call_totals(assembled: Assembled) -> tuple[int, int]:
+def call_totals(assembled: ReportAndRuns) -> tuple[int, int]:
     """Model calls made and taken from the store by the runs of a report, calibration included."""
     rows = [row for task in assembled.report.tasks for row in task.figures.calls]
     made = sum(row.made + row.calibration_made for row in rows)

@@ -13,9 +13,9 @@ from automix_eval.analysis.bootstrap_table import BootstrapTable
 from automix_eval.analysis.comparisons import compare_all
 from automix_eval.analysis.entries import Method, MethodOnRun
 from automix_eval.analysis.figures import Board, CurvePoint, MethodFigures
+from automix_eval.analysis.llm_point import single_model_cost
 from automix_eval.analysis.matched import matched
 from automix_eval.analysis.method import MethodScore
-from automix_eval.analysis.plain_runs import PlainRun
 from automix_eval.analysis.play import (
     ReplayData,
     Replayed,
@@ -24,10 +24,12 @@ from automix_eval.analysis.play import (
     play_own,
     why_not_full,
 )
+from automix_eval.analysis.question_sets import QuestionSet
 from automix_eval.analysis.references import References
-from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting, QuestionSet
+from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.runs import Run
+from automix_eval.records.single_model_runs import SingleModelRun
 from automix_eval.safety.text import printable
 
 _NOT_THE_METHOD = ("policy", "transfer", "seed", "_target_")
@@ -68,7 +70,7 @@ class BoardColumns:
     _methods: tuple[MethodFigures, ...] = ()
 
     def methods(self) -> tuple[MethodFigures, ...]:
-        """Live rows, replays, plain runs, each with its figures."""
+        """Live rows, replays, runs of one model, each with its figures."""
         if self._methods:
             return self._methods
         made = [r.figures() for r in self.rows]
@@ -79,33 +81,28 @@ class BoardColumns:
 
 
 def draft(
-    sets: Sequence[QuestionSet], plains: Sequence[PlainRun], cache: ReplayCache
+    sets: Sequence[QuestionSet], single_models: Sequence[SingleModelRun], cache: ReplayCache
 ) -> BoardColumns:
     """Register all columns of a board.
 
     Args:
-        sets: Runs on the same questions, at least one unless there are plain runs.
-        plains: Plain runs on the same questions.
+        sets: Runs on the same questions, at least one unless there are others.
+        single_models: Runs of one model on the same questions.
         cache: Replays and settings.
     """
-    documents = sets[0].rows.documents if sets else np.arange(len(plains[0].scores))
+    singles = single_model_methods(sets, single_models)
+    live_ones, others = live_methods(sets, cache), [*replay_methods(sets, cache), *singles]
+    documents = sets[0].rows.documents if sets else np.arange(len(single_models[0].scores))
     table = BootstrapTable(documents, cache.resamples, cache.seed)
     ends = {id(s): References.of(table, s) for s in sets}
-    live = [MethodScore.of(table, e, ends) for e in live_methods(sets, cache)]
-    others = [*replay_methods(sets, cache), *plain_methods(sets, plains)]
+    live = [MethodScore.of(table, e, ends) for e in live_ones]
     return BoardColumns([*live, *(MethodScore.of(table, e, ends) for e in others)], ends, live)
 
 
-def board(
-    key: str,
-    sets: Sequence[QuestionSet],
-    plains: Sequence[PlainRun],
-    cache: ReplayCache,
-    why_apart: str = "",
-    columns: BoardColumns | None = None,
-) -> Board:
+def board(runs: ComparableRuns, cache: ReplayCache, columns: BoardColumns | None = None) -> Board:
     """The leaderboard of runs on the same questions."""
-    columns = columns or draft(sets, plains, cache)
+    sets, single_models = runs.sets, runs.single_models
+    columns = columns or draft(sets, single_models, cache)
     methods = columns.methods()
     compared = [r for r in columns.rows if r.method.name != "replay:oracle"]
     if sets:
@@ -114,13 +111,14 @@ def board(
         metric, sample = info.metric or "none", info.sample
         codes = rows.documents
         tiers = tuple(t.label for t in sets[0].run.tiers)
-        cost = cost_text(sets[0].run)
+        cost = sets[0].run.prices
     else:
-        size = documents = len(plains[0].scores)
-        task, metric, sample, tiers, cost = plains[0].task, plains[0].metric, False, (), ""
+        one, sample, tiers, cost = single_models[0], False, (), ""
+        size = documents = len(one.scores)
+        task, metric = one.task, one.metric
         codes = np.arange(size)
     return Board(
-        key=key,
+        key=runs.key,
         task=printable(task),
         metric=printable(metric),
         sample=sample,
@@ -131,17 +129,11 @@ def board(
         methods=methods,
         comparisons=compare_all(compared, codes, cache.seed),
         oracle_curve=_oracle_curve(columns),
-        why_apart=why_apart,
+        why_apart=runs.why_apart,
     )
 
 
-def cost_text(run: Run) -> str:
-    """The prices of a run in words."""
-    config = {k: v for k, v in run.config["cost"].items() if k not in {"name", "_target_"}}
-    return printable(run.part("cost") + "".join(f", {k} {v}" for k, v in config.items()))
-
-
-# --------------------------------------------------------------------------- entries
+# --------------------------------------------------------------------------- methods
 
 
 def live_methods(sets: Sequence[QuestionSet], cache: ReplayCache) -> list[Method]:
@@ -209,13 +201,15 @@ def _baseline(spec: str, group: Sequence[QuestionSet], suffix: str, cache: Repla
     return Method(name, "replay", label, verifier if reads else "", parts)
 
 
-def plain_methods(sets: Sequence[QuestionSet], plains: Sequence[PlainRun]) -> list[Method]:
+def single_model_methods(
+    sets: Sequence[QuestionSet], single_models: Sequence[SingleModelRun]
+) -> list[Method]:
     """Runs of one model by the harness alone."""
     found = []
-    for run in plains:
+    for run in single_models:
         questions = sets[0] if sets else None
-        routing = GivenRouting(run.scores, run.cost(questions))
-        same = [p.label for p in plains].count(run.label) > 1
+        routing = GivenRouting(run.scores, single_model_cost(run, questions))
+        same = [p.label for p in single_models].count(run.label) > 1
         label = f"{run.label} ({run.shown})" if same else run.label
         parts = (MethodOnRun(routing, questions, run.shown),)
         found.append(Method(f"plain:{label}", "plain", label, "", parts, note=run.note))
@@ -289,3 +283,119 @@ def _oracle_curve(columns: BoardColumns) -> tuple[CurvePoint, ...]:
     points = [CurvePoint(float(c[0]), float(q[0]), float(e[0])) for q, c, e in corners]
     points.append(CurvePoint(float(np.asarray(four[1])[0]), float(np.asarray(four[0])[0]), 0.0))
     return tuple(sorted(points, key=lambda p: (p.cost, p.quality)))
+
+
+# --------------------------------------------------------------------------- who may be compared
+
+
+@dataclass(slots=True)
+class ComparableRuns:
+    """Runs on the same questions, of the cascade and of one model.
+
+    Attributes:
+        key: A unique name: the task, with a number where its runs are in several groups.
+        why_apart: Why they are not in the task's first group; empty for that one.
+    """
+
+    key: str
+    sets: list[QuestionSet]
+    single_models: list[SingleModelRun]
+    why_apart: str
+
+
+def group(
+    sets: Sequence[QuestionSet],
+    single_models: Sequence[SingleModelRun],
+    versions: Mapping[str, Mapping[str, str]],
+) -> list[ComparableRuns]:
+    """Runs that can be compared question by question.
+
+    Args:
+        sets: Question sets of runs of the cascade.
+        single_models: Runs of one model.
+        versions: run_id -> version of each task.
+    """
+    found: dict[str, list[ComparableRuns]] = {}
+
+    def add(task: str, one: ComparableRuns) -> None:
+        groups = found.setdefault(task, [])
+        one.key = printable(task) + (f" ({len(groups) + 1})" if groups else "")
+        groups.append(one)
+
+    for questions in sets:
+        groups = found.get(questions.task, [])
+        reasons = [_why_apart(g.sets[0], questions, versions) for g in groups]
+        place = next((i for i, r in enumerate(reasons) if not r), None)
+        if place is None:
+            add(questions.task, ComparableRuns("", [questions], [], next(iter(reasons), "")))
+        else:
+            groups[place].sets.append(questions)
+    for one in single_models:
+        groups = found.get(one.task, [])
+        reasons = [_why_single_apart(one, g) for g in groups]
+        for g, reason in zip(groups, reasons, strict=True):
+            if not reason:
+                g.single_models.append(one)
+        if all(reasons):
+            add(one.task, ComparableRuns("", [], [one], next(iter(reasons), "")))
+    return [g for groups in found.values() for g in groups]
+
+
+def _why_single_apart(one: SingleModelRun, beside: ComparableRuns) -> str:
+    if beside.sets:
+        return why_single_unlike(one, beside.sets[0])
+    return one.unlike(beside.single_models[0])
+
+
+def why_single_unlike(one: SingleModelRun, questions: QuestionSet) -> str:
+    """Why a run of one model cannot be paired with a question set; empty if it can."""
+    metric = questions.run.tasks[questions.task].metric
+    if metric not in (None, one.metric):
+        return f"{one.shown} is scored by {one.metric}, not by {metric}"
+    return one.unlike_records(questions.rows, f"run {printable(questions.run.run_id)}")
+
+
+def _why_apart(
+    one: QuestionSet, other: QuestionSet, versions: Mapping[str, Mapping[str, str]]
+) -> str:
+    """Why two runs of a task cannot share a leaderboard; empty if they can."""
+    if reason := why_unlike(one, other, versions):
+        return reason
+    names = f"run {printable(one.run.run_id)} and run {printable(other.run.run_id)}"
+    chains = [" -> ".join(t.label for t in s.run.tiers) for s in (one, other)]
+    if chains[0] != chains[1]:
+        return f"{names} have different tiers ({chains[0]}, and {chains[1]})"
+    prices = [s.run.prices for s in (one, other)]
+    if prices[0] != prices[1]:
+        return f"{names} have different prices ({prices[0]}, and {prices[1]}): --costs sets one"
+    if len(one.rows) != len(other.rows) or (other.rows.find_rows(one.rows) < 0).any():
+        return f"{names} answered different questions ({len(one.rows)} and {len(other.rows)})"
+    return ""
+
+
+def why_unlike(
+    one: QuestionSet, other: QuestionSet, versions: Mapping[str, Mapping[str, str]]
+) -> str:
+    """Why two runs of a task cannot be paired question by question; empty if they can."""
+    names = f"run {printable(one.run.run_id)} and run {printable(other.run.run_id)}"
+    pair = [versions.get(s.run.run_id, {}).get(s.task, "") for s in (one, other)]
+    if all(pair) and pair[0] != pair[1]:
+        return f"{names} have different versions of the task ({pair[0]} and {pair[1]})"
+    metrics = [s.run.tasks[s.task].metric for s in (one, other)]
+    if metrics[0] != metrics[1]:
+        return (
+            f"{names} have different metrics ({printable(metrics[0])} and {printable(metrics[1])})"
+        )
+    place = other.rows.find_rows(one.rows)
+    shared = np.flatnonzero(place >= 0)
+    if not len(shared):
+        return f"{names} have no question in common"
+    unlike = shared[~other.rows.same_prompts(one.rows, place)[shared]]
+    if len(unlike):
+        first = int(other.rows.doc_ids[unlike[0]])
+        return (
+            f"{names} asked {len(unlike)} of {len(shared)} common questions with different prompts "
+            f"(the hashes differ, first at doc_id {first}: data, template or few-shot examples), "
+            "so they are not paired"
+        )
+    return ""

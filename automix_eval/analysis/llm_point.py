@@ -8,80 +8,60 @@ question; a run with ``always_llm`` on the same questions; a plain run of the LL
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
+from automix_eval.analysis.question_sets import LLMPoint, QuestionSet
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.records.columns import BoolArray, FloatArray, IntArray, RecordColumns
-from automix_eval.records.harness_results import HarnessResults, Samples, model_names, read_samples
+from automix_eval.records.columns import FloatArray
+from automix_eval.records.harness_results import model_names
 from automix_eval.records.pricing import Prices, answer_price, price_answers
-from automix_eval.records.runs import Run
-from automix_eval.records.stream import digest
+from automix_eval.records.runs import FoundRuns, Run
+from automix_eval.records.single_model_runs import SingleModelRun
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import listing, printable
 from automix_eval.types import Call
 
-HOW_TO = (
+_HOW_TO = (
     "To get them: (1) run again with record=full, or (2) run meta_verifier=always_llm on the same "
     "questions and name its folder too, or (3) evaluate the LLM alone with lm_eval and "
     "--log_samples and name its folder with --llm"
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LLMPoint:
-    """The LLM alone on a task's questions, in the order of the records.
-
-    Attributes:
-        scores: Score of each question, or why there are none.
-        costs: Cost of each question, or why there are none.
-        source: Where they come from, for the reader.
-        warnings: What the reader should know about them.
-    """
-
-    scores: FloatArray | Undefined
-    costs: Prices
-    source: str = ""
-    warnings: tuple[str, ...] = field(default=())
+def attach(found: FoundRuns) -> list[QuestionSet]:
+    """The evaluated questions of every task of every run, each with its LLM-only point."""
+    return [
+        QuestionSet.of(run, task, _find_llm(run, task, found))
+        for run in found.runs
+        for task in run.tasks
+        if task in run.records
+    ]
 
 
-@dataclass(frozen=True, slots=True)
-class Folders:
-    """Everything that was found: the folders reported on, and those of ``--llm``."""
-
-    runs: Sequence[Run]
-    results: Sequence[HarnessResults]
-    llm_runs: Sequence[Run] = ()
-    llm_results: Sequence[HarnessResults] = ()
-    llm_name: str | None = None
-
-
-def find_llm(run: Run, task: str, folders: Folders) -> LLMPoint:
+def _find_llm(run: Run, task: str, found: FoundRuns) -> LLMPoint:
     """The LLM-only figures of one task of a run, from the first source that has them."""
     warnings: list[str] = []
-    if folders.llm_name is not None:
-        named = _from_folder(run, task, folders.llm_runs, folders.llm_results, named=True)
+    if found.llm is not None:
+        named = _from_folder(run, task, found.llm, named=True)
         if isinstance(named, LLMPoint):
             return named
-        warnings = [f"--llm {printable(folders.llm_name)} was not used: {named}"]
+        warnings = [f"--llm {printable(str(found.llm.paths[0]))} was not used: {named}"]
     own = _from_run(run, run, task)
     if isinstance(own, LLMPoint):
         return replace(own, source="this run", warnings=tuple(warnings))
-    found = _from_folder(run, task, folders.runs, folders.results, named=False)
-    if isinstance(found, LLMPoint):
-        return replace(found, warnings=(*warnings, *found.warnings))
-    reason = Undefined(f"{own}; {found}. {HOW_TO}" if found else f"{own}. {HOW_TO}")
+    other = _from_folder(run, task, found, named=False)
+    if isinstance(other, LLMPoint):
+        return replace(other, warnings=(*warnings, *other.warnings))
+    reason = Undefined(f"{own}; {other}. {_HOW_TO}" if other else f"{own}. {_HOW_TO}")
     return LLMPoint(reason, reason, warnings=tuple(warnings))
 
 
-def _from_folder(
-    run: Run, task: str, runs: Sequence[Run], results: Sequence[HarnessResults], named: bool
-) -> LLMPoint | str:
-    points, refused = _automix_points(run, task, runs, named)
+def _from_folder(run: Run, task: str, found: FoundRuns, named: bool) -> LLMPoint | str:
+    points, refused = _automix_points(run, task, found.runs, named)
     if not points:
-        # Samples files are read only where they are needed: they can be large.
-        points, reasons = _plain_points(run, task, results, named)
+        points, reasons = _single_model_points(run, task, found.single_models, named)
         refused += reasons
     # Repeated runs that agree on every question are one source.
     distinct = list({(_bytes(p.scores), _bytes(p.costs)): p for p in points}.values())
@@ -119,8 +99,8 @@ def _automix_points(
 def _from_run(run: Run, other: Run, task: str) -> LLMPoint | str:
     """LLM answers that ``other`` recorded for every evaluated question of ``run``."""
     rows, theirs, last = run.records[task], other.records[task], len(other.tiers) - 1
-    place = find_rows(rows, theirs)
-    if (place < 0).any() or not same_prompts(rows, theirs, place).all():
+    place = rows.find_rows(theirs)
+    if (place < 0).any() or not rows.same_prompts(theirs, place).all():
         return "it did not answer the same questions"
     if missing := int((~theirs.asked[place, last]).sum()):
         return f"the LLM was not asked {missing} of {len(rows)} questions"
@@ -132,64 +112,53 @@ def _from_run(run: Run, other: Run, task: str) -> LLMPoint | str:
     )
 
 
-def find_rows(rows: RecordColumns, among: RecordColumns) -> IntArray:
-    """(n,) for each question its row among other rows; -1 where it is not there."""
-    repeats = 1 + int(max(rows.repeats.max(), among.repeats.max()))
-    ours, theirs = (r.doc_ids * repeats + r.repeats for r in (rows, among))
-    place = np.searchsorted(theirs, ours)
-    found = theirs[np.minimum(place, len(theirs) - 1)] == ours
-    return np.where(found, place, -1)
-
-
-def same_prompts(rows: RecordColumns, others: RecordColumns, place: IntArray) -> BoolArray:
-    """(n,) whether questions and their rows among others were asked with one prompt."""
-    one, other = rows.prompts, others.prompts[place]
-    return np.asarray((one == other) | (one == 0) | (other == 0))
-
-
-def _plain_points(
-    run: Run, task: str, results: Sequence[HarnessResults], named: bool
+def _single_model_points(
+    run: Run, task: str, single_models: Sequence[SingleModelRun], named: bool
 ) -> tuple[list[LLMPoint], list[str]]:
     metric = run.tasks[task].metric
     points: list[LLMPoint] = []
     refused: list[str] = []
-    if metric is None:
-        return points, refused
     llm, slm = (_names(run, i, part) for i, part in ((-1, "llm"), (0, "slm")))
-    for result in results:
-        path = result.samples_path(task) if result.run_id is None else None
-        if path is None:
+    for one in single_models:
+        if (one.task, one.metric) != (task, metric):
             continue
-        shown = f"{printable(path.parent.name)}/{printable(path.name)}"
-        if not named and (problem := _other_model(result.models, llm, slm)):
-            refused.append(f"{shown} {problem}")
+        if not named and (problem := _other_model(one.models, llm, slm)):
+            refused.append(f"{one.shown} {problem}")
             continue
-        samples = read_samples(path, metric)
-        scores = samples.main()
-        absent = [i for i in run.records[task].doc_ids.tolist() if i not in scores]
+        absent = int(np.isin(run.records[task].doc_ids, one.doc_ids, invert=True).sum())
         if absent:
-            refused.append(f"{shown} lacks {metric} for {len(absent)} of the questions")
+            refused.append(f"{one.shown} lacks {metric} for {absent} of the questions")
             continue
-        points.append(_plain_point(run, task, shown, samples))
+        points.append(_single_model_point(run, task, one))
     return points, refused
 
 
-def _plain_point(run: Run, task: str, shown: str, samples: Samples) -> LLMPoint:
-    rows, scores = run.records[task], samples.main()
-    costs = plain_cost(run, len(run.tiers) - 1, len(rows))
-    warnings = list(samples.defects)
-    prompts = [digest(samples.prompts.get(i, "")) for i in rows.doc_ids.tolist()]
-    other = (rows.prompts != prompts) & (rows.prompts != 0) & (np.array(prompts) != 0)
+def _single_model_point(run: Run, task: str, one: SingleModelRun) -> LLMPoint:
+    rows = run.records[task]
+    place = np.searchsorted(one.doc_ids, rows.doc_ids)
+    costs = _cost_without_records(run, len(run.tiers) - 1, len(rows))
+    warnings = list(one.defects)
+    prompts = one.prompts[place]
+    other = (rows.prompts != prompts) & (rows.prompts != 0) & (prompts != 0)
     if other.any():
         warnings.append(
-            f"{shown} asked {int(other.sum())} of {len(rows)} questions with another prompt than "
-            "this run (chat template, few-shot examples or data differ): compare with care"
+            f"{one.shown} asked {int(other.sum())} of {len(rows)} questions with another prompt "
+            "than this run (chat template, few-shot examples or data differ): compare with care"
         )
-    found = np.array([scores[i] for i in rows.doc_ids.tolist()])
-    return LLMPoint(found, costs, f"plain run {shown}", tuple(warnings))
+    return LLMPoint(one.scores[place], costs, f"plain run {one.shown}", tuple(warnings))
 
 
-def plain_cost(run: Run, tier: int, number: int) -> Prices:
+def single_model_cost(one: SingleModelRun, questions: QuestionSet | None) -> Prices:
+    """Cost of each question of a run of one model, where that is a tier of the chain beside it."""
+    if questions is None:
+        return Undefined("the run names no prices: it is not part of a cascade")
+    tier = _tier_of(questions.run, one.models)
+    if tier is None:
+        return Undefined("the model is no tier of the chain, so it has no price")
+    return _cost_without_records(questions.run, tier, len(one.scores))
+
+
+def _cost_without_records(run: Run, tier: int, number: int) -> Prices:
     """Cost of answers of a tier without records, where the prices need no token counts."""
     try:
         value = answer_price(run.cost)(Call(tier, "answer", None, None, None))
@@ -201,8 +170,8 @@ def plain_cost(run: Run, tier: int, number: int) -> Prices:
     return np.full(number, value)
 
 
-def tier_of(run: Run, models: Sequence[str]) -> int | None:
-    """The tier that a plain run of these models stands for; None if its name is of none."""
+def _tier_of(run: Run, models: Sequence[str]) -> int | None:
+    """The tier that a run of these models alone stands for; None if its name is of none."""
     names = {_short(m) for m in models}
     parts = {0: "slm", len(run.tiers) - 1: "llm"}
     tiers = range(len(run.tiers))
@@ -212,7 +181,7 @@ def tier_of(run: Run, models: Sequence[str]) -> int | None:
 def _other_model(
     models: Sequence[str], llm: tuple[set[str], bool], slm: tuple[set[str], bool]
 ) -> str | None:
-    """Why a plain run of these models does not stand for the LLM; None if it may."""
+    """Why a run of these models alone does not stand for the LLM; None if it may."""
     names = {_short(m) for m in models}
     if not names or names & llm[0]:
         return None

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.analysis.routed_paths import ChainRouting, Mask, QuestionSet, pack
+from automix_eval.analysis.question_sets import QuestionSet
+from automix_eval.analysis.routed_paths import ChainRouting, Mask, pack
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.metrics.ibc import Undefined, delta_ibc

@@ -15,7 +15,8 @@ from automix_eval.analysis.bootstrap_table import (
 )
 from automix_eval.analysis.figures import Figure
 from automix_eval.analysis.play import oracle_routings, why_not_full
-from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting, QuestionSet
+from automix_eval.analysis.question_sets import QuestionSet
+from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting
 from automix_eval.metrics.calibration import CORRECT_ABOVE, ConfidenceCells, auroc
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.columns import BoolArray

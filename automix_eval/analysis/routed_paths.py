@@ -9,36 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from automix_eval.analysis.llm_point import LLMPoint
+from automix_eval.analysis.question_sets import QuestionSet
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.records.columns import FloatArray, RecordColumns
-from automix_eval.records.pricing import Priced, Prices, price
-from automix_eval.records.runs import Run
+from automix_eval.records.columns import FloatArray
+from automix_eval.records.pricing import Prices
 
 Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.unsignedinteger[Any]]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class QuestionSet:
-    """The evaluated questions of one task of one run, with prices and the LLM-only point."""
-
-    run: Run
-    task: str
-    rows: RecordColumns
-    priced: Priced
-    llm: LLMPoint
-
-    @classmethod
-    def of(cls, run: Run, task: str, llm: LLMPoint) -> QuestionSet:
-        """The questions of a task of a run."""
-        rows = run.records[task]
-        return cls(run, task, rows, price(rows, run.cost), llm)
-
-    @property
-    def last(self) -> int:
-        """N - 1."""
-        return self.rows.num_tiers - 1
 
 
 class Routing(Protocol):

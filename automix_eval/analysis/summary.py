@@ -9,7 +9,7 @@ from automix_eval.analysis.curves import benefit
 from automix_eval.analysis.diagnostics import call_rows, truncations, verifier_figures
 from automix_eval.analysis.figures import Figure, System, TaskFigures
 from automix_eval.analysis.leaderboard import BoardColumns
-from automix_eval.analysis.routed_paths import QuestionSet
+from automix_eval.analysis.question_sets import QuestionSet
 
 
 def summarise(questions: QuestionSet, columns: BoardColumns) -> TaskFigures:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from automix_eval.analysis.figures import Report
-from automix_eval.analysis.gather import Assembled, Settings, assemble
+from automix_eval.analysis.gather import ReportAndRuns, Settings, assemble
 from automix_eval.costs.from_config import parse_costs
 from automix_eval.metrics.bootstrap import RESAMPLES
 from automix_eval.report import output
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def read(args: argparse.Namespace, baselines: tuple[str, ...] = ()) -> Assembled:
+def read(args: argparse.Namespace, baselines: tuple[str, ...] = ()) -> ReportAndRuns:
     """The report that the arguments of :func:`add_sources` ask for."""
     settings = Settings(args.llm, args.seed, args.costs, baselines, args.resamples)
     return assemble(args.path, settings)
@@ -116,7 +116,7 @@ def build(paths: Sequence[Path], llm: Path | None = None, seed: int = 0) -> Repo
 
 def render(report: Report, form: str) -> str:
     """A report in a format that needs no run beside it."""
-    return output.render(Assembled(report, ()), form)
+    return output.render(ReportAndRuns(report, ()), form)
 
 
 def natural(text: str) -> int:

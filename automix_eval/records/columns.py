@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,6 +20,13 @@ HashArray = npt.NDArray[np.uint64]
 IntArray = npt.NDArray[np.signedinteger[Any]]
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
+
+
+def digest(text: str) -> int:
+    """64 bits of a prompt's hash, 0 for the empty text."""
+    if not text:
+        return 0
+    return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,6 +121,19 @@ class RecordColumns:
     def full(self) -> bool:
         """Whether every tier was asked and scored on every question."""
         return bool(self.asked.all() and np.isfinite(self.scores).all())
+
+    def find_rows(self, among: RecordColumns) -> IntArray:
+        """(n,) for each question its row among other records; -1 where it is not there."""
+        repeats = 1 + int(max(self.repeats.max(), among.repeats.max()))
+        ours, theirs = (r.doc_ids * repeats + r.repeats for r in (self, among))
+        place = np.searchsorted(theirs, ours)
+        found = theirs[np.minimum(place, len(theirs) - 1)] == ours
+        return np.where(found, place, -1)
+
+    def same_prompts(self, others: RecordColumns, place: IntArray) -> BoolArray:
+        """(n,) whether questions and their rows among others were asked with one prompt."""
+        one, other = self.prompts, others.prompts[place]
+        return np.asarray((one == other) | (one == 0) | (other == 0))
 
     def where(self, keep: BoolArray) -> RecordColumns:
         """Some of the questions, at least one."""

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from automix_eval.records.columns import FloatArray, RecordColumns
-from automix_eval.records.runs import Run
 from automix_eval.records.stream import MAX_SCORE
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.text import listing, printable
+from automix_eval.safety.text import printable
 from automix_eval.safety.untrusted import lines_of, read_json
 
 # With --output_path DIR the file is results_<time>.json, with --output_path NAME.json it is
 # NAME_<time>.json (lm_eval 0.4.13, EvaluationTracker.save_results_aggregated).
 _RESULTS = re.compile(r"^(?:results_(.+)|(?:.+)_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?))\.json$")
 _MODEL_KEYS = ("pretrained", "model", "path", "engine", "peft", "delta")
-_TOLERANCE = 1e-6  # scores are written as decimal numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +65,14 @@ class Samples:
         prompts: doc_id -> prompt_hash.
         metrics: Names of the task's metrics, as the file lists them.
         defects: Lines that could not be read, each with file and line.
+        shown: The file's name, for the reader.
     """
 
     scores: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     prompts: Mapping[int, str] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
     defects: tuple[str, ...] = ()
+    shown: str = ""
 
     def main(self) -> Mapping[int, float]:
         """Scores under the filter ``none``, or else the first of the file."""
@@ -133,7 +131,7 @@ def read_samples(path: Path, metric: str | None) -> Samples:
         prompts[doc_id] = str(row.get("prompt_hash", ""))
     if defects and not prompts:
         raise AutoMixError(defects[0])
-    return Samples(scores, prompts, metrics, tuple(defects))
+    return Samples(scores, prompts, metrics, tuple(defects), printable(path.name))
 
 
 def _doc_id(row: Any) -> int:
@@ -143,66 +141,6 @@ def _doc_id(row: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"doc_id is {value!r}, expected an integer")
     return value
-
-
-def check_samples(run: Run, task: str, results: Sequence[HarnessResults]) -> list[str]:
-    """Join a run's records with the harness's samples by (task, doc_id) and compare scores.
-
-    Returns:
-        A warning for every kind of disagreement, naming documents; none where the harness kept
-        no samples.
-    """
-    metric = run.tasks[task].metric
-    own = [r for r in results if r.run_id == run.run_id]
-    path = next((p for r in own if (p := r.samples_path(task))), None)
-    if path is None or metric is None:
-        return []
-    samples = read_samples(path, metric)
-    rows = run.records[task]
-    # A task's default filter keeps the first repeat, so that is the one the samples score.
-    first = np.flatnonzero(rows.repeats == 0)
-    known = set(rows.doc_ids[first].tolist())
-    excused = run.without_record(task)
-    name, warnings = printable(path.name), list(samples.defects)
-    if not any(samples.scores.values()):
-        return [f"{name} has no metric {metric}: its scores were not compared with the records"]
-    if missing := sorted(set(samples.prompts) - known - excused):
-        ids = listing([str(i) for i in missing])
-        warnings.append(f"{len(missing)} documents of {name} have no record: doc_id {ids}")
-    if missing := sorted(known - set(samples.prompts)):
-        ids = listing([str(i) for i in missing])
-        warnings.append(f"{len(missing)} records have no row in {name}: doc_id {ids}")
-    differing = _differing(rows, first, list(samples.scores.values()))
-    if differing:
-        warnings.append(
-            f"{len(differing)} final scores of the records differ from {metric} in {name}: "
-            + listing(differing)
-        )
-    return warnings
-
-
-def _differing(
-    rows: RecordColumns, first: Any, filters: Sequence[Mapping[int, float]]
-) -> list[str]:
-    """Questions whose final score is that of no filter; a task has one row a filter."""
-    ids = rows.doc_ids[first].tolist()
-    final = rows.scores[first, rows.final[first]]
-    found: list[FloatArray] = [
-        np.array([by_doc.get(i, np.nan) for i in ids], dtype=float) for by_doc in filters
-    ]
-    alike = np.zeros(len(ids), dtype=bool)
-    shown = np.full(len(ids), np.nan)
-    for scores in found:
-        alike |= np.abs(scores - final) <= _TOLERANCE
-        shown = np.where(np.isnan(shown), scores, shown)
-    return [
-        f"doc_id {ids[i]} ({_score(final[i])} and {shown[i]:.4g})"
-        for i in np.flatnonzero(~alike & ~np.isnan(shown)).tolist()
-    ]
-
-
-def _score(value: float) -> str:
-    return "no score" if np.isnan(value) else f"{value:.4g}"
 
 
 def model_names(config: Any) -> tuple[str, ...]:

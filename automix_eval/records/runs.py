@@ -12,6 +12,13 @@ from automix_eval.costs.from_config import cost_from, cost_prices
 from automix_eval.records import policies as policy
 from automix_eval.records import schema as stored
 from automix_eval.records.columns import RecordColumns
+from automix_eval.records.harness_results import (
+    HarnessResults,
+    Samples,
+    find_results,
+    read_samples,
+)
+from automix_eval.records.single_model_runs import SingleModelRun, read_single_model_runs
 from automix_eval.records.stream import read_rows
 from automix_eval.safety import files
 from automix_eval.safety.errors import AutoMixError
@@ -119,6 +126,12 @@ class Run:
         return printable(value.get("name", "unnamed") if isinstance(value, Mapping) else value)
 
     @property
+    def prices(self) -> str:
+        """The prices of the run in words."""
+        config = {k: v for k, v in self.config["cost"].items() if k not in {"name", "_target_"}}
+        return printable(self.part("cost") + "".join(f", {k} {v}" for k, v in config.items()))
+
+    @property
     def seeds(self) -> tuple[int, int]:
         """Seeds of the run and of its choice of calibration questions; -1 where it names none."""
         chosen = self.config.get("calibration")
@@ -147,6 +160,99 @@ def find_runs(paths: Iterable[Path], costs: Mapping[str, Any] | None = None) -> 
         manifests.update({p.resolve(): p for p in found})
     runs = (read_run(p, costs) for p in manifests.values())
     return sorted(runs, key=lambda r: r.age)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRuns:
+    """Everything that was found at or below some folders.
+
+    Attributes:
+        paths: The folders.
+        runs: Runs of the cascade, oldest first.
+        single_models: Runs of one model by the harness alone, one a task.
+        samples: (run_id, task) -> the harness's own samples of a run of the cascade.
+        versions: run_id -> version of each task.
+        warnings: What was left out, and why.
+        llm: What was found in the folder that stands for the LLM alone, if one was named.
+    """
+
+    paths: tuple[Path, ...]
+    runs: tuple[Run, ...]
+    single_models: tuple[SingleModelRun, ...]
+    samples: Mapping[tuple[str, str], Samples]
+    versions: Mapping[str, Mapping[str, str]]
+    warnings: tuple[str, ...]
+    llm: FoundRuns | None = None
+
+
+def read_all(
+    paths: Iterable[Path], costs: Mapping[str, Any] | None = None, llm: Path | None = None
+) -> FoundRuns:
+    """Read manifests, records and the harness's results and samples, each once.
+
+    Args:
+        paths: Folders and manifests.
+        costs: Prices in the place of the runs' own, as ``config.cost`` holds them.
+        llm: A folder whose run stands for the LLM alone.
+
+    Raises:
+        AutoMixError: A path does not exist, or a file is damaged beyond use.
+    """
+    paths = tuple(paths)
+    runs = find_runs(paths, costs)
+    results, warnings = find_results(paths)
+    metrics = _metrics(runs)
+    single_models, left_out = read_single_model_runs(results, metrics)
+    alone = None
+    if llm is not None:
+        llm_results, llm_left_out = find_results([llm])
+        llm_models, problems = read_single_model_runs(llm_results, metrics)
+        llm_runs = tuple(find_runs([llm]))
+        alone = FoundRuns((llm,), llm_runs, tuple(llm_models), {}, {}, ())
+        warnings += [*llm_left_out, *problems]
+    return FoundRuns(
+        paths=paths,
+        runs=tuple(runs),
+        single_models=tuple(single_models),
+        samples=_samples(runs, results),
+        versions={r.run_id: r.versions for r in results if r.run_id},
+        warnings=(*warnings, *left_out, *_without_records(runs, results)),
+        llm=alone,
+    )
+
+
+def _metrics(runs: Sequence[Run]) -> dict[str, dict[str | None, None]]:
+    """The metrics of each task that some run was scored by."""
+    found: dict[str, dict[str | None, None]] = {}
+    for run in runs:
+        for task, info in run.tasks.items():
+            found.setdefault(task, {})[info.metric] = None
+    return found
+
+
+def _samples(
+    runs: Sequence[Run], results: Sequence[HarnessResults]
+) -> dict[tuple[str, str], Samples]:
+    found = {}
+    for run in runs:
+        own = [r for r in results if r.run_id == run.run_id]
+        for task in run.records:
+            metric = run.tasks[task].metric
+            path = next((p for r in own if (p := r.samples_path(task))), None)
+            if path is not None and metric is not None:
+                found[run.run_id, task] = read_samples(path, metric)
+    return found
+
+
+def _without_records(runs: Sequence[Run], results: Sequence[HarnessResults]) -> list[str]:
+    known = {r.run_id for r in runs}
+    return [
+        f"{r.path} belongs to the run {printable(r.run_id or 'of an unknown id')} of the cascade, "
+        f"whose {stored.MANIFEST_GLOB} and records are not here: name their folder too "
+        "(records_dir)"
+        for r in results
+        if r.run_id is not None and r.run_id not in known
+    ]
 
 
 def read_run(path: Path, costs: Mapping[str, Any] | None = None) -> Run:

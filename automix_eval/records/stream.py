@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from automix_eval.records.columns import OUTCOMES, Calls, RecordColumns
+from automix_eval.records.columns import OUTCOMES, Calls, RecordColumns, digest
 from automix_eval.records.schema import RecordError, vouched
 from automix_eval.safety.text import printable
 from automix_eval.safety.untrusted import bounded
@@ -238,13 +237,6 @@ def _take(held: _Columns, record: _Record, offset: int, num_tiers: int) -> None:
             for key, value in tier.verification.signals.items():
                 held.signals.setdefault(key, []).append((held.number, tier.tier, value))
     held.number += 1
-
-
-def digest(text: str) -> int:
-    """64 bits of a prompt's hash, 0 for the empty text."""
-    if not text:
-        return 0
-    return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big")
 
 
 def _numbers(tier: _Tier) -> tuple[float | None, ...]:

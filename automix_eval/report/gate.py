@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from automix_eval.analysis.figures import Comparison, Figure, MethodFigures, Report, TaskReport
-from automix_eval.analysis.gather import Assembled
+from automix_eval.analysis.gather import ReportAndRuns
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.runs import PARTIAL
 from automix_eval.report.columns import MEANINGS
@@ -142,7 +142,7 @@ class GatedRuns(Sequence[GatedRun]):
     runs: tuple[GatedRun, ...]
 
     @classmethod
-    def of(cls, assembled: Assembled) -> GatedRuns:
+    def of(cls, assembled: ReportAndRuns) -> GatedRuns:
         """The runs of a report."""
         by_run: dict[str, dict[str, TaskReport]] = {}
         for task in assembled.report.tasks:

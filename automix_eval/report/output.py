@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from automix_eval.analysis.gather import Assembled
+from automix_eval.analysis.gather import ReportAndRuns
 from automix_eval.report.formats import render_csv, render_harness, render_latex, render_markdown
 from automix_eval.report.json_report import render_json, render_schema
 from automix_eval.report.task_blocks import report_blocks
@@ -28,7 +28,7 @@ SCHEMA = "report.schema.json"
 PICTURES = "pictures"
 
 
-def render(assembled: Assembled, form: str) -> str:
+def render(assembled: ReportAndRuns, form: str) -> str:
     """The report in one of :data:`NAMES`."""
     report = assembled.report
     if form == "json":
@@ -52,7 +52,7 @@ def is_folder(out: Path) -> bool:
     return out.is_dir() or (not out.exists() and not out.suffix)
 
 
-def write_folder(assembled: Assembled, folder: Path, formats: Sequence[str]) -> list[Path]:
+def write_folder(assembled: ReportAndRuns, folder: Path, formats: Sequence[str]) -> list[Path]:
     """Write every format under its stable name, and the pictures.
 
     All texts are made before the first is written, and each replaces its file in one step: a
