@@ -13,10 +13,9 @@ from automix_eval.analysis.gather import Settings
 from automix_eval.commands.report import natural
 from automix_eval.costs.from_config import parse_costs
 from automix_eval.metrics.bootstrap import LEVEL, RESAMPLES
-from automix_eval.report.blocks import Block, Heading, Paragraph, Table
+from automix_eval.report.blocks import Block, Heading, Paragraph, Reasons, Table, interval_text
 from automix_eval.report.formats import render_markdown
 from automix_eval.report.json_report import to_json
-from automix_eval.report.reasons import Reasons, interval_text
 from automix_eval.report.text import render_text
 from automix_eval.safety.files import write_file
 from automix_eval.safety.text import show

@@ -1,8 +1,11 @@
-"""What a report is made of: its tasks, and the blocks that show them."""
+"""What a report is made of: headings, paragraphs, tables, and figures as texts in them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from automix_eval.analysis.figures import DASHES, Figure
+from automix_eval.metrics.ibc import Undefined
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +33,48 @@ class Table:
 
 
 Block = Heading | Paragraph | Table
+
+
+@dataclass(slots=True)
+class Reasons:
+    """Numbers the reasons why figures are undefined, equal reasons once."""
+
+    numbers: dict[str, int] = field(default_factory=dict)
+
+    def show(self, value: float | Undefined, form: str, word: str = "undefined ") -> str:
+        """A value, or the mark of the reason why there is none."""
+        if value in DASHES:
+            return "-"
+        if isinstance(value, Undefined):
+            return f"{word}{self.mark(value)}"
+        return format(value, form)
+
+    def mark(self, undefined: Undefined) -> str:
+        """The number that stands for a reason."""
+        return f"[{self.numbers.setdefault(undefined.reason, len(self.numbers) + 1)}]"
+
+    def blocks(self) -> list[Block]:
+        """The reasons, for below the table."""
+        return [Paragraph(f"undefined: {text}", f"[{n}] ") for text, n in self.numbers.items()]
+
+
+def interval_text(figure: Figure, form: str, reasons: Reasons) -> str:
+    """An interval as [low, high]."""
+    if figure.interval is None or isinstance(figure.value, Undefined):
+        return "-"
+    if isinstance(figure.interval, Undefined):
+        return f"undefined {reasons.mark(figure.interval)}"
+    low, high = figure.interval
+    return f"[{low:{form}}, {high:{form}}]"
+
+
+def short_text(figure: Figure, form: str, reasons: Reasons) -> str:
+    """A value and its interval in one cell."""
+    if isinstance(figure.value, Undefined):
+        return reasons.show(figure.value, form, "- ")
+    text = format(figure.value, form)
+    if figure.interval is None:
+        return text
+    if isinstance(figure.interval, Undefined):
+        return f"{text} {reasons.mark(figure.interval)}"
+    return f"{text} [{figure.interval[0]:{form}}, {figure.interval[1]:{form}}]"

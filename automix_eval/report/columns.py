@@ -12,7 +12,7 @@ from typing import Literal
 
 from automix_eval.analysis.figures import Figure, MethodFigures
 
-Table = Literal["text", "text, further", "page", "page, further", "latex", "harness"]
+TableName = Literal["text", "text, further", "page", "page, further", "latex", "harness"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Column:
     meaning: str
     form: str
     higher: bool | None
-    tables: tuple[Table, ...]
+    tables: tuple[TableName, ...]
     several: Callable[[MethodFigures], Mapping[str, Figure]] | None = None
 
     def figures(self, method: MethodFigures) -> Mapping[str, Figure]:
@@ -62,7 +62,7 @@ class Column:
         return self.form.replace(".3f", ".4f")
 
 
-def shown_in(table: Table) -> tuple[Column, ...]:
+def shown_in(table: TableName) -> tuple[Column, ...]:
     """The columns of a table, from left to right."""
     return tuple(column for column in COLUMNS if table in column.tables)
 
@@ -72,7 +72,7 @@ def all_figures(method: MethodFigures) -> dict[str, Figure]:
     return {name: f for column in COLUMNS for name, f in column.figures(method).items()}
 
 
-def _cost_at(share: float, tables: tuple[Table, ...]) -> Column:
+def _cost_at(share: float, tables: tuple[TableName, ...]) -> Column:
     name = f"cost_at_{share * 100:.0f}"
     return Column(
         name, "cost_at", f"Cost for {share:.0%}", f"at {share:.0%}",

@@ -6,9 +6,16 @@ from collections.abc import Sequence
 
 from automix_eval.analysis.figures import Board, Comparison, MethodFigures
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.blocks import Block, Heading, Paragraph, Table
+from automix_eval.report.blocks import (
+    Block,
+    Heading,
+    Paragraph,
+    Reasons,
+    Table,
+    interval_text,
+    short_text,
+)
 from automix_eval.report.columns import COLUMNS, Column, shown_in
-from automix_eval.report.reasons import Reasons, interval_text, short_text
 
 # Above this many pairs only those with a live method are shown; the JSON has all.
 _MOST_PAIRS = 15

@@ -14,9 +14,8 @@ from automix_eval.analysis.figures import (
 )
 from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.blocks import Block, Heading, Paragraph, Table
+from automix_eval.report.blocks import Block, Heading, Paragraph, Reasons, Table, interval_text
 from automix_eval.report.leaderboard_blocks import board_blocks, board_legend
-from automix_eval.report.reasons import Reasons, interval_text
 from automix_eval.safety.text import clip
 
 SAMPLE_NOTE = "an embedded sample for trying the tool, not a benchmark"

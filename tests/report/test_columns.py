@@ -20,13 +20,13 @@ from automix_eval.analysis.figures import (
     TierShare,
 )
 from automix_eval.report.blocks import Table
+from automix_eval.report.board_picture import board_pictures
 from automix_eval.report.columns import COLUMNS, MEANINGS, all_figures, shown_in
 from automix_eval.report.formats import render_csv, render_harness, render_latex
 from automix_eval.report.gate import GatedRun, GateError
 from automix_eval.report.json_report import render_json, render_schema
 from automix_eval.report.leaderboard_blocks import board_blocks, board_legend
 from automix_eval.report.page import tables
-from automix_eval.report.scenes import scenes
 
 # A curve and the spreads over seeds are lists of points, shown as drawings and in tables of theirs.
 SERIES = ("curve", "by_seed")
@@ -103,10 +103,10 @@ def test_text_shows_its_columns() -> None:
 
 def test_page_shows_its_columns() -> None:
     """Both tables of the page have a cell for each column that names them."""
-    (scene,) = scenes(make_report())
+    (drawn,) = board_pictures(make_report())
     for made, table, beside in (
-        (tables.leaderboard(scene), "page", 1),
-        (tables.further(scene), "page, further", 3),
+        (tables.leaderboard(drawn), "page", 1),
+        (tables.further(drawn), "page, further", 3),
     ):
         columns = shown_in(table)  # type: ignore[arg-type]
         assert [h for h, numeric, _ in made.head if numeric and h != "Runs"] == [

@@ -18,11 +18,10 @@ from automix_eval.analysis.figures import Figure, Report
 from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import Outcomes
-from automix_eval.report.labels import place_labels
+from automix_eval.report.board_picture import board_pictures, place_labels
 from automix_eval.report.page.plane import glyph
 from automix_eval.report.pictures import save_all
 from automix_eval.report.policies import policy_pictures
-from automix_eval.report.scenes import scenes
 from automix_eval.safety.errors import AutoMixError
 
 KEYS = ("learned", "rules", "edges", "escalate", "belief", "threshold", "summary", "next")
@@ -92,31 +91,33 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------- what is drawn
 
 
-def test_a_scene_has_one_mark_a_method_and_the_ends_first() -> None:
+def test_a_picture_has_one_point_a_method_and_the_ends_first() -> None:
     """SLM and LLM stand first, then the method that ran, then the replays."""
-    (scene,) = scenes(make_report())
-    assert [m.role for m in scene.marks[:3]] == ["slm", "llm", "live"]
-    assert [m.label for m in scene.marks[:2]] == ["SLM", "LLM"]
-    assert {m.role for m in scene.marks[3:]} == {"replay"}
-    assert [m.name for m in scene.judged] == ["pomdp"]
+    (drawn,) = board_pictures(make_report())
+    assert [m.role for m in drawn.points[:3]] == ["slm", "llm", "live"]
+    assert [m.label for m in drawn.points[:2]] == ["SLM", "LLM"]
+    assert {m.role for m in drawn.points[3:]} == {"replay"}
+    assert [m.name for m in drawn.judged] == ["pomdp"]
 
 
 def test_no_two_marks_look_alike() -> None:
     """Several runs, replays and bounds on one board differ in filling or in shape."""
     live = [method(n, 0.54, 9.0 + i, 0.1, "live") for i, n in enumerate(("pomdp", "threshold"))]
     more = [method(n, 0.6, 20.0, 0.3) for n in ("oracle", "greedy", "always_slm", "always_llm")]
-    (scene,) = scenes(Report((), (), 0, (board(methods=(*live, *more)),)))
-    drawn = [glyph(mark).partition('"mark-point')[2] for mark in scene.marks if mark.role != "llm"]
-    assert len(set(drawn)) == len(drawn) == 5
-    shapes = [(m.role == "live", m.kind) for m in scene.marks if m.role not in ("slm", "llm")]
+    (drawn,) = board_pictures(Report((), (), 0, (board(methods=(*live, *more)),)))
+    glyphs = [
+        glyph(point).partition('"mark-point')[2] for point in drawn.points if point.role != "llm"
+    ]
+    assert len(set(glyphs)) == len(glyphs) == 5
+    shapes = [(m.role == "live", m.kind) for m in drawn.points if m.role not in ("slm", "llm")]
     assert len(set(shapes)) == len(shapes)
 
 
 def test_without_replays_the_ends_come_from_the_run() -> None:
     """A board without always_slm and always_llm still has its line."""
     live = method("pomdp", 0.54, 9.0, 0.1, "live")
-    (scene,) = scenes(Report((task_report(),), (), 0, (board(methods=(live,)),)))
-    slm, llm = scene.end("slm"), scene.end("llm")
+    (drawn,) = board_pictures(Report((task_report(),), (), 0, (board(methods=(live,)),)))
+    slm, llm = drawn.end("slm"), drawn.end("llm")
     assert slm is not None
     assert llm is not None
     assert (slm.at, llm.at) == ((1.0, 0.48), (50.0, 0.67))

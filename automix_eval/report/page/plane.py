@@ -5,72 +5,81 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
-from automix_eval.report.labels import place_labels
-from automix_eval.report.page.svg import SHAPES, Drawing, Point, Scale, shape_points, spread
-from automix_eval.report.page.words import interval, mark_tip, show, verdict
-from automix_eval.report.scenes import Across, Mark, Role, Scene, defined, ends_of, number, sweep
+from automix_eval.report.board_picture import (
+    Across,
+    BoardPicture,
+    Point,
+    Role,
+    defined,
+    ends_of,
+    number,
+    place_labels,
+    sweep,
+)
+from automix_eval.report.page.svg import SHAPES, Drawing, Place, Scale, shape_points, spread
+from automix_eval.report.page.words import interval, point_tip, show, verdict
 
 _LAYERS: tuple[Role, ...] = ("plain", "bound", "replay", "slm", "llm", "live")
 _TEXT = (7.7, 15.0)  # mean width of a character and height of a line of 12.5 units
 
 
-def plane(scene: Scene) -> str:
-    """Cost against quality, with the line of always asking one model; empty without marks."""
-    if not scene.marks:
+def plane(drawn: BoardPicture) -> str:
+    """Cost against quality, with the line of always asking one model; empty without points."""
+    if not drawn.points:
         return ""
-    costs = [*_extent(scene.marks, "cost"), *(p.cost for p in scene.board.oracle_curve), 0.0]
-    costs += [c for m in scene.marks for c, _ in m.sweep("cost")]
-    qualities = [*_extent(scene.marks, "quality"), *(p.quality for p in scene.board.oracle_curve)]
-    qualities += [q for m in scene.marks for _, q in m.sweep("cost")]
-    drawing = Drawing(f"{scene.board.task}: quality against cost of every method")
+    costs = [*_extent(drawn.points, "cost"), *(p.cost for p in drawn.board.oracle_curve), 0.0]
+    costs += [c for m in drawn.points for c, _ in m.sweep("cost")]
+    qualities = [*_extent(drawn.points, "quality"), *(p.quality for p in drawn.board.oracle_curve)]
+    qualities += [q for m in drawn.points for _, q in m.sweep("cost")]
+    drawing = Drawing(f"{drawn.board.task}: quality against cost of every method")
     x = drawing.x_scale(*_from_zero(costs))
     y = drawing.y_scale(*spread(qualities))
     drawing.x_axis(x, "mean cost per question")
-    drawing.y_axis(y, f"quality ({scene.board.metric})")
-    slm, llm = scene.end("slm"), scene.end("llm")
+    drawing.y_axis(y, f"quality ({drawn.board.metric})")
+    slm, llm = drawn.end("slm"), drawn.end("llm")
     if slm and llm:
         ends = [(x.at(m.at[0]), y.at(m.at[1])) for m in (slm, llm)]
         drawing.line("base", ends)
-    oracle = [(x.at(c), y.at(q)) for c, q in sweep(scene.board.oracle_curve, "cost")]
+    oracle = [(x.at(c), y.at(q)) for c, q in sweep(drawn.board.oracle_curve, "cost")]
     if oracle:
         drawing.line("curve oracle", oracle)
-    _sweeps(drawing, scene.marks, (x, y), "cost")
-    _marks(drawing, scene.marks, [(x.at(m.at[0]), y.at(m.at[1])) for m in scene.marks], (x, y))
+    _sweeps(drawing, drawn.points, (x, y), "cost")
+    _points(drawing, drawn.points, [(x.at(m.at[0]), y.at(m.at[1])) for m in drawn.points], (x, y))
     return drawing.markup()
 
 
-def escalation(scene: Scene) -> str:
-    """Share of questions escalated against quality; empty where no mark has both."""
-    marks = [m for m in scene.marks if defined(m.escalation_rate) and m.role != "plain"]
-    if not marks:
+def escalation(drawn: BoardPicture) -> str:
+    """Share of questions escalated against quality; empty where no point has both."""
+    points = [m for m in drawn.points if defined(m.escalation_rate) and m.role != "plain"]
+    if not points:
         return ""
-    swept = [q for m in marks for _, q in m.sweep("escalation_rate")]
-    qualities = [*_extent(marks, "quality"), *swept]
-    drawing = Drawing(f"{scene.board.task}: quality against the share of questions escalated")
+    swept = [q for m in points for _, q in m.sweep("escalation_rate")]
+    qualities = [*_extent(points, "quality"), *swept]
+    drawing = Drawing(f"{drawn.board.task}: quality against the share of questions escalated")
     x, y = drawing.x_scale(-0.03, 1.03), drawing.y_scale(*spread(qualities))
     drawing.x_axis(x, "questions answered by a tier above the SLM", percent=True)
-    drawing.y_axis(y, f"quality ({scene.board.metric})")
-    slm, llm = scene.end("slm"), scene.end("llm")
+    drawing.y_axis(y, f"quality ({drawn.board.metric})")
+    slm, llm = drawn.end("slm"), drawn.end("llm")
     if slm and llm:
         drawing.line("base", [(x.at(0), y.at(slm.at[1])), (x.at(1), y.at(llm.at[1]))])
-    _sweeps(drawing, marks, (x, y), "escalation_rate")
-    places = [(x.at(number(m.escalation_rate)), y.at(m.at[1])) for m in marks]
-    _marks(drawing, marks, places, (x, y), across="escalation_rate")
+    _sweeps(drawing, points, (x, y), "escalation_rate")
+    places = [(x.at(number(m.escalation_rate)), y.at(m.at[1])) for m in points]
+    _points(drawing, points, places, (x, y), across="escalation_rate")
     return drawing.markup()
 
 
-def glyph(mark: Mark) -> str:
-    """A mark alone, for the row of a table that tells its figures."""
-    drawing = Drawing(mark.label, (20, 20), (0, 0, 0, 0))
+def glyph(point: Point) -> str:
+    """A point alone, for the row of a table that tells its figures."""
+    drawing = Drawing(point.label, (20, 20), (0, 0, 0, 0))
     drawing.root.set("aria-hidden", "true")
     drawing.root.set("class", "glyph")
-    _shape(drawing, drawing.add("g", f"mark-point {mark.role}"), mark, (10.0, 10.0))
+    _shape(drawing, drawing.add("g", f"mark-point {point.role}"), point, (10.0, 10.0))
     return drawing.markup()
 
 
-def forest(scenes: Sequence[Scene]) -> str:
+def forest(pictures: Sequence[BoardPicture]) -> str:
     """Delta IBC of the judged methods by task, with intervals; empty where none is defined."""
-    rows = [(s, m) for s in scenes for m in s.judged if defined(m.delta_ibc)]
+    rows = [(s, m) for s in pictures for m in s.judged if defined(m.delta_ibc)]
     if not rows:
         return ""
     values = [number(m.delta_ibc) for _, m in rows]
@@ -81,22 +90,22 @@ def forest(scenes: Sequence[Scene]) -> str:
     x = drawing.x_scale(*spread([max(-3.0, min(v, 5.0)) for v in [*values, 0.0]], 0.05))
     drawing.x_axis(x, "delta IBC against always asking the LLM", percent=True)
     drawing.line("zero", [(x.at(0), drawing.top), (x.at(0), drawing.bottom)])
-    for i, (scene, method) in enumerate(rows):
+    for i, (drawn, method) in enumerate(rows):
         place = drawing.top + step * (i + 0.5)
         kind = verdict(method.delta_ibc)
         tip = (
-            f"{scene.board.task}: {method.label}\n\u0394IBC {show(method.delta_ibc.value, '+.1%')} "
+            f"{drawn.board.task}: {method.label}\n\u0394IBC {show(method.delta_ibc.value, '+.1%')} "
         )
         group = drawing.add("g", f"forest {kind.kind}")
         ends = ends_of(method.delta_ibc)
         if ends:
-            points = [(x.at(ends[0]), place), (x.at(ends[1]), place)]
-            drawing.line("whisker", points, group)
-            for at, _ in points:
+            tips = [(x.at(ends[0]), place), (x.at(ends[1]), place)]
+            drawing.line("whisker", tips, group)
+            for at, _ in tips:
                 drawing.line("whisker", [(at, place - 5), (at, place + 5)], group)
         drawing.add("circle", "dot", parent=group, cx=x.at(number(method.delta_ibc)), cy=place, r=6)
         drawing.tip(group, f"{tip}{interval(method.delta_ibc, '+.1%')}\n{kind.words}")
-        text = f"{scene.board.task}  {method.label}"
+        text = f"{drawn.board.task}  {method.label}"
         drawing.add(
             "text", "label", _short(text, 38), x=drawing.left - 12, y=place + 4, text_anchor="end"
         )
@@ -107,8 +116,8 @@ def _short(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "\u2026"
 
 
-def _extent(marks: Sequence[Mark], name: str) -> list[float]:
-    figures = [getattr(m, name) for m in marks]
+def _extent(points: Sequence[Point], name: str) -> list[float]:
+    figures = [getattr(m, name) for m in points]
     return [number(f) for f in figures] + [v for f in figures for v in ends_of(f) or ()]
 
 
@@ -119,61 +128,63 @@ def _from_zero(costs: Sequence[float]) -> tuple[float, float]:
 
 
 def _sweeps(
-    drawing: Drawing, marks: Sequence[Mark], scales: tuple[Scale, Scale], across: Across
+    drawing: Drawing, points: Sequence[Point], scales: tuple[Scale, Scale], across: Across
 ) -> None:
-    for mark in marks:
-        if points := mark.sweep(across):
-            places = [(scales[0].at(c), scales[1].at(q)) for c, q in points]
-            drawing.line(f"curve sweep {mark.role}", places)
+    for point in points:
+        if swept := point.sweep(across):
+            places = [(scales[0].at(c), scales[1].at(q)) for c, q in swept]
+            drawing.line(f"curve sweep {point.role}", places)
 
 
-def _marks(
+def _points(
     drawing: Drawing,
-    marks: Sequence[Mark],
-    places: Sequence[Point],
+    points: Sequence[Point],
+    places: Sequence[Place],
     scales: tuple[Scale, Scale],
     across: Across = "cost",
 ) -> None:
     bounds = (drawing.left + 2.0, drawing.top + 2.0, drawing.right + 12.0, drawing.bottom - 2.0)
-    labels = place_labels(places, [_short(m.label, 30) for m in marks], bounds, _TEXT)
+    labels = place_labels(places, [_short(m.label, 30) for m in points], bounds, _TEXT)
     # What ran is drawn last, on top, and the ends of the line before it.
-    layers = sorted(zip(marks, places, labels, strict=True), key=lambda m: _LAYERS.index(m[0].role))
-    for mark, (cx, cy), label in layers:
-        group = drawing.add("g", f"mark-point {mark.role}")
-        _whiskers(drawing, group, mark, (cx, cy), scales, across)
+    layers = sorted(
+        zip(points, places, labels, strict=True), key=lambda m: _LAYERS.index(m[0].role)
+    )
+    for point, (cx, cy), label in layers:
+        group = drawing.add("g", f"mark-point {point.role}")
+        _whiskers(drawing, group, point, (cx, cy), scales, across)
         drawing.add("circle", "reach", parent=group, cx=cx, cy=cy, r=14)
-        _shape(drawing, group, mark, (cx, cy))
+        _shape(drawing, group, point, (cx, cy))
         if label:
             left, top, right, bottom = label.box
-            # Anchored at the side of the mark, so that a wide font grows away from it.
+            # Anchored at the side of the point, so that a wide font grows away from it.
             anchor, x = (
                 ("start", left) if left > cx else ("end", right) if right < cx else ("middle", cx)
             )
             y = (top + bottom) / 2 + 4.5
             drawing.add("text", "label", label.text, group, x=x, y=y, text_anchor=anchor)
-        drawing.tip(group, mark_tip(mark), mark.name)
+        drawing.tip(group, point_tip(point), point.name)
 
 
-def _shape(drawing: Drawing, group: Element, mark: Mark, place: Point) -> None:
-    if mark.role == "live" and not mark.kind:
+def _shape(drawing: Drawing, group: Element, point: Point, place: Place) -> None:
+    if point.role == "live" and not point.kind:
         drawing.add("circle", "dot", parent=group, cx=place[0], cy=place[1], r=7)
         return
     # A circle is kept for what ran; of several that ran, the others have filled shapes.
-    kind = mark.kind - 1 if mark.role == "live" else mark.kind
-    shape = "square" if mark.role in ("slm", "llm") else SHAPES[kind % len(SHAPES)]
-    size = 6.5 if mark.role == "live" else 5.5
+    kind = point.kind - 1 if point.role == "live" else point.kind
+    shape = "square" if point.role in ("slm", "llm") else SHAPES[kind % len(SHAPES)]
+    size = 6.5 if point.role == "live" else 5.5
     drawing.add("polygon", "dot", parent=group, points=shape_points(shape, *place, size))
 
 
 def _whiskers(
     drawing: Drawing,
     group: Element,
-    mark: Mark,
-    place: Point,
+    point: Point,
+    place: Place,
     scales: tuple[Scale, Scale],
     across: Across,
 ) -> None:
-    if ends := ends_of(mark.quality):
+    if ends := ends_of(point.quality):
         drawing.line("whisker", [(place[0], scales[1].at(v)) for v in ends], group)
-    if ends := ends_of(getattr(mark, across)):
+    if ends := ends_of(getattr(point, across)):
         drawing.line("whisker", [(scales[0].at(v), place[1]) for v in ends], group)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from automix_eval.analysis.figures import TaskReport, VerifierFigures
+from automix_eval.report.board_picture import defined
 from automix_eval.report.page import diagrams, tables
 from automix_eval.report.page.words import with_interval
 from automix_eval.report.policies import PolicyPicture, policy_pictures
-from automix_eval.report.scenes import defined
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class RunPart:
     about: str
     tiers: tuple[TierPart, ...]
     policy_json: str
-    calls: tables.Table
+    calls: tables.PageTable
     shortened: tuple[str, ...]
 
 

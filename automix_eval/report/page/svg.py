@@ -14,7 +14,7 @@ from xml.etree import ElementTree as Tree
 
 from automix_eval.report.page.visible import visible
 
-Point = tuple[float, float]
+Place = tuple[float, float]
 MINUS = "\u2212"
 
 
@@ -95,7 +95,7 @@ class Drawing:
             node.text = visible(text)
         return node
 
-    def line(self, css: str, points: Sequence[Point], parent: Tree.Element | None = None) -> None:
+    def line(self, css: str, points: Sequence[Place], parent: Tree.Element | None = None) -> None:
         """A line through points."""
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         self.add("polyline", css, parent=parent, points=path)

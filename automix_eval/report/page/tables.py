@@ -10,9 +10,9 @@ from markupsafe import Markup
 from automix_eval.analysis.figures import DASHES, Figure, MethodFigures, TaskReport
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report import columns
+from automix_eval.report.board_picture import BoardPicture, role_of
 from automix_eval.report.page import plane
 from automix_eval.report.page.words import DASH, interval, reason, show, verdict
-from automix_eval.report.scenes import Scene, role_of
 
 _NO_GLYPH = Markup("")
 _KINDS = {"live": "ran", "replay": "replayed", "plain": "plain run"}
@@ -39,8 +39,8 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One row; ``key`` joins it with a mark of the plane, ``glyph`` is that mark."""
+class PageRow:
+    """One row; ``key`` joins it with a point of the plane, ``glyph`` is that point."""
 
     cells: tuple[Cell, ...]
     key: str = ""
@@ -49,7 +49,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class PageTable:
     """A sortable table.
 
     Attributes:
@@ -59,7 +59,7 @@ class Table:
 
     title: str
     head: tuple[tuple[str, bool, str], ...]
-    rows: tuple[Row, ...]
+    rows: tuple[PageRow, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -81,17 +81,17 @@ class Notes:
         return self.numbers.setdefault(text, len(self.numbers) + 1) if text else 0
 
 
-def leaderboard(scene: Scene) -> Table:
+def leaderboard(drawn: BoardPicture) -> PageTable:
     """The main table of a board."""
     notes = Notes()
     head = (("Method", False, ""), *_heads("page"))
     # Safe: a Drawing's markup comes from ElementTree, which escapes every text.
-    glyphs = {m.name: Markup(plane.glyph(m)) for m in scene.marks}
-    rows = [_method_row(m, notes, glyphs.get(m.name, _NO_GLYPH)) for m in scene.board.methods]
-    return Table("Leaderboard", head, tuple(rows), tuple(notes.numbers))
+    glyphs = {m.name: Markup(plane.glyph(m)) for m in drawn.points}
+    rows = [_method_row(m, notes, glyphs.get(m.name, _NO_GLYPH)) for m in drawn.board.methods]
+    return PageTable("Leaderboard", head, tuple(rows), tuple(notes.numbers))
 
 
-def further(scene: Scene) -> Table:
+def further(drawn: BoardPicture) -> PageTable:
     """What else is known of the methods of a board."""
     notes = Notes()
     head = (
@@ -100,15 +100,15 @@ def further(scene: Scene) -> Table:
         ("Runs", True, "runs pooled in this row"),
         ("\u0394IBC over seeds", False, "mean (standard deviation), least to largest"),
     )
-    rows = tuple(Row(_further_cells(m, notes), m.name) for m in scene.board.methods)
-    return Table("Further figures", head, rows, tuple(notes.numbers))
+    rows = tuple(PageRow(_further_cells(m, notes), m.name) for m in drawn.board.methods)
+    return PageTable("Further figures", head, rows, tuple(notes.numbers))
 
 
-def comparisons(scene: Scene) -> Table | None:
+def comparisons(drawn: BoardPicture) -> PageTable | None:
     """Paired tests between the methods of a board; None if there are none."""
-    if not scene.board.comparisons:
+    if not drawn.board.comparisons:
         return None
-    notes, names = Notes(), {m.name: m.label for m in scene.board.methods}
+    notes, names = Notes(), {m.name: m.label for m in drawn.board.methods}
     head = (
         ("Method", False, ""),
         ("against", False, ""),
@@ -120,7 +120,7 @@ def comparisons(scene: Scene) -> Table | None:
         ("In words", False, ""),
     )
     rows = tuple(
-        Row(
+        PageRow(
             (
                 Cell(names.get(c.first, c.first)),
                 Cell(names.get(c.second, c.second)),
@@ -132,12 +132,12 @@ def comparisons(scene: Scene) -> Table | None:
                 Cell(c.words, css="words"),
             )
         )
-        for c in scene.board.comparisons
+        for c in drawn.board.comparisons
     )
-    return Table("Paired comparisons", head, rows, tuple(notes.numbers))
+    return PageTable("Paired comparisons", head, rows, tuple(notes.numbers))
 
 
-def overall(scenes: Sequence[Scene]) -> Table:
+def overall(pictures: Sequence[BoardPicture]) -> PageTable:
     """One row a task and judged method."""
     notes = Notes()
     head = (
@@ -153,11 +153,11 @@ def overall(scenes: Sequence[Scene]) -> Table:
         ("\u0394IBC", True, "lift of quality per cost over always asking the LLM"),
         ("Verdict", False, ""),
     )
-    rows = [_overall_row(s, m, notes) for s in scenes for m in s.judged]
-    return Table("All tasks", head, tuple(rows), tuple(notes.numbers))
+    rows = [_overall_row(s, m, notes) for s in pictures for m in s.judged]
+    return PageTable("All tasks", head, tuple(rows), tuple(notes.numbers))
 
 
-def calls(task: TaskReport) -> Table:
+def calls(task: TaskReport) -> PageTable:
     """Calls of one run on one task."""
     head = (
         ("Calls", False, ""),
@@ -168,7 +168,7 @@ def calls(task: TaskReport) -> Table:
         ("its store", True, "taken from the store for the calibration"),
     )
     rows = tuple(
-        Row(
+        PageRow(
             (
                 Cell(f"{tier_name(task.tiers, c.tier)}, {c.role}"),
                 *(
@@ -179,7 +179,7 @@ def calls(task: TaskReport) -> Table:
         )
         for c in task.figures.calls
     )
-    return Table("Calls", head, rows)
+    return PageTable("Calls", head, rows)
 
 
 def tier_name(tiers: Sequence[str], index: int) -> str:
@@ -187,21 +187,21 @@ def tier_name(tiers: Sequence[str], index: int) -> str:
     return {0: "SLM", len(tiers) - 1: "LLM"}.get(index, f"Tier {index}")
 
 
-def _method_row(method: MethodFigures, notes: Notes, glyph: Markup) -> Row:
+def _method_row(method: MethodFigures, notes: Notes, glyph: Markup) -> PageRow:
     role = role_of(method)
     about = _WHAT.get(role) or " \u00b7 ".join(filter(None, (_KINDS[method.kind], method.verifier)))
     cells = (
         Cell(method.label, about, note=notes.of(method.note), css="name"),
         *_figure_cells("page", method, notes),
     )
-    return Row(cells, method.name, f"role-{role}", glyph)
+    return PageRow(cells, method.name, f"role-{role}", glyph)
 
 
-def _heads(table: columns.Table) -> Iterator[tuple[str, bool, str]]:
+def _heads(table: columns.TableName) -> Iterator[tuple[str, bool, str]]:
     return ((c.heading, True, c.meaning) for c in columns.shown_in(table))
 
 
-def _figure_cells(table: columns.Table, method: MethodFigures, notes: Notes) -> Iterator[Cell]:
+def _figure_cells(table: columns.TableName, method: MethodFigures, notes: Notes) -> Iterator[Cell]:
     judged = role_of(method) in ("live", "replay")
     for column in columns.shown_in(table):
         figure = column.of(method)
@@ -225,13 +225,13 @@ def _further_cells(method: MethodFigures, notes: Notes) -> tuple[Cell, ...]:
     )
 
 
-def _overall_row(scene: Scene, method: MethodFigures, notes: Notes) -> Row:
-    judged, slm, llm = verdict(method.delta_ibc), scene.end("slm"), scene.end("llm")
+def _overall_row(drawn: BoardPicture, method: MethodFigures, notes: Notes) -> PageRow:
+    judged, slm, llm = verdict(method.delta_ibc), drawn.end("slm"), drawn.end("llm")
     none = Figure(Undefined("it was neither asked every question in a run nor named with --llm"))
     cells = (
-        Cell(scene.board.task + ("*" if scene.board.sample else ""), css="name"),
+        Cell(drawn.board.task + ("*" if drawn.board.sample else ""), css="name"),
         Cell(method.label),
-        Cell(f"{scene.board.num_questions:,}", sort=str(scene.board.num_questions)),
+        Cell(f"{drawn.board.num_questions:,}", sort=str(drawn.board.num_questions)),
         notes.cell(slm.quality if slm else none, ".3f"),
         notes.cell(method.quality, ".3f"),
         notes.cell(llm.quality if llm else none, ".3f"),
@@ -241,7 +241,7 @@ def _overall_row(scene: Scene, method: MethodFigures, notes: Notes) -> Row:
         notes.cell(method.delta_ibc, "+.1%", judged.kind),
         Cell(f"{judged.sign} {_BRIEF[judged.kind]}", css=f"words {judged.kind}"),
     )
-    return Row(cells)
+    return PageRow(cells)
 
 
 _BRIEF = {

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from automix_eval.analysis.figures import MethodFigures, Report
+from automix_eval.analysis.figures import Board, MethodFigures, Report
+from automix_eval.report.board_picture import BoardPicture, board_pictures, defined, ends_of, number
 from automix_eval.report.page import plane, tables
 from automix_eval.report.page.runs import Picture, RunPart, picture_of, run_part
 from automix_eval.report.page.words import Verdict, many, show, verdict, with_interval
-from automix_eval.report.scenes import Scene, defined, ends_of, number, scenes
 from automix_eval.report.task_blocks import FEW_DOCUMENTS, SAMPLE_NOTE
 
 # Below this share a large delta IBC says little: hardly a question was escalated.
@@ -44,15 +44,15 @@ class Panel:
     """
 
     id: str
-    scene: Scene
+    board: Board
     size: str
     sample: bool
     claims: tuple[Claim, ...]
     plane: Picture | None
     escalation: Picture | None
-    leaderboard: tables.Table
-    further: tables.Table
-    comparisons: tables.Table | None
+    leaderboard: tables.PageTable
+    further: tables.PageTable
+    comparisons: tables.PageTable | None
     runs: tuple[RunPart, ...]
 
 
@@ -64,26 +64,26 @@ class View:
     sample_note: str
     panels: tuple[Panel, ...]
     forest: Picture | None
-    overall: tables.Table
+    overall: tables.PageTable
     about: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
 
 
 def view_of(report: Report) -> View:
     """The page of a report."""
-    all_scenes = scenes(report)
-    panels = tuple(_panel(f"task{i}", scene) for i, scene in enumerate(all_scenes))
+    all_drawn = board_pictures(report)
+    panels = tuple(_panel(f"task{i}", drawn) for i, drawn in enumerate(all_drawn))
     return View(
         summary=_summary(panels),
         sample_note=_sample_note(panels),
         panels=panels,
         forest=picture_of(
             "\u0394IBC by task",
-            plane.forest(all_scenes),
+            plane.forest(all_drawn),
             "Right of 0 the cascade buys quality more cheaply than always asking the LLM; an "
             "interval that holds 0 tells no difference.",
         ),
-        overall=tables.overall(all_scenes),
+        overall=tables.overall(all_drawn),
         about=_about(report),
         warnings=report.warnings,
     )
@@ -106,61 +106,61 @@ def _summary(panels: Sequence[Panel]) -> str:
 
 
 def _sample_note(panels: Sequence[Panel]) -> str:
-    names = [p.scene.board.task for p in panels if p.sample]
+    names = [p.board.task for p in panels if p.sample]
     return f"{', '.join(dict.fromkeys(names))}: {SAMPLE_NOTE}." if names else ""
 
 
-def _panel(id_: str, scene: Scene) -> Panel:
-    board = scene.board
+def _panel(id_: str, drawn: BoardPicture) -> Panel:
+    board = drawn.board
     size = many(board.num_questions, "question")
     if board.num_documents != board.num_questions:
         size += f" about {many(board.num_documents, 'document')}"
     return Panel(
         id=id_,
-        scene=scene,
+        board=board,
         size=size,
         sample=board.sample,
-        claims=tuple(_claim(scene, m) for m in scene.judged),
+        claims=tuple(_claim(drawn, m) for m in drawn.judged),
         plane=picture_of(
             "Quality against cost",
-            plane.plane(scene),
+            plane.plane(drawn),
             "Dashed: the line from always asking the SLM to always asking the LLM; a point above "
             "it buys quality more cheaply. Dotted: the oracle. Filled: what ran; open: replayed. "
             "Solid lines: other operating points of a method. Whiskers: 95 % intervals.",
         ),
         escalation=picture_of(
             "Quality against escalation",
-            plane.escalation(scene),
+            plane.escalation(drawn),
             "Dashed: escalating random questions.",
         ),
-        leaderboard=tables.leaderboard(scene),
-        further=tables.further(scene),
-        comparisons=tables.comparisons(scene),
-        runs=tuple(run_part(task, many_runs=len(scene.tasks) > 1) for task in scene.tasks),
+        leaderboard=tables.leaderboard(drawn),
+        further=tables.further(drawn),
+        comparisons=tables.comparisons(drawn),
+        runs=tuple(run_part(task, many_runs=len(drawn.tasks) > 1) for task in drawn.tasks),
     )
 
 
-def _claim(scene: Scene, method: MethodFigures) -> Claim:
+def _claim(drawn: BoardPicture, method: MethodFigures) -> Claim:
     cautions = []
     rate = method.escalation_rate
     if defined(rate) and number(rate) == 0:
         cautions.append("nothing is escalated: every answer is the SLM's")
     elif defined(rate) and number(rate) < LITTLE_ESCALATION:
         cautions.append(f"escalates only {number(rate):.1%}: read \u0394IBC beside the quality")
-    if ends_of(method.delta_ibc) and scene.board.num_documents < FEW_DOCUMENTS:
-        documents = many(scene.board.num_documents, "document")
+    if ends_of(method.delta_ibc) and drawn.board.num_documents < FEW_DOCUMENTS:
+        documents = many(drawn.board.num_documents, "document")
         cautions.append(f"only {documents}: the interval is rough and rather too narrow")
     delta = with_interval(method.delta_ibc, "+.0%") if defined(method.delta_ibc) else ""
     return Claim(
-        method.label, verdict(method.delta_ibc), delta, _achieved(scene, method), tuple(cautions)
+        method.label, verdict(method.delta_ibc), delta, _achieved(drawn, method), tuple(cautions)
     )
 
 
-def _achieved(scene: Scene, method: MethodFigures) -> str:
+def _achieved(drawn: BoardPicture, method: MethodFigures) -> str:
     """Quality and cost as shares of the LLM's; the figures alone where there is no LLM."""
     if not defined(method.quality) or not defined(method.cost):
         return ""
-    llm, slm = scene.end("llm"), scene.end("slm")
+    llm, slm = drawn.end("llm"), drawn.end("slm")
     quality, cost = number(method.quality), number(method.cost)
     text = f"Quality {quality:.3f}"
     if slm and llm:

@@ -1,4 +1,4 @@
-"""Figures in words: numbers with intervals, verdicts, and what a mark tells."""
+"""Figures in words: numbers with intervals, verdicts, and what a point tells."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from automix_eval.analysis.figures import Figure
 from automix_eval.metrics.ibc import Undefined
+from automix_eval.report.board_picture import Point, ends_of
 from automix_eval.report.page.svg import MINUS
-from automix_eval.report.scenes import Mark, ends_of
 
 DASH = "\u2013"
 
@@ -73,16 +73,16 @@ def with_interval(figure: Figure, form: str) -> str:
     return " ".join(filter(None, (show(figure.value, form), interval(figure, form))))
 
 
-def mark_tip(mark: Mark) -> str:
-    """Title and lines for a mark of the plane."""
+def point_tip(point: Point) -> str:
+    """Title and lines for a point of the plane."""
     lines = [
-        mark.label,
-        f"quality {with_interval(mark.quality, '.3f')}",
-        f"cost {with_interval(mark.cost, '.4g')}",
-        f"escalated {with_interval(mark.escalation_rate, '.1%')}",
+        point.label,
+        f"quality {with_interval(point.quality, '.3f')}",
+        f"cost {with_interval(point.cost, '.4g')}",
+        f"escalated {with_interval(point.escalation_rate, '.1%')}",
     ]
-    if not isinstance(mark.delta_ibc.value, Undefined):
-        lines.append(f"\u0394IBC {with_interval(mark.delta_ibc, '+.1%')}")
+    if not isinstance(point.delta_ibc.value, Undefined):
+        lines.append(f"\u0394IBC {with_interval(point.delta_ibc, '+.1%')}")
     return "\n".join(lines)
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from automix_eval.analysis.figures import Report
 from automix_eval.records.runs import Run
+from automix_eval.report.board_picture import BoardPicture, board_pictures
 from automix_eval.report.pictures import diagrams, plane
 from automix_eval.report.pictures.style import save, styled
 from automix_eval.report.policies import policy_pictures
-from automix_eval.report.scenes import Scene, scenes
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import safe_name
 
@@ -45,35 +45,35 @@ def save_all(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with styled():
-            for name, made in _pictures(scenes(report)):
+            for name, made in _pictures(board_pictures(report)):
                 paths += save(made, folder, name)
     except OSError as err:
         raise AutoMixError(f"cannot write the pictures into {folder}: {err}") from err
     return paths
 
 
-def _pictures(all_scenes: Sequence[Scene]) -> Iterator[tuple[str, Figure]]:
-    drawn = [("ibc_by_task", plane.by_task(all_scenes))]
-    yield from ((name, made) for name, made in drawn if made is not None)
+def _pictures(all_drawn: Sequence[BoardPicture]) -> Iterator[tuple[str, Figure]]:
+    first = [("ibc_by_task", plane.by_task(all_drawn))]
+    yield from ((name, made) for name, made in first if made is not None)
     taken: set[str] = set()
-    for number, scene in enumerate(all_scenes):
-        board = safe_name(scene.board.key)
+    for number, drawn in enumerate(all_drawn):
+        board = safe_name(drawn.board.key)
         # Two keys may differ in nothing but what no file name may hold.
         board = f"{board}_{number}" if board in taken else board
         taken.add(board)
-        for name, made in _board_pictures(scene):
+        for name, made in _board_pictures(drawn):
             if made is not None:
                 yield f"{board}_{name}", made
 
 
-def _board_pictures(scene: Scene) -> Iterator[tuple[str, Figure | None]]:
-    yield "plane", plane.plane(scene)
-    yield "escalation", plane.escalation(scene)
-    for task in scene.tasks:
+def _board_pictures(drawn: BoardPicture) -> Iterator[tuple[str, Figure | None]]:
+    yield "plane", plane.plane(drawn)
+    yield "escalation", plane.escalation(drawn)
+    for task in drawn.tasks:
         run = safe_name(task.run_id)
         for figures in task.figures.verifiers:
-            title = f"{scene.board.task}: verifier on tier {figures.tier}"
+            title = f"{drawn.board.task}: verifier on tier {figures.tier}"
             yield f"{run}_verifier{figures.tier}", diagrams.verifier(figures, title)
         for picture in policy_pictures(task.policy):
-            title = f"{scene.board.task}: {task.meta_verifier}"
+            title = f"{drawn.board.task}: {task.meta_verifier}"
             yield f"{run}_policy{picture.tier}", diagrams.policy(picture, title)

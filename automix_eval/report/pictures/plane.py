@@ -7,9 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from automix_eval.analysis.figures import MethodFigures
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.labels import place_labels
+from automix_eval.report.board_picture import (
+    Across,
+    BoardPicture,
+    Point,
+    defined,
+    ends_of,
+    number,
+    place_labels,
+    role_of,
+    sweep,
+)
 from automix_eval.report.pictures.style import ACCENT, INK, MARKERS, SOFT, figure
-from automix_eval.report.scenes import Across, Mark, Scene, defined, ends_of, number, role_of, sweep
 from automix_eval.safety.text import clip, printable
 
 if TYPE_CHECKING:
@@ -19,51 +28,51 @@ if TYPE_CHECKING:
 _TEXT = (7.4, 13.0)  # mean width of a character and height of a line, in pixels at 100 dpi
 
 
-def plane(scene: Scene) -> Figure | None:
+def plane(drawn: BoardPicture) -> Figure | None:
     """Cost against quality of every method, with the line of always asking one model."""
-    if not scene.marks:
+    if not drawn.points:
         return None
     made, (axes,) = figure()
-    axes.set_title(printable(scene.board.task, 80))
+    axes.set_title(printable(drawn.board.task, 80))
     axes.set_xlabel("mean cost per question")
-    axes.set_ylabel(f"quality ({printable(scene.board.metric, 40)})")
-    _line(axes, scene, "cost")
-    if oracle := sweep(scene.board.oracle_curve, "cost"):
+    axes.set_ylabel(f"quality ({printable(drawn.board.metric, 40)})")
+    _line(axes, drawn, "cost")
+    if oracle := sweep(drawn.board.oracle_curve, "cost"):
         _curve(axes, oracle, color=INK, linestyle=":", label="oracle")
-    _sweeps(axes, scene.marks, "cost")
+    _sweeps(axes, drawn.points, "cost")
     axes.set_xlim(left=0.0)
-    _marks(axes, scene.marks, "cost")
+    _points(axes, drawn.points, "cost")
     _legend(axes)
     return made
 
 
-def escalation(scene: Scene) -> Figure | None:
+def escalation(drawn: BoardPicture) -> Figure | None:
     """Share of questions answered above the SLM against quality."""
-    marks = [m for m in scene.marks if defined(m.escalation_rate) and m.role != "plain"]
-    if not marks:
+    points = [m for m in drawn.points if defined(m.escalation_rate) and m.role != "plain"]
+    if not points:
         return None
     made, (axes,) = figure()
-    axes.set_title(printable(scene.board.task, 80))
+    axes.set_title(printable(drawn.board.task, 80))
     axes.set_xlabel("share of questions answered by a tier above the SLM")
-    axes.set_ylabel(f"quality ({printable(scene.board.metric, 40)})")
-    _line(axes, scene, "escalation_rate")
-    _sweeps(axes, marks, "escalation_rate")
+    axes.set_ylabel(f"quality ({printable(drawn.board.metric, 40)})")
+    _line(axes, drawn, "escalation_rate")
+    _sweeps(axes, points, "escalation_rate")
     axes.set_xlim(-0.04, 1.04)
     axes.xaxis.set_major_formatter("{x:.0%}")
-    _marks(axes, marks, "escalation_rate")
+    _points(axes, points, "escalation_rate")
     _legend(axes)
     return made
 
 
-def by_task(scenes: Sequence[Scene]) -> Figure | None:
+def by_task(pictures: Sequence[BoardPicture]) -> Figure | None:
     """IBC beside that of always asking the LLM, and delta IBC with its interval, by task."""
-    rows = [(s, m) for s in scenes for m in s.judged if defined(m.ibc) or defined(m.delta_ibc)]
+    rows = [(s, m) for s in pictures for m in s.judged if defined(m.ibc) or defined(m.delta_ibc)]
     if not rows:
         return None
     made, (left, right) = figure(2, (8.4, 1.3 + 0.38 * len(rows)))
     made.subplots_adjust(left=2.2 / 8.4, wspace=0.16)
-    for i, (scene, method) in enumerate(rows):
-        base = next((m for m in scene.board.methods if role_of(m) == "llm"), None)
+    for i, (drawn, method) in enumerate(rows):
+        base = next((m for m in drawn.board.methods if role_of(m) == "llm"), None)
         if base is not None and defined(base.ibc):
             left.plot(number(base.ibc), i, "s", color=INK, label="always the LLM", zorder=2)
         if defined(method.ibc):
@@ -103,8 +112,8 @@ def _dot(axes: Axes, method: MethodFigures, value: Any, place: int) -> None:
     )
 
 
-def _line(axes: Axes, scene: Scene, across: Across) -> None:
-    slm, llm = scene.end("slm"), scene.end("llm")
+def _line(axes: Axes, drawn: BoardPicture, across: Across) -> None:
+    slm, llm = drawn.end("slm"), drawn.end("llm")
     if slm is None or llm is None:
         return
     ends = (0.0, 1.0) if across == "escalation_rate" else (slm.at[0], llm.at[0])
@@ -112,28 +121,28 @@ def _line(axes: Axes, scene: Scene, across: Across) -> None:
     axes.plot(ends, (slm.at[1], llm.at[1]), "--", color=SOFT, linewidth=1.2, label=label)
 
 
-def _sweeps(axes: Axes, marks: Sequence[Mark], across: Across) -> None:
-    for mark in marks:
-        live = mark.role == "live"
-        if points := mark.sweep(across):
+def _sweeps(axes: Axes, points: Sequence[Point], across: Across) -> None:
+    for point in points:
+        live = point.role == "live"
+        if swept := point.sweep(across):
             color, width = (ACCENT, 1.6) if live else (SOFT, 0.7)
-            _curve(axes, points, color=color, linewidth=width, alpha=1.0 if live else 0.6)
+            _curve(axes, swept, color=color, linewidth=width, alpha=1.0 if live else 0.6)
 
 
 def _curve(axes: Axes, points: Sequence[tuple[float, float]], **style: Any) -> None:
     axes.plot([x for x, _ in points], [y for _, y in points], **style)
 
 
-def _marks(axes: Axes, marks: Sequence[Mark], across: Across) -> None:
-    """All marks with their intervals, and the names of those that have room for one."""
+def _points(axes: Axes, points: Sequence[Point], across: Across) -> None:
+    """All points with their intervals, and the names of those that have room for one."""
     from matplotlib.patheffects import withStroke
 
     places = []
-    for mark in marks:
-        at = number(getattr(mark, across)), mark.at[1]
+    for point in points:
+        at = number(getattr(point, across)), point.at[1]
         places.append(at)
-        color = ACCENT if mark.role == "live" else INK
-        errors = [_error(getattr(mark, across), at[0]), _error(mark.quality, at[1])]
+        color = ACCENT if point.role == "live" else INK
+        errors = [_error(getattr(point, across), at[0]), _error(point.quality, at[1])]
         axes.errorbar(
             *at,
             xerr=errors[0],
@@ -141,40 +150,40 @@ def _marks(axes: Axes, marks: Sequence[Mark], across: Across) -> None:
             color=color,
             elinewidth=0.9,
             zorder=3,
-            **_shape(mark),
+            **_shape(point),
         )
     pixels = axes.transData.transform(places)
     height = axes.figure.bbox.height
     box = axes.get_window_extent()
     labels = place_labels(
         [(x, height - y) for x, y in pixels],
-        [clip(printable(m.label), 30) for m in marks],
+        [clip(printable(m.label), 30) for m in points],
         (box.x0 + 2, height - box.y1 + 2, box.x1 + 10, height - box.y0 - 2),
         _TEXT,
         gap=10,
     )
-    for mark, label in zip(marks, labels, strict=True):
+    for point, label in zip(points, labels, strict=True):
         if label is None:
-            color = ACCENT if mark.role == "live" else INK
-            name = clip(printable(mark.label), 30)
-            axes.plot([], [], linestyle="", color=color, label=name, **_shape(mark))
+            color = ACCENT if point.role == "live" else INK
+            name = clip(printable(point.label), 30)
+            axes.plot([], [], linestyle="", color=color, label=name, **_shape(point))
         else:
             left, top, _, bottom = label.box
             x, y = axes.transData.inverted().transform((left, height - (top + bottom) / 2))
-            weight = "bold" if mark.role != "replay" else "normal"
+            weight = "bold" if point.role != "replay" else "normal"
             axes.text(
                 x, y, label.text, va="center", color=INK, fontsize=8.5, weight=weight, zorder=4,
                 path_effects=[withStroke(linewidth=2.5, foreground="white")],
             )  # fmt: skip
 
 
-def _shape(mark: Mark) -> dict[str, Any]:
-    if mark.role == "live":
-        shape = MARKERS[(mark.kind - 1) % len(MARKERS)] if mark.kind else "o"
+def _shape(point: Point) -> dict[str, Any]:
+    if point.role == "live":
+        shape = MARKERS[(point.kind - 1) % len(MARKERS)] if point.kind else "o"
         return {"marker": shape, "markersize": 8, "markeredgecolor": "white"}
-    if mark.role in ("slm", "llm"):
+    if point.role in ("slm", "llm"):
         return {"marker": "s", "markersize": 7}
-    shape = MARKERS[mark.kind % len(MARKERS)]
+    shape = MARKERS[point.kind % len(MARKERS)]
     return {"marker": shape, "markersize": 6.5, "markerfacecolor": "white"}
 
 
