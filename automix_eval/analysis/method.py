@@ -308,7 +308,8 @@ class MethodScore:
         empty = [i for i, (_, reason) in enumerate(lifts) if reason]
         if empty:
             which = ", ".join(str(i + 1) for i in empty)
-            return Figure(Undefined(f"delta IBC is undefined in the cost regions {which} of 5"))
+            number = f"{len(empty)} of the {NUM_REGIONS} cost regions"
+            return Figure(Undefined(f"delta IBC is undefined in {number} ({which})"))
         return figure(np.mean([np.asarray(v) for v, _ in lifts], axis=0))
 
     def _by_seed(self) -> dict[str, Spread]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,7 +80,11 @@ def run(args: argparse.Namespace) -> int:
     """
     assembled = read(args, tuple(args.baseline))
     if args.out is not None and output.is_folder(args.out):
-        output.write_folder(assembled, args.out, args.format or tuple(output.NAMES))
+        formats = args.format or tuple(output.NAMES)
+        written = output.write_folder(assembled, args.out, formats)
+        show(f"wrote {len(written)} files into {args.out}\n")
+        if "html" in formats:
+            show(f"page: {args.out / output.NAMES['html']}\n")
         return 0
     formats = args.format or ("text",)
     if len(formats) > 1:
@@ -91,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
         show(text)
     else:
         write_file(args.out, text)
+        print(f"wrote {args.out}", file=sys.stderr)  # stdout may be that file
     return 0
 
 

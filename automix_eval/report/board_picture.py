@@ -97,6 +97,11 @@ def role_of(method: MethodFigures) -> Role:
     return _ENDS.get(name, method.kind)
 
 
+def tier_name(index: int, number: int) -> str:
+    """What a tier of a chain of so many is called in words."""
+    return {0: "SLM", number - 1: "LLM"}.get(index, f"tier {index}")
+
+
 def number(figure: Figure) -> float:
     """The value of a figure that is known to be defined.
 

@@ -15,6 +15,7 @@ from automix_eval.analysis.figures import (
 from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.blocks import Block, Heading, Paragraph, Reasons, Table, interval_text
+from automix_eval.report.board_picture import tier_name
 from automix_eval.report.leaderboard_blocks import board_blocks, board_legend
 from automix_eval.safety.text import clip
 
@@ -224,7 +225,7 @@ def _legend(report: Report) -> list[Block]:
 
 
 def _tier(task: TaskReport, index: int) -> str:
-    return {0: "SLM", len(task.tiers) - 1: "LLM"}.get(index, f"tier {index}")
+    return tier_name(index, len(task.tiers))
 
 
 def _size(figures: TaskFigures) -> str:

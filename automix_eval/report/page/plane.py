@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
+from automix_eval.analysis.figures import MethodFigures
 from automix_eval.report.board_picture import (
     Across,
     BoardPicture,
@@ -84,32 +85,52 @@ def forest(pictures: Sequence[BoardPicture]) -> str:
         return ""
     values = [number(m.delta_ibc) for _, m in rows]
     values += [v for _, m in rows for v in ends_of(m.delta_ibc) or ()]
-    step = 34
-    drawing = Drawing("delta IBC by task", (760, 64 + step * len(rows)), margins=(250, 10, 24, 52))
+    step = 40
+    drawing = Drawing("delta IBC by task", (560, 64 + step * len(rows)), margins=(196, 10, 80, 52))
     # One wild interval must not squeeze all others into a line.
     x = drawing.x_scale(*spread([max(-3.0, min(v, 5.0)) for v in [*values, 0.0]], 0.05))
     drawing.x_axis(x, "delta IBC against always asking the LLM", percent=True)
     drawing.line("zero", [(x.at(0), drawing.top), (x.at(0), drawing.bottom)])
     for i, (drawn, method) in enumerate(rows):
-        place = drawing.top + step * (i + 0.5)
-        kind = verdict(method.delta_ibc)
-        tip = (
-            f"{drawn.board.task}: {method.label}\n\u0394IBC {show(method.delta_ibc.value, '+.1%')} "
-        )
-        group = drawing.add("g", f"forest {kind.kind}")
-        ends = ends_of(method.delta_ibc)
-        if ends:
-            tips = [(x.at(ends[0]), place), (x.at(ends[1]), place)]
-            drawing.line("whisker", tips, group)
-            for at, _ in tips:
-                drawing.line("whisker", [(at, place - 5), (at, place + 5)], group)
-        drawing.add("circle", "dot", parent=group, cx=x.at(number(method.delta_ibc)), cy=place, r=6)
-        drawing.tip(group, f"{tip}{interval(method.delta_ibc, '+.1%')}\n{kind.words}")
-        text = f"{drawn.board.task}  {method.label}"
-        drawing.add(
-            "text", "label", _short(text, 38), x=drawing.left - 12, y=place + 4, text_anchor="end"
-        )
+        _lift(drawing, drawn, method, x, drawing.top + step * (i + 0.5))
     return drawing.markup()
+
+
+def _lift(
+    drawing: Drawing, drawn: BoardPicture, method: MethodFigures, x: Scale, place: float
+) -> None:
+    """A row of the forest: name, interval, and a dot, or an arrow for what lies beyond the axis."""
+    kind, value = verdict(method.delta_ibc), number(method.delta_ibc)
+    group = drawing.add("g", f"forest {kind.kind}")
+    for ends in filter(None, [ends_of(method.delta_ibc)]):
+        tips = [(x.at(v), place) for v in ends]
+        drawing.line("whisker", tips, group)
+        for at, inside in zip((t[0] for t in tips), map(x.holds, ends), strict=True):
+            if inside:
+                drawing.line("whisker", [(at, place - 5), (at, place + 5)], group)
+    beyond = not x.holds(value)
+    shown = show(value, "+.1%")
+    if beyond:
+        arrow = shape_points("right" if value > 0 else "left", x.at(value), place, 7)
+        drawing.add("polygon", "dot", parent=group, points=arrow)
+        anchor, side = ("start", 10) if value > 0 else ("end", -10)
+        drawing.add(
+            "text", "tick", show(value, "+.0%"), group, x=x.at(value) + side, y=place + 4,
+            text_anchor=anchor,
+        )  # fmt: skip
+    else:
+        drawing.add("circle", "dot", parent=group, cx=x.at(value), cy=place, r=6)
+    lines = [
+        f"{drawn.board.task}: {method.label}",
+        f"\u0394IBC {shown} {interval(method.delta_ibc, '+.1%')}",
+        *(["it lies beyond the axis"] if beyond else []),
+        kind.words,
+    ]
+    drawing.tip(group, "\n".join(lines))
+    for text, css, down in ((drawn.board.task, "label", -4), (method.label, "tick", 13)):
+        drawing.add(
+            "text", css, _short(text, 28), x=drawing.left - 12, y=place + down, text_anchor="end"
+        )
 
 
 def _short(text: str, length: int) -> str:

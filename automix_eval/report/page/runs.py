@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from automix_eval.analysis.figures import TaskReport, VerifierFigures
-from automix_eval.report.board_picture import defined
+from automix_eval.report.board_picture import defined, tier_name
 from automix_eval.report.page import diagrams, tables
 from automix_eval.report.page.words import with_interval
 from automix_eval.report.policies import PolicyPicture, policy_pictures
@@ -66,7 +66,7 @@ def run_part(task: TaskReport, many_runs: bool) -> RunPart:
         policy_json=json.dumps(task.policy, indent=1, ensure_ascii=False) if task.policy else "",
         calls=tables.calls(task),
         shortened=tuple(
-            f"{tables.tier_name(task.tiers, t.tier)}, {t.role}: {t.shortened} of {t.prompts} "
+            f"{tier_name(t.tier, len(task.tiers))}, {t.role}: {t.shortened} of {t.prompts} "
             f"prompts did not fit; {t.demonstrations} demonstrations and {t.context_tokens} "
             "context tokens were left out."
             for t in figures.truncations
@@ -78,13 +78,13 @@ def _tier_parts(task: TaskReport) -> Iterator[TierPart]:
     verifiers = {v.tier: v for v in task.figures.verifiers}
     rules = {p.tier: p for p in policy_pictures(task.policy)}
     for tier in sorted({*verifiers, *rules}):
-        name = tables.tier_name(task.tiers, tier)
+        name = tier_name(tier, len(task.tiers))
         found = [
             *(_verifier_pictures(verifiers[tier]) if tier in verifiers else ()),
             *([_policy_picture(rules[tier], name)] if tier in rules else ()),
         ]
         what = [w for w, part in (("verifier", verifiers), ("policy", rules)) if tier in part]
-        title = f"{name}: {' and '.join(what)}"
+        title = f"{name[0].upper()}{name[1:]}: {' and '.join(what)}"
         words = _verifier_words(verifiers[tier]) if tier in verifiers else ""
         yield TierPart(title, words, tuple(p for p in found if p))
 

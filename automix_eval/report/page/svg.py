@@ -32,6 +32,10 @@ class Scale:
         share = (value - self.low) / (self.high - self.low)
         return self.start + min(max(share, 0.0), 1.0) * (self.end - self.start)
 
+    def holds(self, value: float) -> bool:
+        """Whether a number lies on the axis; another is drawn at its end."""
+        return self.low <= value <= self.high
+
     def ticks(self, count: int = 6) -> list[float]:
         """About ``count`` round numbers (1, 2 or 5 times a power of ten apart)."""
         rough = (self.high - self.low) / max(count, 1)

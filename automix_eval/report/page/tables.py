@@ -10,9 +10,9 @@ from markupsafe import Markup
 from automix_eval.analysis.figures import DASHES, Figure, MethodFigures, TaskReport
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report import columns
-from automix_eval.report.board_picture import BoardPicture, role_of
+from automix_eval.report.board_picture import BoardPicture, role_of, tier_name
 from automix_eval.report.page import plane
-from automix_eval.report.page.words import DASH, interval, reason, show, verdict
+from automix_eval.report.page.words import DASH, interval, many, reason, show, verdict
 
 _NO_GLYPH = Markup("")
 _KINDS = {"live": "ran", "replay": "replayed", "plain": "plain run"}
@@ -142,16 +142,15 @@ def overall(pictures: Sequence[BoardPicture]) -> PageTable:
     notes = Notes()
     head = (
         ("Task", False, ""),
+        ("Verdict", False, ""),
+        ("\u0394IBC", True, "lift of quality per cost over always asking the LLM"),
         ("Method", False, ""),
-        ("Questions", True, ""),
         ("SLM", True, "quality of the SLM alone"),
         ("Method's quality", True, ""),
         ("LLM", True, "quality of the LLM alone"),
         ("Cost", True, "mean cost per question"),
         ("LLM's cost", True, "mean cost per question of always asking the LLM"),
         ("Escalated", True, ""),
-        ("\u0394IBC", True, "lift of quality per cost over always asking the LLM"),
-        ("Verdict", False, ""),
     )
     rows = [_overall_row(s, m, notes) for s in pictures for m in s.judged]
     return PageTable("All tasks", head, tuple(rows), tuple(notes.numbers))
@@ -170,7 +169,7 @@ def calls(task: TaskReport) -> PageTable:
     rows = tuple(
         PageRow(
             (
-                Cell(f"{tier_name(task.tiers, c.tier)}, {c.role}"),
+                Cell(f"{tier_name(c.tier, len(task.tiers))}, {c.role}"),
                 *(
                     Cell(f"{n:,}", sort=str(n))
                     for n in (c.on_path, c.made, c.stored, c.calibration_made, c.calibration_stored)
@@ -180,11 +179,6 @@ def calls(task: TaskReport) -> PageTable:
         for c in task.figures.calls
     )
     return PageTable("Calls", head, rows)
-
-
-def tier_name(tiers: Sequence[str], index: int) -> str:
-    """What a tier is called in words."""
-    return {0: "SLM", len(tiers) - 1: "LLM"}.get(index, f"Tier {index}")
 
 
 def _method_row(method: MethodFigures, notes: Notes, glyph: Markup) -> PageRow:
@@ -229,17 +223,20 @@ def _overall_row(drawn: BoardPicture, method: MethodFigures, notes: Notes) -> Pa
     judged, slm, llm = verdict(method.delta_ibc), drawn.end("slm"), drawn.end("llm")
     none = Figure(Undefined("it was neither asked every question in a run nor named with --llm"))
     cells = (
-        Cell(drawn.board.task + ("*" if drawn.board.sample else ""), css="name"),
+        Cell(
+            drawn.board.task + ("*" if drawn.board.sample else ""),
+            many(drawn.board.num_questions, "question"),
+            css="name",
+        ),
+        Cell(f"{judged.sign} {_BRIEF[judged.kind]}", css=judged.kind),
+        notes.cell(method.delta_ibc, "+.1%", judged.kind),
         Cell(method.label),
-        Cell(f"{drawn.board.num_questions:,}", sort=str(drawn.board.num_questions)),
         notes.cell(slm.quality if slm else none, ".3f"),
         notes.cell(method.quality, ".3f"),
         notes.cell(llm.quality if llm else none, ".3f"),
         notes.cell(method.cost, ".4g"),
         notes.cell(llm.cost if llm else none, ".4g"),
         notes.cell(method.escalation_rate, ".1%"),
-        notes.cell(method.delta_ibc, "+.1%", judged.kind),
-        Cell(f"{judged.sign} {_BRIEF[judged.kind]}", css=f"words {judged.kind}"),
     )
     return PageRow(cells)
 

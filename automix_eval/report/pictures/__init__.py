@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from automix_eval.analysis.figures import Report
 from automix_eval.records.runs import Run
-from automix_eval.report.board_picture import BoardPicture, board_pictures
+from automix_eval.report.board_picture import BoardPicture, board_pictures, tier_name
 from automix_eval.report.pictures import diagrams, plane
 from automix_eval.report.pictures.style import save, styled
 from automix_eval.report.policies import policy_pictures
@@ -72,7 +72,8 @@ def _board_pictures(drawn: BoardPicture) -> Iterator[tuple[str, Figure | None]]:
     for task in drawn.tasks:
         run = safe_name(task.run_id)
         for figures in task.figures.verifiers:
-            title = f"{drawn.board.task}: verifier on tier {figures.tier}"
+            name = tier_name(figures.tier, len(task.tiers))
+            title = f"{drawn.board.task}: verifier on the {name}"
             yield f"{run}_verifier{figures.tier}", diagrams.verifier(figures, title)
         for picture in policy_pictures(task.policy):
             title = f"{drawn.board.task}: {task.meta_verifier}"

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Legends stand above the axes: anywhere inside there may be points.
+_ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "borderaxespad": 0.2}
 _STRIP = (-0.17, 0.11)  # bottom and height of the strip of actions, in shares of the belief's axis
 
 
@@ -21,8 +23,9 @@ def verifier(figures: VerifierFigures, title: str) -> Figure | None:
     """Share of right answers against confidence; and the confidences of right and wrong answers."""
     if not any(b.count for b in figures.reliability):
         return None
-    made, (left, right) = figure(2, (8.4, 3.9))
-    left.set_title(printable(title, 60))
+    made, (left, right) = figure(2, (8.4, 4.1))
+    made.suptitle(printable(title, 80), x=0.01, ha="left", fontsize=10, fontweight="bold")
+    made.subplots_adjust(top=0.8)
     _reliability(left, figures)
     _distribution(right, figures)
     return made
@@ -70,7 +73,7 @@ def _reliability(axes: Axes, figures: VerifierFigures) -> None:
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.set_xlabel("confidence")
     axes.set_ylabel("share right (score > 0.5)")
-    axes.legend(loc="upper left", markerscale=0.6)
+    axes.legend(**_ABOVE, markerscale=0.6)
 
 
 def _distribution(axes: Axes, figures: VerifierFigures) -> None:
@@ -87,7 +90,7 @@ def _distribution(axes: Axes, figures: VerifierFigures) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):,.0f}")
     axes.set_xlabel("confidence")
     axes.set_ylabel("number of answers")
-    axes.legend(loc="upper left")
+    axes.legend(**_ABOVE, ncols=2)
 
 
 def _belief(axes: Axes, picture: PolicyPicture, widths: list[float]) -> None:

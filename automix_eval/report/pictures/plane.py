@@ -32,7 +32,7 @@ def plane(drawn: BoardPicture) -> Figure | None:
     """Cost against quality of every method, with the line of always asking one model."""
     if not drawn.points:
         return None
-    made, (axes,) = figure()
+    made, (axes,) = figure(beside=_legend_width(drawn.points))
     axes.set_title(printable(drawn.board.task, 80))
     axes.set_xlabel("mean cost per question")
     axes.set_ylabel(f"quality ({printable(drawn.board.metric, 40)})")
@@ -40,7 +40,8 @@ def plane(drawn: BoardPicture) -> Figure | None:
     if oracle := sweep(drawn.board.oracle_curve, "cost"):
         _curve(axes, oracle, color=INK, linestyle=":", label="oracle")
     _sweeps(axes, drawn.points, "cost")
-    axes.set_xlim(left=0.0)
+    # room to the right, so that the name of the dearest point is not at the frame
+    axes.set_xlim(0.0, 1.08 * axes.get_xlim()[1])
     _points(axes, drawn.points, "cost")
     _legend(axes)
     return made
@@ -51,13 +52,13 @@ def escalation(drawn: BoardPicture) -> Figure | None:
     points = [m for m in drawn.points if defined(m.escalation_rate) and m.role != "plain"]
     if not points:
         return None
-    made, (axes,) = figure()
+    made, (axes,) = figure(beside=_legend_width(drawn.points))
     axes.set_title(printable(drawn.board.task, 80))
     axes.set_xlabel("share of questions answered by a tier above the SLM")
     axes.set_ylabel(f"quality ({printable(drawn.board.metric, 40)})")
     _line(axes, drawn, "escalation_rate")
     _sweeps(axes, points, "escalation_rate")
-    axes.set_xlim(-0.04, 1.04)
+    axes.set_xlim(-0.04, 1.12)
     axes.xaxis.set_major_formatter("{x:.0%}")
     _points(axes, points, "escalation_rate")
     _legend(axes)
@@ -69,8 +70,10 @@ def by_task(pictures: Sequence[BoardPicture]) -> Figure | None:
     rows = [(s, m) for s in pictures for m in s.judged if defined(m.ibc) or defined(m.delta_ibc)]
     if not rows:
         return None
-    made, (left, right) = figure(2, (8.4, 1.3 + 0.38 * len(rows)))
-    made.subplots_adjust(left=2.2 / 8.4, wspace=0.16)
+    names = [clip(printable(f"{d.board.task}: {m.label}"), 60) for d, m in rows]
+    wide = 0.3 + 0.085 * max(map(len, names))
+    made, (left, right) = figure(2, (6.2 + wide, 1.3 + 0.38 * len(rows)))
+    made.subplots_adjust(left=wide / (6.2 + wide), wspace=0.16)
     for i, (drawn, method) in enumerate(rows):
         base = next((m for m in drawn.board.methods if role_of(m) == "llm"), None)
         if base is not None and defined(base.ibc):
@@ -79,7 +82,6 @@ def by_task(pictures: Sequence[BoardPicture]) -> Figure | None:
             _dot(left, method, method.ibc, i)
         if defined(method.delta_ibc):
             _dot(right, method, method.delta_ibc, i)
-    names = [clip(printable(f"{s.board.task}: {m.label}"), 30) for s, m in rows]
     for axes in (left, right):
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_yticks(range(len(rows)), names)
@@ -88,6 +90,8 @@ def by_task(pictures: Sequence[BoardPicture]) -> Figure | None:
     right.axvline(0, color=SOFT, linestyle="--")
     left.set_xlabel("IBC")
     right.set_xlabel("delta IBC")
+    for axes in (left, right):
+        axes.locator_params(axis="x", nbins=4)
     right.xaxis.set_major_formatter("{x:+.0%}")
     handles, labels = left.get_legend_handles_labels()
     first = dict(zip(labels, handles, strict=True))
@@ -95,9 +99,18 @@ def by_task(pictures: Sequence[BoardPicture]) -> Figure | None:
     return made
 
 
+def _legend_width(points: Sequence[Point]) -> float:
+    """Inches beside the axes for the names of all points."""
+    return 0.75 + 0.07 * max(len("random questions"), *(len(_name(p)) for p in points))
+
+
+def _name(point: Point) -> str:
+    return clip(printable(point.label), 40)
+
+
 def _legend(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="lower right")
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
 
 
 def _dot(axes: Axes, method: MethodFigures, value: Any, place: int) -> None:
@@ -123,10 +136,14 @@ def _line(axes: Axes, drawn: BoardPicture, across: Across) -> None:
 
 def _sweeps(axes: Axes, points: Sequence[Point], across: Across) -> None:
     for point in points:
-        live = point.role == "live"
         if swept := point.sweep(across):
-            color, width = (ACCENT, 1.6) if live else (SOFT, 0.7)
-            _curve(axes, swept, color=color, linewidth=width, alpha=1.0 if live else 0.6)
+            _curve(axes, swept, **_sweep_style(point))
+
+
+def _sweep_style(point: Point) -> dict[str, Any]:
+    if point.role == "live":
+        return {"color": ACCENT, "linewidth": 1.6}
+    return {"color": SOFT, "linewidth": 0.7, "alpha": 0.6}
 
 
 def _curve(axes: Axes, points: Sequence[tuple[float, float]], **style: Any) -> None:
@@ -149,25 +166,27 @@ def _points(axes: Axes, points: Sequence[Point], across: Across) -> None:
             yerr=errors[1],
             color=color,
             elinewidth=0.9,
-            zorder=3,
+            zorder=3.5 if point.role == "live" else 3,
             **_shape(point),
         )
+    axes.autoscale_view()  # the limits that will be drawn, the intervals included
     pixels = axes.transData.transform(places)
     height = axes.figure.bbox.height
     box = axes.get_window_extent()
     labels = place_labels(
         [(x, height - y) for x, y in pixels],
-        [clip(printable(m.label), 30) for m in points],
-        (box.x0 + 2, height - box.y1 + 2, box.x1 + 10, height - box.y0 - 2),
+        [_name(p) for p in points],
+        (box.x0 + 2, height - box.y1 + 2, box.x1 - 2, height - box.y0 - 2),
         _TEXT,
         gap=10,
     )
     for point, label in zip(points, labels, strict=True):
-        if label is None:
-            color = ACCENT if point.role == "live" else INK
-            name = clip(printable(point.label), 30)
-            axes.plot([], [], linestyle="", color=color, label=name, **_shape(point))
-        else:
+        # The legend names every point, with the line of its other operating points.
+        color = ACCENT if point.role == "live" else INK
+        style = _sweep_style(point) if point.sweep(across) else {"linestyle": "", "color": color}
+        shape = {"markeredgecolor": color, "markerfacecolor": color, "alpha": 1.0} | _shape(point)
+        axes.plot([], [], label=_name(point), **(style | shape))
+        if label is not None:
             left, top, _, bottom = label.box
             x, y = axes.transData.inverted().transform((left, height - (top + bottom) / 2))
             weight = "bold" if point.role != "replay" else "normal"

@@ -68,13 +68,22 @@ def styled() -> Iterator[None]:
         yield
 
 
-def figure(columns: int = 1, size: tuple[float, float] = SIZE) -> tuple[Figure, list[Axes]]:
-    """An empty figure and its axes side by side; without pyplot, so nothing stays open."""
+def figure(
+    columns: int = 1, size: tuple[float, float] = SIZE, beside: float = 0.0
+) -> tuple[Figure, list[Axes]]:
+    """An empty figure and its axes side by side; without pyplot, so nothing stays open.
+
+    Args:
+        columns: Number of axes.
+        size: Width and height in inches.
+        beside: Inches added at the right, for a legend.
+    """
     from matplotlib.figure import Figure
 
+    size = (size[0] + beside, size[1])
     made = Figure(figsize=size, dpi=100)
     axes = made.subplots(1, columns, squeeze=False)
-    made.subplots_adjust(left=0.7 / size[0], right=1 - 0.15 / size[0], wspace=0.28)
+    made.subplots_adjust(left=0.7 / size[0], right=1 - (0.15 + beside) / size[0], wspace=0.28)
     made.subplots_adjust(bottom=0.55 / size[1], top=1 - 0.35 / size[1])
     return made, list(axes[0])
 
