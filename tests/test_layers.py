@@ -53,10 +53,7 @@ SHARED_CLASSES = {
     ),
 }
 # To be renamed with the rooms they stand in; nothing is added.
-STEMS_TO_RENAME = {
-    "columns", "curves", "diagrams", "figures", "metered", "plane", "policies", "pricing", "router",
-    "runs", "tables", "text",
-}  # fmt: skip
+STEMS_TO_RENAME = {"columns", "curves", "figures", "metered", "pricing", "router"}
 CLASSES_TO_RENAME = {
     "Cells", "Ends", "Entry", "Figure", "Group", "Method", "Part", "Row", "Source", "Step", "Table",
 }  # fmt: skip

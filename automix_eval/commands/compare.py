@@ -14,9 +14,9 @@ from automix_eval.commands.report import natural
 from automix_eval.costs.from_config import parse_costs
 from automix_eval.metrics.bootstrap import LEVEL, RESAMPLES
 from automix_eval.report.blocks import Block, Heading, Paragraph, Reasons, Table, interval_text
+from automix_eval.report.fixed_width import render_text
 from automix_eval.report.formats import render_markdown
 from automix_eval.report.json_report import to_json
-from automix_eval.report.text import render_text
 from automix_eval.safety.files import write_file
 from automix_eval.safety.text import show
 

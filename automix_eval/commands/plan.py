@@ -16,7 +16,7 @@ from automix_eval.harness.evaluation_frames import HarnessRun
 from automix_eval.harness.grouping import group
 from automix_eval.harness.task_view import TaskView
 from automix_eval.report.blocks import Paragraph, Table
-from automix_eval.report.text import render_text
+from automix_eval.report.fixed_width import render_text
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import show
 from automix_eval.safety.untrusted import parse_json, parse_yaml

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automix_eval.report.fixed_width import aligned, cell
 from automix_eval.report.job_table import jobs_table, write_csv
-from automix_eval.report.text import aligned, cell
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import as_json_text, write_file
 from automix_eval.safety.text import printable, show

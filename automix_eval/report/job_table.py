@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from automix_eval.report.text import aligned, cell
+from automix_eval.report.fixed_width import aligned, cell
 from automix_eval.safety.files import write_file
 from automix_eval.safety.text import csv_cell, printable
 

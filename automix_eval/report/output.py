@@ -7,10 +7,10 @@ from importlib import import_module
 from pathlib import Path
 
 from automix_eval.analysis.gather import ReportAndRuns
+from automix_eval.report.fixed_width import render_text
 from automix_eval.report.formats import render_csv, render_harness, render_latex, render_markdown
 from automix_eval.report.json_report import render_json, render_schema
 from automix_eval.report.task_blocks import report_blocks
-from automix_eval.report.text import render_text
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import write_file
 

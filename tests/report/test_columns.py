@@ -26,7 +26,7 @@ from automix_eval.report.formats import render_csv, render_harness, render_latex
 from automix_eval.report.gate import GatedRun, GateError
 from automix_eval.report.json_report import render_json, render_schema
 from automix_eval.report.leaderboard_blocks import board_blocks, board_legend
-from automix_eval.report.page import tables
+from automix_eval.report.page import page_tables
 
 # A curve and the spreads over seeds are lists of points, shown as drawings and in tables of theirs.
 SERIES = ("curve", "by_seed")
@@ -105,8 +105,8 @@ def test_page_shows_its_columns() -> None:
     """Both tables of the page have a cell for each column that names them."""
     (drawn,) = board_pictures(make_report())
     for made, table, beside in (
-        (tables.leaderboard(drawn), "page", 1),
-        (tables.further(drawn), "page, further", 3),
+        (page_tables.leaderboard(drawn), "page", 1),
+        (page_tables.further(drawn), "page, further", 3),
     ):
         columns = shown_in(table)  # type: ignore[arg-type]
         assert [h for h, numeric, _ in made.head if numeric and h != "Runs"] == [

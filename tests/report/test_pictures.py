@@ -19,9 +19,9 @@ from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.report.board_picture import board_pictures, place_labels
-from automix_eval.report.page.plane import glyph
+from automix_eval.report.page.board_drawings import glyph
 from automix_eval.report.pictures import save_all
-from automix_eval.report.policies import policy_pictures
+from automix_eval.report.policy_picture import policy_pictures
 from automix_eval.safety.errors import AutoMixError
 
 KEYS = ("learned", "rules", "edges", "escalate", "belief", "threshold", "summary", "next")

@@ -20,8 +20,8 @@ from automix_eval.costs.tokens import TokenCost
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.records.pricing import price
 from automix_eval.records.runs import cost_from, find_runs
+from automix_eval.report.fixed_width import render_text
 from automix_eval.report.task_blocks import report_blocks
-from automix_eval.report.text import render_text
 from automix_eval.safety.errors import AutoMixError
 
 PRICE = {"prompt": 2.0, "cached": 0.5, "generated": 8.0}

@@ -27,7 +27,7 @@ NOT_ASKED, ASKED, ON_PATH = range(3)
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class QuestionGroup:
     """The evaluation records of one task of one run."""
 
     run: Run
@@ -40,10 +40,10 @@ class Group:
         return tuple(t.label for t in self.run.tiers)
 
 
-def groups_of(runs: Sequence[Run]) -> tuple[Group, ...]:
+def groups_of(runs: Sequence[Run]) -> tuple[QuestionGroup, ...]:
     """All groups, in the order of the runs and of their tasks."""
     return tuple(
-        Group(run, task, rows)
+        QuestionGroup(run, task, rows)
         for run in runs
         for task in run.tasks
         if (rows := run.records.get(task)) is not None and len(rows)
@@ -65,7 +65,7 @@ class SampleChunks:
         budget: Characters of all chunks, shared among the groups by their number of rows.
     """
 
-    groups: Sequence[Group]
+    groups: Sequence[QuestionGroup]
     contexts: Contexts
     budget: int = BUDGET
     _texts: Packer = field(default_factory=lambda: Packer("t"))
@@ -102,7 +102,7 @@ class SampleChunks:
 
     def _group(
         self,
-        group: Group,
+        group: QuestionGroup,
         width: int,
         limit: float,
         details: list[int | None],
@@ -126,7 +126,7 @@ class SampleChunks:
                 yield from self._passages.add(visible(self.contexts.texts[number]))
 
 
-def _columns(number: int, group: Group, width: int) -> dict[str, Any]:
+def _columns(number: int, group: QuestionGroup, width: int) -> dict[str, Any]:
     """The columns of one group; those of tiers are lists of ``width`` columns."""
     rows = group.rows
     count = len(rows)
@@ -165,7 +165,7 @@ def _joined(columns: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return joined
 
 
-def _path_cost(group: Group) -> FloatArray:
+def _path_cost(group: QuestionGroup) -> FloatArray:
     """(n,) cost of the routed path; NaN where a call has no price."""
     costs = price(group.rows, group.run.cost)
     total = np.zeros(len(group.rows))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from automix_eval.analysis.figures import Board, MethodFigures, Report
 from automix_eval.report.board_picture import BoardPicture, board_pictures, defined, ends_of, number
-from automix_eval.report.page import plane, tables
-from automix_eval.report.page.runs import Picture, RunPart, picture_of, run_part
+from automix_eval.report.page import board_drawings, page_tables
+from automix_eval.report.page.run_parts import Picture, RunPart, picture_of, run_part
 from automix_eval.report.page.words import Verdict, many, show, verdict, with_interval
 from automix_eval.report.task_blocks import FEW_DOCUMENTS, SAMPLE_NOTE
 
@@ -50,9 +50,9 @@ class Panel:
     claims: tuple[Claim, ...]
     plane: Picture | None
     escalation: Picture | None
-    leaderboard: tables.PageTable
-    further: tables.PageTable
-    comparisons: tables.PageTable | None
+    leaderboard: page_tables.PageTable
+    further: page_tables.PageTable
+    comparisons: page_tables.PageTable | None
     runs: tuple[RunPart, ...]
 
 
@@ -64,7 +64,7 @@ class View:
     sample_note: str
     panels: tuple[Panel, ...]
     forest: Picture | None
-    overall: tables.PageTable
+    overall: page_tables.PageTable
     about: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
 
@@ -79,11 +79,11 @@ def view_of(report: Report) -> View:
         panels=panels,
         forest=picture_of(
             "\u0394IBC by task",
-            plane.forest(all_drawn),
+            board_drawings.forest(all_drawn),
             "Right of 0 the cascade buys quality more cheaply than always asking the LLM; an "
             "interval that holds 0 tells no difference.",
         ),
-        overall=tables.overall(all_drawn),
+        overall=page_tables.overall(all_drawn),
         about=_about(report),
         warnings=report.warnings,
     )
@@ -123,19 +123,19 @@ def _panel(id_: str, drawn: BoardPicture) -> Panel:
         claims=tuple(_claim(drawn, m) for m in drawn.judged),
         plane=picture_of(
             "Quality against cost",
-            plane.plane(drawn),
+            board_drawings.plane(drawn),
             "Dashed: the line from always asking the SLM to always asking the LLM; a point above "
             "it buys quality more cheaply. Dotted: the oracle. Filled: what ran; open: replayed. "
             "Solid lines: other operating points of a method. Whiskers: 95 % intervals.",
         ),
         escalation=picture_of(
             "Quality against escalation",
-            plane.escalation(drawn),
+            board_drawings.escalation(drawn),
             "Dashed: escalating random questions.",
         ),
-        leaderboard=tables.leaderboard(drawn),
-        further=tables.further(drawn),
-        comparisons=tables.comparisons(drawn),
+        leaderboard=page_tables.leaderboard(drawn),
+        further=page_tables.further(drawn),
+        comparisons=page_tables.comparisons(drawn),
         runs=tuple(run_part(task, many_runs=len(drawn.tasks) > 1) for task in drawn.tasks),
     )
 

@@ -14,7 +14,7 @@ from automix_eval.records.runs import Run
 from automix_eval.report.board_picture import BoardPicture, board_pictures, tier_name
 from automix_eval.report.pictures import diagrams, plane
 from automix_eval.report.pictures.style import save, styled
-from automix_eval.report.policies import policy_pictures
+from automix_eval.report.policy_picture import policy_pictures
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import safe_name
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from automix_eval.analysis.figures import VerifierFigures
 from automix_eval.report.pictures.style import ACCENT, INK, PALE, SOFT, WARM, figure
-from automix_eval.report.policies import STATES, PolicyPicture
+from automix_eval.report.policy_picture import STATES, PolicyPicture
 from automix_eval.safety.text import printable
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from automix_eval.analysis.figures import DASHES, Figure, MethodFigures, TaskRep
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report import columns
 from automix_eval.report.board_picture import BoardPicture, role_of, tier_name
-from automix_eval.report.page import plane
+from automix_eval.report.page import board_drawings
 from automix_eval.report.page.words import DASH, interval, many, reason, show, verdict
 
 _NO_GLYPH = Markup("")
@@ -86,7 +86,7 @@ def leaderboard(drawn: BoardPicture) -> PageTable:
     notes = Notes()
     head = (("Method", False, ""), *_heads("page"))
     # Safe: a Drawing's markup comes from ElementTree, which escapes every text.
-    glyphs = {m.name: Markup(plane.glyph(m)) for m in drawn.points}
+    glyphs = {m.name: Markup(board_drawings.glyph(m)) for m in drawn.points}
     rows = [_method_row(m, notes, glyphs.get(m.name, _NO_GLYPH)) for m in drawn.board.methods]
     return PageTable("Leaderboard", head, tuple(rows), tuple(notes.numbers))
 

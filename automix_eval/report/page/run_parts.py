@@ -10,9 +10,9 @@ from markupsafe import Markup
 
 from automix_eval.analysis.figures import TaskReport, VerifierFigures
 from automix_eval.report.board_picture import defined, tier_name
-from automix_eval.report.page import diagrams, tables
+from automix_eval.report.page import page_tables, run_drawings
 from automix_eval.report.page.words import with_interval
-from automix_eval.report.policies import PolicyPicture, policy_pictures
+from automix_eval.report.policy_picture import PolicyPicture, policy_pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class RunPart:
     about: str
     tiers: tuple[TierPart, ...]
     policy_json: str
-    calls: tables.PageTable
+    calls: page_tables.PageTable
     shortened: tuple[str, ...]
 
 
@@ -64,7 +64,7 @@ def run_part(task: TaskReport, many_runs: bool) -> RunPart:
         f"{task.llm_source or 'nowhere'}.",
         tiers=tuple(_tier_parts(task)),
         policy_json=json.dumps(task.policy, indent=1, ensure_ascii=False) if task.policy else "",
-        calls=tables.calls(task),
+        calls=page_tables.calls(task),
         shortened=tuple(
             f"{tier_name(t.tier, len(task.tiers))}, {t.role}: {t.shortened} of {t.prompts} "
             f"prompts did not fit; {t.demonstrations} demonstrations and {t.context_tokens} "
@@ -93,13 +93,13 @@ def _verifier_pictures(figures: VerifierFigures) -> tuple[Picture | None, ...]:
     return (
         picture_of(
             "Reliability of the confidence",
-            diagrams.reliability(figures),
+            run_drawings.reliability(figures),
             "On the dashed line a confidence of 80 % is right 80 % of the time; below it the "
             "verifier trusts its answers too much. Larger dots stand for more answers.",
         ),
         picture_of(
             "Confidence of right and of wrong answers",
-            diagrams.distribution(figures),
+            run_drawings.distribution(figures),
             "A verifier that can be routed by has its right answers (up) on the right and its "
             "wrong ones (down) on the left.",
         ),
@@ -130,7 +130,9 @@ def _policy_picture(picture: PolicyPicture, name: str) -> Picture:
             "the next tier's; Complex: the next tier's is better; Unsolvable: neither is good."
         )
     # Safe: see picture_of.
-    return Picture("Policy: from confidence to action", Markup(diagrams.policy(picture)), caption)
+    return Picture(
+        "Policy: from confidence to action", Markup(run_drawings.policy(picture)), caption
+    )
 
 
 def picture_of(title: str, svg: str, caption: str) -> Picture | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from automix_eval.analysis.figures import ReliabilityBin, VerifierFigures
 from automix_eval.report.page.svg import Drawing
-from automix_eval.report.policies import STATES, PolicyPicture
+from automix_eval.report.policy_picture import STATES, PolicyPicture
 
 _SIZE = (400, 290)
 _MARGINS = (58, 26, 12, 50)
