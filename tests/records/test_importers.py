@@ -186,7 +186,7 @@ def test_chains_are_ordered_by_cost_and_say_it() -> None:
     """Cheapest first; models of equal cost keep their order, and are named."""
     chain, notes = chain_of(held(), Choice(missing="drop"))
     assert chain.names == ("tiny-500M", "small-1B", "large-70B")
-    assert any("FLOPs a token" in n and "large-70B 7e+10" in n for n in notes)
+    assert any("FLOPs of a token" in n and "large-70B 7e+10" in n for n in notes)
     prices = {"large-70B": 1, "small-1B": 1, "tiny-500M": 0.5}
     chain, notes = chain_of(held(), Choice(missing="drop", prices=prices))
     assert chain.names == ("tiny-500M", "large-70B", "small-1B")

@@ -26,12 +26,14 @@ def answer_costs(
     own: FloatArray | None,
     tokens: tuple[FloatArray, FloatArray] | None,
     prices: Any,
+    parameters: Sequence[float | None] = (),
 ) -> tuple[FloatArray, str]:
     """(n, N) cost of each model's answer to each question, and a sentence that says what it is.
 
-    In this order: ``prices`` as the user gives them; the table's own costs; tokens at the prices of
-    the package genai-prices, where it lists every model; FLOPs (2 x parameters x tokens, Kaplan et
-    al., arXiv 2001.08361) where every name tells the number of parameters.
+    In this order: ``prices`` as the user gives them; the table's own costs; the prices of the
+    package genai-prices, where it lists every model; FLOPs (2 x parameters x tokens, Kaplan et al.,
+    arXiv 2001.08361) where the number of parameters is known of every one. Without tokens, the
+    unit is a prompt token.
 
     Args:
         models: The chain.
@@ -40,6 +42,7 @@ def answer_costs(
         tokens: (n, N) prompt and generated tokens, likewise.
         prices: Mapping from each model to the cost of an answer, or to a mapping with ``prompt``
             and ``generated``, prices of a million tokens; None: not given.
+        parameters: Of each model, where known otherwise than by name.
 
     Raises:
         AutoMixError: ``prices`` does not name every model once, has a price that is none, or prices
@@ -49,22 +52,26 @@ def answer_costs(
         return _given(models, number, tokens, prices), "costs: those of prices="
     if own is not None:
         return own, "costs: the table's own"
-    if tokens is not None and (listed := _listed(models)) is not None:
+    if (listed := _listed(models)) is not None:
         units = np.array(listed) / 1e6
+        if tokens is None:
+            said = "costs: dollars of a prompt token by genai-prices, tokens not being known"
+            return np.tile(units[:, 0], (number, 1)), said
         return (
             tokens[0] * units[:, 0] + tokens[1] * units[:, 1],
             "costs: US dollars, the table's tokens at the prices that genai-prices lists",
         )
-    sizes = [parameters_of(m) for m in models]
+    told = [*parameters, *[None] * len(models)]
+    sizes = [p or parameters_of(m) for m, p in zip(models, told, strict=False)]
     if all(s is not None for s in sizes):
         known = np.array(sizes, dtype=np.float64)
         said = ", ".join(f"{m} {s:.3g}" for m, s in zip(models, known.tolist(), strict=True))
         if tokens is not None:
             flops = 2 * known * (tokens[0] + tokens[1])
-            return flops, f"costs: FLOPs, 2 x parameters x tokens (parameters by name: {said})"
+            return flops, f"costs: FLOPs, 2 x parameters x tokens ({said} parameters)"
         return (
             np.tile(2 * known, (number, 1)),
-            f"costs: FLOPs a token, 2 x parameters, since tokens are not known (by name: {said})",
+            f"costs: FLOPs of a token, 2 x parameters, tokens not being known ({said} parameters)",
         )
     unknown = [m for m, s in zip(models, sizes, strict=True) if s is None]
     raise AutoMixError(

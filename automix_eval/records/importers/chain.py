@@ -134,7 +134,10 @@ def chain_of(held: ModelOutcomes, choice: Choice) -> tuple[ModelChain, Texts]:
     tokens = None if into is None or made is None else (into, made)
     scores = table(held.scores)
     assert scores is not None
-    costs, cost_note = answer_costs(models, len(rows), table(held.costs), tokens, choice.prices)
+    costs, cost_note = answer_costs(
+        models, len(rows), table(held.costs), tokens, choice.prices,
+        [None if held.parameters is None else held.parameters[i] for i in index],
+    )  # fmt: skip
     kept, note = _complete(scores, costs, choice.missing)
     scores, costs = np.nan_to_num(scores[kept]), np.nan_to_num(costs[kept])
     rows = rows[kept]

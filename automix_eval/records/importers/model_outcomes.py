@@ -35,6 +35,7 @@ class ModelOutcomes:
         splits: (n,) the table's own part of each question.
         tasks: (n,) the data set of each question.
         documents: (n,) questions about one document share it; None: each its own.
+        parameters: (M,) of each model, None where only its name may tell.
         notes: What the reader should know, a sentence each.
     """
 
@@ -50,6 +51,7 @@ class ModelOutcomes:
     splits: Texts | None = None
     tasks: Texts | None = None
     documents: Texts | None = None
+    parameters: tuple[float | None, ...] | None = None
     notes: Texts = ()
 
     def __post_init__(self) -> None:

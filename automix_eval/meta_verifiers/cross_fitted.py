@@ -1,0 +1,136 @@
+"""A router fitted in folds, so that no question is decided by a policy that saw its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from automix_eval.meta_verifiers.base import Router, require_fitted
+from automix_eval.meta_verifiers.baselines.common import check_count, fold_of
+from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.records.outcomes import BoolArray, IntArray, Outcomes, Seen
+from automix_eval.safety.errors import AutoMixError
+
+# Policies of a range: those of the folds are matched by their place in it.
+_POINTS = 33
+
+
+class CrossFitted(Router):
+    """Decides each question by a policy that was fitted on the other folds.
+
+    For replays of rows that nothing parts into training and test rows: ``fit`` and the play take
+    the same rows. Rows of one document share a fold. A figure of it is one of the way of fitting,
+    not of one policy: to use a policy, fit the router itself on all rows.
+
+    Args:
+        make: Makes one unfitted router.
+        folds: Number of folds, at least 2.
+
+    Attributes:
+        policies_: One a fold; None before fitting.
+    """
+
+    needs_fit = True
+    needs_texts = True  # the identity of a row says which fold it is in
+
+    def __init__(self, make: Callable[[], MetaVerifier], folds: int = 5) -> None:
+        check_count("folds", folds, 2)
+        self.make, self.folds = make, folds
+        one = make()
+        self.needs_verification, self.needs_hindsight = one.needs_verification, one.needs_hindsight
+        self.policies_: list[MetaVerifier] | None = None
+        self.fold_of_: dict[str, int] = {}
+
+    def fit(self, outcomes: Outcomes) -> CrossFitted:
+        """Fit a policy on all folds but one, for each.
+
+        Raises:
+            AutoMixError: There are fewer rows than folds, or rows of one identity in two folds.
+        """
+        rows = outcomes.canonical()
+        if len(rows) < self.folds:
+            raise AutoMixError(
+                f"{len(rows)} questions cannot be parted into {self.folds} folds: set fewer folds"
+            )
+        fold = fold_of(rows, self.folds)
+        self.fold_of_ = {}
+        for name, number in zip(rows.ids, fold.tolist(), strict=True):
+            if self.fold_of_.setdefault(name, number) != number:
+                raise AutoMixError(
+                    f"the question {name} stands in several rows: rows of one identity are fitted "
+                    "and scored together where they are one document (document_column)"
+                )
+        self.policies_ = [self.make().fit(rows.take(fold != f)) for f in range(self.folds)]
+        return self
+
+    def choose(self, seen: Seen) -> IntArray:
+        """What the policy of each row's fold does."""
+        policies: list[MetaVerifier] = require_fitted(self.policies_, "cross-fitted")
+        try:
+            fold = np.array([self.fold_of_[name] for name in seen.ids or ()], dtype=np.intp)
+        except KeyError as err:
+            raise AutoMixError(
+                f"question {err} was not among those fitted in folds, so it has no policy"
+            ) from err
+        chosen = np.zeros(len(seen), dtype=np.intp)
+        for number in np.unique(fold).tolist():
+            here = fold == number
+            chosen[here] = policies[number].choose(_rows(seen, here))
+        return chosen
+
+    def sweep(self) -> list[tuple[float | None, Any]]:
+        """Policies at equal places of the folds' ranges; their parameters differ by fold."""
+        policies: list[MetaVerifier] = require_fitted(self.policies_, "cross-fitted")
+        families = [p.sweep() for p in policies]
+        number = min(_POINTS, *(len(f) for f in families))
+        if number < 2:
+            return [(None, self)]
+        places = [np.linspace(0, len(f) - 1, number).round().astype(int) for f in families]
+        return [
+            (None, self._with([f[p[i]][1] for f, p in zip(families, places, strict=True)]))
+            for i in range(number)
+        ]
+
+    def notes(self) -> list[str]:
+        """Those of the folds' policies, each once."""
+        return list(dict.fromkeys(n for p in self.policies_ or () for n in p.notes()))
+
+    def describe(self) -> str:
+        """How many policies there are; they differ."""
+        return f"{self.folds} policies, each fitted on the other folds' questions."
+
+    def get_learned(self) -> dict[str, Any]:
+        """Refused: it is no one policy."""
+        raise AutoMixError("a cross-fitted router is no policy: fit the router on all rows")
+
+    def set_learned(self, learned: Mapping[str, Any]) -> None:  # noqa: ARG002 - the contract's
+        """Refused, as :meth:`get_learned`."""
+        raise AutoMixError("a cross-fitted router is no policy, so none can be loaded into it")
+
+    def _with(self, policies: list[MetaVerifier]) -> CrossFitted:
+        other = copy(self)
+        other.policies_ = policies
+        return other
+
+
+def _rows(seen: Seen, here: BoolArray) -> Seen:
+    """Some of the questions."""
+    picked = np.flatnonzero(here).tolist()
+
+    def texts(column: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if column is None else tuple(column[i] for i in picked)
+
+    return replace(
+        seen,
+        confidences=seen.confidences[here],
+        ids=texts(seen.ids),
+        signals={name: table[here] for name, table in seen.signals.items()},
+        questions=texts(seen.questions),
+        answers=texts(seen.answers),
+        hindsight=None if seen.hindsight is None else seen.hindsight.take(here),
+        costs=None if seen.costs is None else seen.costs[here],
+    )

@@ -1,0 +1,355 @@
+"""Runs of single models by the harness, with ``--log_samples``, as the tiers of one chain."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from automix_eval.metrics.answers import normalize_answer
+from automix_eval.records.harness_results import HarnessResults, find_results
+from automix_eval.records.importers.model_outcomes import ModelOutcomes, json_of
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.text import listing, printable
+from automix_eval.safety.untrusted import lines_of
+
+_DAMAGE = (ValueError, TypeError, KeyError, IndexError, RecursionError)
+STATISTICS = ("probability", "margin")
+# Metrics whose answer is the choice of the largest log-probability by length.
+_BY_LENGTH = {"acc_norm": lambda text: len(text), "acc_bytes": lambda text: len(text.encode())}
+_QUESTIONS = ("question", "query", "problem", "prompt", "input", "ctx", "sentence", "goal")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What of the runs is read, and how.
+
+    Attributes:
+        task: One task; None: all, which the runs must share.
+        metric: Of every task; None: the first that its samples list.
+        statistic: Confidence of a multiple-choice answer, from the softmax of the choices'
+            log-probabilities: ``probability`` of the best, or its ``margin`` over the second.
+        unpaired_prompts: Pair runs whose task versions, prompts or few-shot settings differ.
+    """
+
+    task: str | None = None
+    metric: str | None = None
+    statistic: str = "probability"
+    unpaired_prompts: bool = False
+
+    def __post_init__(self) -> None:
+        if self.statistic not in STATISTICS:
+            raise AutoMixError(f"confidence={self.statistic!r} is unknown: {', '.join(STATISTICS)}")
+
+
+@dataclass(slots=True)
+class _Task:
+    """One task of one run: its settings, and columns by doc_id."""
+
+    path: Path
+    version: str
+    shots: str
+    metric: str
+    sign: float
+    delimiter: str
+    number: int | None
+    scores: dict[int, float] = field(default_factory=dict)
+    confidences: dict[int, float] = field(default_factory=dict)
+    documents: dict[int, str] = field(default_factory=dict)
+    hashes: dict[int, tuple[str, str]] = field(default_factory=dict)
+    questions: dict[int, str] = field(default_factory=dict)
+    answers: dict[int, str] = field(default_factory=dict)
+    kinds: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class _Run:
+    name: str
+    shown: Path
+    parameters: float | None
+    tasks: dict[str, _Task]
+
+
+def read_runs(paths: Sequence[Path], reading: Reading) -> ModelOutcomes:
+    """Two or more plain runs of the same tasks as one table, a model a run, in the order given.
+
+    A confidence costs nothing: of multiple choice it comes from the choices' log-probabilities (by
+    length where the metric is acc_norm), of several answers to a question from how many agree with
+    the first. An answer with neither has none.
+
+    Args:
+        paths: A results folder each, with the results and samples files of one model.
+        reading: See :class:`Reading`.
+
+    Raises:
+        AutoMixError: A folder has no samples, those of a killed run, of several models or of a
+            cascade; or the runs differ in tasks, questions or, unless they may, in versions,
+            prompts or few-shot settings. Names what differs.
+    """
+    runs = [_read(path, reading) for path in paths]
+    if len(runs) < 2:
+        raise AutoMixError("a chain needs at least two runs: name their folders, cheapest first")
+    _name_apart(runs)
+    first = runs[0]
+    differing = [d for run in runs[1:] for d in _check(first, run)]
+    if differing and not reading.unpaired_prompts:
+        raise AutoMixError(
+            f"the runs are not paired: {'; '.join(differing[:5])}. A chain would mix two settings; "
+            "--unpaired-prompts pairs the same questions all the same"
+        )
+    keys = [(task, i) for task, held in first.tasks.items() for i in sorted(held.scores)]
+
+    def column(run: _Run, name: str) -> list[Any]:
+        return [getattr(run.tasks[task], name)[i] for task, i in keys]
+
+    documents = tuple(first.tasks[t].documents.get(i, f"{t}/{i}") for t, i in keys)
+    sign = np.array([first.tasks[t].sign for t, _ in keys])
+    return ModelOutcomes(
+        models=tuple(run.name for run in runs),
+        ids=tuple(f"{task}/{i}" for task, i in keys),
+        scores=np.array([column(r, "scores") for r in runs], dtype=np.float64).T * sign[:, None],
+        confidences=np.array([column(r, "confidences") for r in runs], dtype=np.float64).T,
+        questions=tuple(column(first, "questions")),
+        answers=tuple(tuple(column(r, "answers")) for r in runs),
+        tasks=tuple(task for task, _ in keys),
+        documents=documents if len(set(documents)) < len(documents) else None,
+        parameters=tuple(run.parameters for run in runs),
+        notes=tuple(_notes(runs, differing, reading)),
+    )
+
+
+def _read(path: Path, reading: Reading) -> _Run:
+    if not path.exists():
+        raise AutoMixError(f"{path} does not exist: name the results folder of a run")
+    results, warnings = find_results([path])
+    if warnings:
+        raise AutoMixError(warnings[0])
+    if cascades := [r.path for r in results if r.run_id is not None]:
+        raise AutoMixError(
+            f"{cascades[0]} is the result of a cascade: automix-eval report reads it, and replay "
+            "records=FOLDER where it has every tier. A chain is made of runs of one model each"
+        )
+    if not results:
+        raise AutoMixError(
+            f"{path} holds no results file of the harness: name the folder that lm_eval wrote with "
+            "--output_path (a run that was killed writes none)"
+        )
+    models = {r.models[0] if r.models else path.name for r in results}
+    if len(models) > 1:
+        raise AutoMixError(f"{path} holds runs of {listing(sorted(models))}: name a folder of each")
+    latest: dict[str, HarnessResults] = {}
+    for result in sorted(results, key=lambda r: r.time):
+        latest |= dict.fromkeys(result.tasks, result)
+    if reading.task is not None:
+        if reading.task not in latest:
+            raise AutoMixError(
+                f"task={reading.task} has no samples in {path}: {listing(sorted(latest)) or 'none'}"
+            )
+        latest = {reading.task: latest[reading.task]}
+    if not latest:
+        raise AutoMixError(f"{path} has no samples files: run lm_eval with --log_samples")
+    tasks, parameters = {}, None
+    for task in sorted(latest):
+        result = latest[task]
+        about = json_of(result.path)
+        found = about["config"].get("model_num_parameters")
+        parameters = float(found) if isinstance(found, int) and found > 0 else parameters
+        tasks[task] = _read_task(result, task, about, reading)
+    (name,) = models
+    return _Run(printable(name), path, parameters, tasks)
+
+
+def _read_task(
+    result: HarnessResults, task: str, about: Mapping[str, Any], reading: Reading
+) -> _Task:
+    def of(key: str) -> Any:
+        value = about.get(key)
+        return value.get(task) if isinstance(value, Mapping) else None
+
+    path = result.samples_path(task)
+    assert path is not None
+    config, counted = of("configs") or {}, of("n-samples")
+    delimiter = config.get("target_delimiter", " ")
+    number = counted.get("effective") if isinstance(counted, Mapping) else None
+    held = _Task(
+        path, result.versions.get(task, ""), str(of("n-shot")), "", 1.0,
+        delimiter if isinstance(delimiter, str) else " ",
+        number if isinstance(number, int) else None,
+    )  # fmt: skip
+    main, at = None, 0
+    try:
+        for at, line in lines_of(path):  # noqa: B007  an error names the line
+            row = msgspec.json.decode(line)
+            if not isinstance(row, Mapping) or type(row.get("doc_id")) is not int:
+                raise ValueError("no sample of the harness: it has no doc_id")
+            main = main or str(row.get("filter", "none"))
+            if str(row.get("filter", "none")) == main:
+                _add(held, row, reading)
+    except (OSError, msgspec.MsgspecError, *_DAMAGE) as err:
+        where = "" if isinstance(err, OSError) else f", line {at}"
+        raise AutoMixError(
+            f"{path}{where} cannot be read: {printable(err, 300)}. Samples of a run that was "
+            "killed are torn: run it again"
+        ) from err
+    if not held.scores or (held.number is not None and held.number != len(held.scores)):
+        raise AutoMixError(
+            f"{path} has {len(held.scores)} of {held.number or 'some'} questions: the samples of a "
+            "run that was killed, or of another one. Run it again"
+        )
+    higher = of("higher_is_better")
+    if isinstance(higher, Mapping) and higher.get(held.metric) is False:
+        held.sign = -1.0
+    return held
+
+
+def _add(held: _Task, row: Mapping[str, Any], reading: Reading) -> None:
+    i, metrics = row["doc_id"], row.get("metrics")
+    if not held.metric:
+        names = list(metrics) if isinstance(metrics, list) else []
+        held.metric = reading.metric or str(next(iter(names), ""))
+        if not held.metric or held.metric not in row:
+            raise ValueError(f"no metric {held.metric or 'at all'}: the samples have {names}")
+    if i in held.scores:
+        raise ValueError(f"doc_id {i} stands twice")
+    value = row.get(held.metric)
+    if value is not None and (not isinstance(value, (int, float)) or not math.isfinite(value)):
+        raise ValueError(f"{held.metric} is {value!r}, expected a number")
+    held.scores[i] = math.nan if value is None else float(value)
+    doc = row.get("doc") if isinstance(row.get("doc"), Mapping) else {}
+    assert isinstance(doc, Mapping)
+    arguments = _arguments(row.get("arguments"))
+    kind, held.confidences[i], held.answers[i] = _answer(held, row, arguments, reading.statistic)
+    held.kinds[kind] += 1
+    held.hashes[i] = str(row.get("doc_hash", "")), str(row.get("prompt_hash", ""))
+    asked = next((doc[k] for k in _QUESTIONS if isinstance(doc.get(k), str)), None)
+    held.questions[i] = asked if asked is not None else (arguments[0][0] if arguments else "")
+    if doc.get("document_id"):
+        held.documents[i] = str(doc["document_id"])
+
+
+def _arguments(value: Any) -> list[tuple[str, str]]:
+    """(prompt, continuation) of each call: as the harness writes them, by number."""
+    if isinstance(value, Mapping):
+        value = [list(v.values()) for v in value.values()]
+    return [(str(v[0]), str(v[1]) if len(v) > 1 else "") for v in value or () if v]
+
+
+def _answer(
+    held: _Task, row: Mapping[str, Any], arguments: Sequence[tuple[str, str]], statistic: str
+) -> tuple[str, float, str]:
+    """What the confidence comes from, the confidence, the answer."""
+    responses, filtered = row.get("resps") or [], row.get("filtered_resps") or []
+    if len(responses) > 1 and all(_is_scored(r) for r in responses):
+        values = np.array([float(r[0][0]) for r in responses])
+        texts = [c.removeprefix(held.delimiter) for _, c in arguments]
+        if (size := _BY_LENGTH.get(held.metric)) and len(texts) == len(values):
+            values = values / np.array([max(1, size(t)) for t in texts])
+        best = int(np.argmax(values))
+        kind = "choices, by length" if held.metric in _BY_LENGTH else "choices"
+        answer = texts[best] if len(texts) == len(values) else str(best)
+        return kind, choice_confidence(values.tolist(), statistic), answer
+    answer = str(filtered[0]) if filtered else ""
+    given = [str(r) for r in responses[0]] if responses and isinstance(responses[0], list) else []
+    if len(given) > 1:
+        texts = [normalize_answer(t) for t in given]
+        return "agreement", texts.count(texts[0]) / len(texts), answer
+    return "none", math.nan, answer
+
+
+def _is_scored(response: Any) -> bool:
+    """Whether a response is a log-probability and whether it is greedy, not a text."""
+    return (
+        isinstance(response, list)
+        and len(response) == 1
+        and isinstance(response[0], list)
+        and len(response[0]) == 2
+    )
+
+
+def choice_confidence(logprobs: Sequence[float], statistic: str) -> float:
+    """Softmax of the best choice, or its lead over the second.
+
+    As :class:`automix_eval.verifiers.margin.Margin` has it.
+    """
+    top = max(logprobs)
+    weights = sorted((math.exp(p - top) for p in logprobs), reverse=True)
+    total = math.fsum(weights)
+    best = weights[0] / total
+    return best if statistic == "probability" else best - weights[1] / total
+
+
+def _check(first: _Run, other: _Run) -> list[str]:
+    """What differs between two runs and may be paired all the same; an error for the rest."""
+    both = f"{first.name} and {other.name}"
+    if set(first.tasks) != set(other.tasks):
+        only = sorted(set(first.tasks) ^ set(other.tasks))
+        raise AutoMixError(
+            f"{both} were not run on the same tasks: {listing(only)} is in one of them only. "
+            "--task NAME takes one that both have"
+        )
+    differing = []
+    for task, mine in first.tasks.items():
+        theirs = other.tasks[task]
+        if mine.metric != theirs.metric or mine.sign != theirs.sign:
+            raise AutoMixError(f"{both} have different metrics of {task}: set --metric")
+        if set(mine.scores) != set(theirs.scores):
+            raise AutoMixError(
+                f"{both} answered different questions of {task}: {len(mine.scores)} and "
+                f"{len(theirs.scores)}, {len(set(mine.scores) & set(theirs.scores))} of both"
+            )
+        pairs = [(mine.hashes[i], theirs.hashes[i]) for i in mine.scores]
+        if documents := sum(a != b and "" not in (a, b) for (a, _), (b, _) in pairs):
+            raise AutoMixError(
+                f"{both}: {documents} questions of {task} are about different documents"
+            )
+        prompts = sum(a != b and "" not in (a, b) for (_, a), (_, b) in pairs)
+        for what, one, two in (
+            ("version", mine.version, theirs.version),
+            ("number of few-shot examples", mine.shots, theirs.shots),
+        ):
+            if one != two:
+                differing.append(
+                    f"{both} have different values of the {what} of {task}: {one or 'none'} and "
+                    f"{two or 'none'}"
+                )
+        if prompts:
+            differing.append(
+                f"{both} were asked {prompts} of {len(pairs)} questions of {task} with different "
+                "prompts (a template, or few-shot examples)"
+            )
+    return differing
+
+
+def _name_apart(runs: list[_Run]) -> None:
+    """Models of equal name are called by their folders."""
+    for name_of in (lambda r: r.shown.resolve().name, lambda r: str(r.shown.resolve())):
+        twice = [n for n, count in Counter(r.name for r in runs).items() if count > 1]
+        for run in (r for r in runs if r.name in twice):
+            run.name = printable(name_of(run))
+    if len({r.name for r in runs}) < len(runs):
+        raise AutoMixError(f"one run is named twice: {listing([r.name for r in runs])}")
+
+
+def _notes(runs: list[_Run], differing: list[str], reading: Reading) -> list[str]:
+    kinds: Counter[str] = sum((t.kinds for r in runs for t in r.tasks.values()), Counter())
+    said = {
+        "choices": f"softmax of the choices' log-probabilities ({reading.statistic})",
+        "choices, by length": "softmax of the choices' log-probabilities by length, as the metric "
+        f"is ({reading.statistic})",
+        "agreement": "share of the answers to a question that agree with the first",
+        "none": "none: one generated answer a question, so that only the question can be read",
+    }
+    lower = [t for t, held in runs[0].tasks.items() if held.sign < 0]
+    metrics = sorted({held.metric for held in runs[0].tasks.values()})
+    return [
+        *(f"confidence of {n} answers: {said[kind]}" for kind, n in sorted(kinds.items())),
+        f"the score is {', '.join(metrics)}"
+        + (f"; of {listing(lower)} with a minus, since lower is better" if lower else ""),
+        *(f"paired all the same (--unpaired-prompts): {d}" for d in differing[:5]),
+    ]

@@ -1,0 +1,103 @@
+"""Cross-fitting: every question is decided by a policy of the other folds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from automix_eval.meta_verifiers.cross_fitted import CrossFitted
+from automix_eval.meta_verifiers.follow import follow
+from automix_eval.meta_verifiers.threshold import Threshold
+from automix_eval.records.outcomes import Outcomes, Seen
+from automix_eval.safety.errors import AutoMixError
+
+
+def outcomes(number: int = 100, seed: int = 0) -> Outcomes:
+    """Two tiers, a confidence that tells, two questions a document."""
+    rng = np.random.default_rng(seed)
+    sure = rng.random(number)
+    scores = np.stack([rng.random(number) < sure, rng.random(number) < 0.9], axis=1).astype(float)
+    return Outcomes(
+        scores,
+        np.tile([1.0, 50.0], (number, 1)),
+        np.stack([sure, np.full(number, np.nan)], axis=1),
+        np.zeros((number, 2)),
+        ("s", "l"),
+        tuple(f"q{i}" for i in range(number)),
+        documents=tuple(f"d{i // 2}" for i in range(number)),
+    )
+
+
+class Remembers(Threshold):
+    """A router that asks the last tier exactly for questions it was fitted on."""
+
+    needs_texts = True
+
+    def fit(self, outcomes: Outcomes) -> Remembers:
+        """Keep the identities and documents."""
+        self.seen = set(outcomes.ids)
+        self.documents = set(outcomes.documents or ())
+        return self
+
+    def choose(self, seen: Seen) -> np.ndarray:
+        """The last tier for what was seen in the fit."""
+        known = np.array([i in self.seen for i in seen.ids or ()])
+        return np.where(known, seen.num_tiers - 1, max(seen.tier, 0))
+
+
+def test_no_question_is_decided_by_a_policy_that_saw_it() -> None:
+    """A router that knows its fitting rows knows none of those it decides; nor their documents."""
+    data = outcomes()
+    made = CrossFitted(Remembers).fit(data)
+    assert follow(made, data).final.tolist() == [0] * len(data)
+    assert follow(Remembers().fit(data), data).final.tolist() == [1] * len(data)
+    assert data.documents is not None
+    for name, document in zip(data.ids, data.documents, strict=True):
+        policy = made.policies_[made.fold_of_[name]]  # type: ignore[index]
+        assert document not in policy.documents  # type: ignore[attr-defined]
+        assert len(policy.documents) >= 30  # type: ignore[attr-defined]
+
+
+def test_decisions_are_those_of_the_folds_policies() -> None:
+    """Each fold's questions go where the policy of the other folds sends them, in every order."""
+    data = outcomes()
+    made = CrossFitted(Threshold, 4).fit(data)
+    assert made.policies_ is not None
+    path = follow(made, data)
+    fold = np.array([made.fold_of_[i] for i in data.ids])
+    assert set(fold.tolist()) == {0, 1, 2, 3}
+    for number, policy in enumerate(made.policies_):
+        here = np.flatnonzero(fold == number)
+        assert follow(policy, data.take(here)).final.tolist() == path.final[here].tolist()
+    order = np.random.default_rng(1).permutation(len(data))
+    again = CrossFitted(Threshold, 4).fit(data.take(order))
+    assert follow(again, data).final.tolist() == path.final.tolist()
+
+
+def test_the_range_reaches_from_cheap_to_dear() -> None:
+    """Policies at equal places of the folds' ranges; the ends are those of the router itself."""
+    data = outcomes()
+    family = CrossFitted(Threshold).fit(data).sweep()
+    assert 2 <= len(family) <= 33
+    costs = [follow(policy, data).cost.mean() for _, policy in family]
+    whole = [follow(policy, data).cost.mean() for _, policy in Threshold().fit(data).sweep()]
+    assert (min(costs), max(costs)) == pytest.approx((min(whole), max(whole)), rel=0.05)
+
+
+def test_what_has_no_policy_is_refused() -> None:
+    """Fewer questions than folds, a question not fitted, one in two folds, a policy file."""
+    data = outcomes()
+    with pytest.raises(AutoMixError, match="3 questions cannot be parted into 5"):
+        CrossFitted(Threshold).fit(data.take(range(3)))
+    made = CrossFitted(Threshold).fit(data.take(range(50)))
+    with pytest.raises(AutoMixError, match="'q50' was not among"):
+        follow(made, data)
+    twice = replace(data, ids=("q0",) * len(data), documents=None)
+    with pytest.raises(AutoMixError, match="stands in several rows"):
+        CrossFitted(Threshold).fit(twice)
+    with pytest.raises(AutoMixError, match="no policy"):
+        made.get_learned()
+    with pytest.raises(AutoMixError, match="folds"):
+        CrossFitted(Threshold, 1)
