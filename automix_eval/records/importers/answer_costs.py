@@ -54,13 +54,13 @@ def answer_costs(
         return own, "costs: the table's own"
     if (listed := _listed(models)) is not None:
         units = np.array(listed) / 1e6
+        said = ", ".join(f"{m} {p:g} and {g:g}" for m, (p, g) in zip(models, listed, strict=True))
+        said = f"(a million prompt and generated tokens by genai-prices: {said})"
         if tokens is None:
-            said = "costs: dollars of a prompt token by genai-prices, tokens not being known"
-            return np.tile(units[:, 0], (number, 1)), said
-        return (
-            tokens[0] * units[:, 0] + tokens[1] * units[:, 1],
-            "costs: US dollars, the table's tokens at the prices that genai-prices lists",
-        )
+            costs = np.tile(units[:, 0], (number, 1))
+            return costs, f"costs: US dollars of a prompt token, tokens not being known {said}"
+        costs = tokens[0] * units[:, 0] + tokens[1] * units[:, 1]
+        return costs, f"costs: US dollars of the tokens {said}"
     told = [*parameters, *[None] * len(models)]
     sizes = [p or parameters_of(m) for m, p in zip(models, told, strict=False)]
     if all(s is not None for s in sizes):
