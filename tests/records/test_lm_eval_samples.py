@@ -16,7 +16,11 @@ from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.self_consistency import SelfConsistency
 from automix_eval.metrics.ibc import delta_ibc
 from automix_eval.records.importers.chain import Choice, chain_of
-from automix_eval.records.importers.lm_eval_samples import Reading, choice_confidence, read_runs
+from automix_eval.records.importers.lm_eval_samples import (
+    SampleReading,
+    choice_confidence,
+    read_runs,
+)
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.verifiers.margin import Margin
@@ -58,7 +62,7 @@ def test_a_chain_of_plain_runs_is_the_live_cascade(
     run_harness([str(task)], given, tmp_path / "live")
     _, records = read_run(tmp_path / "live")
     live = [r for r in records if r.phase == "evaluation"]
-    chain, notes = chain_of(read_runs([small, large], Reading(statistic=statistic)), Choice())
+    chain, notes = chain_of(read_runs([small, large], SampleReading(statistic=statistic)), Choice())
     found = chain.outcomes
     assert found.names == ("small-1B", "large-70B")
     assert len(found) == len(live) == 40
@@ -74,7 +78,7 @@ def test_a_chain_of_plain_runs_is_the_live_cascade(
     assert found.answers[0][0] == live[0].tiers[0].answer.text
     assert any("FLOPs" in n for n in notes)
     priced = chain_of(
-        read_runs([small, large], Reading(statistic=statistic)),
+        read_runs([small, large], SampleReading(statistic=statistic)),
         Choice(prices={"small-1B": 1, "large-70B": 50}),
     )[0].outcomes
     lifts = [lifted(o) for o in (priced, Outcomes.from_records(live, PaperCost([1, 50], 1)))]
@@ -86,7 +90,7 @@ def test_acc_norm_is_judged_by_length(tmp_path: Path) -> None:
     """The confidence is that of the answer which the metric scores."""
     task = pick_task(tmp_path, 8, "acc_norm")
     folders = [plain_run(task, s, tmp_path / s) for s in ("small-1B", "large-70B")]
-    found = read_runs(folders, Reading())
+    found = read_runs(folders, SampleReading())
     script = SCRIPTS["small-1B"]
     for i in range(8):
         options = [f"{i}", f"surely {i + 1}", f"{i + 2} or so, one would say"]
@@ -115,7 +119,7 @@ def test_agreement_of_repeats_and_no_confidence(
 
     many = changed(runs[1], tmp_path / "many", generated(["The cat.", "cat", "a dog", "Cat"]))
     one = changed(runs[2], tmp_path / "one", generated(["cat"]))
-    found = read_runs([many, one], Reading())
+    found = read_runs([many, one], SampleReading())
     assert found.confidences is not None
     assert (found.confidences[:, 0] == 0.75).all()
     assert np.isnan(found.confidences[:, 1]).all()
@@ -158,9 +162,9 @@ def test_runs_of_other_settings_are_paired_on_demand(
     """Named and refused; with --unpaired-prompts the same questions are paired, which is said."""
     other = changed(runs[2], tmp_path / "other", row, **about)
     with pytest.raises(AutoMixError, match=problem) as caught:
-        read_runs([runs[1], other], Reading())
+        read_runs([runs[1], other], SampleReading())
     assert "--unpaired-prompts" in str(caught.value)
-    found = read_runs([runs[1], other], Reading(unpaired_prompts=True))
+    found = read_runs([runs[1], other], SampleReading(unpaired_prompts=True))
     assert any(problem in n for n in found.notes)
 
 
@@ -188,7 +192,7 @@ def test_other_questions_and_damage_are_refused(
     """No flag pairs runs of other questions; a damaged sample is named by its line."""
     other = changed(runs[2], tmp_path / "other", row, **about)
     with pytest.raises(AutoMixError, match=problem):
-        read_runs([runs[1], other], Reading(unpaired_prompts=True))
+        read_runs([runs[1], other], SampleReading(unpaired_prompts=True))
 
 
 def test_folders_that_are_no_plain_run(runs: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -212,11 +216,11 @@ def test_folders_that_are_no_plain_run(runs: tuple[Path, Path, Path], tmp_path: 
         (small, "named twice"),
     ):
         with pytest.raises(AutoMixError, match=problem):
-            read_runs([small, path], Reading())
+            read_runs([small, path], SampleReading())
     with pytest.raises(AutoMixError, match="at least two runs"):
-        read_runs([small], Reading())
+        read_runs([small], SampleReading())
     with pytest.raises(AutoMixError, match="task=nope has no samples"):
-        read_runs([small, large], Reading(task="nope"))
+        read_runs([small, large], SampleReading(task="nope"))
 
 
 def test_runs_of_other_tasks_are_named(runs: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -225,14 +229,14 @@ def test_runs_of_other_tasks_are_named(runs: tuple[Path, Path, Path], tmp_path: 
     both = changed(runs[2], tmp_path / "both", same)
     plain_run(task, "large-70B", both)
     with pytest.raises(AutoMixError, match="same tasks: other is in one of them only"):
-        read_runs([runs[1], both], Reading())
-    assert len(read_runs([runs[1], both], Reading(task=TASK)).ids) == 40
+        read_runs([runs[1], both], SampleReading())
+    assert len(read_runs([runs[1], both], SampleReading(task=TASK)).ids) == 40
 
 
 def test_lower_is_better_gets_a_minus(runs: tuple[Path, Path, Path], tmp_path: Path) -> None:
     """A metric that counts errors is turned round, so that more is better everywhere."""
     about = {"higher_is_better": {TASK: {"acc": False}}}
     folders = [changed(r, tmp_path / r.name, same, **about) for r in runs[1:]]
-    found = read_runs(folders, Reading())
+    found = read_runs(folders, SampleReading())
     assert found.scores.min() == -1
     assert any("lower is better" in n for n in found.notes)

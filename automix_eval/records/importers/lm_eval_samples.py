@@ -27,7 +27,7 @@ _QUESTIONS = ("question", "query", "problem", "prompt", "input", "ctx", "sentenc
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class SampleReading:
     """What of the runs is read, and how.
 
     Attributes:
@@ -76,7 +76,7 @@ class _Run:
     tasks: dict[str, _Task]
 
 
-def read_runs(paths: Sequence[Path], reading: Reading) -> ModelOutcomes:
+def read_runs(paths: Sequence[Path], reading: SampleReading) -> ModelOutcomes:
     """Two or more plain runs of the same tasks as one table, a model a run, in the order given.
 
     A confidence costs nothing: of multiple choice it comes from the choices' log-probabilities (by
@@ -85,7 +85,7 @@ def read_runs(paths: Sequence[Path], reading: Reading) -> ModelOutcomes:
 
     Args:
         paths: A results folder each, with the results and samples files of one model.
-        reading: See :class:`Reading`.
+        reading: See :class:`SampleReading`.
 
     Raises:
         AutoMixError: A folder has no samples, those of a killed run, of several models or of a
@@ -124,7 +124,7 @@ def read_runs(paths: Sequence[Path], reading: Reading) -> ModelOutcomes:
     )
 
 
-def _read(path: Path, reading: Reading) -> _Run:
+def _read(path: Path, reading: SampleReading) -> _Run:
     if not path.exists():
         raise AutoMixError(f"{path} does not exist: name the results folder of a run")
     results, warnings = find_results([path])
@@ -166,7 +166,7 @@ def _read(path: Path, reading: Reading) -> _Run:
 
 
 def _read_task(
-    result: HarnessResults, task: str, about: Mapping[str, Any], reading: Reading
+    result: HarnessResults, task: str, about: Mapping[str, Any], reading: SampleReading
 ) -> _Task:
     def of(key: str) -> Any:
         value = about.get(key)
@@ -208,7 +208,7 @@ def _read_task(
     return held
 
 
-def _add(held: _Task, row: Mapping[str, Any], reading: Reading) -> None:
+def _add(held: _Task, row: Mapping[str, Any], reading: SampleReading) -> None:
     i, metrics = row["doc_id"], row.get("metrics")
     if not held.metric:
         names = list(metrics) if isinstance(metrics, list) else []
@@ -336,7 +336,7 @@ def _name_apart(runs: list[_Run]) -> None:
         raise AutoMixError(f"one run is named twice: {listing([r.name for r in runs])}")
 
 
-def _notes(runs: list[_Run], differing: list[str], reading: Reading) -> list[str]:
+def _notes(runs: list[_Run], differing: list[str], reading: SampleReading) -> list[str]:
     kinds: Counter[str] = sum((t.kinds for r in runs for t in r.tasks.values()), Counter())
     said = {
         "choices": f"softmax of the choices' log-probabilities ({reading.statistic})",
