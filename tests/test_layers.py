@@ -183,6 +183,12 @@ def test_results_are_read_without_hydra() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_the_package_is_imported_without_torch() -> None:
+    """Torch, numpy and the harness: what is heavy waits until it is used."""
+    code = "import automix_eval, sys; assert not {'torch', 'lm_eval', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_harness_and_analysis_do_not_meet() -> None:
     """What runs live and what looks at results afterwards meet in the commands only."""
     for one, other in (("harness", "analysis"), ("analysis", "harness")):
