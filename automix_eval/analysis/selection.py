@@ -54,9 +54,9 @@ def select(found: FoundRuns, beside: Sequence[Run] = ()) -> FoundRuns:
         AutoMixError: Nothing is left.
     """
     runs, copies = _once(found.runs)
-    runs, attempts = last_attempts(runs)
+    runs, attempts = _last_attempts(runs)
     others = (*runs, *(found.llm.runs if found.llm else ()), *beside)
-    failed = failed_questions(list({r.run_id: r for r in others}.values()))
+    failed = _failed_questions(list({r.run_id: r for r in others}.values()))
     runs = [_checked(without_failed(run, failed), found.samples) for run in runs]
     single_models = tuple(_single_without_failed(one, failed) for one in found.single_models)
     about_runs = [text for run in runs for text in _said_of(run)]
@@ -103,7 +103,7 @@ def _nothing(found: FoundRuns, warnings: Sequence[str]) -> str:
 # --------------------------------------------------------------------------- attempts
 
 
-def last_attempts(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+def _last_attempts(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """The runs without those that another attempt of the same run stands for.
 
     A partial run is left out where another run with the same settings answered all its questions;
@@ -131,20 +131,20 @@ def last_attempts(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     return [r for r in runs if r.run_id not in left], list(left.values())
 
 
-def is_partial(run: Run) -> bool:
+def _is_partial(run: Run) -> bool:
     """Whether a run goes on or was killed."""
     return any(text.startswith(PARTIAL) for _, text in run.warnings)
 
 
-def settings_of(config: Any) -> Any:
+def _settings_of(config: Any) -> Any:
     """A run's configuration without what may differ where its command is run again."""
     if isinstance(config, Mapping):
-        return {k: settings_of(v) for k, v in config.items() if k not in _NOT_THE_ANSWERS}
-    return [settings_of(v) for v in config] if isinstance(config, list) else config
+        return {k: _settings_of(v) for k, v in config.items() if k not in _NOT_THE_ANSWERS}
+    return [_settings_of(v) for v in config] if isinstance(config, list) else config
 
 
 def _settings(run: Run) -> str:
-    held = settings_of(run.config)
+    held = _settings_of(run.config)
     return json.dumps([held, run.label, [t.label for t in run.tiers]], sort_keys=True, default=str)
 
 
@@ -152,15 +152,15 @@ def _stands_for(other: Run, run: Run, later: bool) -> bool:
     """Whether the other run makes this one superfluous."""
     if not set(run.tasks) <= set(other.tasks) or not set(run.records) <= set(other.records):
         return False
-    if not is_partial(run):
+    if not _is_partial(run):
         # by its calls, and only then by its time: clocks jump
-        resumed = not is_partial(other) and not _made(other) and (later or _made(run))
+        resumed = not _is_partial(other) and not _made(other) and (later or _made(run))
         same = (_equal(run.records[t], other.records[t]) for t in run.records)
         return resumed and set(run.records) == set(other.records) and all(same)
     if not other.records or not all(_within(run.records[t], other.records[t]) for t in run.records):
         return False
     sizes = [sum(map(len, r.records.values())) for r in (run, other)]
-    return not is_partial(other) or sizes[0] < sizes[1] or (sizes[0] == sizes[1] and later)
+    return not _is_partial(other) or sizes[0] < sizes[1] or (sizes[0] == sizes[1] and later)
 
 
 def _made(run: Run) -> bool:
@@ -187,7 +187,7 @@ def _equal(rows: RecordColumns, others: RecordColumns) -> bool:
 
 def _said(run: Run, other: Run) -> str:
     names = f"run {printable(run.run_id)}", f"run {printable(other.run_id)}"
-    if not is_partial(run):
+    if not _is_partial(run):
         return f"{names[0]} is left out: {names[1]} repeated it from the call store, call by call"
     held = ", ".join(f"{len(rows)} questions of {printable(t)}" for t, rows in run.records.items())
     return (
@@ -200,7 +200,7 @@ def _said(run: Run, other: Run) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class FailedQuestions:
+class _FailedQuestions:
     """The questions of one task that failed in a run, beside the records of its others."""
 
     run_id: str
@@ -222,7 +222,7 @@ class FailedQuestions:
         return np.fromiter((p in self.keys for p in pairs), dtype=bool, count=len(doc_ids))
 
 
-def failed_questions(runs: Sequence[Run]) -> list[FailedQuestions]:
+def _failed_questions(runs: Sequence[Run]) -> list[_FailedQuestions]:
     """What failed in the evaluations of some runs.
 
     A run that was stopped, or whose command was run again and answered what had failed, takes
@@ -232,14 +232,14 @@ def failed_questions(runs: Sequence[Run]) -> list[FailedQuestions]:
     for run in runs:
         for task, rows in run.records.items():
             keys = frozenset((f.doc_id, f.repeat) for f in run.failed if f.task == task)
-            one = FailedQuestions(run.run_id, task, rows, keys)
+            one = _FailedQuestions(run.run_id, task, rows, keys)
             again = any(_answers(other, run, one) for other in runs)
             if keys and task not in run.unfinished and not again:
                 found.append(one)
     return found
 
 
-def without_failed(run: Run, failed: Sequence[FailedQuestions]) -> Run:
+def without_failed(run: Run, failed: Sequence[_FailedQuestions]) -> Run:
     """A run without the records of questions that failed in a run it may be compared with."""
     records, dropped, warnings = dict(run.records), dict(run.dropped), list(run.warnings)
     for task, rows in run.records.items():
@@ -262,7 +262,7 @@ def without_failed(run: Run, failed: Sequence[FailedQuestions]) -> Run:
 
 
 def _single_without_failed(
-    run: SingleModelRun, failed: Sequence[FailedQuestions]
+    run: SingleModelRun, failed: Sequence[_FailedQuestions]
 ) -> SingleModelRun:
     """A run of one model without the questions that failed in a run of the cascade."""
     keep = np.ones(len(run.doc_ids), dtype=bool)
@@ -290,9 +290,9 @@ def document_names(doc_ids: Iterable[int]) -> str:
     return listing([str(i) for i in sorted(set(doc_ids))], _MOST_NAMED)
 
 
-def _answers(other: Run, run: Run, failed: FailedQuestions) -> bool:
+def _answers(other: Run, run: Run, failed: _FailedQuestions) -> bool:
     """Whether a run is the same command run again, and has answers to all that failed."""
-    if failed.task not in other.records or settings_of(other.config) != settings_of(run.config):
+    if failed.task not in other.records or _settings_of(other.config) != _settings_of(run.config):
         return False
     left = sum(f.task == failed.task for f in other.failed)
     if (left, run.age) >= (len(failed.keys), other.age):

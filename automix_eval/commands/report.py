@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from automix_eval.analysis.figures import Report
 from automix_eval.analysis.gather import ReportAndRuns, Settings, assemble
 from automix_eval.costs.from_config import parse_costs
 from automix_eval.metrics.bootstrap import RESAMPLES
@@ -104,25 +102,6 @@ def read(args: argparse.Namespace, baselines: tuple[str, ...] = ()) -> ReportAnd
     """The report that the arguments of :func:`add_sources` ask for."""
     settings = Settings(args.llm, args.seed, args.costs, baselines, args.resamples)
     return assemble(args.path, settings)
-
-
-def build(paths: Sequence[Path], llm: Path | None = None, seed: int = 0) -> Report:
-    """The report on all runs at or below some folders.
-
-    Args:
-        paths: Folders, or manifests.
-        llm: A folder whose run stands for the LLM alone.
-        seed: Seed of the bootstrap.
-
-    Raises:
-        AutoMixError: There is no run, or a file is damaged beyond use.
-    """
-    return assemble(paths, Settings(llm=llm, seed=seed)).report
-
-
-def render(report: Report, form: str) -> str:
-    """A report in a format that needs no run beside it."""
-    return output.render(ReportAndRuns(report, ()), form)
 
 
 def natural(text: str) -> int:

@@ -23,7 +23,7 @@ MIB = 2**20
 #: Longest line of a file of records or samples, in bytes.
 LONGEST_LINE = 64 * MIB
 #: Levels of lists and mappings in one another.
-DEEPEST = 64
+_DEEPEST = 64
 _MOST_NODES = 100_000
 _LARGEST = 2**63
 
@@ -77,7 +77,7 @@ def parse_json(data: bytes) -> Any:
             parse_int=_integer,
         )
     except RecursionError:
-        raise ValueError(f"nested deeper than {DEEPEST} levels") from None
+        raise ValueError(f"nested deeper than {_DEEPEST} levels") from None
     _check_depth(value)
     return value
 
@@ -101,7 +101,7 @@ def parse_yaml(data: bytes) -> Any:
         finally:
             loader.dispose()
     except RecursionError:
-        raise ValueError(f"nested deeper than {DEEPEST} levels") from None
+        raise ValueError(f"nested deeper than {_DEEPEST} levels") from None
     except (yaml.YAMLError, OverflowError) as err:
         raise ValueError(printable(err)) from err
     return value
@@ -155,7 +155,7 @@ def _integer(text: str) -> int:
 
 def _check_depth(value: Any) -> None:
     level = [value]
-    for _ in range(DEEPEST):
+    for _ in range(_DEEPEST):
         level = [
             inner
             for outer in level
@@ -164,7 +164,7 @@ def _check_depth(value: Any) -> None:
         ]
         if not level:
             return
-    raise ValueError(f"nested deeper than {DEEPEST} levels")
+    raise ValueError(f"nested deeper than {_DEEPEST} levels")
 
 
 def _check_nodes(root: Any) -> None:
@@ -175,8 +175,8 @@ def _check_nodes(root: Any) -> None:
     def size(node: Any, depth: int) -> int:
         if id(node) in open_nodes:
             raise ValueError("an alias refers to what it stands in")
-        if depth > DEEPEST:
-            raise ValueError(f"nested deeper than {DEEPEST} levels")
+        if depth > _DEEPEST:
+            raise ValueError(f"nested deeper than {_DEEPEST} levels")
         if id(node) not in sizes:
             open_nodes.add(id(node))
             inner: list[Any] = []

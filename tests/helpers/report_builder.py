@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from automix_eval.analysis.figures import TaskReport
-from automix_eval.commands.report import build
+from automix_eval.analysis.figures import Report, TaskReport
+from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.schema import FORMAT, VERSION, to_line
 from automix_eval.safety.files import write_json
@@ -186,6 +186,11 @@ def finals(rows: Sequence[Row] = ROWS) -> dict[int, float]:
 def llm_scores(rows: Sequence[Row] = ROWS) -> dict[int, float]:
     """The LLM's score on each question."""
     return {i: llm for i, (_, llm, _, _) in enumerate(rows)}
+
+
+def build(paths: Sequence[Path], llm: Path | None = None, seed: int = 0) -> Report:
+    """The report on all runs at or below some folders."""
+    return assemble(paths, Settings(llm=llm, seed=seed)).report
 
 
 def only(folder: Path, run_id: str = "r1", **options: Any) -> TaskReport:

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from report_builder import PAPER, ROWS, Row, build_run, finals, only, reason, record
+from report_builder import PAPER, ROWS, Row, build, build_run, finals, only, reason, record
 
 from automix_eval.commands.main import main
-from automix_eval.commands.report import build
 from automix_eval.costs.paper import PaperCost
 from automix_eval.costs.tokens import TokenCost
 from automix_eval.records.outcomes import Outcomes

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_builder import ROWS, build_run, finals, harness, record
+from report_builder import ROWS, build, build_run, finals, harness, record
 
 from automix_eval import __version__
 from automix_eval.commands.main import main
-from automix_eval.commands.report import build
 
 Capture = pytest.CaptureFixture[str]
 

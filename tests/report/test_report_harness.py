@@ -6,8 +6,9 @@ from pathlib import Path
 
 from scripted import SCRIPTS, gold_answers, knows, run_harness, scripted_args
 
-from automix_eval.commands.report import build, render
+from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.metrics.ibc import Undefined
+from automix_eval.report import output
 
 TASK = "coqa_demo"
 
@@ -20,7 +21,8 @@ def test_report_agrees_with_the_harness(tmp_path: Path) -> None:
     arguments = scripted_args(meta_verifier="self_consistency", record="full")
     results = run_harness([TASK], arguments, tmp_path / "results", limit=12)
     samples = results["samples"][TASK]
-    report = build([tmp_path / "results"])
+    found = assemble([tmp_path / "results"], Settings())
+    report = found.report
     (task,) = report.tasks
     assert report.warnings == ()
     assert not any("record" in w for w in task.warnings)
@@ -33,4 +35,4 @@ def test_report_agrees_with_the_harness(tmp_path: Path) -> None:
         assert not isinstance(figure.value, Undefined)
         assert abs(figure.value - sum(s[key] for s in samples) / len(samples)) < 1e-9
     assert task.llm_source == "this run"
-    assert "an embedded sample" in render(report, "text")
+    assert "an embedded sample" in output.render(found, "text")
