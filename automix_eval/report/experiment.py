@@ -13,7 +13,8 @@ from automix_eval.analysis.experiments.preset import AXES, Preset
 from automix_eval.analysis.experiments.sources import Failure, Source, shown
 from automix_eval.analysis.experiments.study import Row, Study
 from automix_eval.metrics.bootstrap import LEVEL
-from automix_eval.safety.text import printable
+from automix_eval.report.fixed_width import markdown_table
+from automix_eval.safety.text import csv_cell, printable
 
 FORMAT = "automix-eval experiment"
 VERSION = 1
@@ -66,7 +67,7 @@ def as_csv(study: Study) -> str:
     columns = list(dict.fromkeys(k for line in lines for k in line)) or list(_PLACES)
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({k: _safe(v) for k, v in line.items()} for line in lines)
+    writer.writerows({k: csv_cell(v) for k, v in line.items()} for line in lines)
     return text.getvalue()
 
 
@@ -206,11 +207,7 @@ def _list(title: str, entries: Sequence[Failure]) -> list[str]:
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     safe = [[printable(c, 120).replace("|", "\\|") for c in row] for row in [header, *rows]]
-    widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
-    lines = [
-        "| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |" for r in safe
-    ]
-    return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]
+    return markdown_table(safe)
 
 
 def _source(source: Source) -> str:
@@ -257,11 +254,3 @@ def _cell(value: Any) -> str:
 
 def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (str, int, float))
-
-
-def _safe(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula; numbers stay numbers."""
-    if isinstance(value, str):
-        value = printable(value, 1000)
-        return f"'{value}" if value[:1] in {"=", "+", "-", "@"} else value
-    return "" if value is None else value

@@ -1,4 +1,4 @@
-"""The report as fixed-width text, at most 100 columns."""
+"""Tables and text of fixed width: the report at most 100 columns, Markdown tables as wide."""
 
 from __future__ import annotations
 
@@ -67,6 +67,25 @@ def aligned(rows: Sequence[Sequence[str]], widths: Sequence[int] = ()) -> list[s
             for i, (c, w) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
+    ]
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table that reads well as text too; the first row is its header.
+
+    Args:
+        rows: Cells in which no ``|`` is left to be obeyed.
+    """
+    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
+    rule = [":".ljust(w, "-") if i == 0 else ":".rjust(w, "-") for i, w in enumerate(widths)]
+    return [
+        "| "
+        + " | ".join(
+            c.ljust(w) if i == 0 else c.rjust(w)
+            for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        )
+        + " |"
+        for row in [rows[0], rule, *rows[1:]]
     ]
 
 

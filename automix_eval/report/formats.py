@@ -13,6 +13,7 @@ from automix_eval.analysis.figures import Board, MethodFigures, Report
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.blocks import Block, Heading, Table
 from automix_eval.report.columns import Column, all_figures, shown_in
+from automix_eval.report.fixed_width import markdown_table
 from automix_eval.safety.text import csv_cell, printable
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~])")
@@ -30,9 +31,8 @@ def render_markdown(blocks: Sequence[Block]) -> str:
         if isinstance(block, Heading):
             parts.append(f"{'#' * block.level} {_escape(block.text)}")
         elif isinstance(block, Table):
-            rule = [":--", *["--:"] * (len(block.header) - 1)]
             rows = [[_escape(c) for c in row] for row in (block.header, *block.rows)]
-            parts.append("\n".join(f"| {' | '.join(r)} |" for r in [rows[0], rule, *rows[1:]]))
+            parts.append("\n".join(markdown_table(rows)))
         else:
             parts.append(_escape(block.hang + block.text))
     return "\n\n".join(parts) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,8 +20,9 @@ from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.report.board_picture import board_pictures, place_labels
-from automix_eval.report.page.board_drawings import glyph
-from automix_eval.report.pictures import save_all
+from automix_eval.report.page.board_drawings import forest, glyph
+from automix_eval.report.pictures import plane, save_all
+from automix_eval.report.pictures.style import styled
 from automix_eval.report.policy_picture import policy_pictures
 from automix_eval.safety.errors import AutoMixError
 
@@ -111,6 +113,38 @@ def test_no_two_marks_look_alike() -> None:
     assert len(set(glyphs)) == len(glyphs) == 5
     shapes = [(m.role == "live", m.kind) for m in drawn.points if m.role not in ("slm", "llm")]
     assert len(set(shapes)) == len(shapes)
+
+
+def test_the_legend_names_every_point_and_no_name_is_at_the_frame() -> None:
+    """Who reads a printed plane finds AutoMix, its curve, the SLM and the LLM in the legend."""
+    (drawn,) = board_pictures(make_report())
+    with styled():
+        for made in (plane.plane(drawn), plane.escalation(drawn)):
+            assert made is not None
+            (axes,) = made.axes
+            legend = axes.get_legend()
+            assert legend is not None
+            names = [t.get_text() for t in legend.get_texts()]
+            lines = dict(zip(names, legend.get_lines(), strict=True))
+            assert {p.label for p in drawn.points} <= set(lines)
+            for point in drawn.points:
+                assert (lines[point.label].get_linestyle() == "-") == bool(point.sweep("cost"))
+            made.draw_without_rendering()
+            for text in axes.texts:
+                assert text.get_window_extent().x1 < axes.get_window_extent().x1
+                assert any(text.get_text() == p.label for p in drawn.points)
+
+
+def test_a_lift_beyond_the_axis_is_an_arrow_with_its_number() -> None:
+    """A dot at the frame would be read as a value there."""
+    wild = method("pomdp", 0.4801, 1.02, 0.001, "live", delta_ibc=Figure(22.52))
+    tame = method("pomdp", 0.54, 9.0, 0.1, "live")
+    made = make_report()
+    for live, beyond in ((wild, True), (tame, False)):
+        markup = forest(board_pictures(replace(made, boards=(board(methods=(live,)),))))
+        assert ("<polygon" in markup) == beyond
+        assert (">+2252%</text>" in markup) == beyond
+        assert ("it lies beyond the axis" in markup) == beyond
 
 
 def test_without_replays_the_ends_come_from_the_run() -> None:

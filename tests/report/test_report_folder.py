@@ -37,6 +37,19 @@ def test_folder_has_stable_names(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_it_says_what_it_wrote_and_what_to_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder is named with its number of files, a page by its path; a file on stderr."""
+    build_run(tmp_path / "run", full=True)
+    write(tmp_path / "run", tmp_path / "out", "--format", PLAIN)
+    assert capsys.readouterr().out == f"wrote 7 files into {tmp_path / 'out'}\n"
+    write(tmp_path / "run", tmp_path / "page", "--format", "html")
+    assert f"page: {tmp_path / 'page' / 'report.html'}\n" in capsys.readouterr().out
+    write(tmp_path / "run", tmp_path / "one.csv", "--format", "csv")
+    assert capsys.readouterr() == ("", f"wrote {tmp_path / 'one.csv'}\n")
+
+
 def test_pages_and_pictures_come_with_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
