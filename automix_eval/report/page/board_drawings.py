@@ -145,7 +145,7 @@ def _extent(points: Sequence[Point], name: str) -> list[float]:
 def _from_zero(costs: Sequence[float]) -> tuple[float, float]:
     """An axis that begins at zero, where a cost begins."""
     high = max(costs)
-    return (0.0, high * 1.06) if high > 0 else (0.0, 1.0)
+    return (0.0, high * 1.1) if high > 0 else (0.0, 1.0)
 
 
 def _sweeps(
@@ -164,7 +164,7 @@ def _points(
     scales: tuple[Scale, Scale],
     across: Across = "cost",
 ) -> None:
-    bounds = (drawing.left + 2.0, drawing.top + 2.0, drawing.right + 12.0, drawing.bottom - 2.0)
+    bounds = (drawing.left + 2.0, drawing.top + 2.0, drawing.right - 2.0, drawing.bottom - 2.0)
     labels = place_labels(places, [_short(m.label, 30) for m in points], bounds, _TEXT)
     # What ran is drawn last, on top, and the ends of the line before it.
     layers = sorted(
