@@ -169,7 +169,9 @@ def pooled(vectors: Sequence[Vector], weights: Array) -> Vector:
     for index, vector in enumerate(vectors):
         if isinstance(vector, Undefined):
             return vector
-        total = total + weights[: len(vector), index] * vector
+        weight = weights[: len(vector), index]
+        # a seed that a resample did not draw counts for nothing, also where it has no value
+        total = total + np.where(weight > 0, weight * vector, 0.0)
     return total
 
 

@@ -15,7 +15,6 @@ import numpy as np
 from automix_eval.analysis.bootstrap_table import BootstrapTable, RoutingColumns, Vector, figure
 from automix_eval.analysis.comparisons import difference, verdict
 from automix_eval.analysis.curves import Estimate, lift
-from automix_eval.analysis.entries import Method
 from automix_eval.analysis.figures import Comparison, Figure
 from automix_eval.analysis.gather import Settings
 from automix_eval.analysis.leaderboard import (
@@ -30,7 +29,7 @@ from automix_eval.analysis.leaderboard import (
 from automix_eval.analysis.llm_point import attach
 from automix_eval.analysis.method import NO_CHAIN
 from automix_eval.analysis.question_sets import QuestionSet
-from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting, Routing
+from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting, Method, Routing
 from automix_eval.analysis.selection import document_names, select
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.significance import bootstrap_p, paired_test
@@ -220,7 +219,7 @@ def _answers(method: Method, single_models: Sequence[SingleModelRun]) -> _Answer
     if part.questions is not None and not source:
         sets = [p.questions for p in method.parts if p.questions]
         routings: list[list[Routing]] = [
-            [ChainRouting.only(s, 0) for s in sets],
+            [ChainRouting.only(s.tiers, 0) for s in sets],
             [GivenRouting(s.llm.scores, s.llm.costs, s.last) for s in sets],
         ]
         four = tuple(_mean(one, name, every) for one in routings for name in ("quality", "cost"))

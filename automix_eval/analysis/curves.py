@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,48 +24,71 @@ from automix_eval.metrics.curves import (
 )
 from automix_eval.metrics.ibc import TOLERANCE, Undefined, delta_ibc, ibc
 
-Estimate = tuple[Vector, Undefined | None]
-EndPoints = tuple[Vector, Vector, Vector, Vector]
-"""Quality and cost of the SLM, quality and cost of the LLM."""
+_TOO_CHEAP = Undefined("the method costs less than the SLM: no random choice is as cheap")
+NO_LINE = Undefined("the LLM does not cost more than the SLM: there is no line")
+
+
+class Estimate(NamedTuple):
+    """A figure as a vector, and why the data's own value is undefined; None where it exists."""
+
+    vector: Vector
+    undefined: Undefined | None
+
+
+class EndPoints(NamedTuple):
+    """Quality and cost of the two ends of a chain."""
+
+    slm_quality: Vector
+    slm_cost: Vector
+    llm_quality: Vector
+    llm_cost: Vector
 
 
 def benefit(quality: Vector, cost: Vector, slm_quality: Vector, slm_cost: Vector) -> Estimate:
     """IBC of a method."""
     parts = (quality, cost, slm_quality, slm_cost)
     if reason := first_undefined(*parts):
-        return reason, reason
+        return Estimate(reason, reason)
     q, c, qs, cs = map(np.asarray, parts)
     above = c - cs > TOLERANCE * np.maximum(np.abs(c), np.abs(cs))
     values = np.where(above, (q - qs) / np.where(above, c - cs, 1), np.nan)
-    return values, _reason(ibc(*(float(v[0]) for v in (q, c, qs, cs))))
+    return Estimate(values, _reason(ibc(*(float(v[0]) for v in (q, c, qs, cs)))))
 
 
-def lift(quality: Vector, cost: Vector, four: EndPoints) -> Estimate:
+def lift(quality: Vector, cost: Vector, ends: EndPoints) -> Estimate:
     """Delta IBC of a method."""
-    parts = (quality, cost, *four)
+    parts = (quality, cost, *ends)
     if reason := first_undefined(*parts):
-        return reason, reason
+        return Estimate(reason, reason)
     arrays = [np.asarray(v) for v in parts]
-    return delta_ibc_values(*arrays), _reason(delta_ibc(*(float(v[0]) for v in arrays)))
+    return Estimate(delta_ibc_values(*arrays), _reason(delta_ibc(*(float(v[0]) for v in arrays))))
 
 
-def random_quality(cost: Vector, four: EndPoints) -> Estimate:
-    """Quality of lots drawn between SLM and LLM so that the mean cost is ``cost``.
+def random_quality(cost: Vector, ends: EndPoints) -> Estimate:
+    """Quality of a random choice between SLM and LLM whose mean cost is ``cost``.
 
     Exact: the mixture lies on the line between the two. Above the LLM's cost it is the LLM's
-    quality, since lots cannot be made to cost more.
+    quality, see :func:`random_cost`.
     """
-    if reason := first_undefined(cost, *four):
-        return reason, reason
-    c, qs, cs, ql, cl = (np.asarray(v) for v in (cost, *four))
+    if reason := first_undefined(cost, *ends):
+        return Estimate(reason, reason)
+    c, qs, cs, ql, cl = (np.asarray(v) for v in (cost, *ends))
     dearer = cl - cs > TOLERANCE * np.maximum(np.abs(cl), np.abs(cs))
     share = (c - cs) / np.where(dearer, cl - cs, 1)
     values = np.where(dearer & (share >= -TOLERANCE), qs + np.clip(share, 0, 1) * (ql - qs), np.nan)
     if not np.isnan(values[0]):
-        return values, None
+        return Estimate(values, None)
     if not dearer[0]:
-        return values, Undefined("the LLM does not cost more than the SLM: there is no line")
-    return values, Undefined("the method costs less than the SLM: no lots are as cheap")
+        return Estimate(values, NO_LINE)
+    return Estimate(values, _TOO_CHEAP)
+
+
+def random_cost(cost: Vector, ends: EndPoints) -> Vector:
+    """What a random choice between SLM and LLM costs that is to cost ``cost``: the LLM at most."""
+    if reason := first_undefined(cost, ends.llm_cost):
+        return reason
+    spent: Array = np.minimum(np.asarray(cost), np.asarray(ends.llm_cost))
+    return spent
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,10 +104,9 @@ class Curve:
     qualities: Array
 
     @classmethod
-    def of(cls, points: Sequence[tuple[Vector, Vector]], four: EndPoints) -> Curve | Undefined:
+    def of(cls, points: Sequence[tuple[Vector, Vector]], ends: EndPoints) -> Curve | Undefined:
         """The curve through operating points (cost, quality), or why there is none."""
-        qs, cs, ql, cl = four
-        pairs = [(cs, qs), *points, (cl, ql)]
+        pairs = [(ends.slm_cost, ends.slm_quality), *points, (ends.llm_cost, ends.llm_quality)]
         if reason := first_undefined(*(v for pair in pairs for v in pair)):
             return reason
         costs, qualities = (np.stack([np.asarray(p[i]) for p in pairs], axis=1) for i in (0, 1))
@@ -93,17 +116,20 @@ class Curve:
         """Area under the curve, per unit of cost."""
         points = self._first()
         (cs, qs), (cl, ql) = points[0], points[-1]
-        return area_values(self.costs, self.qualities), _reason(area(points, qs, cs, ql, cl))
+        values = area_values(self.costs, self.qualities)
+        return Estimate(values, _reason(area(points, qs, cs, ql, cl)))
 
     def cost_of_share(self, share: float) -> Estimate:
         """Cost at which the curve reaches a share of the LLM's quality."""
         values = cost_at_values(self.costs, self.qualities, share * self.qualities[:, -1])
-        return values, _reason(cost_at(self._first(), float(self.qualities[0, -1]), share))
+        return Estimate(
+            values, _reason(cost_at(self._first(), float(self.qualities[0, -1]), share))
+        )
 
     def quality(self, cost: Array) -> Estimate:
         """Quality that a cost buys on the curve."""
         values = quality_at_values(self.costs, self.qualities, cost)
-        return values, _reason(quality_at(self._first(), float(cost[0])))
+        return Estimate(values, _reason(quality_at(self._first(), float(cost[0]))))
 
     def _first(self) -> list[tuple[float, float]]:
         return list(zip(self.costs[0].tolist(), self.qualities[0].tolist(), strict=True))

@@ -39,17 +39,17 @@ def call_rows(rows: RecordColumns, counts: Sequence[CallCount]) -> tuple[CallRow
     return tuple(r for r in found if any((r.on_path, r.made, r.stored, r.calibration_made)))
 
 
-def verifier_figures(rows: RecordColumns, ends: References) -> tuple[VerifierFigures, ...]:
+def verifier_figures(rows: RecordColumns, references: References) -> tuple[VerifierFigures, ...]:
     """One entry for each tier that verified its answers."""
     found = []
-    for tier in ends.cells:
+    for tier in references.cells:
         judged = rows.judged[:, tier]
         confidences = rows.confidences[:, tier]
         known = confidences[np.isfinite(confidences)]
         outcomes = Counter(OUTCOMES[i] for i in rows.outcomes[judged, tier].tolist())
         scored = np.isfinite(confidences) & np.isfinite(rows.scores[:, tier])
         right = rows.scores[scored, tier] > CORRECT_ABOVE
-        auroc, error = ends.verifier(tier)
+        auroc, error = references.verifier(tier)
         found.append(
             VerifierFigures(
                 tier=tier,

@@ -21,7 +21,7 @@ QUALITY_SHARES = (0.95, 0.99, 1.0)
 # Reasons that a table shows as a dash: the figure has no meaning for such a row.
 NO_VERIFIER = Undefined("the method reads no confidence")
 POINT_ON_A_LINE = Undefined("it is a point on a line, not a router with a curve of its own")
-NO_SINGLE_RATE = Undefined("lots drawn between two oracles: their escalation rate is not unique")
+NO_SINGLE_RATE = Undefined("a random choice between two oracles: its escalation rate is not unique")
 THE_SLM = Undefined("it is the SLM itself, from which gain and extra cost are counted")
 DASHES = frozenset({NO_VERIFIER, POINT_ON_A_LINE, NO_SINGLE_RATE, THE_SLM})
 

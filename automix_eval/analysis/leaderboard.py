@@ -11,22 +11,15 @@ import numpy as np
 
 from automix_eval.analysis.bootstrap_table import BootstrapTable
 from automix_eval.analysis.comparisons import compare_all
-from automix_eval.analysis.entries import Method, MethodOnRun
 from automix_eval.analysis.figures import Board, CurvePoint, MethodFigures
 from automix_eval.analysis.llm_point import single_model_cost
 from automix_eval.analysis.matched import matched
 from automix_eval.analysis.method import MethodScore
-from automix_eval.analysis.play import (
-    ReplayData,
-    Replayed,
-    oracle_routings,
-    play,
-    play_own,
-    why_not_full,
-)
+from automix_eval.analysis.play import ReplayData, play, play_own
 from automix_eval.analysis.question_sets import QuestionSet
 from automix_eval.analysis.references import References
-from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting
+from automix_eval.analysis.replayed import Replayed, oracle_routings
+from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting, Method, MethodOnRun
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.runs import Run
 from automix_eval.records.single_model_runs import SingleModelRun
@@ -65,7 +58,7 @@ class BoardColumns:
     """A board with its columns registered: figures are read from it."""
 
     rows: list[MethodScore]
-    ends: Mapping[int, References]
+    references: Mapping[int, References]
     live: list[MethodScore]
     _methods: tuple[MethodFigures, ...] = ()
 
@@ -94,9 +87,18 @@ def draft(
     live_ones, others = live_methods(sets, cache), [*replay_methods(sets, cache), *singles]
     documents = sets[0].rows.documents if sets else np.arange(len(single_models[0].scores))
     table = BootstrapTable(documents, cache.resamples, cache.seed)
-    ends = {id(s): References.of(table, s) for s in sets}
-    live = [MethodScore.of(table, e, ends) for e in live_ones]
-    return BoardColumns([*live, *(MethodScore.of(table, e, ends) for e in others)], ends, live)
+    references = {
+        id(s): References.of(table, s.tiers, GivenRouting(s.llm.scores, s.llm.costs, s.last))
+        for s in sets
+    }
+
+    def score(method: Method) -> MethodScore:
+        return MethodScore.of(
+            table, method, [references.get(id(p.questions)) for p in method.parts]
+        )
+
+    live = [score(m) for m in live_ones]
+    return BoardColumns([*live, *map(score, others)], references, live)
 
 
 def board(runs: ComparableRuns, cache: ReplayCache, columns: BoardColumns | None = None) -> Board:
@@ -172,14 +174,14 @@ def replay_methods(sets: Sequence[QuestionSet], cache: ReplayCache) -> list[Meth
 
     llm = [GivenRouting(s.llm.scores, s.llm.costs, s.last) for s in chosen]
     found = [
-        method("always_slm", "always_slm", [ChainRouting.only(s, 0) for s in chosen]),
+        method("always_slm", "always_slm", [ChainRouting.only(s.tiers, 0) for s in chosen]),
         method("always_llm", "always_llm", llm),
     ]
-    reason = next((r for s in chosen if (r := why_not_full(s))), None)
+    reason = next((r for s in chosen if (r := s.tiers.why_not_full())), None)
     if reason:
         found.append(Method("replay:oracle", "replay", "oracle", "", (), missing=reason))
     else:
-        found.append(method("oracle", "oracle", [oracle_routings(s)[0] for s in chosen]))
+        found.append(method("oracle", "oracle", [oracle_routings(s.tiers)[0] for s in chosen]))
     for group in one_a_seed:
         suffix = f" on {group[0].run.part('verifier')}" if len(one_a_seed) > 1 else ""
         found += [_baseline(spec, group, suffix, cache) for spec in cache.baselines]
@@ -258,11 +260,11 @@ def _one_a_seed(sets: Sequence[QuestionSet]) -> list[list[QuestionSet]]:
     """For each verifier, one run a seed: those to replay on, fully recorded and fitted if any."""
     groups: dict[str, dict[tuple[int, int], QuestionSet]] = {}
     ranked = sorted(
-        sets, key=lambda s: (why_not_full(s) is not None, s.task not in s.run.calibration)
+        sets, key=lambda s: (s.tiers.why_not_full() is not None, s.task not in s.run.calibration)
     )
-    best = why_not_full(ranked[0]) is None
+    best = ranked[0].tiers.why_not_full() is None
     for questions in ranked:
-        if best and why_not_full(questions):
+        if best and questions.tiers.why_not_full():
             continue
         key = json.dumps(_part(questions.run, "verifier"))
         groups.setdefault(key, {}).setdefault(questions.run.seeds, questions)
@@ -277,11 +279,12 @@ def _oracle_curve(columns: BoardColumns) -> tuple[CurvePoint, ...]:
     if not columns.live:
         return ()
     row = columns.live[0]
-    corners, four = row.oracle(), row.four()
-    if isinstance(corners, Undefined) or any(isinstance(v, Undefined) for v in four):
+    corners, ends = row.oracle(), row.ends()
+    if isinstance(corners, Undefined) or any(isinstance(v, Undefined) for v in ends):
         return ()
     points = [CurvePoint(float(c[0]), float(q[0]), float(e[0])) for q, c, e in corners]
-    points.append(CurvePoint(float(np.asarray(four[1])[0]), float(np.asarray(four[0])[0]), 0.0))
+    slm_cost, slm_quality = (float(np.asarray(v)[0]) for v in (ends.slm_cost, ends.slm_quality))
+    points.append(CurvePoint(slm_cost, slm_quality, 0.0))
     return tuple(sorted(points, key=lambda p: (p.cost, p.quality)))
 
 

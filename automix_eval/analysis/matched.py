@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from automix_eval.analysis.bootstrap_table import Vector, figure, first_undefined
-from automix_eval.analysis.curves import EndPoints, Estimate, benefit, lift, random_quality
+from automix_eval.analysis.curves import (
+    NO_LINE,
+    EndPoints,
+    Estimate,
+    benefit,
+    lift,
+    random_cost,
+    random_quality,
+)
 from automix_eval.analysis.figures import NO_SINGLE_RATE, MethodFigures
 from automix_eval.analysis.method import MethodScore
 from automix_eval.metrics.ibc import Undefined
@@ -13,16 +21,12 @@ from automix_eval.metrics.ibc import Undefined
 
 def matched(row: MethodScore) -> tuple[MethodFigures, MethodFigures]:
     """The random router and the oracle at the cost of a method, as rows of their own."""
-    four, cost = row.four(), row.mean("cost")
-    lots = random_quality(cost, four)
-    # lots cannot be made to cost more than the LLM
-    spent = cost if isinstance(cost, Undefined) or isinstance(four[3], Undefined) else np.minimum(
-        cost, four[3]
-    )  # fmt: skip
-    share = _line_share(spent, four)
+    ends, cost = row.ends(), row.mean("cost")
+    chance, spent = random_quality(cost, ends), random_cost(cost, ends)
+    share = _line_share(spent, ends)
     label, name = row.method.label, row.method.name
     return (
-        _simple(row, f"random@{name}", f"random at the cost of {label}", lots, spent, share),
+        _simple(row, f"random@{name}", f"random at the cost of {label}", chance, spent, share),
         _simple(
             row, f"oracle@{name}", f"oracle at the cost of {label}", row.oracle_quality(), cost,
             NO_SINGLE_RATE,
@@ -30,13 +34,13 @@ def matched(row: MethodScore) -> tuple[MethodFigures, MethodFigures]:
     )  # fmt: skip
 
 
-def _line_share(cost: Vector, four: EndPoints) -> Vector:
-    if reason := first_undefined(cost, *four):
+def _line_share(cost: Vector, ends: EndPoints) -> Vector:
+    if reason := first_undefined(cost, *ends):
         return reason
-    slm, llm = np.asarray(four[1]), np.asarray(four[3])
+    slm, llm = np.asarray(ends.slm_cost), np.asarray(ends.llm_cost)
     dearer = llm > slm
     if not dearer[0]:
-        return Undefined("the LLM does not cost more than the SLM: there is no line")
+        return NO_LINE
     share = (np.asarray(cost) - slm) / np.where(dearer, llm - slm, 1)
     return np.where(dearer, np.clip(share, 0, 1), np.nan)
 
@@ -45,7 +49,7 @@ def _simple(
     row: MethodScore, name: str, label: str, quality: Estimate, cost: Vector, escalation: Vector
 ) -> MethodFigures:
     """A row that is known by its quality and cost alone."""
-    four, (values, reason) = row.four(), quality
+    ends, (values, reason) = row.ends(), quality
     known: Vector = reason or values
     return MethodFigures(
         name=name,
@@ -57,9 +61,9 @@ def _simple(
         quality=figure(known),
         cost=figure(cost),
         escalation_rate=figure(escalation),
-        ibc=figure(*benefit(known, cost, four[0], four[1])),
-        delta_ibc=figure(*lift(known, cost, four)),
-        random_quality=figure(*random_quality(cost, four)),
+        ibc=figure(*benefit(known, cost, ends.slm_quality, ends.slm_cost)),
+        delta_ibc=figure(*lift(known, cost, ends)),
+        random_quality=figure(*random_quality(cost, ends)),
         oracle_quality=figure(*row.oracle_quality()),
         calls_saved=figure(escalation if isinstance(escalation, Undefined) else 1 - escalation),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,7 +26,6 @@ from automix_eval.analysis.curves import (
     random_quality,
     spread_of,
 )
-from automix_eval.analysis.entries import Method, MethodOnRun
 from automix_eval.analysis.figures import (
     NO_VERIFIER,
     QUALITY_SHARES,
@@ -38,11 +37,15 @@ from automix_eval.analysis.figures import (
     Spread,
     TierShare,
 )
-from automix_eval.analysis.play import NUM_REGIONS
+from automix_eval.analysis.question_sets import PricedTiers
 from automix_eval.analysis.references import References
+from automix_eval.analysis.replayed import NUM_REGIONS, replayed
+from automix_eval.analysis.routed_paths import ChainRouting, Method, MethodOnRun
+from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.metrics.bootstrap import document_codes
 from automix_eval.metrics.ibc import Undefined
+from automix_eval.records.outcomes import Outcomes
 
-_POINT = ("quality", "cost")
 NO_CHAIN = Undefined("a run of one model alone: there is no SLM and no LLM to compare it with")
 _ONE_POINT = Undefined("the method has one operating point, which lies outside this region")
 
@@ -54,9 +57,24 @@ _ONE_POINT = Undefined("the method has one operating point, which lies outside t
 class _OnRun:
     part: MethodOnRun
     routing: RoutingColumns
-    ends: References | None
+    references: References | None
     curve: list[RoutingColumns]
     regions: list[RoutingColumns | Undefined]
+
+    def alone(self, name: str) -> Estimate:
+        """A figure of this seed alone."""
+        if name == "delta_ibc":
+            if self.references is None:
+                return Estimate(NO_CHAIN, NO_CHAIN)
+            quality, cost = self.routing.mean("quality"), self.routing.mean("cost")
+            return lift(quality, cost, self.references.ends())
+        if name != "escalation_rate":
+            vector = self.routing.mean(name)
+        elif "final 0" not in self.routing.places:
+            vector = NO_CHAIN
+        elif not isinstance(vector := self.routing.mean("final 0"), Undefined):
+            vector = 1 - vector
+        return Estimate(vector, first_undefined(vector))
 
 
 @dataclass(slots=True)
@@ -75,27 +93,53 @@ class MethodScore:
 
     @classmethod
     def of(
-        cls, table: BootstrapTable, method: Method, ends: Mapping[int, References]
+        cls, table: BootstrapTable, method: Method, references: Sequence[References | None]
     ) -> MethodScore:
-        """Register a method; ``ends`` are those of its sets, by their identity."""
+        """Register a method, with what each of its parts is compared with."""
         row = cls(method, seed_weights(max(1, len(method.parts)), table.resamples, table.seed))
-        for part in method.parts:
-            tiers = range(part.questions.rows.num_tiers) if part.questions else range(0)
-            names = ["quality", "cost", *(f"{k} {t}" for t in tiers for k in ("asked", "final"))]
-            curve = [
-                RoutingColumns.of(table, t, ("quality", "cost", "final 0")) for _, t in part.curve
-            ]
+        point = ("quality", "cost")
+        for part, own in zip(method.parts, references, strict=True):
+            tiers = range(own.tiers.last + 1) if own else range(0)
+            names = [*point, *(f"{k} {t}" for t in tiers for k in ("asked", "final"))]
+            curve = [RoutingColumns.of(table, r, (*point, "final 0")) for _, r in part.curve]
             regions = [
-                c
-                if isinstance(c, Undefined)
-                else RoutingColumns.of(table, c[1], ("quality", "cost"))
+                c if isinstance(c, Undefined) else RoutingColumns.of(table, c[1], point)
                 for c in part.regions
             ]
-            own = ends.get(id(part.questions))
-            row._parts.append(
-                _OnRun(part, RoutingColumns.of(table, part.routing, names), own, curve, regions)
-            )
+            routing = RoutingColumns.of(table, part.routing, names)
+            row._parts.append(_OnRun(part, routing, own, curve, regions))
         return row
+
+    @classmethod
+    def of_routers(
+        cls,
+        routers: Sequence[MetaVerifier],
+        test: Outcomes,
+        seed: int,
+        resamples: int,
+        label: str = "",
+        whole_range: bool = True,
+    ) -> MethodScore:
+        """Score a router on outcomes of every tier; no model is called.
+
+        Args:
+            routers: Fitted, or of a kind that learns nothing; one a seed.
+            test: The questions; those of one document are resampled together.
+            seed: Of the bootstrap.
+            resamples: Number of resamples.
+            label: The router's name.
+            whole_range: Whether to follow the policies of its range too.
+        """
+        tiers = PricedTiers.of(test)
+        documents = range(len(test)) if test.documents is None else test.documents
+        table = BootstrapTable(document_codes(documents), resamples, seed)
+        references = References.of(table, tiers, ChainRouting.only(tiers, tiers.last))
+        parts = []
+        for router in routers:
+            one = replayed(router, test, tiers, label, whole_range=whole_range)
+            parts.append(MethodOnRun(one.routing, None, "", curve=one.curve))
+        method = Method(label, "replay", label, "", tuple(parts))
+        return cls.of(table, method, [references] * len(parts))
 
     # ------------------------------------------------------------- vectors
 
@@ -103,22 +147,30 @@ class MethodScore:
         """A figure of the method as a vector."""
         return self._pooled(lambda p: p.routing.mean(name))
 
-    def end(self, which: str, name: str) -> Vector:
-        """A figure of the SLM or the LLM on the same questions."""
-        return self._pooled(
-            lambda p: NO_CHAIN if p.ends is None else getattr(p.ends, which).mean(name)
-        )
+    def each(self, name: str) -> list[Estimate]:
+        """``quality``, ``cost``, ``escalation_rate`` or ``delta_ibc`` of every seed alone."""
+        return [p.alone(name) for p in self._parts]
+
+    def ends(self) -> EndPoints:
+        """Quality and cost of the SLM and of the LLM on the same questions."""
+
+        def of(name: str) -> Vector:
+            return self._pooled(
+                lambda p: NO_CHAIN if p.references is None else getattr(p.references.ends(), name)
+            )
+
+        return EndPoints(*map(of, EndPoints._fields))
 
     def delta_ibc(self) -> Estimate:
         """Delta IBC as a vector, and why the data's own value is undefined."""
-        four = self.four()
-        if reason := first_undefined(*four):
-            return reason, reason
-        return lift(self.mean("quality"), self.mean("cost"), four)
+        ends = self.ends()
+        if reason := first_undefined(*ends):
+            return Estimate(reason, reason)
+        return lift(self.mean("quality"), self.mean("cost"), ends)
 
     def oracle(self) -> list[tuple[Array, Array, Array]] | Undefined:
         """(quality, cost, escalation) vectors of the oracle's corners."""
-        sets = [p.ends for p in self._parts]
+        sets = [p.references for p in self._parts]
         reason = next((NO_CHAIN if e is None else e.no_oracle for e in sets
                        if e is None or e.no_oracle), None)  # fmt: skip
         if reason or not sets:
@@ -127,7 +179,7 @@ class MethodScore:
         corners = []
         for i in range(number):
             q, c, f = (
-                self._pooled(lambda p, n=n, i=i: p.ends.oracle[i].mean(n))  # type: ignore[misc]
+                self._pooled(lambda p, n=n, i=i: p.references.oracle[i].mean(n))  # type: ignore[misc]
                 for n in ("quality", "cost", "final 0")
             )
             if isinstance(q, Undefined) or isinstance(c, Undefined) or isinstance(f, Undefined):
@@ -149,13 +201,6 @@ class MethodScore:
             found.append((parameter, q, c, f if isinstance(f, Undefined) else 1 - f))
         return found
 
-    def four(self) -> EndPoints:
-        """Quality and cost of the SLM, then of the LLM."""
-        return (
-            self.end("slm", "quality"), self.end("slm", "cost"),
-            self.end("llm", "quality"), self.end("llm", "cost"),
-        )  # fmt: skip
-
     def _pooled(self, value: Callable[[_OnRun], Vector]) -> Vector:
         if self.method.missing:
             return self.method.missing
@@ -169,14 +214,14 @@ class MethodScore:
         return self._figures
 
     def _compute(self) -> MethodFigures:
-        method, four = self.method, self.four()
+        method, ends = self.method, self.ends()
         quality, cost = self.mean("quality"), self.mean("cost")
         curve = self.curve() or [(None, quality, cost, self._escalation())]
-        whole = Curve.of([*((c, q) for _, q, c, _ in curve), (cost, quality)], four)
+        whole = Curve.of([*((c, q) for _, q, c, _ in curve), (cost, quality)], ends)
         auroc_figure, error = self._verifier()
-        gain, delta = benefit(quality, cost, four[0], four[1]), self.delta_ibc()
+        gain, delta = benefit(quality, cost, ends.slm_quality, ends.slm_cost), self.delta_ibc()
         if method.name == "replay:always_slm":
-            gain, delta = (THE_SLM, THE_SLM), (THE_SLM, THE_SLM)
+            gain, delta = Estimate(THE_SLM, THE_SLM), Estimate(THE_SLM, THE_SLM)
         return MethodFigures(
             name=method.name,
             kind=method.kind,
@@ -190,10 +235,10 @@ class MethodScore:
             tiers=self._tiers(),
             ibc=figure(*gain),
             delta_ibc=figure(*delta),
-            random_quality=figure(*random_quality(cost, four)),
+            random_quality=figure(*random_quality(cost, ends)),
             oracle_quality=figure(*self.oracle_quality()),
-            regions=self._regions(four),
-            regions_mean=self._regions_mean(four),
+            regions=self._regions(ends),
+            regions_mean=self._regions_mean(ends),
             cost_at=tuple(
                 (
                     s,
@@ -217,7 +262,7 @@ class MethodScore:
         return first if isinstance(first, Undefined) else 1 - first
 
     def _calls_saved(self) -> Vector:
-        last = next((p.ends.questions.last for p in self._parts if p.ends), None)
+        last = next((p.references.tiers.last for p in self._parts if p.references), None)
         asked = NO_CHAIN if last is None else self._share("asked", last)
         return asked if isinstance(asked, Undefined) else 1 - asked
 
@@ -228,7 +273,7 @@ class MethodScore:
         return self.mean(name)
 
     def _tiers(self) -> tuple[TierShare, ...]:
-        last = next((p.ends.questions.last for p in self._parts if p.ends), -1)
+        last = next((p.references.tiers.last for p in self._parts if p.references), -1)
         shares = []
         for tier in range(last + 1):
             asked, final = self._share("asked", tier), self._share("final", tier)
@@ -247,16 +292,16 @@ class MethodScore:
         """Quality of an oracle at the same cost."""
         corners, cost = self.oracle(), self.mean("cost")
         if isinstance(corners, Undefined):
-            return corners, corners
-        curve = Curve.of([(c, q) for q, c, _ in corners], self.four())
+            return Estimate(corners, corners)
+        curve = Curve.of([(c, q) for q, c, _ in corners], self.ends())
         if isinstance(curve, Undefined) or isinstance(cost, Undefined):
             reason = first_undefined(cost) or curve
             assert isinstance(reason, Undefined)
-            return reason, reason
+            return Estimate(reason, reason)
         return curve.quality(cost)
 
     def _verifier(self) -> tuple[Figure, Figure]:
-        ends = [p.ends for p in self._parts]
+        ends = [p.references for p in self._parts]
         if not self.method.verifier or not all(ends):
             return Figure(NO_VERIFIER), Figure(NO_VERIFIER)
         if len(ends) == 1 and ends[0]:
@@ -270,14 +315,14 @@ class MethodScore:
 
     # ------------------------------------------------------------- regions and seeds
 
-    def _region_lift(self, index: int, four: EndPoints) -> Estimate:
+    def _region_lift(self, index: int, ends: EndPoints) -> Estimate:
         """Delta IBC of the policies chosen for one region."""
-        low, high = region_ends(four)[index : index + 2]
+        low, high = region_ends(ends)[index : index + 2]
         cost = self.mean("cost")
         if not all(p.regions for p in self._parts):
             if isinstance(cost, Undefined) or not low < cost[0] <= high:
                 reason = first_undefined(cost) or _ONE_POINT
-                return reason, reason
+                return Estimate(reason, reason)
             return self.delta_ibc()
 
         def mean(name: str) -> Vector:
@@ -285,14 +330,14 @@ class MethodScore:
             vectors = [c if isinstance(c, Undefined) else c.mean(name) for c in chosen]
             return pooled(vectors, self.weights)
 
-        return lift(mean("quality"), mean("cost"), four)
+        return lift(mean("quality"), mean("cost"), ends)
 
-    def _regions(self, four: EndPoints) -> tuple[Region, ...]:
-        if first_undefined(*four) or self.method.missing:
+    def _regions(self, ends: EndPoints) -> tuple[Region, ...]:
+        if first_undefined(*ends) or self.method.missing:
             return ()
-        ends = region_ends(four)
+        at = region_ends(ends)
         return tuple(
-            Region(ends[i], ends[i + 1], figure(*self._region_lift(i, four)), self._parameter(i))
+            Region(at[i], at[i + 1], figure(*self._region_lift(i, ends)), self._parameter(i))
             for i in range(NUM_REGIONS)
         )
 
@@ -301,10 +346,10 @@ class MethodScore:
         values = {c[0] for c in chosen if c is not None and not isinstance(c, Undefined)}
         return values.pop() if len(values) == 1 else None
 
-    def _regions_mean(self, four: EndPoints) -> Figure:
-        if reason := first_undefined(*four) or self.method.missing:
+    def _regions_mean(self, ends: EndPoints) -> Figure:
+        if reason := first_undefined(*ends) or self.method.missing:
             return Figure(reason)
-        lifts = [self._region_lift(i, four) for i in range(NUM_REGIONS)]
+        lifts = [self._region_lift(i, ends) for i in range(NUM_REGIONS)]
         empty = [i for i, (_, reason) in enumerate(lifts) if reason]
         if empty:
             which = ", ".join(str(i + 1) for i in empty)
@@ -318,41 +363,22 @@ class MethodScore:
             return {}
         found = {}
         for name in ("quality", "cost", "escalation_rate", "delta_ibc"):
-            values = [_single(p, name) for p in self._parts]
-            known = np.array([v for v in values if not isinstance(v, Undefined)])
+            each = self.each(name)
+            known = np.array([float(np.asarray(e.vector)[0]) for e in each if not e.undefined])
             reasons = tuple(
-                f"seed {p.part.seed} (run {p.part.run_id}): {v.reason}"
-                for p, v in zip(self._parts, values, strict=True)
-                if isinstance(v, Undefined)
+                f"seed {p.part.seed} (run {p.part.run_id}): {e.undefined.reason}"
+                for p, e in zip(self._parts, each, strict=True)
+                if e.undefined
             )
             if len(known):
                 found[name] = Spread(*spread_of(known), len(known), reasons)
         return found
 
 
-def region_ends(four: EndPoints) -> list[float]:
+def region_ends(ends: EndPoints) -> list[float]:
     """Six costs that part the range from the SLM's to the LLM's into five equal regions."""
-    slm, llm = (float(v[0]) for v in (four[1], four[3]) if not isinstance(v, Undefined))
+    slm, llm = (float(np.asarray(v)[0]) for v in (ends.slm_cost, ends.llm_cost))
     return [float(v) for v in np.linspace(slm, llm, NUM_REGIONS + 1)]
-
-
-def _single(columns: _OnRun, name: str) -> float | Undefined:
-    """A figure of one seed alone."""
-    if name == "delta_ibc":
-        if columns.ends is None:
-            return NO_CHAIN
-        ends = [getattr(columns.ends, e).mean(n) for e in ("slm", "llm") for n in _POINT]
-        value, reason = lift(
-            columns.routing.mean("quality"), columns.routing.mean("cost"), tuple(ends)
-        )
-        return reason or float(np.asarray(value)[0])
-    if name == "escalation_rate":
-        if "final 0" not in columns.routing.places:
-            return NO_CHAIN
-        first = columns.routing.mean("final 0")
-        return first if isinstance(first, Undefined) else float(1 - first[0])
-    vector = columns.routing.mean(name)
-    return vector if isinstance(vector, Undefined) else float(vector[0])
 
 
 def _points(
@@ -367,4 +393,4 @@ def _points(
         rate = None if isinstance(up, Undefined) else float(up[0])
         chosen = (float(c[0]), float(q[0])) == point
         found.append(CurvePoint(float(c[0]), float(q[0]), rate, parameter, chosen))
-    return tuple(sorted(found, key=lambda p: (p.cost, p.quality)))
+    return tuple(sorted(found, key=lambda p: (p.cost, p.quality, p.parameter or 0.0)))

@@ -6,18 +6,16 @@ on the run's calibration records and played on its evaluation records, exactly a
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from automix_eval.analysis.question_sets import QuestionSet
-from automix_eval.analysis.routed_paths import ChainRouting, Mask, pack
+from automix_eval.analysis.replayed import Replayed, replayed
 from automix_eval.meta_verifiers.contract import MetaVerifier
-from automix_eval.meta_verifiers.follow import follow
-from automix_eval.metrics.ibc import Undefined, delta_ibc
+from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.columns import FloatArray, RecordColumns
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.records.pricing import Priced, Prices, price
@@ -26,33 +24,8 @@ from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import printable
 from automix_eval.safety.untrusted import parse_yaml
 
-NUM_REGIONS = 5
-# Operating points of a curve: enough for its shape, few enough for a million questions.
-_POINTS, _POINTS_OF_MANY, _MANY = 33, 9, 200_000
 # Texts are read for routers that look at them; more would not fit into memory beside the columns.
 _MOST_TEXTS = 100_000
-_ORACLE_POINTS = 16
-
-Choice = tuple[float | None, ChainRouting]
-"""(parameter, what the policy does)"""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Replayed:
-    """A router, fitted on a question set's calibration records and played on its questions.
-
-    Attributes:
-        routing: What the fitted policy does.
-        curve: The policies of its range, cheap to dear; empty for a router without a parameter.
-        regions: The policy for each of five cost regions, chosen on the calibration records; the
-            reason where there is none.
-        label: The router's name.
-    """
-
-    routing: ChainRouting
-    curve: tuple[Choice, ...]
-    regions: tuple[Choice | Undefined, ...]
-    label: str
 
 
 @dataclass(slots=True, eq=False)
@@ -79,20 +52,6 @@ class ReplayData:
         return _with_texts(self._fitting, rows, router)
 
 
-def why_not_full(questions: QuestionSet) -> Undefined | None:
-    """Why nothing can be replayed on a question set; None if it can."""
-    rows = questions.rows
-    if rows.full:
-        return next((p for p in _costs(questions.priced) if isinstance(p, Undefined)), None)
-    if rows.asked.all():
-        return Undefined(f"the task gave no score to {int(np.isnan(rows.scores).sum())} answers")
-    missing = int((~rows.asked).any(axis=1).sum())
-    return Undefined(
-        f"a replay needs the answers of every tier, and {missing} of {len(rows)} questions were "
-        "not put to all of them: run with record=full"
-    )
-
-
 def play(data: ReplayData, spec: str) -> Replayed | Undefined:
     """Fit and play a meta-verifier.
 
@@ -117,7 +76,7 @@ def play(data: ReplayData, spec: str) -> Replayed | Undefined:
 def play_own(data: ReplayData) -> Replayed | Undefined:
     """Play the meta-verifier of the run itself, for the whole range of its policies."""
     if (
-        reason := why_not_full(data.questions)
+        reason := data.questions.tiers.why_not_full()
     ) or data.questions.task not in data.questions.run.calibration:
         return reason or Undefined("the run has no calibration records to fit its range on")
     from automix_eval.config import parts  # imported late: Hydra takes a second
@@ -137,82 +96,19 @@ def play_own(data: ReplayData) -> Replayed | Undefined:
     return _play(data, router, name)
 
 
-def oracle_routings(questions: QuestionSet) -> list[ChainRouting]:
-    """The oracle at several prices of quality, dear to cheap.
-
-    At price p it takes, per question, the tier with the largest score - p x cost: at price 0 the
-    best score, and of equal scores the cheapest tier. Nothing is verified. Between two prices lots
-    are drawn, so these are the corners of the best any router can do.
-    """
-    scores = questions.rows.scores
-    costs = _stacked(questions.priced.answers)
-    slopes = []
-    for high in range(1, scores.shape[1]):
-        for low in range(high):
-            gain, extra = scores[:, high] - scores[:, low], costs[:, high] - costs[:, low]
-            slopes.append(gain[(gain > 0) & (extra > 0)] / extra[(gain > 0) & (extra > 0)])
-    worth = np.unique(np.concatenate(slopes)) if slopes else np.zeros(0)
-    if len(worth) > _ORACLE_POINTS:
-        worth = np.unique(np.quantile(np.concatenate(slopes), np.arange(1, 16) / 16))
-    # just below each slope the questions of that slope are still worth asking
-    prices = [0.0, *(worth[:-1] + np.diff(worth) / 2).tolist()]
-    return [ChainRouting(questions, _best(scores, costs, p), 0) for p in prices]
-
-
-def _best(scores: FloatArray, costs: FloatArray, price_of_quality: float) -> Mask:
-    order = np.lexsort((costs, -(scores - price_of_quality * costs)), axis=1)
-    visited = np.zeros(scores.shape, dtype=bool)
-    np.put_along_axis(visited, order[:, :1], values=True, axis=1)
-    return pack(visited)
-
-
 def _play(data: ReplayData, router: MetaVerifier, label: str) -> Replayed | Undefined:
-    questions = data.questions
-    if reason := why_not_full(questions):
+    tiers = data.questions.tiers
+    if reason := tiers.why_not_full():
         return reason
     fitting = data.fitting(router) if router.needs_fit else None
     if isinstance(fitting, Undefined):
         return fitting
-    pays = (1 << questions.last) - 1 if router.needs_verification else 0
-
-    def routing(fitted: MetaVerifier) -> ChainRouting:
-        return ChainRouting(questions, pack(follow(fitted, test).visited), pays)
-
     try:
         test = data.test(router)
         router = router if fitting is None else router.fit(fitting)
-        family = [] if router.needs_hindsight else router.sweep()
-        family = family if len(family) > 1 else []
-        chosen = list(_choose_regions(fitting, family)) if family and fitting is not None else []
-        return Replayed(
-            routing(router),
-            tuple((parameter, routing(one)) for parameter, one in _thin(family, len(test))),
-            tuple(c if isinstance(c, Undefined) else (c[0], routing(c[1])) for c in chosen),
-            label,
-        )
+        return replayed(router, test, tiers, label, fitting)
     except AutoMixError as err:
         return Undefined(printable(err, 600))
-
-
-def _choose_regions(
-    fitting: Outcomes, family: list[tuple[float | None, MetaVerifier]]
-) -> Iterator[tuple[float | None, MetaVerifier] | Undefined]:
-    """For each region the policy with the largest delta IBC on the fitting data."""
-    paths = [follow(router, fitting) for _, router in family]
-    cost = np.array([p.cost.mean() for p in paths])
-    slm = (fitting.scores[:, 0].mean(), fitting.answer_costs[:, 0].mean())
-    llm = (fitting.scores[:, -1].mean(), fitting.answer_costs[:, -1].mean())
-    lifts = [delta_ibc(float(p.score.mean()), float(p.cost.mean()), *slm, *llm) for p in paths]
-    ends = np.linspace(slm[1], llm[1], NUM_REGIONS + 1)
-    for low, high in itertools.pairwise(ends):
-        inside = np.flatnonzero((cost > low) & (cost <= high)).tolist()
-        lifted = [(v, -i) for i in inside if not isinstance(v := lifts[i], Undefined)]
-        if lifted:
-            yield family[-max(lifted)[1]]
-        elif inside:
-            yield next(v for i in inside if isinstance(v := lifts[i], Undefined))
-        else:
-            yield Undefined("no policy of the range costs this much on the calibration questions")
 
 
 def _calibration(questions: QuestionSet, rows: RecordColumns | None) -> Outcomes | Undefined:
@@ -270,13 +166,6 @@ def _texts(rows: RecordColumns) -> tuple[tuple[str, ...], tuple[tuple[str, ...],
 
 def _costs(priced: Priced) -> tuple[Any, ...]:
     return (*priced.answers, *priced.verifications)
-
-
-def _thin(family: list[Any], questions: int) -> list[Any]:
-    most = _POINTS if questions <= _MANY else _POINTS_OF_MANY
-    if len(family) <= most:
-        return family
-    return [family[i] for i in np.linspace(0, len(family) - 1, most).round().astype(int).tolist()]
 
 
 def _configured(name: str, parameters: Mapping[str, Any], run: Run) -> Any:

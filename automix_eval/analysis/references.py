@@ -13,10 +13,11 @@ from automix_eval.analysis.bootstrap_table import (
     RoutingColumns,
     figure,
 )
+from automix_eval.analysis.curves import EndPoints
 from automix_eval.analysis.figures import Figure
-from automix_eval.analysis.play import oracle_routings, why_not_full
-from automix_eval.analysis.question_sets import QuestionSet
-from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting
+from automix_eval.analysis.question_sets import PricedTiers
+from automix_eval.analysis.replayed import oracle_routings
+from automix_eval.analysis.routed_paths import ChainRouting, Routing
 from automix_eval.metrics.calibration import CORRECT_ABOVE, ConfidenceCells, auroc
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.columns import BoolArray
@@ -24,9 +25,18 @@ from automix_eval.records.columns import BoolArray
 
 @dataclass(slots=True)
 class References:
-    """The columns of a question set that all its methods are compared with."""
+    """The columns that all methods on the same questions are compared with.
 
-    questions: QuestionSet
+    Attributes:
+        tiers: What every tier did.
+        slm: The SLM alone.
+        llm: The LLM alone.
+        oracle: Corners of the best that any router can do, dear to cheap.
+        no_oracle: Why there is no oracle; None if there is one.
+        cells: By tier, the confidences of its answers.
+    """
+
+    tiers: PricedTiers
     slm: RoutingColumns
     llm: RoutingColumns
     oracle: tuple[RoutingColumns, ...]
@@ -34,24 +44,29 @@ class References:
     cells: Mapping[int, ConfidenceColumns]
 
     @classmethod
-    def of(cls, table: BootstrapTable, questions: QuestionSet) -> References:
-        """Register the SLM, the LLM, the oracle and the verifiers of a question set."""
-        no_oracle = why_not_full(questions)
-        routings = [] if no_oracle else oracle_routings(questions)
+    def of(cls, table: BootstrapTable, tiers: PricedTiers, llm: Routing) -> References:
+        """Register the SLM, the LLM, the oracle and the verifiers."""
+        no_oracle = tiers.why_not_full()
+        corners = [] if no_oracle else oracle_routings(tiers)
         names = ("quality", "cost")
-        llm = GivenRouting(questions.llm.scores, questions.llm.costs, questions.last)
-        oracle_names = (*names, "final 0")
         return cls(
-            questions,
-            RoutingColumns.of(table, ChainRouting.only(questions, 0), names),
+            tiers,
+            RoutingColumns.of(table, ChainRouting.only(tiers, 0), names),
             RoutingColumns.of(table, llm, names),
-            tuple(RoutingColumns.of(table, t, oracle_names) for t in routings),
+            tuple(RoutingColumns.of(table, r, (*names, "final 0")) for r in corners),
             no_oracle,
             {
-                tier: ConfidenceColumns.of(table, *_cells(questions, tier))
-                for tier in range(questions.rows.num_tiers)
-                if questions.rows.judged[:, tier].any()
+                tier: ConfidenceColumns.of(table, *_cells(tiers, tier))
+                for tier in range(tiers.last + 1)
+                if tiers.judged[:, tier].any()
             },
+        )
+
+    def ends(self) -> EndPoints:
+        """Quality and cost of the SLM and of the LLM."""
+        slm, llm = self.slm, self.llm
+        return EndPoints(
+            slm.mean("quality"), slm.mean("cost"), llm.mean("quality"), llm.mean("cost")
         )
 
     def verifier(self, tier: int) -> tuple[Figure, Figure]:
@@ -61,7 +76,7 @@ class References:
             return Figure(reason), Figure(reason)
         columns = self.cells[tier]
         known = columns.cells.codes >= 0
-        exact = auroc(self.questions.rows.confidences[known, tier], columns.right[known].tolist())
+        exact = auroc(self.tiers.confidences[known, tier], columns.right[known].tolist())
         if isinstance(exact, Undefined):
             return Figure(exact), self._error(columns)
         draws = columns.vectors()[0]
@@ -74,8 +89,7 @@ class References:
                       if np.isnan(draws[0]) else None)  # fmt: skip
 
 
-def _cells(questions: QuestionSet, tier: int) -> tuple[ConfidenceCells, BoolArray]:
-    rows = questions.rows
-    known = np.isfinite(rows.confidences[:, tier]) & np.isfinite(rows.scores[:, tier])
-    right = rows.scores[:, tier] > CORRECT_ABOVE
-    return ConfidenceCells.of(rows.confidences[:, tier], known), right
+def _cells(tiers: PricedTiers, tier: int) -> tuple[ConfidenceCells, BoolArray]:
+    confidences, scores = tiers.confidences[:, tier], tiers.scores[:, tier]
+    known = np.isfinite(confidences) & np.isfinite(scores)
+    return ConfidenceCells.of(confidences, known), scores > CORRECT_ABOVE

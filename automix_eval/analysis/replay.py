@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from automix_eval import __version__
 from automix_eval.analysis.replay_input import source_of, where_to_fit
-from automix_eval.analysis.replay_score import as_json, score
+from automix_eval.analysis.replay_score import score
 from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.meta_verifiers.contract import MetaVerifier
@@ -43,14 +43,13 @@ def replay(settings: DictConfig) -> dict[str, Any]:
     train = _sampled(source.train, settings, notes)
     fitted, learned = _fitted(router, train, source, settings)
     notes += [*source.notes, *fitted.notes()]
-    found = score(fitted, source.test, source.grouped, settings.seed, settings.resamples)
     shown = config.shown(settings)
     return {
         "format": FORMAT,
         "version": VERSION,
         "automix_eval_version": __version__,
         "meta_verifier": config.name_of(settings, "meta_verifier"),
-        **as_json(found),
+        **score(fitted, source.test, settings.seed, settings.resamples),
         "n_train": 0 if train is None else len(train),
         "n_test": len(source.test),
         "seed": settings.seed,

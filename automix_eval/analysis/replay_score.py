@@ -1,242 +1,89 @@
-"""Fits a router on outcomes and scores it, its whole range and its rivals on others."""
+"""A router's figures on outcomes of every tier, as the result of a replay holds them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
+from automix_eval.analysis.curves import random_cost
+from automix_eval.analysis.figures import Figure
+from automix_eval.analysis.method import MethodScore
 from automix_eval.meta_verifiers.contract import MetaVerifier
-from automix_eval.meta_verifiers.follow import Path, follow
-from automix_eval.metrics.bootstrap import (
-    DELTA_IBC_COLUMNS,
-    Interval,
-    delta_ibc_values,
-    distinct_rows,
-    first_of_kind,
-    multinomial_means,
-    paired_intervals,
-    percentile_interval,
-)
-from automix_eval.metrics.curves import STEP_AREA, Point, least_cost, step_area
-from automix_eval.metrics.ibc import Undefined, delta_ibc
-from automix_eval.records.outcomes import FloatArray, Outcomes
-
-QUALITY_SHARES = ("0.95", "0.99", "1.0")
-# Above this many different rows, drawing their counts is no faster than drawing rows.
-_FEW_KINDS = 10_000
-
-CurvePoint = tuple[float, float, float | None]
-"""(mean cost, mean performance, parameter)"""
+from automix_eval.metrics.curves import STEP_AREA, step_area
+from automix_eval.metrics.ibc import Undefined
+from automix_eval.records.outcomes import Outcomes
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A rival's mean performance and cost on the test questions, nobody verifying."""
-
-    name: str
-    performance: float
-    cost: float
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """What a fitted router does on test questions.
-
-    Attributes:
-        performance: Mean score of the final answers.
-        cost: Mean cost of a question, verifications included.
-        escalation: Share of the questions that end at each tier.
-        delta_ibc: Lift over the line from the first tier to the last (arXiv 2310.12963).
-        intervals: 95 % bootstrap intervals of ``performance``, ``cost`` and ``delta_ibc``, paired.
-        curve: Every policy of the router's range, ascending in cost.
-        cost_at: Least cost on the curve that reaches a share of the last tier's performance.
-        area: :func:`~automix_eval.metrics.curves.step_area` between the single tiers' costs.
-        tiers: Each tier alone.
-        random: Lots drawn between the first and the last tier, at the router's mean cost.
-        oracle: The best tier of each question, the cheapest of equals.
-    """
-
-    performance: float
-    cost: float
-    escalation: tuple[float, ...]
-    delta_ibc: float | Undefined
-    intervals: Mapping[str, Interval]
-    curve: tuple[CurvePoint, ...]
-    cost_at: Mapping[str, float | None]
-    area: float | Undefined
-    tiers: tuple[Reference, ...]
-    random: Reference | Undefined
-    oracle: Reference
-
-
-def score(router: MetaVerifier, test: Outcomes, grouped: bool, seed: int, resamples: int) -> Score:
-    """Score a fitted router; no model is called.
+def score(router: MetaVerifier, test: Outcomes, seed: int, resamples: int) -> dict[str, Any]:
+    """Score a fitted router, its whole range and what it is compared with.
 
     Args:
         router: Fitted, or of a kind that learns nothing.
         test: Outcomes of every tier.
-        grouped: Whether ``test.documents`` names documents, to be resampled as a whole.
         seed: Of the bootstrap.
         resamples: Number of bootstrap resamples.
+
+    Returns:
+        JSON: a figure that does not exist is null, with the reason in ``undefined``. ``auc`` is the
+        :func:`~automix_eval.metrics.curves.step_area` of the router's range, ``cost_at`` the
+        least cost on the hull of its range and of both ends, where policies may be mixed.
     """
-    path = follow(router, test)
-    tiers = tuple(
-        Reference(name, float(test.scores[:, t].mean()), float(test.answer_costs[:, t].mean()))
-        for t, name in enumerate(test.names)
+    row = MethodScore.of_routers([router], test, seed, resamples)
+    found, corners = row.figures(), row.oracle()
+    spent = random_cost(row.mean("cost"), row.ends())
+    quality, costs = test.scores.mean(axis=0).tolist(), test.answer_costs.mean(axis=0).tolist()
+    tiers = [_reference(*one) for one in zip(test.names, quality, costs, strict=True)]
+    chance = found.random_quality.value
+    chosen = {"performance": found.quality, "cost": found.cost, "delta_ibc": found.delta_ibc}
+    area = step_area(
+        [*((p.cost, p.quality) for p in found.curve), min(zip(costs, quality, strict=True))],
+        min(costs),
+        max(costs),
     )
-    slm, llm = tiers[0], tiers[-1]
-    performance, cost = float(path.score.mean()), float(path.cost.mean())
-    lift = delta_ibc(performance, cost, slm.performance, slm.cost, llm.performance, llm.cost)
-    points = curve(router, test)
-    ends = sorted(tiers, key=lambda t: t.cost)
-    attained: list[Point] = [(c, p) for c, p, _ in points]
-    return Score(
-        performance,
-        cost,
-        tuple((np.bincount(path.final, minlength=test.num_tiers) / len(test)).tolist()),
-        lift,
-        _intervals(path, test, grouped, seed, resamples, lift),
-        points,
-        {s: least_cost(attained, float(s) * llm.performance) for s in QUALITY_SHARES},
-        step_area([*attained, (ends[0].cost, ends[0].performance)], ends[0].cost, ends[-1].cost),
-        tiers,
-        _random(cost, slm, llm),
-        _oracle(test),
-    )
-
-
-def curve(router: MetaVerifier, test: Outcomes) -> tuple[CurvePoint, ...]:
-    """(mean cost, mean score, parameter) of every policy of a router's range, ascending."""
-    policies = router.sweep()
-    rows, count = test, np.ones(len(test))
-    if len(policies) > 1 and not (router.needs_texts or router.needs_hindsight):
-        rows, count = joined(test)
-    points: list[CurvePoint] = []
-    for parameter, one in policies:
-        path = follow(one, rows)
-        cost, performance = (float((v * count).sum() / len(test)) for v in (path.cost, path.score))
-        points.append((cost, performance, parameter))
-    return tuple(sorted(points, key=lambda p: (p[0], p[1], p[2] is not None, p[2] or 0.0)))
-
-
-def joined(test: Outcomes) -> tuple[Outcomes, FloatArray]:
-    """Rows whose confidences and signals are equal as one row of means, and how many they are.
-
-    A router that reads nothing else treats them alike, so every mean over questions is kept.
-    """
-    tables = [test.confidences, *test.signals.values()]
-    columns = [t[:, i] for t in tables for i in range(test.num_tiers)]
-    cell = distinct_rows(columns, len(test) // 4)
-    if cell is None:
-        return test, np.ones(len(test))
-    count = np.bincount(cell)
-
-    def means(table: FloatArray) -> FloatArray:
-        sums = [np.bincount(cell, table[:, t], minlength=len(count)) for t in range(test.num_tiers)]
-        return np.stack(sums, axis=1) / count[:, None]
-
-    return (
-        replace(
-            test.take(first_of_kind(cell)),
-            scores=means(test.scores),
-            answer_costs=means(test.answer_costs),
-            verification_costs=means(test.verification_costs),
-        ),
-        count.astype(np.float64),
-    )
-
-
-def _intervals(
-    path: Path,
-    test: Outcomes,
-    grouped: bool,
-    seed: int,
-    resamples: int,
-    lift: float | Undefined,
-) -> dict[str, Interval]:
-    scores, costs = test.scores, test.answer_costs
-    values = (path.score, path.cost, scores[:, 0], costs[:, 0], scores[:, -1], costs[:, -1])
-    columns = dict(zip(DELTA_IBC_COLUMNS, values, strict=True))
-    found = _resampled(columns, test, grouped, seed, resamples)
-    # an interval of a figure that does not exist would be one of something else
-    return {
-        "performance": found["quality"],
-        "cost": found["cost"],
-        "delta_ibc": lift if isinstance(lift, Undefined) else found["delta_ibc"],
-    }
-
-
-def _resampled(
-    columns: Mapping[str, FloatArray], test: Outcomes, grouped: bool, seed: int, resamples: int
-) -> dict[str, Interval]:
-    if grouped and test.documents is not None:
-        return paired_intervals(columns, test.documents, seed=seed, resamples=resamples)
-    kind = distinct_rows(list(columns.values()), min(_FEW_KINDS, len(test) // 4))
-    if kind is None:
-        return paired_intervals(columns, range(len(test)), seed=seed, resamples=resamples)
-    means = multinomial_means(list(columns.values()), kind, resamples, seed)
-    found = {name: percentile_interval(means[:, i]) for i, name in enumerate(columns)}
-    lift = delta_ibc_values(*(means[:, list(columns).index(n)] for n in DELTA_IBC_COLUMNS))
-    return {**found, "delta_ibc": percentile_interval(lift)}
-
-
-def _random(cost: float, slm: Reference, llm: Reference) -> Reference | Undefined:
-    if llm.cost <= slm.cost or cost < slm.cost:
-        return Undefined("no lots between the first tier and the last cost as much")
-    share = min(1.0, (cost - slm.cost) / (llm.cost - slm.cost))
-    return Reference(
-        "random at the same cost",
-        slm.performance + share * (llm.performance - slm.performance),
-        slm.cost + share * (llm.cost - slm.cost),
-    )
-
-
-def _oracle(test: Outcomes) -> Reference:
-    best = test.scores.max(axis=1, keepdims=True)
-    price = np.where(test.scores == best, test.answer_costs, np.inf)
-    return Reference("oracle", float(best.mean()), float(price.min(axis=1).mean()))
-
-
-def as_json(found: Score) -> dict[str, Any]:
-    """The figures as JSON; a figure that does not exist is null, beside the reason."""
+    shares = {str(share): figure.value for share, figure in found.cost_at}
     undefined = {
-        "delta_ibc": found.delta_ibc,
-        "auc": found.area,
-        "random": found.random,
-        **{f"{name}_interval": value for name, value in found.intervals.items()},
+        "delta_ibc": found.delta_ibc.value,
+        "auc": area,
+        "random": chance,
+        **{f"cost_at_{share}": value for share, value in shares.items()},
+        **{f"{name}_interval": _interval(figure) for name, figure in chosen.items()},
     }
     return {
-        "performance": found.performance,
-        "cost": found.cost,
-        "escalation": list(found.escalation),
-        "delta_ibc": _value(found.delta_ibc),
-        "undefined_reason": _reason(found.delta_ibc),
-        "intervals": {name: _value(value) for name, value in found.intervals.items()},
-        "curve": [list(point) for point in found.curve],
-        "cost_at": dict(found.cost_at),
-        "auc": _value(found.area),
+        **{name: _number(figure.value) for name, figure in chosen.items()},
+        "escalation": [_number(tier.final.value) for tier in found.tiers],
+        "undefined_reason": _reasons({"": found.delta_ibc.value}).get(""),
+        "intervals": {name: _number(_interval(figure)) for name, figure in chosen.items()},
+        "curve": [[p.cost, p.quality, p.parameter] for p in found.curve],
+        "cost_at": {share: _number(value) for share, value in shares.items()},
+        "auc": _number(area),
         "auc_definition": STEP_AREA,
         "references": {
-            "tiers": [_reference(t) for t in found.tiers],
-            "random": None if isinstance(found.random, Undefined) else _reference(found.random),
-            "oracle": _reference(found.oracle),
+            "tiers": tiers,
+            "random": None
+            if isinstance(chance, Undefined) or isinstance(spent, Undefined)
+            else _reference("random at the same cost", chance, spent[0]),
+            "oracle": None
+            if isinstance(corners, Undefined)
+            else _reference("oracle", corners[0][0][0], corners[0][1][0]),
         },
-        "undefined": {k: v.reason for k, v in undefined.items() if isinstance(v, Undefined)},
+        "undefined": _reasons(undefined),
     }
 
 
-def _reference(one: Reference) -> dict[str, Any]:
-    return {"name": one.name, "performance": one.performance, "cost": one.cost}
+def _reference(name: str, performance: float, cost: float) -> dict[str, Any]:
+    return {"name": name, "performance": float(performance), "cost": float(cost)}
 
 
-def _value(value: Any) -> Any:
+def _interval(figure: Figure) -> Any:
+    """The interval; of a figure that does not exist it would be one of something else."""
+    return figure.value if isinstance(figure.value, Undefined) else figure.interval
+
+
+def _number(value: Any) -> Any:
     if isinstance(value, Undefined):
         return None
     return list(value) if isinstance(value, tuple) else value
 
 
-def _reason(value: Any) -> str | None:
-    return value.reason if isinstance(value, Undefined) else None
+def _reasons(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: v.reason for name, v in values.items() if isinstance(v, Undefined)}

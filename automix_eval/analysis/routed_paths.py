@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from automix_eval.analysis.question_sets import QuestionSet
+from automix_eval.analysis.figures import Kind
+from automix_eval.analysis.question_sets import PricedTiers, QuestionSet
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.columns import FloatArray
 from automix_eval.records.pricing import Prices
@@ -63,12 +64,12 @@ class ChainRouting:
     """A routing through the chain, one bit a tier: a hundred of them fit into memory.
 
     Attributes:
-        questions: The questions.
+        tiers: What every tier did.
         visited: (n,) bit t is set where tier t is asked; the highest bit is the final tier.
         pays: Bit t is set where the verification of tier t is paid, if t is asked.
     """
 
-    questions: QuestionSet
+    tiers: PricedTiers
     visited: Mask
     pays: int
 
@@ -77,47 +78,37 @@ class ChainRouting:
         """What the run did."""
         rows = questions.rows
         ends = np.arange(rows.num_tiers) == rows.final[:, None]
-        return cls(questions, pack(rows.on_path | ends), (1 << rows.num_tiers) - 1)
+        return cls(questions.tiers, pack(rows.on_path | ends), (1 << rows.num_tiers) - 1)
 
     @classmethod
-    def only(cls, questions: QuestionSet, tier: int) -> ChainRouting:
+    def only(cls, tiers: PricedTiers, tier: int) -> ChainRouting:
         """One tier for every question, unverified."""
-        kind = pack(np.zeros((1, questions.rows.num_tiers), dtype=bool)).dtype
-        return cls(questions, np.full(len(questions.rows), 1 << tier, dtype=kind), 0)
+        kind = np.min_scalar_type((2 << tiers.last) - 1)
+        return cls(tiers, np.full(len(tiers), 1 << tier, dtype=kind), 0)
 
     def missing(self) -> dict[str, Undefined]:
         """Figures that do not exist, with the reason."""
         found: dict[str, Undefined] = {}
-        rows, priced = self.questions.rows, self.questions.priced
         final = self._final(self.visited)
-        tiers = [t for t in range(rows.num_tiers) if (self.visited >> t & 1).any()]
-        picked = np.arange(len(rows))
-        absent = int((~rows.asked[picked, final]).sum())
-        who = (
-            "the SLM"
-            if tiers == [0]
-            else "the LLM"
-            if tiers == [self.questions.last]
-            else "the run"
-        )
+        used = [t for t in range(self.tiers.last + 1) if (self.visited >> t & 1).any()]
+        picked = np.arange(len(self.tiers))
+        absent = int((~self.tiers.asked[picked, final]).sum())
+        who = "the SLM" if used == [0] else "the LLM" if used == [self.tiers.last] else "the run"
         if absent:
-            reason = Undefined(f"{who} was not asked {absent} of {len(rows)} questions in this run")
+            reason = Undefined(
+                f"{who} was not asked {absent} of {len(picked)} questions in this run"
+            )
             return {"quality": reason, "cost": reason}
-        if unscored := int(np.isnan(rows.scores[picked, final]).sum()):
+        if unscored := int(np.isnan(self.tiers.scores[picked, final]).sum()):
             found["quality"] = Undefined(f"the task gave no score to {unscored} answers of {who}")
-        for tier in tiers:
-            parts = [priced.answers[tier]]
-            parts += [priced.verifications[tier]] if self.pays >> tier & 1 else []
-            for part in parts:
-                if isinstance(part, Undefined):
-                    return {**found, "cost": part}
-        return found
+        unpriced = [c for t in used for c in self._prices(t) if isinstance(c, Undefined)]
+        return {**found, "cost": unpriced[0]} if unpriced else found
 
     def values(self, name: str, rows: Index) -> FloatArray:
         """(len(rows),) a figure of some questions."""
         visited = self.visited[rows]
         if name == "quality":
-            return np.asarray(self.questions.rows.scores[rows, self._final(visited)])
+            return np.asarray(self.tiers.scores[rows, self._final(visited)])
         if name == "cost":
             return self._cost(visited, rows)
         kind, tier = name.split(" ")
@@ -128,16 +119,18 @@ class ChainRouting:
     def _final(self, visited: Mask) -> Index:
         return np.frexp(visited.astype(np.float64))[1].astype(np.intp) - 1
 
+    def _prices(self, tier: int) -> list[Prices]:
+        paid = [self.tiers.verifications[tier]] if self.pays >> tier & 1 else []
+        return [self.tiers.answers[tier], *paid]
+
     def _cost(self, visited: Mask, rows: Index) -> FloatArray:
         total = np.zeros(len(rows))
-        for tier in range(self.questions.rows.num_tiers):
+        for tier in range(self.tiers.last + 1):
             asked = (visited >> tier & 1).astype(bool)
-            parts = [self.questions.priced.answers[tier]]
-            parts += [self.questions.priced.verifications[tier]] if self.pays >> tier & 1 else []
-            for part in parts:
+            for price_of in self._prices(tier):
                 # a tier without a price is asked nothing here, see `missing`
-                if isinstance(part, np.ndarray):
-                    total += np.where(asked, part[rows], 0.0)
+                if isinstance(price_of, np.ndarray):
+                    total += np.where(asked, price_of[rows], 0.0)
         return total
 
 
@@ -149,3 +142,48 @@ def pack(visited: npt.NDArray[np.bool_]) -> Mask:
     for tier in range(tiers):
         total |= (visited[:, tier].astype(kind) << kind.type(tier)).astype(kind)
     return total
+
+
+# --------------------------------------------------------------------------- methods
+
+Choice = tuple[float | None, ChainRouting]
+"""(parameter of a policy, where it leads)"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MethodOnRun:
+    """What a method does in one run.
+
+    Attributes:
+        routing: Its way through the questions.
+        questions: The run's questions; None for a run of one model beside no chain.
+        run_id: The run.
+        seed: Its seed, -1 where it names none.
+        curve: Operating points of its range.
+        regions: The policy for each of five cost regions, or the reason; empty for one point.
+    """
+
+    routing: Routing
+    questions: QuestionSet | None
+    run_id: str
+    seed: int = -1
+    curve: tuple[Choice, ...] = ()
+    regions: tuple[Choice | Undefined, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Method:
+    """A row in the making: one part a seed.
+
+    Attributes:
+        verifier: Name of the verifier it reads; empty if none.
+        missing: Why the row has no figures at all; None if it has.
+    """
+
+    name: str
+    kind: Kind
+    label: str
+    verifier: str
+    parts: tuple[MethodOnRun, ...]
+    note: str = ""
+    missing: Undefined | None = None

@@ -20,8 +20,8 @@ def summarise(questions: QuestionSet, columns: BoardColumns) -> TaskFigures:
         columns: The board of this run alone, whose bootstrap all figures share.
     """
     (row,) = columns.live
-    rows, four = questions.rows, row.four()
-    slm_quality, slm_cost, llm_quality, llm_cost = four
+    rows, ends = questions.rows, row.ends()
+    slm_quality, slm_cost, llm_quality, llm_cost = ends
     own = row.figures()
     base, no_base = benefit(llm_quality, llm_cost, slm_quality, slm_cost)
     return TaskFigures(
@@ -34,6 +34,6 @@ def summarise(questions: QuestionSet, columns: BoardColumns) -> TaskFigures:
         final_tiers=tuple(np.bincount(rows.final, minlength=rows.num_tiers).tolist()),
         llm_answers_recorded=int(rows.asked[:, -1].sum()),
         calls=call_rows(rows, [c for c in questions.run.calls if c.task == questions.task]),
-        verifiers=verifier_figures(rows, columns.ends[id(questions)]),
+        verifiers=verifier_figures(rows, columns.references[id(questions)]),
         truncations=truncations(rows),
     )

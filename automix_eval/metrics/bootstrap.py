@@ -10,10 +10,6 @@ product of matrices. Up to :data:`LARGE` documents the draws are multinomial, th
 above, each document's number is an independent Poisson(1) draw (A. Chamandy et al., "Estimating
 uncertainty for massive data streams", 2012), which lets documents be dealt with block by block and
 differs by less than the resampling error itself.
-
-Outcomes of single questions have few different rows: scores are often 0 or 1, prices constant, a
-confidence one of nine values. How often each kind of row is drawn is one multinomial draw then,
-with exactly the same distribution.
 """
 
 from __future__ import annotations
@@ -191,25 +187,6 @@ def distinct_rows(columns: Sequence[Array], most: int) -> IntArray | None:
 def first_of_kind(kind: IntArray) -> IntArray:
     """The first row of each kind of :func:`distinct_rows`."""
     return np.unique(kind, return_index=True)[1]
-
-
-def multinomial_means(columns: Sequence[Array], kind: IntArray, resamples: int, seed: int) -> Array:
-    """Means of columns on bootstrap resamples of single rows.
-
-    Args:
-        columns: k columns (n,), constant within a kind.
-        kind: Of :func:`distinct_rows`.
-        resamples: Number of resamples, B.
-        seed: Seed of the draws.
-
-    Returns:
-        (B, k), all columns on the same resamples.
-    """
-    first = first_of_kind(kind)
-    values = np.stack([column[first] for column in columns], axis=1)
-    count = np.bincount(kind)
-    drawn = np.random.default_rng(seed).multinomial(len(kind), count / len(kind), size=resamples)
-    return np.asarray(drawn.astype(np.float64) @ values / len(kind))
 
 
 Interval = tuple[float, float] | Undefined

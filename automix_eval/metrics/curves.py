@@ -246,17 +246,6 @@ def staircase(points: Sequence[Point]) -> list[Point]:
     return steps
 
 
-def least_cost(points: Sequence[Point], performance: float) -> float | None:
-    """Cost of the cheapest point that reaches a performance; None where none does.
-
-    Args:
-        points: (cost, performance) of policies.
-        performance: What to reach; rounding of means is forgiven.
-    """
-    enough = [c for c, p in points if p >= performance - TOLERANCE * abs(performance)]
-    return min(enough, default=None)
-
-
 def step_area(points: Sequence[Point], low: float, high: float) -> float | Undefined:
     """Area under the :func:`staircase` between two costs, divided by their distance.
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from automix_eval import __version__
-from automix_eval.analysis.experiments.figures import Figure
+from automix_eval.analysis.experiments.figures import CellFigure
 from automix_eval.analysis.experiments.preset import AXES, Preset
 from automix_eval.analysis.experiments.sources import Failure, Source, shown
-from automix_eval.analysis.experiments.study import Row, Study
+from automix_eval.analysis.experiments.study import CellScore, Study
 from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.report.fixed_width import markdown_table
 from automix_eval.safety.text import csv_cell, printable
@@ -71,7 +71,7 @@ def as_csv(study: Study) -> str:
     return text.getvalue()
 
 
-def _line(row: Row) -> dict[str, Any]:
+def _line(row: CellScore) -> dict[str, Any]:
     line: dict[str, Any] = {k: v if _is_plain(v) else shown(v) for k, v in row.labels.items()}
     for name, figure in row.figures.items():
         low, high = figure.interval or (None, None)
@@ -118,7 +118,7 @@ def _part(preset: Preset, study: Study) -> list[str]:
     return lines
 
 
-def _table(rows: Sequence[Row]) -> list[str]:
+def _table(rows: Sequence[CellScore]) -> list[str]:
     labels = varied(rows)
     extra = ["over_pomdp"] if any("over_pomdp" in r.figures for r in rows) else []
     header = [
@@ -153,7 +153,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
     return _markdown(header, cells)
 
 
-def varied(rows: Sequence[Row]) -> list[str]:
+def varied(rows: Sequence[CellScore]) -> list[str]:
     """The labels that tell these rows apart; the source always."""
     keys = [*_PLACES, *(a for a in AXES if a not in _PLACES)]
     several = [k for k in keys if len({shown(r.labels[k]) for r in rows}) > 1]
@@ -166,7 +166,7 @@ def varied(rows: Sequence[Row]) -> list[str]:
 def _boundary(study: Study, axis: str) -> list[str]:
     """For every line the values of an axis at which routing pays, is open, loses."""
     keys = [k for k in varied(study.rows) if k != axis]
-    groups: dict[tuple[str, ...], list[Row]] = {}
+    groups: dict[tuple[str, ...], list[CellScore]] = {}
     for row in study.rows:
         groups.setdefault(tuple(_cell(row.labels[k]) for k in keys), []).append(row)
     cells = []
@@ -218,14 +218,14 @@ def _source(source: Source) -> str:
     )
 
 
-def _over(row: Row, name: str) -> str:
+def _over(row: CellScore, name: str) -> str:
     figure = row.figures.get(name)
     if figure is None or figure.value is None:
         return "-"
     return f"{_percent(figure.value)} ({_span(figure)})"
 
 
-def _with_interval(figure: Figure, form: str) -> str:
+def _with_interval(figure: CellFigure, form: str) -> str:
     if figure.value is None:
         return "-"
     if figure.interval is None:
@@ -234,7 +234,7 @@ def _with_interval(figure: Figure, form: str) -> str:
     return f"{figure.value:{form}} ({low} to {high})"
 
 
-def _span(figure: Figure) -> str:
+def _span(figure: CellFigure) -> str:
     if figure.interval is None:
         return "none"
     return " to ".join(_percent(v) for v in figure.interval)

@@ -13,8 +13,9 @@ from replay_tables import rows, write
 from scripted import SCRIPTS, gold_answers, knows, scripted_args
 
 from automix_eval.analysis.experiments import axes, preset, routers
-from automix_eval.analysis.experiments.figures import difference, figures, verdict
+from automix_eval.analysis.experiments.figures import cell_figures, difference, verdict
 from automix_eval.analysis.experiments.simulate import simulated
+from automix_eval.analysis.method import MethodScore
 from automix_eval.commands.main import main
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.metrics.ibc import delta_ibc
@@ -288,11 +289,12 @@ def test_two_tier_routers_in_a_row_are_one_router_for_two_tiers() -> None:
 def test_figures_are_means_over_seeds() -> None:
     """Value, std (ddof 0), least and greatest are those of the seeds; one seed has no std."""
     train, test = simulated(2, 400)
-    paths = [
-        follow(routers.make("threshold", "ibc", "none", 0).fit(axes.sampled(train, 30, s)), test)
+    fitted = [
+        routers.make("threshold", "ibc", "none", 0).fit(axes.sampled(train, 30, s))
         for s in range(4)
     ]
-    found = figures(paths, test, False, 0, 200)
+    paths = [follow(router, test) for router in fitted]
+    found = cell_figures(MethodScore.of_routers(fitted, test, 0, 200))
     each = [
         delta_ibc(
             p.score.mean(), p.cost.mean(), test.scores[:, 0].mean(), 1.0,
@@ -303,7 +305,7 @@ def test_figures_are_means_over_seeds() -> None:
     lift = found["delta_ibc"]
     np.testing.assert_allclose(lift.each, each)
     np.testing.assert_allclose((lift.value, lift.std), (np.mean(each), np.std(each)))
-    assert (lift.low, lift.high) == (min(each), max(each))
+    np.testing.assert_allclose((lift.low, lift.high), (min(each), max(each)))
     assert lift.interval is not None
     assert lift.interval[0] < np.mean(each) < lift.interval[1]
     assert difference(lift, lift).interval == (0.0, 0.0)
@@ -312,8 +314,8 @@ def test_figures_are_means_over_seeds() -> None:
 def test_a_lift_that_does_not_exist_is_no_number() -> None:
     """Where the LLM is no better the figure is undefined, with the reason."""
     _, test = simulated(2, 200, weakest=2.0, strongest=-2.0)
-    path = follow(routers.make("always_llm", "ibc", "none", 0), test)
-    lift = figures([path], test, False, 0, 50)["delta_ibc"]
+    router = routers.make("always_llm", "ibc", "none", 0)
+    lift = cell_figures(MethodScore.of_routers([router], test, 0, 50))["delta_ibc"]
     assert lift.value is None
     assert "not better" in str(lift.reason)
     assert verdict(lift) == "undefined"

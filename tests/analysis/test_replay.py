@@ -14,13 +14,11 @@ from replay_tables import TIERS, arguments, rows, write
 from report_builder import write_records
 from router_records import record
 
-from automix_eval.analysis.replay_score import curve, joined, score
+from automix_eval.analysis.replay_score import score
 from automix_eval.commands.main import main
 from automix_eval.config import compose as config
-from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.self_consistency import SelfConsistency
 from automix_eval.meta_verifiers.threshold import Threshold
-from automix_eval.metrics.bootstrap import distinct_rows
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.files import write_json
@@ -187,50 +185,19 @@ def test_documents_widen_the_interval(folder: Path, tmp_path: Path) -> None:
     assert np.ptp(grouped["intervals"]["performance"]) > 2 * alone
 
 
-@pytest.mark.parametrize("cells", [3, 400])
-def test_joining_equal_rows_changes_no_point_of_the_curve(cells: int) -> None:
-    """The curve is that of playing every row, joined or not."""
-    data = outcomes(900, cells)
-    small, count = joined(data)
-    assert (len(small) < len(data)) == (cells == 3)
-    assert count.sum() == len(data)
-    router = SelfConsistency()
-    path, alone = follow(router, small), follow(router, data)
-    assert (path.cost * count).sum() / 900 == pytest.approx(alone.cost.mean())
-    assert (path.score * count).sum() / 900 == pytest.approx(alone.score.mean())
-
-
 def test_the_curve_holds_every_policy_of_the_range() -> None:
-    """One point a policy of the router's sweep, ascending in cost."""
+    """One point a policy of the router's sweep, ascending in cost; one for a router without."""
 
     class Swept(Threshold):
         """A threshold with a range of its own."""
 
         def sweep(self) -> list[tuple[float | None, Any]]:
-            policies = []
-            for t in (1.0, 0.5, 0.0):
-                one = SelfConsistency(undefined=t)
-                policies.append((t, one))
-            return policies
+            return [(t, SelfConsistency(undefined=t)) for t in (1.0, 0.5, 0.0)]
 
     data = outcomes(200, 5)
-    points = curve(Swept(), data)
-    assert len(points) == 3
-    assert {p[2] for p in points} == {0.0, 0.5, 1.0}
-    found = score(SelfConsistency(), data, grouped=False, seed=0, resamples=50)
-    assert [p[2] for p in found.curve] == [None]
-
-
-def test_intervals_agree_with_the_bootstrap_of_rows() -> None:
-    """Counting equal rows first changes the draws, not the interval."""
-    data = outcomes(400, 3)
-    flat = replace(data, answer_costs=np.tile([1.0, 5.0, 50.0], (400, 1)))
-    quick = score(SelfConsistency(), flat, grouped=False, seed=0, resamples=3000)
-    documents = replace(flat, documents=flat.ids)
-    slow = score(SelfConsistency(), documents, grouped=True, seed=0, resamples=3000)
-    assert distinct_rows([flat.scores[:, 0], flat.answer_costs[:, 0]], 10) is not None
-    for name in ("performance", "cost"):
-        assert quick.intervals[name] == pytest.approx(slow.intervals[name], rel=0.02)
+    fitted = Swept().fit(data)
+    assert sorted(p[2] for p in score(fitted, data, 0, 50)["curve"]) == [0.0, 0.5, 1.0]
+    assert [p[2] for p in score(SelfConsistency(), data, 0, 50)["curve"]] == [None]
 
 
 # --------------------------------------------------------------------------- the command

@@ -1,4 +1,4 @@
-"""The staircase of policies, its area and what a performance costs on it."""
+"""The staircase of policies and its area; rows of a kind."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automix_eval.metrics.bootstrap import distinct_rows, first_of_kind, multinomial_means
-from automix_eval.metrics.curves import least_cost, staircase, step_area
+from automix_eval.metrics.bootstrap import distinct_rows, first_of_kind
+from automix_eval.metrics.curves import staircase, step_area
 from automix_eval.metrics.ibc import Undefined
 
 numbers = st.floats(0, 100, allow_nan=False)
@@ -56,16 +56,6 @@ def test_staircase_ascends_and_ignores_order(some: list[tuple[float, float]]) ->
     assert all(a[0] < b[0] and a[1] < b[1] for a, b in itertools.pairwise(steps))
 
 
-@given(points, st.floats(0, 1))
-def test_least_cost_is_the_cheapest_point_that_is_good_enough(
-    some: list[tuple[float, float]], wanted: float
-) -> None:
-    """No cheaper point reaches the performance, and None means that none does."""
-    found = least_cost(some, wanted)
-    enough = [c for c, p in some if p >= wanted * (1 - 1e-9)]
-    assert found == (min(enough) if enough else None)
-
-
 @given(st.lists(st.tuples(st.sampled_from([0.0, 1.0, float("nan")]), numbers), min_size=1))
 def test_rows_of_a_kind_are_equal_rows(some: list[tuple[float, float]]) -> None:
     """Two rows have one number if and only if their values are equal, NaN equal to NaN."""
@@ -78,19 +68,8 @@ def test_rows_of_a_kind_are_equal_rows(some: list[tuple[float, float]]) -> None:
 
 
 def test_more_kinds_than_asked_for_are_not_counted() -> None:
-    """Columns of different values are left to the bootstrap of rows."""
+    """Columns of different values are left apart."""
     assert distinct_rows([np.arange(10.0)], 9) is None
-
-
-def test_resampled_counts_have_the_spread_of_resampled_rows() -> None:
-    """The multinomial means have the mean and the standard error of the bootstrap."""
-    column = np.repeat([0.0, 1.0, 2.0], [50, 30, 20])
-    kind = distinct_rows([column], 3)
-    assert kind is not None
-    means = multinomial_means([column, 2 * column], kind, 4000, seed=1)
-    assert means[:, 0].mean() == pytest.approx(column.mean(), abs=0.01)
-    assert means[:, 0].std() == pytest.approx(column.std() / 10, rel=0.05)
-    assert means[:, 1] == pytest.approx(2 * means[:, 0])
 
 
 # Read here: no test sees the variable.

@@ -33,7 +33,6 @@ class Source:
         kind: ``simulated``, ``table`` or ``run`` (records, or what a run left as numbers).
         train: Fitting rows.
         test: Rows to score on.
-        grouped: Whether rows of one document are resampled together.
         about: Files and hashes, or the arguments of the simulation.
         task: Of a run.
     """
@@ -42,7 +41,6 @@ class Source:
     kind: str
     train: Outcomes
     test: Outcomes
-    grouped: bool
     about: Mapping[str, Any]
     task: str | None = None
 
@@ -109,7 +107,7 @@ def _table(preset: Preset, name: str, kind: str) -> Source:
             "nothing to fit on"
         )
     _enough(str(path), found.train, found.test)
-    return Source(path.stem, kind, found.train, found.test, found.grouped, found.about)
+    return Source(path.stem, kind, found.train, found.test, found.about)
 
 
 def _runs(label: str, folder: Path) -> list[Source]:
@@ -130,9 +128,7 @@ def _runs(label: str, folder: Path) -> list[Source]:
                 raise AutoMixError(f"the run {path} has no calibration records of {task}")
             _enough(f"{path}, {task}", found.train, found.test)
             name = label if label == task else f"{task} {label}"
-            made.append(
-                Source(name, "run", found.train, found.test, found.grouped, found.about, task)
-            )
+            made.append(Source(name, "run", found.train, found.test, found.about, task))
     return made
 
 
@@ -148,7 +144,7 @@ def _simulated(preset: Preset) -> list[Source]:
         except TypeError as err:
             raise AutoMixError(f"simulated.{name} cannot be made: {err}") from err
         about = {"simulated": given, "note": "a logistic model of questions and tiers, no model"}
-        made.append(Source(f"{name} (simulated)", "simulated", train, test, False, about))
+        made.append(Source(f"{name} (simulated)", "simulated", train, test, about))
     return made
 
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from automix_eval.analysis.experiments import axes, routers
-from automix_eval.analysis.experiments.figures import Figure, difference, figures, verdict
+from automix_eval.analysis.experiments.figures import CellFigure, cell_figures, difference, verdict
 from automix_eval.analysis.experiments.preset import AXES, Part, Preset
 from automix_eval.analysis.experiments.sources import Failure, Source, shown
+from automix_eval.analysis.method import MethodScore
 from automix_eval.meta_verifiers.baselines.frugal_gpt import FrugalGPT
 from automix_eval.meta_verifiers.baselines.texts import TextRouter
 from automix_eval.meta_verifiers.contract import MetaVerifier
-from automix_eval.meta_verifiers.follow import follow
 from automix_eval.metrics.calibration import auroc, is_correct
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import FloatArray, Outcomes
@@ -28,7 +28,7 @@ REFERENCE = "pomdp"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Row:
+class CellScore:
     """One cell.
 
     Attributes:
@@ -38,7 +38,7 @@ class Row:
     """
 
     labels: Mapping[str, Any]
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, CellFigure]
     facts: Mapping[str, Any]
 
 
@@ -54,7 +54,7 @@ class Study:
     """
 
     part: Part
-    rows: list[Row] = field(default_factory=list)
+    rows: list[CellScore] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     left_out: list[Failure] = field(default_factory=list)
 
@@ -142,7 +142,7 @@ def _unfit(cell: _Cell) -> str | None:
     return None
 
 
-def _row(preset: Preset, cell: _Cell) -> Row:
+def _row(preset: Preset, cell: _Cell) -> CellScore:
     held = cell.values
     train = _applied(cell.fit_on.train.select_tiers(cell.chain), held, 2 * preset.seed)
     test = _applied(cell.test_on.test.select_tiers(cell.test_chain), held, 2 * preset.seed + 1)
@@ -150,19 +150,17 @@ def _row(preset: Preset, cell: _Cell) -> Row:
     whole = len(axes.sampled(train, held["train"], seeds[0])) == len(train)
     if whole and not routers.is_seeded(held["router"]):
         seeds = seeds[:1]  # the same rows, and nothing is drawn: every seed would repeat the first
-    paths, number, own = [], 0, None
-    for seed in seeds:
-        rows = axes.sampled(train, held["train"], seed)
-        number = len(rows)
-        router = _fitted(_router(cell, seed), rows)
-        paths.append(follow(router, test))
-        if isinstance(router, FrugalGPT):
-            own = router.judge_first(test)
-    found = figures(paths, test, cell.test_on.grouped, preset.seed, preset.resamples)
-    facts = _facts(test, number, seeds, found, cell)
-    if own is not None:  # its confidence is not that of the outcomes
-        facts |= {"auroc": _auroc(own, test), "judged": 1.0}
-    return Row(cell.labels(), found, facts)
+    samples = [axes.sampled(train, held["train"], seed) for seed in seeds]
+    fitted = [_fitted(_router(cell, seed), rows) for seed, rows in zip(seeds, samples, strict=True)]
+    score = MethodScore.of_routers(
+        fitted, test, preset.seed, preset.resamples, routers.label_of(held["router"]), False
+    )
+    found = cell_figures(score)
+    facts = _facts(score, test, len(samples[-1]), seeds, cell)
+    facts |= {"verdict": verdict(found["delta_ibc"])}
+    if isinstance(fitted[-1], FrugalGPT):  # its confidence is not that of the outcomes
+        facts |= {"auroc": _auroc(fitted[-1].judge_first(test), test), "judged": 1.0}
+    return CellScore(cell.labels(), found, facts)
 
 
 def _applied(outcomes: Outcomes, held: Mapping[str, Any], seed: int) -> Outcomes:
@@ -181,16 +179,18 @@ def _router(cell: _Cell, seed: int) -> MetaVerifier:
 
 
 def _facts(
-    test: Outcomes, train_rows: int, seeds: Sequence[int], found: Mapping[str, Figure], cell: _Cell
+    score: MethodScore, test: Outcomes, train_rows: int, seeds: Sequence[int], cell: _Cell
 ) -> dict[str, Any]:
-    quality, cost = test.scores.mean(axis=0), test.answer_costs.mean(axis=0)
+    slm_quality, slm_cost, llm_quality, llm_cost = (float(np.asarray(v)[0]) for v in score.ends())
+    corners = score.oracle()
+    assert not isinstance(corners, Undefined)  # every tier was asked
     return {
-        "slm_quality": float(quality[0]),
-        "llm_quality": float(quality[-1]),
-        "slm_cost": float(cost[0]),
-        "llm_cost": float(cost[-1]),
-        "cost_ratio": float(cost[-1] / cost[0]) if cost[0] > 0 else None,
-        "oracle_quality": float(test.scores.max(axis=1).mean()),
+        "slm_quality": slm_quality,
+        "llm_quality": llm_quality,
+        "slm_cost": slm_cost,
+        "llm_cost": llm_cost,
+        "cost_ratio": llm_cost / slm_cost if slm_cost > 0 else None,
+        "oracle_quality": float(corners[0][0][0]),
         "auroc": _auroc(test.confidences[:, 0], test),
         "judged": float((~np.isnan(test.confidences[:, 0])).mean()),
         "family": "same" if len({_family(n) for n in test.names}) == 1 else "different",
@@ -199,7 +199,6 @@ def _facts(
         "test_rows": len(test),
         "seeds": len(seeds),
         "first_seed": seeds[0],
-        "verdict": verdict(found["delta_ibc"]),
         "simulated": cell.test_on.kind == "simulated",
         "task": cell.test_on.task,
     }
@@ -219,7 +218,7 @@ def _family(name: str) -> str:
     return match.group().lower() if match else name
 
 
-def _compared(rows: Sequence[Row]) -> list[Row]:
+def _compared(rows: Sequence[CellScore]) -> list[CellScore]:
     """Each cell beside that of the reference router with the same labels, where there is one."""
     keys = [tuple((k, shown(v)) for k, v in r.labels.items() if k != "router") for r in rows]
     known = {k: r for k, r in zip(keys, rows, strict=True) if r.labels["router"] == REFERENCE}
@@ -228,24 +227,9 @@ def _compared(rows: Sequence[Row]) -> list[Row]:
         other = known.get(key)
         found = dict(row.figures)
         if other is not None and other is not row:
-            one, two = _aligned(row.figures["delta_ibc"], other.figures["delta_ibc"])
-            found["over_pomdp"] = difference(one, two)
-        made.append(Row(row.labels, found, row.facts))
+            found["over_pomdp"] = difference(row.figures["delta_ibc"], other.figures["delta_ibc"])
+        made.append(CellScore(row.labels, found, row.facts))
     return made
-
-
-def _aligned(one: Figure, two: Figure) -> tuple[Figure, Figure]:
-    """Both with as many seeds: a router that draws nothing is the same for each of the other's."""
-    number = max(len(one.each), len(two.each))
-
-    def widened(figure: Figure) -> Figure:
-        each = figure.each if len(figure.each) == number else figure.each * number
-        return Figure(
-            figure.value, figure.interval, figure.std, figure.low, figure.high, each,
-            figure.reason, figure.draws,
-        )  # fmt: skip
-
-    return widened(one), widened(two)
 
 
 def _words(cell: _Cell) -> str:

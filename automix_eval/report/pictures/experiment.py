@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automix_eval.analysis.experiments.figures import Figure
+from automix_eval.analysis.experiments.figures import CellFigure
 from automix_eval.analysis.experiments.sources import shown
-from automix_eval.analysis.experiments.study import Row, Study
+from automix_eval.analysis.experiments.study import CellScore, Study
 from automix_eval.report.pictures.style import (
     ACCENT,
     INK,
@@ -63,10 +63,10 @@ def draw(study: Study, folder: Path, note: str) -> list[Path]:
         return save(_drawing(study, rows, note), folder, part.name)
 
 
-def _drawing(study: Study, rows: Sequence[Row], note: str) -> Drawing:
+def _drawing(study: Study, rows: Sequence[CellScore], note: str) -> Drawing:
     part = study.part
     lines = part.x in NUMBERS
-    panels: dict[str, list[Row]] = {}
+    panels: dict[str, list[CellScore]] = {}
     for row in rows:
         key = "" if part.together or part.x == "source" else str(row.labels["source"])
         panels.setdefault(key, []).append(row)
@@ -92,9 +92,9 @@ def _drawing(study: Study, rows: Sequence[Row], note: str) -> Drawing:
     return made
 
 
-def _lines(axes: Axes, study: Study, rows: Sequence[Row], styles: Mapping[str, Any]) -> None:
+def _lines(axes: Axes, study: Study, rows: Sequence[CellScore], styles: Mapping[str, Any]) -> None:
     part = study.part
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[CellScore]] = {}
     for row in rows:
         groups.setdefault(_series(part.series, row), []).append(row)
     for number, (name, some) in enumerate(groups.items()):
@@ -134,12 +134,12 @@ def _moved(x: float, number: int, groups: int, log: bool) -> float:
     return x * math.exp(2 * step) if log else x + step * max(1.0, abs(x)) / 2
 
 
-def _bar(axes: Axes, x: float, found: Figure, color: str) -> None:
+def _bar(axes: Axes, x: float, found: CellFigure, color: str) -> None:
     if found.interval is not None:
         axes.vlines(x, *found.interval, color=color, linewidth=0.8, alpha=0.8)
 
 
-def _dots(axes: Axes, study: Study, rows: Sequence[Row], styles: Mapping[str, Any]) -> None:
+def _dots(axes: Axes, study: Study, rows: Sequence[CellScore], styles: Mapping[str, Any]) -> None:
     part = study.part
     names = []
     for place, row in enumerate(rows):
@@ -159,7 +159,7 @@ def _dots(axes: Axes, study: Study, rows: Sequence[Row], styles: Mapping[str, An
         axes.axvline(0, color=SOFT, linestyle="--", linewidth=0.8)
 
 
-def _at(row: Row, x: str) -> Any:
+def _at(row: CellScore, x: str) -> Any:
     if x in row.labels:
         return row.labels[x] if x not in NUMBERS or row.labels[x] is not None else None
     if x in row.facts:
@@ -168,7 +168,7 @@ def _at(row: Row, x: str) -> Any:
     return None if found is None else found.value
 
 
-def _series(keys: Sequence[str], row: Row) -> str:
+def _series(keys: Sequence[str], row: CellScore) -> str:
     def word(key: str) -> str:
         value = row.labels[key] if key in row.labels else row.facts[key]
         text = value if isinstance(value, str) else shown(value).removesuffix("\n...").strip()
@@ -179,7 +179,7 @@ def _series(keys: Sequence[str], row: Row) -> str:
     return ", ".join(word(k) for k in keys)
 
 
-def _styles(keys: Sequence[str], rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+def _styles(keys: Sequence[str], rows: Sequence[CellScore]) -> dict[str, dict[str, Any]]:
     """Colour, shape and dashes of each line; the same in every panel."""
     names = list(dict.fromkeys(_series(keys, r) for r in rows))
     return {

@@ -1,0 +1,173 @@
+"""Where routers lead, computed from outcomes of every tier; no model is called.
+
+A policy is followed question by question: whoever it would have asked answers, at the price of
+that question. Rows that no policy can tell apart are followed once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from automix_eval.analysis.question_sets import PricedTiers
+from automix_eval.analysis.routed_paths import ChainRouting, Choice, Mask, pack
+from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.meta_verifiers.follow import follow
+from automix_eval.metrics.bootstrap import distinct_rows, first_of_kind
+from automix_eval.metrics.ibc import Undefined, delta_ibc
+from automix_eval.records.columns import FloatArray
+from automix_eval.records.outcomes import IntArray, Outcomes
+
+NUM_REGIONS = 5
+# Policies x questions of a range: all policies of up to 10,000 questions, nine at least.
+_MOST, _LEAST = 10_000_000, 9
+_ORACLE_POINTS = 16
+
+Family = Sequence[tuple[float | None, MetaVerifier]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replayed:
+    """Where a fitted router and the policies of its range lead.
+
+    Attributes:
+        routing: What the fitted policy does.
+        curve: The policies of its range; empty for a router without a parameter.
+        regions: The policy for each of five cost regions, chosen on the calibration questions; the
+            reason where there is none. Empty where none was to be chosen.
+        label: The router's name.
+    """
+
+    routing: ChainRouting
+    curve: tuple[Choice, ...]
+    regions: tuple[Choice | Undefined, ...]
+    label: str
+
+
+def replayed(
+    router: MetaVerifier,
+    test: Outcomes,
+    tiers: PricedTiers,
+    label: str,
+    fitting: Outcomes | None = None,
+    whole_range: bool = True,
+) -> Replayed:
+    """Follow a fitted router.
+
+    Args:
+        router: Fitted, or of a kind that learns nothing.
+        test: Questions that every tier was asked.
+        tiers: The same questions.
+        label: The router's name.
+        fitting: Questions to choose the policy of each cost region on; None: no regions.
+        whole_range: Whether to follow the policies of its range too. Of more than 10,000 questions
+            some ranges are thinned evenly, so that time and memory stay bounded.
+
+    Raises:
+        AutoMixError: The router cannot decide on these questions.
+    """
+    alike = _Alike.of(test)
+
+    def routing(policy: MetaVerifier) -> ChainRouting:
+        pays = (1 << tiers.last) - 1 if policy.needs_verification else 0
+        return ChainRouting(tiers, alike.visited(policy), pays)
+
+    family: Family = router.sweep() if whole_range else []
+    family = family if len(family) > 1 else []
+    regions = _choose_regions(fitting, family) if family and fitting is not None else ()
+    return Replayed(
+        routing(router),
+        tuple((parameter, routing(policy)) for parameter, policy in _thin(family, len(test))),
+        tuple(c if isinstance(c, Undefined) else (c[0], routing(c[1])) for c in regions),
+        label,
+    )
+
+
+def oracle_routings(tiers: PricedTiers) -> list[ChainRouting]:
+    """The oracle at several prices of quality, dear to cheap.
+
+    At price p it takes, per question, the tier with the largest score - p x cost: at price 0 the
+    best score, and of equal scores the cheapest tier. Nothing is verified. Between two prices one
+    may choose at random, so these are the corners of the best any router can do.
+
+    Args:
+        tiers: Every one was asked and has a score and a price.
+    """
+    scores = tiers.scores
+    costs = np.column_stack([c for c in tiers.answers if not isinstance(c, Undefined)])
+    slopes = []
+    for high in range(1, scores.shape[1]):
+        for low in range(high):
+            gain, extra = scores[:, high] - scores[:, low], costs[:, high] - costs[:, low]
+            slopes.append(gain[(gain > 0) & (extra > 0)] / extra[(gain > 0) & (extra > 0)])
+    worth = np.unique(np.concatenate(slopes)) if slopes else np.zeros(0)
+    if len(worth) > _ORACLE_POINTS:
+        worth = np.unique(np.quantile(np.concatenate(slopes), np.arange(1, 16) / 16))
+    # just below each slope the questions of that slope are still worth asking
+    prices = [0.0, *(worth[:-1] + np.diff(worth) / 2).tolist()]
+    return [ChainRouting(tiers, _best(scores, costs, p), 0) for p in prices]
+
+
+def _best(scores: FloatArray, costs: FloatArray, price_of_quality: float) -> Mask:
+    order = np.lexsort((costs, -(scores - price_of_quality * costs)), axis=1)
+    visited = np.zeros(scores.shape, dtype=bool)
+    np.put_along_axis(visited, order[:, :1], values=True, axis=1)
+    return pack(visited)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Alike:
+    """Questions, and one of each kind that shows the same numbers to a router."""
+
+    questions: Outcomes
+    kind: IntArray | None
+    one_of_each: Outcomes
+
+    @classmethod
+    def of(cls, questions: Outcomes) -> _Alike:
+        shown = [questions.confidences, questions.answer_costs, *questions.signals.values()]
+        columns = [table[:, t] for table in shown for t in range(questions.num_tiers)]
+        kind = distinct_rows(columns, len(questions) // 4)
+        return cls(
+            questions, kind, questions if kind is None else questions.take(first_of_kind(kind))
+        )
+
+    def visited(self, policy: MetaVerifier) -> Mask:
+        """(n,) as :attr:`ChainRouting.visited`."""
+        # texts and identities, by which a mixture of policies draws, differ in every row
+        apart = policy.needs_texts or policy.needs_hindsight
+        if self.kind is None or apart:
+            return pack(follow(policy, self.questions).visited)
+        found: Mask = pack(follow(policy, self.one_of_each).visited)[self.kind]
+        return found
+
+
+def _choose_regions(
+    fitting: Outcomes, family: Family
+) -> Iterator[tuple[float | None, MetaVerifier] | Undefined]:
+    """For each region the policy with the largest delta IBC on the fitting data."""
+    paths = [follow(router, fitting) for _, router in family]
+    cost = np.array([p.cost.mean() for p in paths])
+    slm = (fitting.scores[:, 0].mean(), fitting.answer_costs[:, 0].mean())
+    llm = (fitting.scores[:, -1].mean(), fitting.answer_costs[:, -1].mean())
+    lifts = [delta_ibc(float(p.score.mean()), float(p.cost.mean()), *slm, *llm) for p in paths]
+    ends = np.linspace(slm[1], llm[1], NUM_REGIONS + 1)
+    for low, high in itertools.pairwise(ends):
+        inside = np.flatnonzero((cost > low) & (cost <= high)).tolist()
+        lifted = [(v, -i) for i in inside if not isinstance(v := lifts[i], Undefined)]
+        if lifted:
+            yield family[-max(lifted)[1]]
+        elif inside:
+            yield next(v for i in inside if isinstance(v := lifts[i], Undefined))
+        else:
+            yield Undefined("no policy of the range costs this much on the calibration questions")
+
+
+def _thin(family: Family, questions: int) -> Family:
+    most = max(_LEAST, _MOST // max(1, questions))
+    if len(family) <= most:
+        return family
+    return [family[i] for i in np.linspace(0, len(family) - 1, most).round().astype(int).tolist()]
