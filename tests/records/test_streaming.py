@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from processes import timeless
-from scripted import SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
+from scripted import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
 
 from automix_eval.commands.main import main
 from automix_eval.harness.run_warnings import PromptLosses
@@ -151,6 +151,19 @@ def record(doc_id: int, task: str = "t", phase: Phase = "evaluation", repeat: in
 def test_json_of_a_record_is_that_of_asdict() -> None:
     """Field by field, in their order."""
     assert json.dumps(to_json(record(3))) == json.dumps(asdict(record(3)))
+
+
+def test_a_run_with_half_a_surrogate_pair_ends_and_resumes(tmp_path: Path) -> None:
+    """Such an answer stands in call store, samples and records; no call is made again."""
+    args = cascade(meta_verifier="self_consistency")
+    SCRIPTS["small"] = knows(gold_answers(TASK), 0.5, wrong=" x\ud83d")
+    args["store.path"] = str(tmp_path / "calls.sqlite")
+    for name in ("first", "again"):
+        CALLS.clear()
+        run_harness([TASK], args, tmp_path / name, limit=6)
+    assert CALLS == []
+    texts = [t.answer.text for row in read_run(tmp_path / "again")[1] for t in row.tiers]
+    assert " x\ud83d" in texts
 
 
 def test_half_a_surrogate_pair_survives(tmp_path: Path) -> None:
