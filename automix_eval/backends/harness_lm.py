@@ -67,6 +67,8 @@ class HarnessBackend:
     gives_token_probs = False
     patience = 0
     varies = ""
+    #: Why prompts that begin alike are not read once, where they could have been; "" if they are.
+    unshared = ""
 
     def __init__(
         self,

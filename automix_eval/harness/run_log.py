@@ -274,6 +274,7 @@ class RunLog:
                     "name": t.name,
                     "label": t.backend.label,
                     "varies": t.backend.varies,
+                    "unshared": getattr(t.backend, "unshared", ""),
                 }
                 for t in self._tiers
             ],

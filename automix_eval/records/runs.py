@@ -286,9 +286,10 @@ def read_run(path: Path, costs: Mapping[str, Any] | None = None) -> Run:
             for w in _rows(manifest, "warnings")
         )
         warnings += tuple(
-            ("", printable(f"{t.get('label', t['name'])}: {t['varies']}", 600))
+            ("", printable(f"{t.get('label', t['name'])}: {t[note]}", 600))
             for t in _rows(manifest, "tiers")
-            if t.get("varies")
+            for note in ("varies", "unshared")
+            if t.get(note)
         )
         size, partial = stored.records_bytes(manifest), _partial(manifest)
         failed = _failed(manifest)

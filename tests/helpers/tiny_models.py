@@ -14,7 +14,8 @@ _TEXT = [
 ]
 
 
-def _save_tokenizer(folder: Path) -> Any:
+def tiny_tokenizer(folder: Path) -> Any:
+    """A tokenizer of some 300 tokens, saved in a folder."""
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
 
@@ -32,7 +33,7 @@ def save_tiny(folder: Path, family: str) -> Path:
     import torch
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
 
-    tokenizer = _save_tokenizer(folder)
+    tokenizer = tiny_tokenizer(folder)
     torch.manual_seed(7)
     shape = {
         "vocab_size": len(tokenizer),
@@ -65,7 +66,7 @@ def save_tiny_encoder(folder: Path, seed: int = 7) -> Path:
     import torch
     from transformers import BertConfig, BertModel
 
-    tokenizer = _save_tokenizer(folder)
+    tokenizer = tiny_tokenizer(folder)
     torch.manual_seed(seed)
     shape = BertConfig(
         vocab_size=len(tokenizer),

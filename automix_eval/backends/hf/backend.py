@@ -8,12 +8,10 @@ that is switched off or a model does not allow it, the harness's own batches ser
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +24,8 @@ from lm_eval.models.utils import (
 
 from automix_eval.backends.embedded import CONVERTER_VERSION, ensure_model
 from automix_eval.backends.harness_lm import HarnessBackend
-from automix_eval.backends.hf.metered import MeteredHFLM, score_batch
+from automix_eval.backends.hf import unshared
+from automix_eval.backends.hf.metered import MeteredHFLM
 from automix_eval.backends.hf.settings import (
     Decoding,
     TokenMemory,
@@ -38,10 +37,10 @@ from automix_eval.backends.hf.settings import (
     named,
 )
 from automix_eval.backends.hf.weights import commit_of
-from automix_eval.backends.hook import Hook
 from automix_eval.backends.shared_prefix import decode as shared_decoding
 from automix_eval.backends.shared_prefix import score as shared_scoring
-from automix_eval.backends.shared_prefix.reader import Reader, UnsupportedModelError
+from automix_eval.backends.shared_prefix.probe import UnsupportedModelError
+from automix_eval.backends.shared_prefix.reader import Reader
 from automix_eval.backends.shared_prefix.sampling import row_seed
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import GenerateRequest, Generation, ScoreRequest, Scores
@@ -89,6 +88,7 @@ class HFBackend(HarnessBackend):
         self._embedded = embedded
         self._content: str | None = None
         self._reader: Reader | None = None
+        self._alone = False
         self._tokens: TokenMemory | None = None
         self._shares = flag(f"{tier}.shared_prefix", shared_prefix)
         self._shares_answers = (
@@ -202,8 +202,13 @@ class HFBackend(HarnessBackend):
             shared_decoding.generate(reader, samples, self._batch_size(), deliver)
         rest = [i for i, plan in enumerate(plans) if plan is None]
         if rest:
-            self._generate_by_harness(
-                [requests[i] for i in rest], lambda j, g: on_result(rest[j], g), token_probs
+            unshared.generate(
+                self._metered(),
+                partial(self._request, "generate_until"),
+                [requests[i] for i in rest],
+                lambda j, g: on_result(rest[j], g),
+                token_probs,
+                self._is_alone,
             )
 
     def score(
@@ -238,15 +243,24 @@ class HFBackend(HarnessBackend):
             self._check_length(len(prompt), max(map(len, continuations)))
             encoded.append((prompt, continuations))
         reader = self._sharing()
-        if reader is None:
-            self._score_by_harness(encoded, on_result)
-            return
+        lengths = [len(prompt) + max(map(len, more)) for prompt, more in encoded]
+        shared = [i for i, length in enumerate(lengths) if reader and not self._is_alone(length)]
 
         def deliver(s: shared_scoring.Scored) -> None:
-            size = len(encoded[s.index][0])
-            on_result(s.index, Scores(s.logprobs, s.greedy, size, s.seconds, s.cached))
+            size = len(encoded[shared[s.index]][0])
+            on_result(shared[s.index], Scores(s.logprobs, s.greedy, size, s.seconds, s.cached))
 
-        shared_scoring.score(reader, encoded, self._batch_size(), deliver)
+        if reader and shared:
+            requested = [encoded[i] for i in shared]
+            shared_scoring.score(reader, requested, self._batch_size(), deliver)
+        rest = sorted({*range(len(encoded))} - {*shared})
+        unshared.score(
+            lm,
+            [encoded[i] for i in rest],
+            self._batch_size(),
+            lambda j, s: on_result(rest[j], s),
+            self._is_alone,
+        )
 
     # ----------------------------------------------------------------- sharing
 
@@ -255,28 +269,42 @@ class HFBackend(HarnessBackend):
         if self._reader is None and self._shares:
             lm = self._metered()
             precision = lm.mixed_precision_dtype
+            autocast = {
+                "device_type": lm.device.type,
+                "dtype": precision,
+                "enabled": precision is not None,
+            }
             try:
-                self._reader = Reader(
-                    lm.model,
-                    self._cache_bytes,
-                    {
-                        "device_type": lm.device.type,
-                        "dtype": precision,
-                        "enabled": precision is not None,
-                    },
-                )
+                self._reader = Reader(lm.model, self._cache_bytes, int(lm.max_length), autocast)
             except UnsupportedModelError as err:
+                self._shares = False
+                self._alone = err.by_length or not unshared.pads_safely(lm)
+                self.unshared = (
+                    "prompts that begin alike are read again each time, "
+                    + ("one by one" if self._alone else "in the harness's own batches")
+                    + f", because the model's attention cannot be shared: {err}"
+                )
+            else:
+                if self._reader.reach < lm.max_length:
+                    self.unshared = (
+                        f"prompts of more than {self._reader.reach} tokens with their answers are "
+                        "read one by one, because the model reads them in another way"
+                    )
+            if self.unshared:
                 log.warning(
-                    "%s (%s): prompts that begin alike are read again each time, in the harness's "
-                    "own batches, because the model's attention cannot be shared (%s); "
-                    "%s.shared_prefix=false silences this",
+                    "%s (%s): %s; %s.shared_prefix=false silences this",
                     self.tier,
                     self.label,
-                    err,
+                    self.unshared,
                     self.tier,
                 )
-                self._shares = False
         return self._reader
+
+    def _is_alone(self, tokens: int) -> bool:
+        """Whether a prompt and answer of so many tokens must have a batch of their own."""
+        if self._reader is None or tokens > self._metered().max_length:
+            return self._alone  # beyond the window it is an error, wherever it is read
+        return tokens > self._reader.reach
 
     @property
     def varies(self) -> str:  # type: ignore[override]
@@ -307,6 +335,8 @@ class HFBackend(HarnessBackend):
         if given or isinstance(lm.think_end_token, int) or not is_plain(lm.model):
             return None
         if request.seed is None and (sampled or temperature > 0 or not self._answers_shared()):
+            return None
+        if self._is_alone(len(self._encode(request.prompt)) + most):
             return None
         return Decoding(
             tuple(s for s in until if s),
@@ -382,64 +412,3 @@ class HFBackend(HarnessBackend):
         lm = self.lm
         assert isinstance(lm, MeteredHFLM)
         return lm
-
-    # ----------------------------------------------------------------- the harness's own batches
-
-    def _generate_by_harness(
-        self,
-        requests: Sequence[GenerateRequest],
-        on_result: Callable[[int, Generation], None],
-        token_probs: bool,
-    ) -> None:
-        lm = self._metered()
-        groups: dict[str, list[int]] = defaultdict(list)
-        for i, request in enumerate(requests):
-            key = json.dumps([dict(request.generation), request.seed is not None], sort_keys=True)
-            groups[key].append(i)
-        for key, indices in groups.items():
-            arguments, sampled = json.loads(key)
-            if sampled:
-                # drawn by a logits processor, so that no batch disturbs another's sample
-                lm.temperature = float(arguments.pop("temperature", 1.0) or 1.0)
-                arguments["do_sample"] = False
-            lm.expect(
-                [requests[i].prompt for i in indices],
-                [requests[i].seed for i in indices] if sampled else None,
-                token_probs,
-            )
-            argument_key = json.dumps(arguments, sort_keys=True)
-
-            def deliver(_: int, text: str, __: float, indices: list[int] = indices) -> None:
-                row = lm.finished.popleft()
-                on_result(
-                    indices[row.index],
-                    Generation(
-                        text,
-                        row.prompt_tokens,
-                        row.generated_tokens,
-                        row.seconds,
-                        row.logprobs,
-                        row.margins,
-                        cached_tokens=0,
-                    ),
-                )
-
-            pairs = [(requests[i].prompt, dict(arguments)) for i in indices]
-            hook = Hook([(prompt, argument_key) for prompt, _ in pairs], deliver)
-            self._request("generate_until", pairs, hook)
-
-    @torch.inference_mode()
-    def _score_by_harness(
-        self,
-        encoded: Sequence[tuple[tuple[int, ...], list[tuple[int, ...]]]],
-        on_result: Callable[[int, Scores], None],
-    ) -> None:
-        order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i][0]))
-        size = self._batch_size()
-        for start in range(0, len(order), size):
-            batch = order[start : start + size]
-            begun = time.perf_counter()
-            logprobs = score_batch(self._metered(), [encoded[i] for i in batch])
-            seconds = (time.perf_counter() - begun) / len(batch)
-            for i, row in zip(batch, logprobs, strict=True):
-                on_result(i, Scores(tuple(row), (), len(encoded[i][0]), seconds, 0))

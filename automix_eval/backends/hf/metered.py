@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -47,6 +48,7 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
 
     temperature: float = 1.0
     _is_made = False
+    _alone = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -120,6 +122,41 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
         ends = own if isinstance(own, list) else [own]
         return frozenset(int(t) for t in [*ends, self.eot_token_id] if t is not None)
 
+    @contextmanager
+    def one_by_one(self, alone: bool) -> Iterator[None]:
+        """Batches of one prompt each, where padding would change its numbers.
+
+        Args:
+            alone: Whether to; False leaves the batch size as it is.
+        """
+        before: int | str = self.batch_size
+        self._alone = alone
+        try:
+            if alone:
+                self.batch_size_per_gpu: int | str = 1
+            yield
+        finally:
+            self.batch_size_per_gpu = before
+            self._forget_lengths()
+            self._alone = False
+
+    def _forget_lengths(self) -> None:
+        """Put dynamic rotary angles back, which stay those of the longest prompt so far."""
+        if self._alone and self._remembers_lengths:
+            self.model(input_ids=torch.tensor([[0]], device=self.device))
+
+    @cached_property
+    def _remembers_lengths(self) -> bool:
+        return any(
+            hasattr(m, "max_seq_len_cached") and "dynamic" in str(getattr(m, "rope_type", ""))
+            for m in self.model.modules()
+        )
+
+    def _model_call(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self._forget_lengths()
+        logits: torch.Tensor = super()._model_call(*args, **kwargs)
+        return logits
+
     def expect(
         self, prompts: Sequence[str], seeds: Sequence[int | None] | None, token_probs: bool
     ) -> None:
@@ -149,6 +186,7 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
             generated: torch.Tensor = super()._model_generate(context, max_length, stop, **kwargs)
             return generated
         assert self._batch is not None
+        self._forget_lengths()
         rows, prompt_tokens, prompts = self._batch
         processors = LogitsProcessorList()
         if self._seeds is not None:
@@ -159,12 +197,17 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
             processors.append(watch)
         if processors:
             kwargs["logits_processor"] = processors
+        if self._seeds is not None and self.backend != "causal":
+            # the harness adds the width of the batch to what an encoder-decoder may generate
+            max_length += 1 - context.shape[1]
         begun = time.perf_counter()
         output: torch.Tensor = super()._model_generate(context, max_length, stop, **kwargs)
         seconds = (time.perf_counter() - begun) / len(rows)
         logprobs, margins = watch.by_row() if watch is not None else ([], [])
+        # an encoder-decoder returns what it begins with and what follows, without the prompt
+        begin = context.shape[1] if self.backend == "causal" else 1
         for position, index in enumerate(rows):
-            tokens = output[position, context.shape[1] :].tolist()
+            tokens = output[position, begin:].tolist()
             answer, used = self._lengths(tokens, stop)
             self.finished.append(
                 MeteredRow(
@@ -228,56 +271,3 @@ class _SeededSampling(LogitsProcessor):
         result = torch.full_like(scores, -math.inf)
         result[torch.arange(len(chosen)), torch.tensor(chosen)] = 0.0
         return result
-
-
-def score_batch(
-    lm: MeteredHFLM, batch: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]
-) -> list[list[float]]:
-    """Log-probability of each continuation of each prompt, [batch][continuation]."""
-    device = lm.device
-    width = max(len(prompt) for prompt, _ in batch)
-    number = len(batch[0][1])
-    ids = torch.zeros((len(batch), width), dtype=torch.long, device=device)
-    mask = torch.zeros_like(ids)
-    for row, (prompt, _) in enumerate(batch):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt, device=device)
-        mask[row, width - len(prompt) :] = 1
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    output = lm.model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    first = output.logits[:, -1].float().log_softmax(dim=-1)
-    totals = [
-        [float(first[row, continuation[0]]) for continuation in continuations]
-        for row, (_, continuations) in enumerate(batch)
-    ]
-    longest = max(len(c) for _, continuations in batch for c in continuations)
-    if longest == 1:
-        return totals
-    cache = output.past_key_values
-    cache.batch_repeat_interleave(number)
-    flat = [c for _, continuations in batch for c in continuations]
-    step_ids = torch.zeros((len(flat), longest - 1), dtype=torch.long, device=device)
-    step_mask = torch.zeros_like(step_ids)
-    for row, continuation in enumerate(flat):
-        fed = continuation[:-1]
-        step_ids[row, : len(fed)] = torch.tensor(fed, dtype=torch.long, device=device)
-        step_mask[row, : len(fed)] = 1
-    lengths = mask.sum(dim=1).repeat_interleave(number)
-    steps = torch.arange(longest - 1, device=device)
-    output = lm.model(
-        input_ids=step_ids,
-        attention_mask=torch.cat([mask.repeat_interleave(number, dim=0), step_mask], dim=1),
-        position_ids=lengths[:, None] + steps[None, :],
-        past_key_values=cache,
-        use_cache=True,
-    )
-    logprobs = output.logits.float().log_softmax(dim=-1)
-    for row, continuation in enumerate(flat):
-        rest = [float(logprobs[row, i, token]) for i, token in enumerate(continuation[1:])]
-        totals[row // number][row % number] += math.fsum(rest)
-    return totals

@@ -1,7 +1,9 @@
 """A forward pass of a transformers model over pieces of prompt trees.
 
 The new tokens of all pieces stand end to end, without padding: every layer but attention works
-token by token, and attention looks each piece's past up in its tree.
+token by token, and attention looks each piece's past up in its tree. Whether that gives the model's
+own numbers is found out before it is used: by a probe of what each layer sees at any length
+(:mod:`.probe`), and by comparing logits.
 """
 
 from __future__ import annotations
@@ -15,19 +17,17 @@ from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 
 from automix_eval.backends.shared_prefix.cache import PrefixCache
+from automix_eval.backends.shared_prefix.probe import (
+    UnsupportedModelError,
+    Windows,
+    reach,
+    tolerance,
+)
 from automix_eval.backends.shared_prefix.tree import Piece, Reading, Tree, TreeRow, TreeStep, joined
 
 _NAME = "automix_tree"
-_SELF_TEST = 20
-#: Largest error of the self-test, as a part of the logits or of what the first half of the prompt
-#: changes in them, whichever is less. Rounding gives 1e-5 in float32 and 0.06 to 0.1 in bfloat16
-#: (hence the factor), attention to a wrong past 0.36 to 0.8 (Gemma 3 270M, SmolLM2-135M).
-_TOLERANCE = 0.01
-_LOW_PRECISION = 25.0
-
-
-class UnsupportedModelError(ValueError):
-    """The model's attention cannot be computed here; the message says why."""
+#: Tokens of the self-test, and most of them where a window is to be crossed.
+_SELF_TEST, _LONGEST_TEST = 20, 96
 
 
 class Reader:
@@ -36,15 +36,22 @@ class Reader:
     Args:
         model: The model, in evaluation mode.
         budget: Bytes of the prefix cache.
+        window: Most tokens of a prompt and its answer.
         autocast: Arguments of torch.autocast.
+
+    Attributes:
+        reach: Most tokens of a prompt and its answer that are read as the model itself reads them.
 
     Raises:
         UnsupportedModelError: Its attention cannot be replaced; found by trying it.
     """
 
-    def __init__(self, model: Any, budget: int, autocast: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, model: Any, budget: int, window: int, autocast: dict[str, Any] | None = None
+    ) -> None:
         self.model = model
         self.cache = PrefixCache(budget)
+        self.reach = window
         self._autocast = autocast or {"device_type": "cpu", "enabled": False}
         self._configs = list(
             {
@@ -53,8 +60,9 @@ class Reader:
                 if hasattr(getattr(m, "config", None), "_attn_implementation")
             }.values()
         )
+        self._windows: Windows = {}
         AttentionInterface.register(_NAME, _attend)
-        self._check()
+        self._check(window)
 
     def open(self, tokens: Sequence[int], room: int, most: int) -> tuple[Tree, int]:
         """A tree whose first columns hold what is known of a start.
@@ -90,61 +98,86 @@ class Reader:
         tokens = torch.tensor([[t for p in pieces for t in p.tokens]], device=device)
         positions = torch.tensor([[i for p in pieces for i in p.positions]], device=device)
         units = joined(pieces)
-        with self._attending(units), torch.autocast(**self._autocast):
-            output = self.model(
-                input_ids=tokens,
-                position_ids=positions,
-                past_key_values=_Writer(units),
-                use_cache=True,
-                logits_to_keep=torch.tensor(keep, dtype=torch.long, device=device),
-            )
+        _reading.append((units, self._windows))
+        try:
+            with self._attending(_NAME), torch.autocast(**self._autocast):
+                output = self.model(
+                    input_ids=tokens,
+                    position_ids=positions,
+                    past_key_values=_Writer(units),
+                    use_cache=True,
+                    logits_to_keep=torch.tensor(keep, dtype=torch.long, device=device),
+                )
+        finally:
+            _reading.pop()
         return list(output.logits[0].split([p.keep for p in pieces]))
 
     @contextlib.contextmanager
-    def _attending(self, pieces: Sequence[Piece]) -> Iterator[None]:
-        """Let the model's attention be ours for one pass; the harness's calls see their own."""
+    def _attending(self, name: str) -> Iterator[None]:
+        """Let the model use an attention for one pass; the harness's calls see its own."""
         before = [config._attn_implementation for config in self._configs]
-        _reading.append(pieces)
         try:
             for config in self._configs:
-                config._attn_implementation = _NAME
+                config._attn_implementation = name
             yield
         finally:
-            _reading.pop()
-            for config, name in zip(self._configs, before, strict=True):
-                config._attn_implementation = name
+            for config, own in zip(self._configs, before, strict=True):
+                config._attn_implementation = own
 
     @torch.inference_mode()
-    def _check(self) -> None:
-        """Compare with the model's own attention on a few tokens, branches and a step included."""
+    def _check(self, window: int) -> None:
+        """See what the layers attend to, and compare logits with the model's own."""
         model = self.model
         if getattr(model.config, "is_encoder_decoder", False) or not self._configs:
             raise UnsupportedModelError("it is no decoder of transformers")
-        size = int(model.get_input_embeddings().weight.shape[0])
-        ids = [(7 * i * i + 11) % min(size, 1000) for i in range(_SELF_TEST)]
-        half = _SELF_TEST // 2
         try:
-            tree = Tree(_SELF_TEST)
-            start = Reading(tree, ids[:half], [], 0)
-            other = Reading(tree, ids[:3], [start.own], 1)
-            rest = Reading(tree, ids[half:-1], [start.own], 1)
-            self.forward([start, other, rest])
-            rows = [TreeRow.after(tree, [start.own, piece.own]) for piece in (other, rest)]
-            ours = self.forward([TreeStep(tree, rows, [ids[0], ids[-1]])])[0][1].float()
+            weights = model.get_input_embeddings().weight
+            allowed = tolerance(
+                weights.dtype, self._autocast["dtype"] if self._autocast["enabled"] else None
+            )
             with torch.autocast(**self._autocast):
-                whole = torch.tensor([ids], device=model.device)
-                theirs = model(input_ids=whole).logits[0, -1]
-                blind = model(input_ids=whole[:, half:]).logits[0, -1].float()
-        except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as err:
-            raise UnsupportedModelError(f"{type(err).__name__}: {err}") from err
-        tolerance = _TOLERANCE * (1.0 if theirs.dtype == torch.float32 else _LOW_PRECISION)
-        theirs = theirs.float()
-        scale = torch.minimum((blind - theirs).norm(), theirs.norm())
-        error = float((ours - theirs).norm() / scale)
-        if not error <= tolerance:
+                found, self._windows = reach(model, self._attending, window, allowed)
+            self.reach = found or window
+            error = self._error(min(int(weights.shape[0]), 1000))
+        except UnsupportedModelError:
+            raise
+        except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as err:
+            raise UnsupportedModelError(
+                f"it cannot be read in pieces, {type(err).__name__}: {str(err)[:120]}"
+            ) from err
+        if not error <= allowed:
             raise UnsupportedModelError(
                 f"its logits differ by {error:.2g} of their size or of what the past changes"
             )
+
+    def _error(self, tokens: int) -> float:
+        """Largest relative error of a pass with branches, of a step, and of a prompt beside them.
+
+        Relative to the logits or to what the first half of the prompt changes in them, whichever is
+        less, so that a model that hardly heeds its past is not trusted for that.
+        """
+        least = min([w for w in self._windows.values() if w] or [0])
+        size = min(max(_SELF_TEST, least + _SELF_TEST // 2), _LONGEST_TEST, self.reach)
+        ids = [(7 * i * i + 11) % tokens for i in range(size)]
+        half = size // 2
+        beside = ids[3 : 3 + size // 3]
+        tree, alone = Tree(size), Tree(size)
+        start = Reading(tree, ids[:half], [], 0)
+        other = Reading(tree, ids[:3], [start.own], 1)
+        rest = Reading(tree, ids[half:-1], [start.own], 1)
+        first = self.forward([start, other, rest, Reading(alone, beside, [], 1)])
+        rows = [TreeRow.after(tree, [start.own, piece.own]) for piece in (other, rest)]
+        step = self.forward([TreeStep(tree, rows, [ids[0], ids[-1]])])[0]
+        pairs = [(step[1], ids), (first[2][0], ids[:-1]), (first[3][0], beside)]
+        return max(self._difference(logits, whole) for logits, whole in pairs)
+
+    def _difference(self, logits: torch.Tensor, ids: Sequence[int]) -> float:
+        with torch.autocast(**self._autocast):
+            whole = torch.tensor([list(ids)], device=self.model.device)
+            own = self.model(input_ids=whole).logits[0, -1].float()
+            blind = self.model(input_ids=whole[:, len(ids) // 2 :]).logits[0, -1].float()
+        scale = torch.minimum((blind - own).norm(), own.norm())
+        return float((logits.float() - own).norm() / scale)
 
 
 class _Writer(Cache):
@@ -176,8 +209,8 @@ class _Writer(Cache):
         return 0
 
 
-#: Pieces of the passes in progress, the innermost last.
-_reading: list[Sequence[Piece]] = []
+#: Pieces of the passes in progress and the windows of their model, the innermost last.
+_reading: list[tuple[Sequence[Piece], Windows]] = []
 
 
 def _attend(
@@ -188,16 +221,19 @@ def _attend(
     _mask: torch.Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,  # noqa: ARG001
-    sliding_window: int | None = None,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
     for name in ("softcap", "s_aux", "position_bias"):
         if more.get(name) is not None:
             raise ValueError(f"attention with {name} is not supported")
     results, at = [], 0
-    for piece in _reading[-1]:
+    pieces, windows = _reading[-1]
+    # The window that the model's own mask has: some models tell their attention of none, or of one
+    # in layers that have none.
+    layer, window = module.layer_idx, windows[module.layer_idx]
+    for piece in pieces:
         end = at + len(piece.tokens)
-        results.append(piece.attend(module.layer_idx, query[0, :, at:end], scaling, sliding_window))
+        results.append(piece.attend(layer, query[0, :, at:end], scaling, window))
         at = end
     joined = torch.cat(results, dim=1) if len(results) > 1 else results[0]
     return joined.transpose(0, 1)[None].contiguous(), None
