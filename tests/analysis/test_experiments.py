@@ -89,6 +89,7 @@ def test_every_preset_is_declared_whole() -> None:
             assert set(part.series) <= {*preset.AXES, "source", "family"}
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_and_then_reused(tmp_path: Path, capsys: Any) -> None:
     """With data=runs the cascade runs first; the same command again calls no model."""
     answers = gold_answers("coqa_demo")
@@ -106,6 +107,7 @@ def test_a_run_is_evaluated_and_then_reused(tmp_path: Path, capsys: Any) -> None
     assert _run(*call)[1]["parts"] == first["parts"]
 
 
+@pytest.mark.slow
 def test_numbers_of_a_run_stand_for_its_records(tmp_path: Path, capsys: Any) -> None:
     """What `automix-eval outcomes` writes counts as a run and gives the figures of the records."""
     answers = gold_answers("coqa_demo")
@@ -132,6 +134,7 @@ def test_numbers_of_a_run_stand_for_its_records(tmp_path: Path, capsys: Any) -> 
         ]
 
 
+@pytest.mark.slow
 def test_an_encoder_is_shown_with_its_own_auroc(
     tmp_path: Path, fast_routers: dict[str, Any], capsys: Any
 ) -> None:
@@ -336,6 +339,7 @@ def test_routers_that_read_texts_are_left_out_of_numbers(tmp_path: Path) -> None
 KEPT = Path(__file__).parents[2] / "results" / "reference_experiments"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "folder", "part", "router"),
     [

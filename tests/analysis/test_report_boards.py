@@ -154,6 +154,7 @@ def test_unknown_baseline_is_refused(tmp_path: Path) -> None:
         boards(tmp_path, "treshold")
 
 
+@pytest.mark.slow
 def test_seeds_are_pooled(tmp_path: Path) -> None:
     """Runs that differ in their seed alone are one row with mean, std, minimum and maximum."""
     for seed in range(3):

@@ -51,6 +51,7 @@ def test_uncounted_tokens_leave_costs_undefined(tmp_path: Path) -> None:
     assert "tokenizer" in reason(only(tmp_path).figures.method.cost.value)
 
 
+@pytest.mark.slow
 def test_sources_have_an_order(tmp_path: Path) -> None:
     """--llm comes first, then this run, then always_llm, then a plain run."""
     harness(tmp_path / "plain", llm_scores())

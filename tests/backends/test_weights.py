@@ -81,6 +81,7 @@ def test_a_run_whose_calls_are_stored_loads_no_weights(
     assert sum(c["stored"] for c in manifest["calls"]) > 0
 
 
+@pytest.mark.slow
 def test_only_the_tier_that_is_asked_something_new_loads(
     models: dict[str, Any], loaded: list[str], tmp_path: Path
 ) -> None:
@@ -94,6 +95,7 @@ def test_only_the_tier_that_is_asked_something_new_loads(
     assert loaded == [Path(models["slm.pretrained"]).name]
 
 
+@pytest.mark.slow
 def test_a_sweep_of_stored_calls_loads_no_weights(
     models: dict[str, Any],
     loaded: list[str],

@@ -66,6 +66,7 @@ def test_a_clock_that_jumps_during_a_run_changes_nothing(
     assert reports[0] == reports[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jump", [-YEAR, -1.0, YEAR])
 @pytest.mark.parametrize("finished", [False, True])
 def test_a_clock_that_jumped_between_runs_changes_no_resume(

@@ -28,6 +28,7 @@ def planned(
     return rows
 
 
+@pytest.mark.slow
 def test_a_plan_makes_the_calls_of_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     """Call by call as many as a run in which the stated share escalates; itself it makes none."""
     gold = gold_answers(TASK)
@@ -46,6 +47,7 @@ def test_a_plan_makes_the_calls_of_the_run(capsys: pytest.CaptureFixture[str]) -
     assert rows["evaluation", "slm", "answer"][2] == "unknown"
 
 
+@pytest.mark.slow
 def test_tokens_come_from_the_tier_s_own_tokenizer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,6 +96,7 @@ def test_a_mistake_is_named(
     assert named in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_unknown_task_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     """The harness's own complaint reaches the user."""
     assert main(["plan", "--tasks", "no_such_task"]) == 2

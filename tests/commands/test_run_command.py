@@ -97,6 +97,7 @@ def test_a_run_writes_its_files_and_ends_with_the_report(capsys: pytest.CaptureF
     assert "AutoMix (threshold)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_sweep_over_routers_makes_no_call_after_the_first_job(
     capsys: pytest.CaptureFixture,
 ) -> None:
@@ -112,6 +113,7 @@ def test_a_sweep_over_routers_makes_no_call_after_the_first_job(
     assert "made by job 0" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_sweep_started_again_runs_only_what_is_missing(capsys: pytest.CaptureFixture) -> None:
     """A finished job is not run again; one that was killed, or failed, is."""
     line = ["run", "-m", *CASCADE, "meta_verifier=threshold,greedy", "output=s"]
@@ -127,6 +129,7 @@ def test_a_sweep_started_again_runs_only_what_is_missing(capsys: pytest.CaptureF
     assert len(table(Path("s"))) == 2
 
 
+@pytest.mark.slow
 def test_a_change_of_code_or_data_is_said_and_runs_the_jobs_again(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +249,7 @@ def test_help_names_every_option_and_setting(capsys: pytest.CaptureFixture) -> N
         assert key in said
 
 
+@pytest.mark.slow
 def test_a_note_in_a_results_folder_chooses_no_code(capsys: pytest.CaptureFixture) -> None:
     """Whatever stands in a job's note, only its plain fields are read."""
     line = ["run", "-m", *CASCADE, "meta_verifier=greedy,threshold", "output=s"]

@@ -19,6 +19,7 @@ def scripts() -> None:
     SCRIPTS["small"], SCRIPTS["large"] = knows(answers, 0.5), knows(answers, 0.9)
 
 
+@pytest.mark.slow
 def test_an_evaluation_writes_results_samples_and_records_into_one_folder(
     scripts: None, tmp_path: Path
 ) -> None:

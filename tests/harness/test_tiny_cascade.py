@@ -56,6 +56,7 @@ def test_every_verifier_runs_on_transformers(
         assert len(first.verification.calls) == {"margin": 0, "p_true": 1, "few_shot": 2}[verifier]
 
 
+@pytest.mark.slow
 def test_the_batch_size_changes_no_record(models: dict[str, Any], tmp_path: Path) -> None:
     """Answers, confidences and decisions of sampled verifications, in batches of 1, 3 and 8."""
     few = {"verifier": "few_shot", "verifier.num_samples": 2, "verifier.max_tokens": 8}
@@ -81,6 +82,7 @@ def test_the_batch_size_changes_no_record(models: dict[str, Any], tmp_path: Path
     assert found[0] == found[1] == found[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_p_true_depends_on_no_batch(models: dict[str, Any], tmp_path: Path, dtype: str) -> None:
     """Within 1e-3 in low precision, whatever is read together."""
@@ -150,6 +152,7 @@ def test_the_order_of_losses_is_demonstrations_then_context(
     assert (answer.dropped_demonstrations, answer.cut_context_tokens) == (1, 0)
 
 
+@pytest.mark.slow
 def test_an_always_slm_run_scores_as_the_harness_s_own_model(
     models: dict[str, Any], tmp_path: Path
 ) -> None:
