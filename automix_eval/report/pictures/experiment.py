@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automix_eval.analysis.experiments.figures import CellFigure
+from automix_eval.analysis.experiments.preset import Part
 from automix_eval.analysis.experiments.sources import shown
 from automix_eval.analysis.experiments.study import CellScore, Study
 from automix_eval.report.pictures.style import (
@@ -39,6 +40,7 @@ _SHARES = ("delta_ibc", "escalated")
 _DASHES = ("-", "--", "-.", ":")
 _INKS = (ACCENT, WARM, INK, SOFT)
 _MOST = 6
+_PANEL = 3.5  # width of a panel in inches
 # More lines than these are explained once, below the panels.
 _LEGEND = 6
 
@@ -73,11 +75,12 @@ def _drawing(study: Study, rows: Sequence[CellScore], note: str) -> Drawing:
     dropped = len(panels) - _MOST
     shown_panels = dict(list(panels.items())[:_MOST])
     height = 3.6 if lines else 1.6 + 0.2 * max(map(len, shown_panels.values()))
-    wide = 0.9 if lines else 2.4
-    made, all_axes = figure(len(shown_panels), (wide + 4.2 * len(shown_panels), min(height, 14.0)))
-    if not lines and len(shown_panels) > 1:
-        made.subplots_adjust(wspace=0.75)
-    made.subplots_adjust(left=(0.85 if lines else 2.3) / made.get_figwidth())
+    longest = max(len(_dot_name(part, row)) for some in shown_panels.values() for row in some)
+    # inches that the names of rows, or the numbers of an axis, take beside each panel
+    beside = 0.9 if lines else 0.35 + 0.06 * longest
+    number = len(shown_panels)
+    made, all_axes = figure(number, (number * (beside + _PANEL) + 0.2, min(height, 14.0)))
+    made.subplots_adjust(left=beside / made.get_figwidth(), wspace=beside / _PANEL)
     styles = _styles(part.series, rows)
     for axes, (name, some) in zip(all_axes, shown_panels.items(), strict=True):
         (_lines if lines else _dots)(axes, study, some, styles)
@@ -149,14 +152,20 @@ def _dots(axes: Axes, study: Study, rows: Sequence[CellScore], styles: Mapping[s
             axes.hlines(place, *found.interval, color=style["color"], linewidth=1.4)
         mark = {k: style[k] for k in ("marker", "color")}
         axes.plot([found.value or 0.0], [place], linestyle="", **mark)
-        words = [str(_at(row, part.x)), *([name] if part.series != (part.x,) else [])]
-        names.append(clip(printable(", ".join(dict.fromkeys(w for w in words if w))), 40))
+        names.append(_dot_name(part, row))
     axes.set_yticks(range(len(rows)), names, fontsize=7)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(WORDS[part.y])
+    axes.locator_params(axis="x", nbins=5)
     if part.y in _SHARES:
         axes.xaxis.set_major_formatter("{x:.0%}")
         axes.axvline(0, color=SOFT, linestyle="--", linewidth=0.8)
+
+
+def _dot_name(part: Part, row: CellScore) -> str:
+    series = [] if part.series == (part.x,) else [_series(part.series, row)]
+    words = [str(_at(row, part.x)), *series]
+    return clip(printable(", ".join(dict.fromkeys(w for w in words if w))), 70)
 
 
 def _at(row: CellScore, x: str) -> Any:
