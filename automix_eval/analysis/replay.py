@@ -17,8 +17,9 @@ from automix_eval.config import parts
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.objectives import Selection
 from automix_eval.metrics.bootstrap import LEVEL
+from automix_eval.metrics.nested_sample import nested_sample
 from automix_eval.records import policies as policy
-from automix_eval.records.from_table import Source, sample_rows
+from automix_eval.records.from_table import Source
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
 
@@ -123,7 +124,7 @@ def _sampled(train: Outcomes | None, settings: DictConfig, notes: list[str]) -> 
         return train
     if size > len(train):
         notes.append(f"max_train={size}, but there are {len(train)} training rows: all are used")
-    return train.take(sample_rows(len(train), size, settings.seed))
+    return train.take(sorted(nested_sample(len(train), size, settings.seed)))
 
 
 def _refuse_blind(router: MetaVerifier, test: Outcomes, name: str) -> None:

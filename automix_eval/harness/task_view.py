@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from automix_eval.backends.prompts import Parts, split_at
 from automix_eval.harness.evaluation_frames import HarnessRun
 from automix_eval.harness.grouping import Grouping
+from automix_eval.metrics.nested_sample import nested_sample
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Answer, Message, Phase, Prompt, Question
 
@@ -113,7 +114,7 @@ class TaskView:
                 f"{min_docs}: lower calibration.min_docs, give meta_verifier.policy=FILE.json, or "
                 "use a meta-verifier that needs no fit"
             )
-        chosen = sorted(draw(available, min(num_docs, available), seed))
+        chosen = sorted(nested_sample(available, num_docs, seed))
         return [self._calibration_question(docs, i, seed) for i in chosen]
 
     def train_size(self) -> int:
@@ -377,19 +378,6 @@ class RoutedAnswer(str):
 
 def _chat_template(history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
     return encode_chat(history, continue_final=not add_generation_prompt)
-
-
-def draw(available: int, number: int, seed: int) -> list[int]:
-    """Different numbers below ``available``; a smaller draw is the beginning of a larger one.
-
-    So a larger amount of calibration data repeats no call of a smaller one; ``Random.sample``
-    promises no such thing.
-    """
-    lots = random.Random(seed)
-    found: dict[int, None] = {}
-    while len(found) < number:
-        found[lots.randrange(available)] = None
-    return list(found)
 
 
 def _same_document(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

@@ -89,22 +89,6 @@ def from_tables(
     return Source(train, test, about, fitted_on, columns.document_column is not None, notes)
 
 
-def sample_rows(number: int, size: int, seed: int) -> IntArray:
-    """Rows of a random sample without replacement, ascending.
-
-    Every row gets a 64-bit key, in order, from numpy's PCG64 bit generator seeded with ``seed``
-    (its stream is guaranteed never to change, on any platform); the rows with the smallest keys
-    are taken. So a smaller sample of the same seed is contained in a larger one.
-
-    Args:
-        number: Rows to choose from.
-        size: Rows to choose; all where there are no more.
-        seed: At least 0.
-    """
-    keys = np.random.PCG64(seed).random_raw(number)
-    return np.sort(np.argsort(keys, kind="stable")[:size]).astype(np.intp)
-
-
 # --------------------------------------------------------------------------- reading
 
 

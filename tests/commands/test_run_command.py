@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,6 @@ from automix_eval.config import compose as config
 from automix_eval.config.command_line import HydraJob, read
 from automix_eval.config.command_line import run as launch
 from automix_eval.config.run_settings import model_args
-from automix_eval.harness.task_view import draw
 from automix_eval.paths import hydra_conf_dir
 
 CASCADE = [
@@ -289,18 +287,6 @@ def test_fit_refuses_a_router_that_learns_nothing(capsys: pytest.CaptureFixture)
     """There is no policy to write."""
     assert main(["fit", *CASCADE, "meta_verifier=always_slm", "output=f"]) == 2
     assert "has nothing to fit" in capsys.readouterr().err
-
-
-def test_a_smaller_calibration_is_part_of_a_larger_one() -> None:
-    """A sweep over amounts of calibration data asks each train question once."""
-    largest = draw(1000, 400, 3)
-    assert len(set(largest)) == 400
-    assert max(largest) < 1000
-    for number in (1, 10, 50, 100):
-        assert draw(1000, number, 3) == largest[:number]
-    assert sorted(draw(20, 20, 0)) == list(range(20))
-    # as in earlier releases, for few questions of many
-    assert draw(2000, 50, 0) == random.Random(0).sample(range(2000), 50)
 
 
 def test_a_sweep_over_amounts_of_calibration_makes_no_call_after_the_largest() -> None:

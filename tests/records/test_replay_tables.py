@@ -15,7 +15,7 @@ import pyarrow.parquet as parquet
 import pytest
 from replay_tables import rows, write
 
-from automix_eval.records.from_table import from_tables, load, sample_rows
+from automix_eval.records.from_table import from_tables, load
 from automix_eval.records.table_columns import (
     Columns,
     TierColumns,
@@ -332,14 +332,6 @@ def test_unreadable_files_are_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(AutoMixError, match=name.replace(".", r"\.")):
         source(tmp_path / name)
-
-
-def test_samples_are_stable_and_nested() -> None:
-    """The same rows are drawn everywhere, and a smaller sample is part of a larger one."""
-    assert sample_rows(10, 4, seed=0).tolist() == [1, 2, 3, 8]
-    small, large = set(sample_rows(100, 20, 3).tolist()), set(sample_rows(100, 50, 3).tolist())
-    assert small < large
-    assert sample_rows(5, 9, 1).tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.records.from_table import sample_rows
+from automix_eval.metrics.nested_sample import nested_sample
 from automix_eval.records.outcomes import FloatArray, Outcomes
 from automix_eval.safety.errors import AutoMixError
 
@@ -108,7 +108,7 @@ def sampled(train: Outcomes, size: float | None, seed: int) -> Outcomes:
     if not _number(size) or size <= 0 or (size >= 1 and size != int(size)):
         raise AutoMixError(f"train={size!r} must be a number of rows, a share below 1, or null")
     number = max(1, round(size * len(train))) if size < 1 else int(size)
-    return train.take(sample_rows(len(train), number, seed)) if number < len(train) else train
+    return train.take(sorted(nested_sample(len(train), number, seed)))
 
 
 def label(names: Sequence[str], chain: Chain) -> str:
