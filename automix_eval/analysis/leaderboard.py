@@ -130,7 +130,7 @@ def board(runs: ComparableRuns, cache: ReplayCache, columns: BoardColumns | None
         cost=cost,
         methods=methods,
         comparisons=compare_all(compared, codes, cache.seed),
-        oracle_curve=_oracle_curve(columns),
+        oracle_curve=oracle_curve(columns.live[0]) if columns.live else (),
         why_apart=runs.why_apart,
     )
 
@@ -275,10 +275,8 @@ def _one_a_seed(sets: Sequence[QuestionSet]) -> list[list[QuestionSet]]:
     return [list(g.values()) for g in groups.values()]
 
 
-def _oracle_curve(columns: BoardColumns) -> tuple[CurvePoint, ...]:
-    if not columns.live:
-        return ()
-    row = columns.live[0]
+def oracle_curve(row: MethodScore) -> tuple[CurvePoint, ...]:
+    """The oracle on a method's questions, from the SLM's cost upwards; empty if there is none."""
     corners, ends = row.oracle(), row.ends()
     if isinstance(corners, Undefined) or any(isinstance(v, Undefined) for v in ends):
         return ()

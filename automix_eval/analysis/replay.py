@@ -15,6 +15,7 @@ from automix_eval.analysis.replay_score import score
 from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.meta_verifiers.cross_fitted import CrossFitted
 from automix_eval.meta_verifiers.objectives import Selection
 from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.metrics.nested_sample import nested_sample
@@ -41,8 +42,17 @@ def replay(settings: DictConfig) -> dict[str, Any]:
     source = source_of(settings)
     _refuse_blind(router, source.test, config.name_of(settings, "meta_verifier"))
     notes: list[str] = []
-    train = _sampled(source.train, settings, notes)
+    in_folds = source.train is None and settings.folds and router.needs_fit
+    in_folds = in_folds and not settings.meta_verifier.policy
+    train = _sampled(source.test if in_folds else source.train, settings, notes)
     fitted, learned = _fitted(router, train, source, settings)
+    if in_folds:
+        in_each = CrossFitted(lambda: parts.make_meta_verifier(settings), settings.folds)
+        fitted = in_each.fit(source.test)
+        notes.append(
+            f"scored in {settings.folds} folds, each by a policy of the others; the policy that is "
+            "written is fitted on all rows"
+        )
     notes += [*source.notes, *fitted.notes()]
     shown = config.shown(settings)
     return {
@@ -140,9 +150,9 @@ def _refuse_blind(router: MetaVerifier, test: Outcomes, name: str) -> None:
 
 
 def _check(settings: DictConfig) -> None:
-    for key, least in (("seed", 0), ("max_train", 1), ("resamples", 1)):
+    for key, least in (("seed", 0), ("max_train", 1), ("resamples", 1), ("folds", 2)):
         value = settings[key]
-        if value is None and key == "max_train":
+        if value is None and key in ("max_train", "folds"):
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise AutoMixError(f"{key}={value!r} must be an integer of at least {least}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.records.from_run import from_records
 from automix_eval.records.from_table import Source, from_tables
-from automix_eval.records.importers.chain import Choice, from_imported
+from automix_eval.records.importers.chain import Choice, chain_of, from_imported
+from automix_eval.records.importers.lm_eval_samples import SampleReading, read_runs
+from automix_eval.records.outcomes import Outcomes
 from automix_eval.records.table_columns import Columns, columns_of_header, parse_tiers
 from automix_eval.safety.errors import AutoMixError
 
@@ -23,13 +26,15 @@ def source_of(settings: DictConfig) -> Source:
     Raises:
         AutoMixError: The input is not given, or cannot be used.
     """
-    given = [key for key in ("table", "records") if settings[key] is not None]
+    given = [key for key in ("table", "records", "samples") if settings[key] is not None]
     if len(given) != 1:
-        both = "both are given" if given else "neither is given"
+        both = f"{' and '.join(given)} are both given" if given else "neither is given"
         raise AutoMixError(
-            f"a replay reads table=FILE or records=FOLDER, and {both}; "
+            f"a replay reads table=FILE, records=FOLDER or samples=[FOLDER,FOLDER], and {both}; "
             "automix-eval replay --help shows how"
         )
+    if given == ["samples"]:
+        return _from_samples(config.resolved(settings))
     if given == ["records"]:
         cost = parts.make_cost(settings)
         return from_records(
@@ -60,6 +65,79 @@ def source_of(settings: DictConfig) -> Source:
     return replace(source, notes=(note, *source.notes)) if note else source
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldChain:
+    """A chain of models, read from whatever holds their outcomes.
+
+    Attributes:
+        outcomes: What every model did.
+        task: For the reader, as ``metric`` and ``cost``.
+        notes: Sentences for the reader.
+    """
+
+    outcomes: Outcomes
+    task: str
+    metric: str
+    cost: str
+    notes: tuple[str, ...]
+
+
+def read_chain(paths: Sequence[Path], choice: Choice, reading: SampleReading) -> HeldChain:
+    """Runs of one model each, or one table.
+
+    Args:
+        paths: Results folders of the harness, at least two; or one table, public or one's own.
+        choice: Models, data set, prices, missing cells.
+        reading: How samples of the harness are read.
+
+    Raises:
+        AutoMixError: They cannot be read, paired or priced.
+    """
+    notes: tuple[str, ...] = ()
+    if len(paths) > 1:
+        held = read_runs(paths, reading)
+    else:
+        values = config.compose_application("replay", {}).format
+        found = parts.make_importer("auto", values, paths[0])
+        if found is None and paths[0].is_file():
+            return _own_table(paths[0], choice)
+        held = read_runs(paths, reading) if found is None else found[1].read(paths[0])
+        notes = () if found is None else (f"{paths[0]} is read as {found[0]}",)
+    chain, more = chain_of(held, choice)
+    names = sorted(set(held.tasks or ())) or [paths[0].stem]
+    task = choice.task or (names[0] if len(names) == 1 else f"{len(names)} tasks")
+    return HeldChain(chain.outcomes, task, held.metric, chain.cost_note, (*notes, *more))
+
+
+def _own_table(path: Path, choice: Choice) -> HeldChain:
+    """A table whose header names the chain; all of its rows."""
+    if choice.prices is not None or choice.task is not None:
+        raise AutoMixError(f"{path} is a table of your own: its header has the costs, and no tasks")
+    columns, note = columns_of_header(path, {}, choice.missing)
+    source = from_tables(replace(columns, split_column=None), path, None, "train", "test")
+    outcomes = source.test
+    if choice.models is not None:
+        if unknown := [m for m in choice.models if m not in outcomes.names]:
+            raise AutoMixError(f"{unknown[0]} is no tier of {path}: {', '.join(outcomes.names)}")
+        outcomes = outcomes.select_tiers([outcomes.names.index(m) for m in choice.models])
+    return HeldChain(outcomes, path.stem, "score", "the table's own", (note, *source.notes))
+
+
+def _from_samples(plain: Any) -> Source:
+    """Plain runs of the harness; nothing parts them into training and test rows."""
+    paths = plain["samples"]
+    if not isinstance(paths, list):
+        raise AutoMixError(f"samples={paths!r} must be a list of folders: samples=[RUN_A,RUN_B]")
+    choice = choice_of(plain)
+    held = read_chain(
+        [Path(str(p)).expanduser() for p in paths], choice, SampleReading(choice.task)
+    )
+    about = {"samples": [str(p) for p in paths], "models": list(held.outcomes.names)}
+    fitted_on = {"task": choice.task, "verifier": None, "split": None, "cost": held.cost}
+    grouped = held.outcomes.documents is not None
+    return Source(None, held.outcomes, about, fitted_on, grouped, held.notes)
+
+
 def choice_of(plain: Any) -> Choice:
     """What of a public table becomes a chain, as the settings say."""
     models = plain["models"]
@@ -79,13 +157,14 @@ def where_to_fit(settings: DictConfig) -> str:
         return "the run has no calibration records of the task"
     if settings.tiers is None and settings.split_column is None:
         return (
-            "the table has no part of its own to fit on: name another one to score on "
-            "(test_table=FILE), or a column that parts training from test rows (split_column=COL)"
+            "nothing parts it into training and test rows: fit and score in folds (folds=5), name "
+            "another table to score on (test_table=FILE), or a column that parts the rows "
+            "(split_column=COL)"
         )
     if settings.split_column is None:
         return (
             "name the column that parts training from test rows (split_column=COL), or another "
-            "file to score on (test_table=FILE)"
+            "file to score on (test_table=FILE), or fit and score in folds (folds=5)"
         )
     return (
         f"no row has the split {str(settings.train_split)!r} (train_split) in the column "

@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "commands.run",
     "fit": "commands.fit",
     "replay": "commands.replay",
+    "whatif": "commands.whatif",
     "policy": "commands.policy",
     "outcomes": "commands.outcomes",
     "experiment": "commands.experiment",

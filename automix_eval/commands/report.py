@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sources(parser)
     parser.add_argument(
         "--format",
-        type=_formats,
+        type=output_formats,
         metavar="FORMAT[,FORMAT]",
         help=f"{', '.join(output.NAMES)}; default: text, and all of them for a folder",
     )
@@ -76,25 +76,38 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         AutoMixError: There is no run, or a file is damaged or cannot be written.
     """
-    assembled = read(args, tuple(args.baseline))
-    if args.out is not None and output.is_folder(args.out):
-        formats = args.format or tuple(output.NAMES)
-        written = output.write_folder(assembled, args.out, formats)
-        show(f"wrote {len(written)} files into {args.out}\n")
+    return write(read(args, tuple(args.baseline)), args.out, args.format)
+
+
+def write(assembled: ReportAndRuns, out: Path | None, chosen: tuple[str, ...] | None) -> int:
+    """Print a report, or write it into a file or folder; returns the exit code.
+
+    Args:
+        assembled: The report.
+        out: File or folder; None prints.
+        chosen: Formats; None: text, and all of them for a folder.
+
+    Raises:
+        AutoMixError: Several formats have no folder, or a file cannot be written.
+    """
+    if out is not None and output.is_folder(out):
+        formats = chosen or tuple(output.NAMES)
+        written = output.write_folder(assembled, out, formats)
+        show(f"wrote {len(written)} files into {out}\n")
         if "html" in formats:
-            show(f"page: {args.out / output.NAMES['html']}\n")
+            show(f"page: {out / output.NAMES['html']}\n")
         return 0
-    formats = args.format or ("text",)
+    formats = chosen or ("text",)
     if len(formats) > 1:
         raise AutoMixError(
             f"several formats ({', '.join(formats)}) need a folder: name one with --out"
         )
     text = output.render(assembled, formats[0])
-    if args.out is None:
+    if out is None:
         show(text)
     else:
-        write_file(args.out, text)
-        print(f"wrote {args.out}", file=sys.stderr)  # stdout may be that file
+        write_file(out, text)
+        print(f"wrote {out}", file=sys.stderr)  # stdout may be that file
     return 0
 
 
@@ -112,7 +125,8 @@ def natural(text: str) -> int:
     return value
 
 
-def _formats(text: str) -> tuple[str, ...]:
+def output_formats(text: str) -> tuple[str, ...]:
+    """Names of formats, parted by commas."""
     names = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
     if unknown := [n for n in names if n not in output.NAMES]:
         raise argparse.ArgumentTypeError(

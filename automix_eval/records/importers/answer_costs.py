@@ -49,18 +49,18 @@ def answer_costs(
             tokens that the table lacks; or nothing tells what the answers cost.
     """
     if prices is not None:
-        return _given(models, number, tokens, prices), "costs: those of prices="
+        return _given(models, number, tokens, prices), "as given"
     if own is not None:
-        return own, "costs: the table's own"
+        return own, "the table's own"
     if (listed := _listed(models)) is not None:
         units = np.array(listed) / 1e6
         said = ", ".join(f"{m} {p:g} and {g:g}" for m, (p, g) in zip(models, listed, strict=True))
         said = f"(a million prompt and generated tokens by genai-prices: {said})"
         if tokens is None:
             costs = np.tile(units[:, 0], (number, 1))
-            return costs, f"costs: US dollars of a prompt token, tokens not being known {said}"
+            return costs, f"US dollars of a prompt token, tokens not being known {said}"
         costs = tokens[0] * units[:, 0] + tokens[1] * units[:, 1]
-        return costs, f"costs: US dollars of the tokens {said}"
+        return costs, f"US dollars of the tokens {said}"
     told = [*parameters, *[None] * len(models)]
     sizes = [p or parameters_of(m) for m, p in zip(models, told, strict=False)]
     if all(s is not None for s in sizes):
@@ -68,10 +68,10 @@ def answer_costs(
         said = ", ".join(f"{m} {s:.3g}" for m, s in zip(models, known.tolist(), strict=True))
         if tokens is not None:
             flops = 2 * known * (tokens[0] + tokens[1])
-            return flops, f"costs: FLOPs, 2 x parameters x tokens ({said} parameters)"
+            return flops, f"FLOPs, 2 x parameters x tokens ({said} parameters)"
         return (
             np.tile(2 * known, (number, 1)),
-            f"costs: FLOPs of a token, 2 x parameters, tokens not being known ({said} parameters)",
+            f"FLOPs of a token, 2 x parameters, tokens not being known ({said} parameters)",
         )
     unknown = [m for m, s in zip(models, sizes, strict=True) if s is None]
     raise AutoMixError(

@@ -142,7 +142,7 @@ def chain_of(held: ModelOutcomes, choice: Choice) -> tuple[ModelChain, Texts]:
     scores, costs = np.nan_to_num(scores[kept]), np.nan_to_num(costs[kept])
     rows = rows[kept]
     order = list(range(len(index)))
-    notes = [*held.notes, cost_note, *([note] if note else [])]
+    notes = [*held.notes, f"costs: {cost_note}", *([note] if note else [])]
     if choice.models is None:
         order, said = _cheapest_first(models, costs)
         notes.append(said)

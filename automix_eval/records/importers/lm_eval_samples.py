@@ -120,6 +120,7 @@ def read_runs(paths: Sequence[Path], reading: SampleReading) -> ModelOutcomes:
         tasks=tuple(task for task, _ in keys),
         documents=documents if len(set(documents)) < len(documents) else None,
         parameters=tuple(run.parameters for run in runs),
+        metric=", ".join(sorted({held.metric for held in first.tasks.values()})),
         notes=tuple(_notes(runs, differing, reading)),
     )
 
@@ -346,10 +347,8 @@ def _notes(runs: list[_Run], differing: list[str], reading: SampleReading) -> li
         "none": "none: one generated answer a question, so that only the question can be read",
     }
     lower = [t for t, held in runs[0].tasks.items() if held.sign < 0]
-    metrics = sorted({held.metric for held in runs[0].tasks.values()})
     return [
         *(f"confidence of {n} answers: {said[kind]}" for kind, n in sorted(kinds.items())),
-        f"the score is {', '.join(metrics)}"
-        + (f"; of {listing(lower)} with a minus, since lower is better" if lower else ""),
+        *([f"scores of {listing(lower)} have a minus, since lower is better"] if lower else []),
         *(f"paired all the same (--unpaired-prompts): {d}" for d in differing[:5]),
     ]

@@ -36,6 +36,7 @@ class ModelOutcomes:
         tasks: (n,) the data set of each question.
         documents: (n,) questions about one document share it; None: each its own.
         parameters: (M,) of each model, None where only its name may tell.
+        metric: What a score is.
         notes: What the reader should know, a sentence each.
     """
 
@@ -52,6 +53,7 @@ class ModelOutcomes:
     tasks: Texts | None = None
     documents: Texts | None = None
     parameters: tuple[float | None, ...] | None = None
+    metric: str = "score"
     notes: Texts = ()
 
     def __post_init__(self) -> None:

@@ -1,0 +1,156 @@
+"""A leaderboard of what a chain of models would do, from outcomes of every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from automix_eval.analysis.bootstrap_table import BootstrapTable
+from automix_eval.analysis.comparisons import compare_all
+from automix_eval.analysis.figures import Board, Report
+from automix_eval.analysis.leaderboard import oracle_curve
+from automix_eval.analysis.method import MethodScore
+from automix_eval.analysis.question_sets import PricedTiers
+from automix_eval.analysis.references import References
+from automix_eval.analysis.replayed import oracle_routings, replayed
+from automix_eval.analysis.routed_paths import ChainRouting, Choice, Method, MethodOnRun
+from automix_eval.config import compose as config
+from automix_eval.config import parts
+from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.meta_verifiers.cross_fitted import CrossFitted
+from automix_eval.metrics.bootstrap import document_codes
+from automix_eval.metrics.ibc import Undefined
+from automix_eval.records.outcomes import Outcomes
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.text import printable
+
+# Routers that are fitted in seconds, of those that hydra_conf has.
+_QUICK = ("threshold", "pomdp", "pairs", "knn_query")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChainQuestion:
+    """What is asked of a chain.
+
+    Attributes:
+        test: The questions, which every model answered.
+        train: Others to fit on; None: the routers are fitted in ``folds`` on the same.
+        routers: Options of ``hydra_conf/meta_verifier``.
+        task: For the reader, as ``metric`` and ``cost``.
+        notes: Sentences for the reader.
+    """
+
+    test: Outcomes
+    train: Outcomes | None
+    routers: tuple[str, ...]
+    task: str
+    metric: str
+    cost: str
+    notes: tuple[str, ...] = ()
+    folds: int = 5
+    seed: int = 0
+    resamples: int = 1000
+
+
+def default_routers(test: Outcomes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The routers that are played where none is named, and notes on those that cannot be."""
+    known = [name for name in _QUICK if name in config.options("meta_verifier")]
+    made = {name: parts.make_meta_verifier(config.build({"meta_verifier": name})) for name in known}
+    blind = [n for n in known if made[n].needs_verification and not has_confidences(test)]
+    if not blind:
+        return tuple(known), ()
+    said = f"no answer has a confidence, so {', '.join(blind)} are not played"
+    return tuple(n for n in known if n not in blind), (said,)
+
+
+def has_confidences(outcomes: Outcomes) -> bool:
+    """Whether an answer of a tier before the last has a confidence."""
+    return not np.isnan(outcomes.confidences[:, :-1]).all()
+
+
+def what_if(asked: ChainQuestion) -> Report:
+    """The chain's models alone, the best mixture of them, the oracle, and routers, on one board."""
+    test = asked.test
+    tiers = PricedTiers.of(test)
+    codes = document_codes(range(len(test)) if test.documents is None else test.documents)
+    table = BootstrapTable(codes, asked.resamples, asked.seed)
+    references = References.of(table, tiers, ChainRouting.only(tiers, tiers.last))
+    notes = list(asked.notes)
+    methods = [*_alone(tiers, test.names), _mixture(tiers), _oracle(tiers)]
+    methods += [_routed(asked, spec, tiers, notes) for spec in asked.routers]
+    rows = [MethodScore.of(table, m, [references] * len(m.parts)) for m in methods]
+    board = Board(
+        key=asked.task,
+        task=asked.task,
+        metric=asked.metric,
+        sample=False,
+        num_questions=len(test),
+        num_documents=int(codes.max()) + 1,
+        tiers=test.names,
+        cost=asked.cost,
+        methods=tuple(row.figures() for row in rows),
+        comparisons=compare_all(
+            [r for r in rows if r.method.name != "replay:oracle"], codes, asked.seed
+        ),
+        oracle_curve=oracle_curve(rows[0]),
+    )
+    return Report((), tuple(notes), asked.seed, (board,), asked.resamples)
+
+
+def _alone(tiers: PricedTiers, names: Sequence[str]) -> list[Method]:
+    ends = {0: "always_slm", tiers.last: "always_llm"}
+    return [
+        _method(ends.get(t, f"always_tier:tier={t}"), f"{name} alone", ChainRouting.only(tiers, t))
+        for t, name in enumerate(names)
+    ]
+
+
+def _mixture(tiers: PricedTiers) -> Method:
+    """RouterBench's zero router (arXiv 2403.12031): single models, mixed by chance.
+
+    Its point is the best single model, its range the models alone; the area is that of the upper
+    hull of them.
+    """
+    best = int(np.argmax(tiers.scores.mean(axis=0)))
+    curve = tuple((None, ChainRouting.only(tiers, t)) for t in range(tiers.last + 1))
+    return _method("zero", "zero router (best model)", ChainRouting.only(tiers, best), curve)
+
+
+def _oracle(tiers: PricedTiers) -> Method:
+    return _method("oracle", "oracle", oracle_routings(tiers)[0])
+
+
+def _routed(asked: ChainQuestion, option: str, tiers: PricedTiers, notes: list[str]) -> Method:
+    settings = config.build({"meta_verifier": option})
+    try:
+        router = fitted(lambda: parts.make_meta_verifier(settings), asked)
+        one = replayed(router, asked.test, tiers, option)
+    except AutoMixError as err:
+        reason = Undefined(printable(err, 600))
+        return Method(f"replay:{option}", "replay", option, "", (), missing=reason)
+    notes += [f"{option}: {note}" for note in router.notes()]
+    return _method(option, option, one.routing, one.curve)
+
+
+def _method(name: str, label: str, routing: ChainRouting, curve: tuple[Choice, ...] = ()) -> Method:
+    return Method(
+        f"replay:{name}", "replay", label, "", (MethodOnRun(routing, None, "", curve=curve),)
+    )
+
+
+def fitted(make: Callable[[], MetaVerifier], asked: ChainQuestion) -> MetaVerifier:
+    """A router fitted on the training questions, or in folds on those that it is to decide.
+
+    Raises:
+        AutoMixError: It reads confidences, and there are none; or it cannot be fitted.
+    """
+    router = make()
+    if router.needs_verification and not has_confidences(asked.test):
+        raise AutoMixError("it reads confidences, and no answer before the last model's has one")
+    if not router.needs_fit:
+        return router
+    if asked.train is not None:
+        return router.fit(asked.train)
+    return CrossFitted(make, asked.folds).fit(asked.test)

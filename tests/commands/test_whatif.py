@@ -1,0 +1,156 @@
+"""``automix-eval whatif``: a leaderboard from runs and tables that nobody made for a cascade."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import public_tables as tables
+import pytest
+from plain_runs import pick_task, plain_run
+from replay_tables import rows, write
+
+from automix_eval.commands.main import main
+
+QUICK = ["--resamples", "50"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Results folders of a small and a large model."""
+    folder = tmp_path_factory.mktemp("plain")
+    task = pick_task(folder, 60)
+    small, large = (plain_run(task, s, folder / s) for s in ("small-1B", "large-70B"))
+    return small, large
+
+
+def board(folder: Path, *arguments: Any) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The report as JSON, and the methods of its board by name."""
+    out = folder / "report.json"
+    given = [*map(str, arguments), *QUICK, "--format", "json", "--out", str(out)]
+    assert main(["whatif", *given]) == 0
+    report = json.loads(out.read_text())
+    (found,) = report["boards"]
+    return report, {m["name"]: m for m in found["methods"]}
+
+
+def test_two_plain_runs_become_a_leaderboard(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    """Models alone, mixture, oracle and routers; what it rests on is said, whatever the order."""
+    small, large = runs
+    report, found = board(tmp_path, large, small)
+    (made,) = report["boards"]
+    assert made["tiers"] == ["small-1B", "large-70B"]
+    assert made["metric"] == "acc"
+    assert (made["num_questions"], made["num_documents"]) == (60, 30)
+    assert "FLOPs" in made["cost"]
+    alone = found["replay:always_slm"], found["replay:always_llm"]
+    assert alone[0]["cost"]["value"] == 2e9
+    assert alone[1]["cost"]["value"] == 140e9
+    assert found["replay:zero"]["quality"]["value"] == alone[1]["quality"]["value"]
+    assert found["replay:oracle"]["quality"]["value"] >= alone[1]["quality"]["value"]
+    for name in ("replay:threshold", "replay:pomdp"):
+        assert found[name]["delta_ibc"]["value"] is not None
+        assert len(found[name]["curve"]) > 2
+    said = " ".join(report["warnings"])
+    assert "softmax of the choices' log-probabilities" in said
+    assert "5 folds, whole documents" in said
+    assert "ordered by mean cost" in said
+
+
+def test_other_runs_may_be_fitted_on(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    """--train takes the policy from other questions, and the same chain."""
+    task = pick_task(tmp_path, 30)
+    other = [plain_run(task, s, tmp_path / s) for s in ("small-1B", "large-70B")]
+    report, found = board(tmp_path, *runs, "--train", *other, "--router", "threshold")
+    assert any("fitted on 30 other questions" in w for w in report["warnings"])
+    assert "replay:pomdp" not in found
+    assert found["replay:threshold"]["quality"]["value"] is not None
+
+
+def test_costs_and_order_can_be_given(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    """--costs prices every model, and the chain follows them."""
+    report, found = board(tmp_path, *runs, "--costs", "small-1B=50,large-70B=2")
+    assert report["boards"][0]["tiers"] == ["large-70B", "small-1B"]
+    assert found["replay:always_llm"]["cost"]["value"] == 50
+    report, _ = board(tmp_path, *runs, "--models", "large-70B,small-1B")
+    assert report["boards"][0]["tiers"] == ["large-70B", "small-1B"]
+
+
+@pytest.mark.parametrize("name", sorted(tables.WRITERS))
+def test_every_public_table_makes_a_leaderboard(tmp_path: Path, name: str) -> None:
+    """One command for all formats; without a confidence that is said, and no router guesses."""
+    path = tables.WRITERS[name][0](tmp_path)
+    report, found = board(tmp_path, path)
+    assert len(report["boards"][0]["tiers"]) == 2
+    assert found["replay:oracle"]["quality"]["value"] == tables.SCORES.max(axis=1).mean()
+    assert "replay:threshold" not in found
+    assert any("no answer has a confidence" in w for w in report["warnings"])
+    assert any(f"read as {name}" in w for w in report["warnings"])
+
+
+def test_a_table_of_your_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A header that names the chain is enough; every format of a report can be written."""
+    names = {"s1.5-b:conf": "s:confidence", "s1.5-b:correct": "s:score", "l:cost": "l:cost_usd"}
+    table = [{**{names.get(k, k): v for k, v in r.items()}, "s:cost": 1} for r in rows()]
+    path = write(tmp_path / "mine.csv", table)
+    assert main(["whatif", str(path), *QUICK]) == 0
+    shown = capsys.readouterr().out
+    assert "zero router" in shown
+    assert "threshold" in shown
+    assert main(["whatif", str(path), *QUICK, "--out", str(tmp_path / "out")]) == 0
+    assert {"report.html", "report.csv", "report.tex", "report.json"} <= {
+        p.name for p in (tmp_path / "out").iterdir()
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["absent"], "does not exist"),
+        (["absent", "absent2"], "does not exist"),
+        (["mine.csv", "--costs", "s=1,l=2"], "its header has the costs"),
+        (["mine.csv", "--models", "s,x"], "x is no tier"),
+        (["mine.csv", "--router", "thresold"], "did you mean threshold"),
+        (["mine.csv", "--folds", "1"], "folds"),
+        (["bench.pkl"], "read_pickle"),
+    ],
+)
+def test_mistakes_are_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    problem: str,
+) -> None:
+    """One line on stderr, exit code 2."""
+    header = "s:score,s:confidence,s:cost,l:score,l:cost\n"
+    (tmp_path / "mine.csv").write_text(header + "1,0.5,1,1,50\n0,0.2,1,1,50\n" * 10)
+    (tmp_path / "bench.pkl").write_bytes(b"\x80\x04.")
+    monkeypatch.chdir(tmp_path)
+    assert main(["whatif", *arguments, *QUICK]) == 2
+    shown = capsys.readouterr().err
+    assert problem in shown
+    assert "Traceback" not in shown
+
+
+def test_a_replay_of_samples_is_scored_in_folds(
+    runs: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Replay samples=[...] needs folds for a router that is fitted, and gives whatif's figures."""
+    monkeypatch.chdir(tmp_path)
+    given = [
+        "replay", f"samples=['{runs[0]}','{runs[1]}']", "meta_verifier=threshold", "resamples=50"
+    ]  # fmt: skip
+    assert main(given) == 2
+    assert "folds=5" in capsys.readouterr().err
+    assert main([*given, "folds=5", "output=out.json"]) == 0
+    replayed = json.loads(Path("out.json").read_text())
+    _, found = board(tmp_path, *runs)
+    threshold = found["replay:threshold"]
+    assert replayed["performance"] == pytest.approx(threshold["quality"]["value"], abs=1e-12)
+    assert replayed["delta_ibc"] == pytest.approx(threshold["delta_ibc"]["value"], abs=1e-12)
+    assert replayed["policy"]["fitted_on"]["num_questions"] == 60
