@@ -28,7 +28,7 @@ def source_of(settings: DictConfig) -> Source:
     """
     given = [key for key in ("table", "records", "samples") if settings[key] is not None]
     if len(given) != 1:
-        both = f"{' and '.join(given)} are both given" if given else "neither is given"
+        both = f"of {' and '.join(given)} both are given" if given else "neither is given"
         raise AutoMixError(
             f"a replay reads table=FILE, records=FOLDER or samples=[FOLDER,FOLDER], and {both}; "
             "automix-eval replay --help shows how"
