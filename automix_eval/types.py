@@ -60,6 +60,8 @@ class Question:
         generation: Generation arguments of the harness (``until``, ``max_gen_toks``, ...).
         choices: (prompt, continuation) pairs of a multiple-choice question, else empty.
         grounded: The task has a context field, so an empty ``context`` is a defect of the row.
+        options: What each choice answers; fewer than ``choices`` if the rest only compare.
+        repeats: Answers wanted together, which one metric scores; ``repeat`` is 0 then.
     """
 
     task: str
@@ -72,6 +74,8 @@ class Question:
     generation: Mapping[str, Any] = field(default_factory=dict)
     choices: tuple[tuple[Prompt, str], ...] = ()
     grounded: bool = True
+    options: tuple[str, ...] = ()
+    repeats: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +246,8 @@ class Answer:
         choice_logprobs: (log-probability, is greedy) of each choice of a multiple-choice question.
         dropped_demonstrations: Demonstrations left out because the prompt did not fit.
         cut_context_tokens: Tokens cut from the middle of the context, for the same reason.
+        repeats: All answers to a question that is asked several times as one; ``text`` is the one
+            that is scored, or stands for the score.
     """
 
     tier: int
@@ -252,6 +258,7 @@ class Answer:
     token_margins: tuple[float, ...] = ()
     dropped_demonstrations: int = 0
     cut_context_tokens: int = 0
+    repeats: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +340,8 @@ class TierRecord:
     """What one tier did on one question.
 
     Attributes:
-        score: The task's main metric of this tier's answer; None if the task has no scorer.
+        score: The task's main metric of this tier's answer, larger is better: minus the metric
+            where the task says that lower is better. None if it has no number for each question.
         metrics: All numeric per-sample metrics of this tier's answer.
         on_path: False for tiers asked only because every tier is recorded (``record=full``).
     """

@@ -345,7 +345,9 @@ def _disagreements(run: Run, task: str, samples: Samples) -> list[str]:
     if missing := sorted(known - set(samples.prompts)):
         ids = listing([str(i) for i in missing])
         warnings.append(f"{len(missing)} records have no row in {name}: doc_id {ids}")
-    differing = _differing(rows, first, list(samples.scores.values()))
+    by = run.tasks[task].by
+    filters = [samples.main(by.filter)] if by.filter else list(samples.scores.values())
+    differing = _differing(rows, first, filters)
     if differing:
         warnings.append(
             f"{len(differing)} final scores of the records differ from {metric} in {name}: "

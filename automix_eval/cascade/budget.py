@@ -207,8 +207,8 @@ def total(parts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _calls(question: Question) -> int:
-    """Calls that one answer takes: one, or one a choice."""
-    return max(1, len(question.choices))
+    """Calls that one answer takes, at most: one a choice, or one a repeat."""
+    return max(1, len(question.choices), question.repeats)
 
 
 def _check_limit(name: str, value: Any, kind: Callable[[Any], Any]) -> None:

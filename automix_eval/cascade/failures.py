@@ -44,6 +44,11 @@ class Failure:
     role: Role
     reason: str
 
+    @property
+    def question(self) -> tuple[str, Phase, int, int]:
+        """What tells one question of a run from another."""
+        return self.task, self.phase, self.doc_id, self.repeat
+
     def to_json(self) -> dict[str, Any]:
         """As the manifest lists it."""
         return asdict(self)
@@ -52,6 +57,8 @@ class Failure:
 class Failures:
     """The failed questions of one process, and how many more it tolerates.
 
+    Questions to which the task gives no score are listed apart and count for no limit.
+
     Args:
         share: Of the questions of each task and phase that may fail; 0 ends the run at the first.
     """
@@ -59,12 +66,15 @@ class Failures:
     def __init__(self, share: float = 0.0) -> None:
         self.share = share
         self.found: list[Failure] = []
+        self.unscored: list[Failure] = []
         self._of: dict[tuple[str, Phase], int] = {}
 
     def expect(self, task: str, phase: Phase, number: int) -> None:
         """Say how many questions a phase of a task has, all processes together; it begins anew."""
         self._of[task, phase] = number
-        self.found = [f for f in self.found if (f.task, f.phase) != (task, phase)]
+        for name in ("found", "unscored"):
+            kept = [f for f in getattr(self, name) if (f.task, f.phase) != (task, phase)]
+            setattr(self, name, kept)
 
     def remaining(self, task: str, phase: Phase) -> int:
         """Questions that may still fail."""
@@ -74,9 +84,11 @@ class Failures:
         """The failures of one phase of a task."""
         return [f for f in self.found if (f.task, f.phase) == (task, phase)]
 
-    def add(self, question: Question, tier: int, role: Role, reason: str) -> None:
-        """Note a question that failed."""
-        self.found.append(
+    def add(
+        self, question: Question, tier: int, role: Role, reason: str, scored: bool = True
+    ) -> None:
+        """Note a question that failed, or, not ``scored``, one that the task gives no score."""
+        (self.found if scored else self.unscored).append(
             Failure(
                 question.task,
                 question.phase,
@@ -145,6 +157,17 @@ def note(failed: Sequence[Failure], number: int) -> str:
         f"{failed[0].phase}: {len(failed)} of {number + len(failed)} questions failed and are left "
         f"out of {left_out}, the same command asks them again: doc_id {named}{more}; "
         f"{reasons(failed)}"
+    )
+
+
+def note_unscored(found: Sequence[Failure]) -> str:
+    """What the reader of a run must know of questions to which the task gives no score."""
+    ids = sorted({f.doc_id for f in found})
+    more = f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
+    left_out = "the fit" if found[0].phase == "calibration" else "every figure"
+    return (
+        f"{found[0].phase}: the task gives no score to {len(ids)} questions, which are left out of "
+        f"{left_out}: doc_id {', '.join(map(str, ids[:_MOST_NAMED]))}{more}; {reasons(found)}"
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from automix_eval.cascade.budget import Budget, BudgetSpentError
 from automix_eval.cascade.failures import Failures, without_failed
-from automix_eval.cascade.tier import Splitter, Tier
+from automix_eval.cascade.tier import Picker, Splitter, Tier
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.types import (
     Answer,
@@ -38,6 +38,7 @@ class Chain:
         budget: Consulted before a tier is asked.
         price: Cost of an answer, for routers that read it; None leaves it unknown to them.
         failures: Takes the questions of which a call failed for good, as far as it tolerates them.
+        pick: Which choice or repeat of a question is the answer that is scored.
     """
 
     tiers: Sequence[Tier]
@@ -47,6 +48,7 @@ class Chain:
     budget: Budget = field(default_factory=Budget)
     price: Callable[[Answer], float] | None = None
     failures: Failures = field(default_factory=Failures)
+    pick: Picker | None = None
 
 
 _Asked = tuple[Answer, Verification | None]
@@ -311,6 +313,7 @@ def _answer_and_verify(
             [questions[i] for i in at],
             chain.split,
             token_probs=verify and chain.verifier.needs_token_probs,
+            pick=chain.pick,
         )
 
     answers = without_failed(model, questions, "answer", answer, chain.failures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R", Generation, Scores)
 Splitter = Callable[[Question], prompts.Parts]
+# Which result of a question, of its choices or of its repeats, is the answer that is scored.
+Picker = Callable[[Question, Sequence[Any]], int]
 
 _DEFAULT_MAX_GEN_TOKS = 256
 
@@ -53,17 +56,23 @@ class CallCounts:
 
     Attributes:
         events: What the calls' results note (:class:`Generation`), by kind as well.
+        lost_system: Prompts whose system message the model's template dropped.
     """
 
     made: Counter[Purpose] = field(default_factory=Counter)
     stored: Counter[Purpose] = field(default_factory=Counter)
     events: Counter[tuple[Phase, str, Role, str]] = field(default_factory=Counter)
+    lost_system: Counter[Purpose] = field(default_factory=Counter)
     _before: set[str] = field(default_factory=set)
 
     def events_of(self, phase: Phase, task: str, role: Role) -> dict[str, int]:
         """Events of the calls of one kind, in the order of their names."""
         found = {k[3]: n for k, n in self.events.items() if k[:3] == (phase, task, role)}
         return dict(sorted(found.items()))
+
+    def lost_system_of(self, phase: Phase, task: str) -> int:
+        """Prompts of a phase of a task that lost their system message."""
+        return sum(n for k, n in self.lost_system.items() if k[:2] == (phase, task))
 
     def add(
         self,
@@ -190,7 +199,11 @@ class Tier:
     # ----------------------------------------------------------------- answers
 
     def answer(
-        self, questions: Sequence[Question], split: Splitter, token_probs: bool = False
+        self,
+        questions: Sequence[Question],
+        split: Splitter,
+        token_probs: bool = False,
+        pick: Picker | None = None,
     ) -> list[Answer]:
         """Answer each question, greedily or as its generation arguments say.
 
@@ -198,45 +211,58 @@ class Tier:
             questions: All of one task and kind.
             split: The parts of a question's completion prompt, for prompts that do not fit.
             token_probs: Whether the verifier reads the answer's token probabilities.
+            pick: Which choice or repeat is the answer; None takes the most probable choice and
+                the first repeat.
         """
         if not questions:
             return []
         if questions[0].choices:
-            return self._choose(questions)
+            return self._choose(questions, pick or _most_probable)
         if token_probs and not self.backend.gives_token_probs:
             raise AutoMixError(
                 f"verifier=margin reads the token probabilities of {self.name}'s answers and "
                 f"{self.backend.label} gives none: use verifier=few_shot, or {self.name}=hf"
             )
         fitted = [self._fit(q, split) for q in questions]
-        results = self.generate(
-            [
-                GenerateRequest(
-                    self.backend.render(f.prompt),
-                    q.generation,
-                    seed=self.seed + q.repeat if _samples(q.generation) else None,
-                )
-                for q, f in zip(questions, fitted, strict=True)
-            ],
-            token_probs=token_probs,
-        )
-        return [
-            Answer(
-                self.tier,
-                generation.text,
-                (call,),
-                token_logprobs=generation.token_logprobs,
-                token_margins=generation.token_margins,
-                dropped_demonstrations=f.dropped_demonstrations,
-                cut_context_tokens=f.cut_context_tokens,
+        # greedy decoding gives one answer however often it is asked
+        draws = [range(q.repeats if samples(q.generation) else 1) for q in questions]
+        results = iter(
+            self.generate(
+                [
+                    GenerateRequest(
+                        self._rendered(f.prompt),
+                        q.generation,
+                        seed=self.seed + q.repeat + draw if samples(q.generation) else None,
+                    )
+                    for q, f, own in zip(questions, fitted, draws, strict=True)
+                    for draw in own
+                ],
+                token_probs=token_probs,
             )
-            for (generation, call), f in zip(results, fitted, strict=True)
-        ]
+        )
+        answers = []
+        for q, f, own in zip(questions, fitted, draws, strict=True):
+            made = [next(results) for _ in own]
+            texts = tuple(g.text for g, _ in made) * (q.repeats // len(made))
+            best = made[pick(q, texts) % len(made)][0] if pick and q.repeats > 1 else made[0][0]
+            answers.append(
+                Answer(
+                    self.tier,
+                    best.text,
+                    tuple(call for _, call in made),
+                    token_logprobs=best.token_logprobs,
+                    token_margins=best.token_margins,
+                    dropped_demonstrations=f.dropped_demonstrations,
+                    cut_context_tokens=f.cut_context_tokens,
+                    repeats=texts if q.repeats > 1 else (),
+                )
+            )
+        return answers
 
-    def _choose(self, questions: Sequence[Question]) -> list[Answer]:
+    def _choose(self, questions: Sequence[Question], pick: Picker) -> list[Answer]:
         """Score the choices of every question, as the harness scores them for this model."""
         requests = [
-            ScoreRequest(self.backend.render(prompt), (continuation,))
+            ScoreRequest(self._rendered(prompt), (continuation,))
             for q in questions
             for prompt, continuation in q.choices
         ]
@@ -245,16 +271,24 @@ class Tier:
         for q in questions:
             scored = [next(results) for _ in q.choices]
             logprobs = tuple((s.logprobs[0], bool(s.greedy and s.greedy[0])) for s, _ in scored)
-            best = max(range(len(logprobs)), key=lambda i: logprobs[i][0])
+            best = pick(q, logprobs)
             answers.append(
                 Answer(
                     self.tier,
-                    q.choices[best][1].strip(),
+                    q.options[best] if q.options else q.choices[best][1].strip(),
                     tuple(call for _, call in scored),
                     choice_logprobs=logprobs,
                 )
             )
         return answers
+
+    def _rendered(self, prompt: Prompt) -> str:
+        """A prompt in the model's form; a system message that its template drops is counted."""
+        text = self.backend.render(prompt)
+        said = [m.content.strip() for m in prompt.messages if m.role == "system"]
+        if any(s not in text and json.dumps(s)[1:-1] not in text for s in said):
+            self.counts.lost_system[self._context] += 1
+        return text
 
     def _fit(self, question: Question, split: Splitter) -> prompts.FittedPrompt:
         window = self.max_length
@@ -358,10 +392,15 @@ class Tier:
         )
 
 
+def _most_probable(question: Question, logprobs: Sequence[Any]) -> int:
+    return max(range(len(question.options or logprobs)), key=lambda i: logprobs[i][0])
+
+
 _STAGE: dict[Role, str] = {"answer": "answering", "verify": "verifying"}
 
 
-def _samples(generation: Mapping[str, Any]) -> bool:
+def samples(generation: Mapping[str, Any]) -> bool:
+    """Whether generation arguments ask for sampling, so that every call may differ."""
     return bool(generation.get("do_sample")) or float(generation.get("temperature") or 0.0) > 0.0
 
 

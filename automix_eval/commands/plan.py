@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from automix_eval.cascade.tier import samples
 from automix_eval.config import compose as config
 from automix_eval.config import parts
-from automix_eval.harness import evaluation_frames
+from automix_eval.harness import evaluation_frames, refusals
 from automix_eval.harness import task_view as harness
 from automix_eval.harness.evaluate import task_manager
 from automix_eval.harness.evaluation_frames import HarnessRun
@@ -209,8 +210,10 @@ class _Planner:
 
     def lines(self, name: str, requests: list[Instance]) -> Iterator[Line]:
         """Every line of one task: the calibration's, then the evaluation's."""
-        view = TaskView(name, self._run.tasks[name], self._run, self._settings.calibration.metric)
-        grouped = group(requests)
+        view = TaskView.configured(name, self._run, self._settings)
+        if why := refusals.why_not(view, None, self._settings.calibration):
+            raise AutoMixError(f"task {name} cannot be run: {why}")
+        grouped = group(requests, view.as_unit)
         questions = [view.question(requests, grouped, i)[0] for i in range(len(grouped))]
         last = len(self._names) - 1
         if self._router.needs_fit and not self._settings.meta_verifier.policy:
@@ -281,7 +284,8 @@ class _Counting:
             scores = tuple((-float(i), i == 0) for i in range(len(calls)))
             return Answer(self.tier, text, calls, choice_logprobs=scores)
         call = self._call("answer", question.prompt, _limit(question.generation))
-        return Answer(self.tier, text, (call,), token_logprobs=(0.0,), token_margins=(1.0,))
+        calls = (call,) * (question.repeats if samples(question.generation) else 1)
+        return Answer(self.tier, text, calls, token_logprobs=(0.0,), token_margins=(1.0,))
 
     def count_tokens(self, text: str) -> int | None:
         """Unknown to a verifier: a plan fits no prompt into a window."""

@@ -85,6 +85,11 @@ def build(arguments: Mapping[str, Any]) -> DictConfig:
     _check_label(config.model)
     if config.record not in ("routed", "full"):
         raise ConfigError(f"record={config.record!r} is unknown: routed or full")
+    if config.repeats not in ("unit", "each"):
+        raise ConfigError(f"repeats={config.repeats!r} is unknown: unit or each")
+    for key in ("metric", "filter"):
+        if config[key] is not None and not isinstance(config[key], str):
+            raise ConfigError(f"{key}={config[key]!r} must be a name")
     _integers(config)
     _check_share(config.fail_on_error)
     return config
@@ -373,6 +378,6 @@ def _integers(config: DictConfig) -> None:
         value = OmegaConf.select(config, key)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ConfigError(f"{key}={value!r} must be an integer of at least {least}")
-    for key in ("progress", "meta_verifier.transfer"):
+    for key in ("progress", "skip_unsupported", "meta_verifier.transfer"):
         if not isinstance(OmegaConf.select(config, key), bool):
             raise ConfigError(f"{key}={OmegaConf.select(config, key)!r} must be true or false")

@@ -24,14 +24,23 @@ class HarnessRun:
 
     Attributes:
         tasks: The harness's task objects by name.
+        fewshot_seed: Seed of the demonstrations.
         output_folder: Where the harness will write; None without ``--output_path``.
+        samples: For each task the chosen documents of its split; empty without ``--samples``.
     """
 
     tasks: Mapping[str, Any]
     system_instruction: str | None = None
     apply_chat_template: bool = False
     fewshot_as_multiturn: bool = False
+    fewshot_seed: int | None = 1234
     output_folder: Path | None = None
+    samples: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
+
+    def doc_id(self, task: str, place: int) -> int:
+        """Index in its split of a document that a request names by its place among the chosen."""
+        chosen = self.samples.get(task)
+        return int(chosen[place]) if chosen else place
 
 
 def current_run(requests: Sequence[Instance]) -> HarnessRun:
@@ -58,8 +67,41 @@ def current_run(requests: Sequence[Instance]) -> HarnessRun:
         system_instruction=evaluate.get("system_instruction"),
         apply_chat_template=bool(evaluate.get("apply_chat_template")),
         fewshot_as_multiturn=bool(evaluate.get("fewshot_as_multiturn")),
+        fewshot_seed=simple.get("fewshot_random_seed", 1234),
         output_folder=_output_folder(simple.get("evaluation_tracker")),
+        samples=_samples(evaluate.get("samples")),
     )
+
+
+def _samples(chosen: Any) -> dict[str, list[int]]:
+    """The documents of ``--samples``.
+
+    Raises:
+        AutoMixError: They are not in ascending order: the harness takes the documents in the order
+            of the split, and calls the first of them by the first number of the list.
+    """
+    found = {str(task): [int(i) for i in some] for task, some in (chosen or {}).items() if some}
+    for task, some in found.items():
+        if some != sorted(set(some)):
+            raise AutoMixError(
+                f"--samples of {task} must be in ascending order, each once: the harness would "
+                f"call documents by wrong numbers. Give {sorted(set(some))}"
+            )
+    return found
+
+
+def leave_out(tasks: Iterable[str]) -> None:
+    """Take tasks out of the evaluation in progress: the harness scores and reports the others."""
+    evaluate = _locals_of("evaluate", "lm_eval.evaluator") or {}
+    results, limits = evaluate.get("eval_results_acc", {}), evaluate.get("limits", [])
+    for task in tasks:
+        if task in results:
+            del limits[list(results).index(task)]
+            del results[task]
+        for name, group in list(evaluate.get("groups", {}).items()):
+            group.pop(task)
+            if not group.get_all_tasks():
+                del evaluate["groups"][name]
 
 
 def pending_requests() -> list[Instance]:

@@ -19,8 +19,8 @@ Positions = npt.NDArray[np.int64]
 class Grouping:
     """The requests of one task by question; some 30 bytes a request.
 
-    A question is a document and a repeat: a multiple-choice question has one request a choice,
-    and the harness lists a request once a repeat.
+    A question is a document and a repeat, or a document with all its repeats: a multiple-choice
+    question has one request a choice, and the harness lists a request once a repeat.
 
     Attributes:
         repeats: (n,) the repeat of each question, in the order of their first requests.
@@ -63,8 +63,13 @@ class Grouping:
         return document(self.positions(one)[0]) == document(self.positions(other)[0])
 
 
-def group(requests: Sequence[Instance]) -> Grouping:
-    """Group the requests of one task by document and repeat."""
+def group(requests: Sequence[Instance], as_unit: bool = False) -> Grouping:
+    """Group the requests of one task by document and repeat.
+
+    Args:
+        requests: All of one task.
+        as_unit: Whether the repeats of a document are one question.
+    """
     number = len(requests)
     same = np.fromiter((id(r) for r in requests), dtype=np.uint64, count=number)
     listed = _occurrence(same)
@@ -76,7 +81,7 @@ def group(requests: Sequence[Instance]) -> Grouping:
         copies = {p: first[int(same[p])] for p in surplus.tolist()}
     mine = np.flatnonzero(listed < wanted)
     docs = np.fromiter((r.doc_id or 0 for r in requests), dtype=np.int64, count=number)[mine]
-    repeats = listed[mine]
+    repeats = np.zeros_like(mine) if as_unit else listed[mine]
     keys = docs * (int(repeats.max(initial=0)) + 1) + repeats
     _, first_of, question = np.unique(keys, return_index=True, return_inverse=True)
     rank = np.empty(len(first_of), dtype=np.int64)

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,14 @@ from automix_eval.cascade.tier import Tier
 from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.config.overrides import refuse_secrets
-from automix_eval.harness import evaluation_frames
+from automix_eval.harness import evaluation_frames, refusals
 from automix_eval.harness import model_pool as pool
 from automix_eval.harness import task_view as harness
+from automix_eval.harness.corpus import CorpusMetrics
 from automix_eval.harness.evaluation_frames import HarnessRun
 from automix_eval.harness.grouping import Grouping, group
 from automix_eval.harness.ranks import Ranks
-from automix_eval.harness.recording import records_of, routing
+from automix_eval.harness.recording import Recorder, routing
 from automix_eval.harness.run_log import RunLog
 from automix_eval.harness.task_routers import TaskRouters, read_policy
 from automix_eval.harness.task_view import RoutedAnswer, TaskView
@@ -120,7 +122,12 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         self.log = RunLog(
             self.run_id, self.tiers, self._about(), self.ranks, self.budget, self.failures
         )
-        self.routers = TaskRouters(self.config, given_policy, self._chain, self.ranks, self.log)
+        self.corpus = CorpusMetrics()
+        self.recorder = Recorder(self.tiers, self.failures, self.corpus)
+        self._has_policy = given_policy is not None
+        self.routers = TaskRouters(
+            self.config, given_policy, self._chain, self.ranks, self.recorder, self.log
+        )
 
     # ----------------------------------------------------------------- the harness's contract
 
@@ -132,13 +139,9 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         """Route multiple-choice questions; a question's choices all come from one tier."""
         return self._answer_all(requests, evaluation_frames.current_run(requests))
 
-    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:  # noqa: ARG002
-        """Refused: a perplexity has no answer that could be verified or routed."""
-        raise AutoMixError(
-            "loglikelihood_rolling tasks measure the perplexity of a text: there is no answer to "
-            "verify or to route. Run them with --model hf; the cascade runs generate_until and "
-            "multiple_choice tasks"
-        )
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        """Refused, or left out: a perplexity has no answer that could be verified or routed."""
+        return self._answer_all(requests, evaluation_frames.current_run(requests))
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
@@ -193,13 +196,18 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         self.log.folder = self._records_folder(run)
         for tier in self.tiers:
             tier.chat = run.apply_chat_template
+        run = self._supported(run)
         groups = evaluation_frames.group_by_task(requests)
+        # what is left out of the run still wants an answer, which nobody scores
+        results: list[Any] = [
+            0.0 if r.request_type == "loglikelihood_rolling" else (0.0, False) for r in requests
+        ]
+        groups = {name: positions for name, positions in groups.items() if name in run.tasks}
         self._announce(list(groups))
         if self.ranks.number > 1:
             # every process takes part in every task's fit, whether or not it has its questions
             for name in sorted(run.tasks):
                 self.routers.of(self._view(name, run))
-        results: list[Any] = [None] * len(requests)
 
         def work() -> None:
             for name, positions in groups.items():
@@ -221,7 +229,41 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             self.log.save()
             raise
         self.log.merge()
+        self._sum_up([self._views[name] for name in groups])
         return results
+
+    def _supported(self, run: HarnessRun) -> HarnessRun:
+        """The run with the tasks that can be run, all of them looked at before the first call.
+
+        Raises:
+            AutoMixError: Some cannot, and the run does not leave them out; or none can.
+        """
+        router = self._meta_verifier
+        fits = router if router.needs_fit and not self._has_policy else None
+        reasons = {}
+        for name in run.tasks:
+            try:
+                why = refusals.why_not(self._view(name, run), fits, self.config.calibration)
+            except AutoMixError as err:
+                why = str(err)
+            if why:
+                reasons[name] = why
+        if not self.config.skip_unsupported or len(reasons) == len(run.tasks):
+            refusals.refuse(reasons, len(run.tasks))
+        for name, why in reasons.items():
+            self.log.warn(name, f"left out, as skip_unsupported=true says: {why}")
+        evaluation_frames.leave_out(reasons)
+        for name in set(run.tasks) - set(reasons):
+            for note in self._views[name].metrics.notes():
+                self.log.warn(name, note)
+        kept = {name: task for name, task in run.tasks.items() if name not in reasons}
+        return replace(run, tasks=kept)
+
+    def _sum_up(self, views: Sequence[TaskView]) -> None:
+        """Compute metrics of all questions together, and say them."""
+        self.corpus.take(self.ranks.gather(self.corpus.found()))
+        for view in views:
+            self.log.corpus(view.name, self.corpus.summary(view.metrics, int(self.config.seed)))
 
     def _announce(self, now: Sequence[str]) -> None:
         """Tell the records what is to come."""
@@ -234,7 +276,9 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
 
     def _answer(self, view: TaskView, requests: list[Instance]) -> list[Any]:
         """Results of the requests of one task, in their order."""
-        grouped, router = group(requests), self.routers.of(view)
+        grouped = group(requests, view.as_unit)
+        router = self.routers.of(view)
+        self.corpus.begin(view.name)
         results: list[Any] = [None] * len(requests)
         for block in self._blocks(view, requests, grouped):
             made = [view.question(requests, grouped, i) for i in block]
@@ -249,10 +293,13 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
                 final = row.tier(row.final)
                 assert final is not None
                 if question.choices:
-                    for position, scored in zip(
-                        positions, final.answer.choice_logprobs, strict=True
-                    ):
-                        results[position] = scored
+                    scored = iter(final.answer.choice_logprobs)
+                    by_request: dict[int, Any] = {}
+                    for position in positions:
+                        one = id(requests[position])
+                        if one not in by_request:
+                            by_request[one] = next(scored)
+                        results[position] = by_request[one]
                 else:
                     results[positions[0]] = RoutedAnswer(
                         final.answer.text, routing(row, self.cost, self.tiers)
@@ -326,13 +373,14 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             self.budget,
             self.cost.answer_cost,
             self.failures,
+            view.pick,
         )
 
     def _view(self, name: str, run: HarnessRun) -> TaskView:
         view = self._views.get(name)
         if view is None or view.task is not run.tasks[name]:
             # another evaluation with the same model: its tasks may have other settings
-            view = TaskView(name, run.tasks[name], run, self.config.calibration.metric)
+            view = TaskView.configured(name, run, self.config)
             self._views[name] = view
         return view
 
@@ -341,9 +389,9 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
     def _log_rows(
         self, view: TaskView, questions: Sequence[Question], done: Sequence[Sequence[TierRecord]]
     ) -> list[Record | None]:
-        rows = records_of(view, questions, done)
-        if kept := [row for row in rows if row is not None]:
-            self.log.add(view.name, view.metric, view.is_sample, kept)
+        rows = self.recorder.records(view, questions, done)
+        if kept := [row for row in rows if row is not None and self.recorder.keeps(view, row)]:
+            self.log.add(view.name, view.about(), kept)
         return rows
 
     # ----------------------------------------------------------------- inside

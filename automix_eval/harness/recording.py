@@ -7,41 +7,71 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from automix_eval.cascade.failures import Failures
 from automix_eval.cascade.tier import Tier
+from automix_eval.harness.corpus import ROUTED, CorpusMetrics
 from automix_eval.harness.task_view import TaskView
 from automix_eval.types import CostModel, Question, Record, TierRecord
 
 
-def records_of(
-    view: TaskView, questions: Sequence[Question], done: Sequence[Sequence[TierRecord]]
-) -> list[Record | None]:
-    """A record of each question; None for those without a tier's record, which failed for good."""
-    return [
-        record_of(view, question, tiers) if tiers else None
-        for question, tiers in zip(questions, done, strict=True)
-    ]
+class Recorder:
+    """Makes records, and keeps what metrics of many questions together are computed from.
 
+    Args:
+        tiers: The chain, for its names.
+        failures: Takes the questions to which the task gives no score.
+        corpus: Takes the items of such metrics.
+    """
 
-def record_of(view: TaskView, question: Question, tiers: Sequence[TierRecord]) -> Record:
-    """The record of a question, at least one tier asked, with the score of each answer."""
-    scored = []
-    for tier in tiers:
-        score, metrics = view.score(question, tier.answer)
-        scored.append(replace(tier, score=score, metrics=metrics))
-    on_path = [t for t in scored if t.on_path]
-    prompt = view.prompt_of(question)
-    return Record(
-        task=question.task,
-        doc_id=question.doc_id,
-        repeat=question.repeat,
-        phase=question.phase,
-        final=(on_path or scored)[-1].tier,
-        tiers=tuple(scored),
-        prompt_hash=hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest(),
-        document=view.document_id(question),
-        question=question.question,
-        references=view.references(question),
-    )
+    def __init__(self, tiers: Sequence[Tier], failures: Failures, corpus: CorpusMetrics) -> None:
+        self._tiers = tiers
+        self._failures = failures
+        self._corpus = corpus
+
+    def records(
+        self, view: TaskView, questions: Sequence[Question], done: Sequence[Sequence[TierRecord]]
+    ) -> list[Record | None]:
+        """A record of each question; None for those without a tier's record, which failed."""
+        return [
+            self._record(view, question, tiers) if tiers else None
+            for question, tiers in zip(questions, done, strict=True)
+        ]
+
+    def keeps(self, view: TaskView, row: Record) -> bool:
+        """Whether a record enters the figures; if not, because the task gave no score, it is noted.
+
+        A task that scores no single question keeps all.
+        """
+        if view.metrics.is_corpus or view.metrics.is_bypassed:
+            return True
+        return all(t.score is not None for t in row.tiers)
+
+    def _record(self, view: TaskView, question: Question, tiers: Sequence[TierRecord]) -> Record:
+        scored = []
+        final = [t for t in tiers if t.on_path] or list(tiers)
+        for tier in tiers:
+            found = view.score(question, tier.answer)
+            scored.append(replace(tier, score=found.score, metrics=found.metrics))
+            if found.why:
+                self._failures.add(question, tier.tier, "answer", found.why, scored=False)
+            if found.corpus and question.phase == "evaluation" and not question.repeat:
+                name = self._tiers[tier.tier].name
+                self._corpus.add(view.name, name, question.doc_id, found.corpus)
+                if tier is final[-1]:
+                    self._corpus.add(view.name, ROUTED, question.doc_id, found.corpus)
+        prompt = view.prompt_of(question)
+        return Record(
+            task=question.task,
+            doc_id=question.doc_id,
+            repeat=question.repeat,
+            phase=question.phase,
+            final=final[-1].tier,
+            tiers=tuple(scored),
+            prompt_hash=hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest(),
+            document=view.document_id(question),
+            question=question.question,
+            references=view.references(question),
+        )
 
 
 def routing(row: Record, cost: CostModel, tiers: Sequence[Tier]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from automix_eval.cascade import failures as failed
 from automix_eval.cascade.budget import Budget
 from automix_eval.cascade.failures import Failure, Failures, TooManyFailedError
 from automix_eval.cascade.tier import Tier
+from automix_eval.harness.corpus import sentence as corpus_sentence
 from automix_eval.harness.ranks import Ranks
 from automix_eval.harness.run_warnings import PromptLosses
 from automix_eval.records import policies as policy
@@ -40,6 +41,7 @@ class Found:
     calls: list[dict[str, Any]]
     budget: Mapping[str, Any]
     failed: list[Failure]
+    unscored: list[Failure]
 
 
 class RunLog:
@@ -84,6 +86,7 @@ class RunLog:
         self._budget = budget
         self._failures = failures
         self._everywhere: list[Failure] | None = None
+        self._unscored: list[Failure] = []
         self._spent: Mapping[str, Any] = {}
 
     def file(self, stem: str, suffix: str) -> Path:
@@ -107,18 +110,18 @@ class RunLog:
             if task in now or task not in self._tasks:
                 self._unfinished[task] = {"questions": 0, "of": number}
 
-    def add(self, task: str, metric: str, sample: bool, rows: Sequence[Record]) -> None:
+    def add(self, task: str, said: Mapping[str, Any], rows: Sequence[Record]) -> None:
         """Write records of one phase of a task; more may follow.
 
         Args:
             task: The task's name.
-            metric: Its main metric.
-            sample: Whether it is an embedded sample.
+            said: What the manifest says of it: main metric, filter, direction, whether it is a
+                sample.
             rows: Records of one phase, at least one.
         """
         phase = rows[0].phase
-        about = self._tasks.setdefault(task, {"metric": "", "sample": sample, "num_questions": 0})
-        about["metric"] = metric
+        about = self._tasks.setdefault(task, {"num_questions": 0})
+        about.update(said)
         if phase == "evaluation":
             about["num_questions"] += len(rows)
             if task in self._unfinished:
@@ -136,6 +139,7 @@ class RunLog:
         if self._alone and (losses := self._losses.pop((task, phase), None)):
             self._say(task, phase, losses)
             self._say_failed(task, losses, self._failures.of(task, phase))
+            self._say_unscored(task, phase, self._failures.unscored)
             self._write()
 
     def finish(self, task: str) -> None:
@@ -150,7 +154,7 @@ class RunLog:
         mine = None if self._writes else self._file.keys
         return Found(
             len(mine or ()), self._tasks, self._losses, self.warnings, self._calls(),
-            self._budget.summary(), self._failures.found,
+            self._budget.summary(), self._failures.found, self._failures.unscored,
         )  # fmt: skip
 
     def save(self) -> None:
@@ -199,6 +203,7 @@ class RunLog:
                 losses.setdefault(key, PromptLosses(len(self._tiers))).absorb(found)
             self.warnings += [w for w in part.warnings if w not in self.warnings]
         self._everywhere = sorted({f for part in parts for f in part.failed})
+        self._unscored = sorted({f for part in parts for f in part.unscored})
         counts = self._file.reorder()
         for task, about in self._tasks.items():
             about["num_questions"] = counts.get(task, 0)
@@ -208,18 +213,23 @@ class RunLog:
                     self._say(task, phase, losses[task, phase])
                     lost = [f for f in self._everywhere if (f.task, f.phase) == (task, phase)]
                     self._say_failed(task, losses[task, phase], lost)
+                    self._say_unscored(task, phase, self._unscored)
         self._elsewhere = _total([p.calls for p in parts])
         self._spent = budgets.total([p.budget for p in parts])
         self._write()
 
     def _say(self, task: str, phase: Phase, losses: PromptLosses) -> None:
         all_wanted = self._about.get("record") == "full" and self._budget.is_limited
-        for text in losses.notes(phase, self._tiers, all_wanted):
+        for text in losses.notes(task, phase, self._tiers, all_wanted):
             self.warn(task, text)
 
     def _say_failed(self, task: str, losses: PromptLosses, lost: Sequence[Failure]) -> None:
         if lost:
             self.warn(task, failed.note(lost, losses.questions))
+
+    def _say_unscored(self, task: str, phase: Phase, found: Sequence[Failure]) -> None:
+        if mine := [f for f in found if (f.task, f.phase) == (task, phase)]:
+            self.warn(task, failed.note_unscored(mine))
 
     def _write(self) -> None:
         if self._writes:
@@ -237,6 +247,14 @@ class RunLog:
                 policy.save(path, fitted)
         log.info("%s: policy written to %s", task, path)
         self._policies[task] = path.name
+
+    def corpus(self, task: str, figures: Mapping[str, Mapping[str, Any]]) -> None:
+        """Note the metrics of all questions together, each by tier and for the routed answers."""
+        if figures and task in self._tasks:
+            self._tasks[task]["corpus"] = dict(figures)
+            for metric, found in figures.items():
+                self.warn(task, corpus_sentence(metric, found))
+            self._write()
 
     def use_policy(self, task: str, path: str) -> None:
         """Note that a task was routed by a policy fitted elsewhere."""
@@ -285,9 +303,11 @@ class RunLog:
         }
 
     def _failed(self) -> dict[str, Any]:
-        """Questions without a record because a call failed for good."""
+        """Questions without a record: a call failed for good, or the task gave no score."""
         found = self._failures.found if self._everywhere is None else self._everywhere
-        return {"failed": [f.to_json() for f in sorted(found)]} if found else {}
+        unscored = self._unscored or self._failures.unscored
+        named = {f.question: f for f in sorted([*unscored, *found])}  # one entry a question
+        return {"failed": [f.to_json() for f in named.values()]} if named else {}
 
     def _partial(self) -> dict[str, Any]:
         """What a manifest says while the run goes on, and for good if it is killed."""

@@ -9,6 +9,8 @@ from automix_eval.cascade import budget as budgets
 from automix_eval.cascade.tier import Tier
 from automix_eval.types import Answer, Phase, Record, Verification
 
+_THOUGHTS = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[THINK]", "[/THINK]"))
+
 
 @dataclass(slots=True)
 class _TierLosses:
@@ -21,6 +23,9 @@ class _TierLosses:
         verified: Answers that were verified.
         undefined: Verifications without a confidence.
         outcomes: Why they have none.
+        answers: Answers given.
+        empty: Answers without a word.
+        thinking: Answers that end while the model is still thinking.
     """
 
     prompts: int = 0
@@ -29,6 +34,9 @@ class _TierLosses:
     verified: int = 0
     undefined: int = 0
     outcomes: set[str] = field(default_factory=set)
+    answers: int = 0
+    empty: int = 0
+    thinking: int = 0
 
     def absorb(self, other: _TierLosses) -> None:
         """Add the counts of another process."""
@@ -38,6 +46,9 @@ class _TierLosses:
         self.verified += other.verified
         self.undefined += other.undefined
         self.outcomes |= other.outcomes
+        self.answers += other.answers
+        self.empty += other.empty
+        self.thinking += other.thinking
 
 
 @dataclass(slots=True)
@@ -70,6 +81,10 @@ class PromptLosses:
                     self.reason = self.reason or (row.doc_id, row.repeat, tier.decision.reason)
                 counts = self.tiers.setdefault(tier.tier, _TierLosses())
                 _count(counts, tier.answer)
+                for text in tier.answer.repeats or (tier.answer.text,):
+                    counts.answers += 1
+                    counts.empty += not text.strip()
+                    counts.thinking += _is_thinking(text)
                 if (verification := tier.verification) is None:
                     continue
                 counts.verified += 1
@@ -89,10 +104,13 @@ class PromptLosses:
         for tier, counts in other.tiers.items():
             self.tiers.setdefault(tier, _TierLosses()).absorb(counts)
 
-    def notes(self, phase: Phase, tiers: Sequence[Tier], all_wanted: bool) -> Iterator[str]:
+    def notes(
+        self, task: str, phase: Phase, tiers: Sequence[Tier], all_wanted: bool
+    ) -> Iterator[str]:
         """What the reader of the run must know.
 
         Args:
+            task: The task that was counted.
             phase: The phase that was counted.
             tiers: The chain.
             all_wanted: Whether every tier was to answer every question, within a budget.
@@ -106,6 +124,25 @@ class PromptLosses:
                     f"{phase}, {tier.name}: of {counts.prompts} prompts {counts.dropped} lost "
                     f"demonstrations and {counts.cut} the middle of their context, to fit the "
                     f"window of {tier.max_length} tokens"
+                )
+            if counts.empty:
+                yield (
+                    f"{phase}, {tier.name}: {counts.empty} of {counts.answers} answers are empty "
+                    "and scored as they are: a stop sequence at their beginning, a reply without "
+                    "content, or all tokens spent on thinking"
+                )
+            if counts.thinking:
+                yield (
+                    f"{phase}, {tier.name}: {counts.thinking} of {counts.answers} answers end "
+                    "while the model is still thinking, and are scored as they are: raise "
+                    "max_gen_toks (--gen_kwargs), or switch thinking off"
+                )
+            if tier.counts.lost_system_of(phase, task):
+                yield (
+                    f"{phase}, {tier.name}: the model's chat template has no system role, and "
+                    "drops the system message (system instruction, description of the task): this "
+                    "tier answered without it. Put it into the task's doc_to_text, or use a model "
+                    "whose template has the role"
                 )
             if counts.verified and counts.undefined == counts.verified:
                 remedy = (
@@ -137,3 +174,8 @@ def _count(counts: _TierLosses, prompt: Answer | Verification) -> None:
     counts.prompts += 1
     counts.dropped += bool(prompt.dropped_demonstrations)
     counts.cut += bool(prompt.cut_context_tokens)
+
+
+def _is_thinking(text: str) -> bool:
+    """Whether a text opens a thought, in the marks that models use, and does not close it."""
+    return any(text.rfind(begin) > text.rfind(end) for begin, end in _THOUGHTS)

@@ -16,7 +16,7 @@ from automix_eval.cascade.route import Chain, ask_all
 from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.harness.ranks import Ranks, interleave
-from automix_eval.harness.recording import records_of
+from automix_eval.harness.recording import Recorder
 from automix_eval.harness.run_log import RunLog
 from automix_eval.harness.task_view import TaskView
 from automix_eval.meta_verifiers.contract import MetaVerifier
@@ -53,6 +53,7 @@ class TaskRouters:
         policy: What :func:`read_policy` found.
         chain: The cascade that a calibration asks.
         ranks: The processes of the run, which share a calibration.
+        recorder: Makes the calibration's records.
         log: Takes policies, calibration records and warnings.
     """
 
@@ -62,12 +63,14 @@ class TaskRouters:
         policy: Mapping[str, Any] | None,
         chain: Callable[[TaskView], Chain],
         ranks: Ranks,
+        recorder: Recorder,
         log: RunLog,
     ) -> None:
         self._config = settings
         self._policy = policy
         self._chain = chain
         self._ranks = ranks
+        self._recorder = recorder
         self._log = log
         self._made: dict[str, tuple[TaskView, MetaVerifier]] = {}
 
@@ -125,13 +128,15 @@ class TaskRouters:
 
         def work() -> list[Record | None]:
             mine = self._ranks.share(questions)
-            return records_of(view, mine, ask_all(mine, chain, verify=router.needs_verification))
+            done = ask_all(mine, chain, verify=router.needs_verification)
+            return self._recorder.records(view, mine, done)
 
         found = interleave(self._ranks.together(work))
-        rows = [row for row in found if row is not None]
-        self._enough(view, rows, len(found), chain.failures.share)
+        rows = [row for row in found if row is not None and self._recorder.keeps(view, row)]
+        unscored = sum(row is not None for row in found) - len(rows)
+        self._enough(view, rows, len(found) - unscored, chain.failures.share)
         # a fit that fails must not lose what it was to be fitted on
-        self._log.add(view.name, view.metric, view.is_sample, rows)
+        self._log.add(view.name, view.about(), rows)
         self._log.note(view.name, "calibration")
         router = router.fit(Outcomes.from_records(rows, parts.make_cost(self._config)))
         for note in router.notes():

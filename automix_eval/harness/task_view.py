@@ -7,18 +7,18 @@ read, never changed, from the harness's own frames on the call stack.
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import json
 import logging
-import math
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from automix_eval.backends.prompts import Parts, split_at
+from automix_eval.harness.demonstrations import Demonstrations, document_id
 from automix_eval.harness.evaluation_frames import HarnessRun
 from automix_eval.harness.grouping import Grouping
+from automix_eval.harness.task_metrics import TaskMetrics, TaskScore
 from automix_eval.metrics.nested_sample import nested_sample
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Answer, Message, Phase, Prompt, Question
@@ -57,18 +57,40 @@ class TaskView:
         task: The harness's task object.
         run: The run it belongs to.
         metric: Name of the main metric; None takes the task's own.
+        filter_name: Name of the filter under which answers are scored; None takes the first.
+        as_unit: Whether the repeats of a question are answered by one tier and scored together.
+
+    Raises:
+        AutoMixError: The task has no such filter.
     """
 
-    def __init__(self, name: str, task: Any, run: HarnessRun, metric: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        task: Any,
+        run: HarnessRun,
+        metric: str | None = None,
+        filter_name: str | None = None,
+        as_unit: bool = True,
+    ) -> None:
         self.name = name
         self.task = task
         self.run = run
         metadata = task.config.metadata if isinstance(task.config.metadata, dict) else {}
         self.settings: Mapping[str, Any] = metadata.get("automix") or {}
         self.is_sample = bool(metadata.get("sample"))
-        self._metric = metric or self.settings.get("metric")
+        self.repeats = max(int(task.config.repeats or 1), 1)
+        self.as_unit = as_unit
+        self.metrics = TaskMetrics(name, task, metric or self.settings.get("metric"), filter_name)
         self._instances: dict[tuple[Phase, int, int], list[Instance]] = {}
+        self._shots = Demonstrations(task)
         self._demonstrations: list[str] | None = None
+
+    @classmethod
+    def configured(cls, name: str, run: HarnessRun, settings: Any) -> TaskView:
+        """A task of a run, with the metric, filter and repeats of a configuration."""
+        metric, as_unit = settings.calibration.metric, settings.repeats == "unit"
+        return cls(name, run.tasks[name], run, metric, settings.filter, as_unit)
 
     # ----------------------------------------------------------------- questions
 
@@ -81,9 +103,11 @@ class TaskView:
         """
         positions = grouping.positions(index)
         positions.sort(key=lambda p: requests[p].idx)
-        instances = [requests[p] for p in positions]
+        instances = list({id(requests[p]): requests[p] for p in positions}.values())
         repeat = int(grouping.repeats[index])
-        doc_id = int(instances[0].doc_id or 0)
+        doc_id = self.run.doc_id(self.name, int(instances[0].doc_id or 0))
+        if self._shots.are_drawn:
+            self._draw_again(instances, doc_id)
         return self._question(instances, doc_id, "evaluation", repeat), positions
 
     def forget(self, questions: Iterable[Question]) -> None:
@@ -100,22 +124,31 @@ class TaskView:
         Raises:
             AutoMixError: The task has no train split or too few questions in it.
         """
+        available = self.check_train_split(min_docs)
+        docs = self.task.training_docs()
+        chosen = sorted(nested_sample(available, num_docs, seed))
+        return [self._calibration_question(docs, i, seed) for i in chosen]
+
+    def check_train_split(self, min_docs: int) -> int:
+        """Questions in the train split.
+
+        Raises:
+            AutoMixError: There is no train split, or fewer questions in it than are needed.
+        """
         if not self.task.has_training_docs():
             raise AutoMixError(
                 f"task {self.name} has no train split to fit the meta-verifier on. Two ways out: "
                 "meta_verifier.policy=FILE.json with a policy fitted elsewhere, or a "
                 "meta-verifier that needs no fit (self_consistency, always_slm, always_llm)"
             )
-        docs = self.task.training_docs()
-        available = len(docs)
+        available = self.train_size()
         if available < min_docs:
             raise AutoMixError(
                 f"task {self.name} has {available} train questions and calibration.min_docs is "
                 f"{min_docs}: lower calibration.min_docs, give meta_verifier.policy=FILE.json, or "
                 "use a meta-verifier that needs no fit"
             )
-        chosen = sorted(nested_sample(available, num_docs, seed))
-        return [self._calibration_question(docs, i, seed) for i in chosen]
+        return available
 
     def train_size(self) -> int:
         """Questions in the train split."""
@@ -144,64 +177,72 @@ class TaskView:
 
     # ----------------------------------------------------------------- scores
 
-    def score(self, question: Question, answer: Answer) -> tuple[float | None, dict[str, float]]:
-        """The main metric and all numeric metrics of an answer, by the task's own code.
-
-        Raises:
-            AutoMixError: The main metric is unknown or not a number for this task.
-        """
-        if "bypass" in getattr(self.task, "_metric_fn_list", {}):
-            return None, {}
+    def score(self, question: Question, answer: Answer) -> TaskScore:
+        """The scores of an answer, by the task's own code."""
         instances = self._instances[question.phase, question.doc_id, question.repeat]
-        responses: list[Any] = list(answer.choice_logprobs) or [answer.text]
-        copies = [
-            dataclasses.replace(i, resps=[r], filtered_resps={})
-            for i, r in zip(instances, responses, strict=True)
-        ]
-        for ensemble in self.task._filters:
-            ensemble.apply(copies)
-        key = next(iter(copies[0].filtered_resps))
-        doc = copies[0].doc
-        found = self.task.process_results(doc, [c.filtered_resps[key] for c in copies])
-        metrics = {
-            str(k): float(v)
-            for k, v in found.items()
-            if isinstance(v, (int, float)) and math.isfinite(v)
-        }
-        return metrics.get(self._main(found, metrics, question)), metrics
+        responses: list[list[Any]]
+        if question.choices:
+            responses = [[r] * self.repeats for r in answer.choice_logprobs]
+        elif answer.repeats:
+            responses = [list(answer.repeats)]
+        else:
+            responses = [[answer.text] * self.repeats]
+        return self.metrics.score(instances, responses)
+
+    def pick(self, question: Question, results: Sequence[Any]) -> int:
+        """Which of the results of a question is the answer that is scored.
+
+        Args:
+            question: The question.
+            results: Of a question with choices the (log-probability, is greedy) of each, else the
+                texts of all repeats.
+        """
+        if question.choices:
+            return _best(self.metric, question, [r[0] for r in results])
+        instances = self._instances[question.phase, question.doc_id, question.repeat]
+        wanted = self.metrics.filtered(instances, [results])
+        for i, text in enumerate(results):
+            if self.metrics.filtered(instances, [[text] * len(results)]) == wanted:
+                return i
+        return 0
 
     def leaves_out(self, question: Question) -> bool:
         """Whether the harness's figures leave out a question that failed, by the task's code."""
         if question.choices:
             return False  # its numbers cannot say so
         instances = self._instances[question.phase, question.doc_id, question.repeat]
-        copies = [
-            dataclasses.replace(i, resps=[RoutedAnswer.failed()], filtered_resps={})
-            for i in instances
-        ]
-        for ensemble in self.task._filters:
-            ensemble.apply(copies)
-        return not any(
-            self.task.process_results(copies[0].doc, [found])
-            for found in copies[0].filtered_resps.values()
-        )
+        return not self.metrics.found(instances, [[RoutedAnswer.failed()] * self.repeats])
 
     @property
     def metric(self) -> str:
-        """Name of the main metric; empty before the first score of a foreign task."""
-        return self._metric or ""
+        """Name of the main metric; empty where it is not known before the first score."""
+        return self.metrics.main or ""
+
+    def about(self) -> dict[str, Any]:
+        """What the manifest says of the task."""
+        own: dict[str, Any] = {"metric": self.metric, "sample": self.is_sample}
+        own["filter"] = self.metrics.filter.name
+        if not self.metrics.higher_is_better:
+            own["higher_is_better"] = False
+        if self.repeats > 1:
+            own["repeats"] = {"number": self.repeats, "routed": "unit" if self.as_unit else "each"}
+        return own
 
     def references(self, question: Question) -> tuple[str, ...]:
         """Gold answers, for the reader of a record."""
         doc = self.doc(question)
-        answers = doc.get("answers")
+        answers = doc.get("answers") if self.settings else None
         if isinstance(answers, list) and all(isinstance(a, str) for a in answers):
             return tuple(answers)
-        target = self.task.doc_to_target(doc)
+        # with several inputs the harness takes the text for the index of the right one
+        gold = self.task.doc_to_text(doc) if self._has_several_inputs else None
+        target = self.task.doc_to_target(doc) if gold is None else gold
         choices = self.task.doc_to_choice(doc) if self.task.config.doc_to_choice else None
-        if choices and isinstance(target, int) and 0 <= target < len(choices):
-            return (str(choices[target]),)
-        return tuple(map(str, target)) if isinstance(target, list) else (str(target),)
+        found = target if isinstance(target, list) else [target]
+        return tuple(
+            str(choices[t]) if choices and isinstance(t, int) and 0 <= t < len(choices) else str(t)
+            for t in found
+        )
 
     def doc(self, question: Question) -> Mapping[str, Any]:
         """The task's document behind a question."""
@@ -211,11 +252,11 @@ class TaskView:
 
     def document_id(self, question: Question) -> str:
         """Identity of the document that several questions share; empty where the task has none."""
-        return str(self.doc(question).get("document_id", ""))
+        return document_id(self.doc(question))
 
     def document(self, request: Instance) -> str | int:
         """What the questions of one document share."""
-        return str(request.doc.get("document_id", "")) or int(request.doc_id or 0)
+        return document_id(request.doc) or int(request.doc_id or 0)
 
     def prompt_of(self, question: Question) -> str:
         """The harness's own prompt string, as its samples hash it."""
@@ -224,26 +265,16 @@ class TaskView:
 
     # ----------------------------------------------------------------- inside
 
-    def _main(
-        self, found: Mapping[str, Any], metrics: Mapping[str, float], question: Question
-    ) -> str:
-        if self._metric is None:
-            preferred = [m["metric"] for m in self.task.config.metric_list or [] if "metric" in m]
-            names = [str(m) for m in preferred if m in metrics] or list(metrics)
-            if not names:
-                raise AutoMixError(
-                    f"task {self.name} has no numeric per-question metric "
-                    f"(it has {', '.join(found) or 'none'}), so no router can be fitted or judged"
-                )
-            self._metric = names[0]
-        if self._metric not in metrics:
-            value = found.get(self._metric, "absent")
-            raise AutoMixError(
-                f"task {self.name}, document {question.doc_id}: the metric {self._metric!r} is "
-                f"{value!r}, not a finite number. Set calibration.metric to one of "
-                f"{', '.join(metrics) or '(none)'} or mend the row"
-            )
-        return self._metric
+    @property
+    def _has_several_inputs(self) -> bool:
+        """Whether the choices of a question are beginnings of a text, as in WinoGrande."""
+        return bool(getattr(self.task, "multiple_input", 0))
+
+    def _draw_again(self, instances: Sequence[Instance], doc_id: int) -> None:
+        """Put demonstrations of the question's own into requests that the harness has made."""
+        made = self._requests(instances[0].doc, doc_id, f"{self.run.fewshot_seed}-{doc_id}")
+        for instance, new in zip(instances, made, strict=True):
+            instance.arguments = new.arguments
 
     def _question(
         self, instances: Sequence[Instance], doc_id: int, phase: Phase, repeat: int
@@ -254,8 +285,8 @@ class TaskView:
         prompt = decode_prompt(str(first.arguments[0]), chat)
         doc = first.doc
         grounded = bool(self.settings)
-        question = str(doc.get("question", "")) if grounded else self._body(doc)
         choices: tuple[tuple[Prompt, str], ...] = ()
+        options: tuple[str, ...] = ()
         generation: Mapping[str, Any] = {}
         if first.request_type == "generate_until":
             generation = dict(first.arguments[1])
@@ -263,12 +294,11 @@ class TaskView:
             choices = tuple(
                 (decode_prompt(str(i.arguments[0]), chat), str(i.arguments[1])) for i in instances
             )
-            if len(choices) < 2:
-                raise AutoMixError(
-                    f"task {self.name} scores one given continuation a document: there is no "
-                    "answer to verify or to route. The cascade runs generate_until and "
-                    "multiple_choice tasks"
-                )
+            options = self._options(doc, choices)
+        if self._has_several_inputs:
+            question = "Which of these texts is right?\n" + "\n".join(f"- {o}" for o in options)
+        else:
+            question = str(doc.get("question", "")) if grounded else self._body(doc)
         return Question(
             self.name,
             doc_id,
@@ -280,39 +310,43 @@ class TaskView:
             generation=generation,
             choices=choices,
             grounded=grounded,
+            options=options,
+            repeats=self.repeats if self.as_unit and not choices else 1,
         )
 
+    def _options(self, doc: Any, choices: Sequence[tuple[Prompt, str]]) -> tuple[str, ...]:
+        """What each choice says; choices scored without the question say nothing."""
+        texts = self.task.doc_to_choice(doc) if self.task.config.doc_to_choice else None
+        number = len(texts) if texts and len(choices) == 2 * len(texts) else len(choices)
+        if self._has_several_inputs and texts:
+            return tuple(f"{text}{choices[i][1]}" for i, text in enumerate(texts))
+        return tuple(continuation.strip() for _, continuation in choices[:number])
+
     def _calibration_question(self, docs: Any, index: int, seed: int) -> Question:
-        doc = docs[index]
-        task = self.task
-        sampler = getattr(task, "sampler", None)
-        if sampler is not None and task.config.num_fewshot:
-            own = copy.copy(sampler)
-            own.df = [d for d in sampler.fewshot_docs() if not _same_document(d, doc)]
-            own._loaded = True
-            own.rnd = random.Random(f"{seed}-{index}")
-            task.sampler = own
-        try:
+        made = self._requests(docs[index], index, f"{seed}-{index}")
+        return self._question(made, index, "calibration", 0)
+
+    def _requests(self, doc: Any, doc_id: int, seed: str) -> list[Instance]:
+        """The requests of a document as the harness makes them, but for who draws."""
+        task, chat = self.task, self.run.apply_chat_template
+        with self._shots.of(doc, seed):
             prompt = task.fewshot_context(
                 doc,
                 num_fewshot=task.config.num_fewshot or 0,
                 system_instruction=self.run.system_instruction,
-                apply_chat_template=self.run.apply_chat_template,
+                apply_chat_template=chat,
                 fewshot_as_multiturn=self.run.fewshot_as_multiturn,
-                chat_template=_chat_template if self.run.apply_chat_template else None,
+                chat_template=_chat_template if chat else None,
                 gen_prefix=task.doc_to_prefix(doc),
             )
-        finally:
-            if sampler is not None:
-                task.sampler = sampler
         made = task.construct_requests(
             doc=doc,
             ctx=prompt,
-            metadata=(self.name, index, 1),
-            apply_chat_template=self.run.apply_chat_template,
-            chat_template=_chat_template if self.run.apply_chat_template else None,
+            metadata=(self.name, doc_id, self.repeats),
+            apply_chat_template=chat,
+            chat_template=_chat_template if chat else None,
         )
-        return self._question(made if isinstance(made, list) else [made], index, "calibration", 0)
+        return made if isinstance(made, list) else [made]
 
     def _body(self, doc: Any) -> str:
         text = self.task.doc_to_text(doc)
@@ -380,8 +414,14 @@ def _chat_template(history: Sequence[Mapping[str, str]], add_generation_prompt: 
     return encode_chat(history, continue_final=not add_generation_prompt)
 
 
-def _same_document(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    if a == b:
-        return True
-    key = "document_id"
-    return key in a and key in b and bool(a[key] == b[key])
+def _best(metric: str, question: Question, logprobs: Sequence[float]) -> int:
+    """The option that a metric of the harness takes for the answer; the first of equals."""
+    options = question.options
+    values = np.array(logprobs[: len(options)], dtype=float)
+    if metric == "acc_norm":
+        values = values / np.array([max(len(o), 1) for o in options])
+    elif metric == "acc_bytes":
+        values = values / np.array([max(len(o.encode("utf-8", "replace")), 1) for o in options])
+    elif metric == "acc_mutual_info" and len(logprobs) == 2 * len(options):
+        values = values - np.array(logprobs[len(options) :], dtype=float)
+    return int(np.argmax(values))

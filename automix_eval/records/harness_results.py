@@ -57,6 +57,28 @@ class HarnessResults:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredBy:
+    """What a task's questions are scored by.
+
+    Attributes:
+        metric: The metric; None for the first that a samples file lists.
+        filter: The harness's filter; None for ``none``, or else the first of a file.
+        sign: -1 where lower values are better: a score is larger for the better answer.
+    """
+
+    metric: str | None = None
+    filter: str | None = None
+    sign: float = 1.0
+
+    @property
+    def name(self) -> str | None:
+        """The metric as the harness names it, with its filter unless that is ``none``."""
+        if self.metric is None or self.filter in (None, "none"):
+            return self.metric
+        return f"{self.metric},{self.filter}"
+
+
+@dataclass(frozen=True, slots=True)
 class Samples:
     """Scores of one samples file.
 
@@ -74,8 +96,10 @@ class Samples:
     defects: tuple[str, ...] = ()
     shown: str = ""
 
-    def main(self) -> Mapping[int, float]:
-        """Scores under the filter ``none``, or else the first of the file."""
+    def main(self, name: str | None = None) -> Mapping[int, float]:
+        """Scores under a filter; None takes ``none``, or else the first of the file."""
+        if name is not None:
+            return self.scores.get(name, {})
         return self.scores.get("none") or next(iter(self.scores.values()), {})
 
 
@@ -96,12 +120,12 @@ def find_results(paths: Iterable[Path]) -> tuple[list[HarnessResults], list[str]
     return list(found.values()), warnings
 
 
-def read_samples(path: Path, metric: str | None) -> Samples:
+def read_samples(path: Path, by: ScoredBy) -> Samples:
     """Scores of one metric in a samples file; a damaged line is left out and named.
 
     Args:
         path: The file.
-        metric: The metric; None for the first that the file lists.
+        by: The metric and its direction.
 
     Raises:
         AutoMixError: The file cannot be read, or none of its lines can; names file and line.
@@ -116,22 +140,32 @@ def read_samples(path: Path, metric: str | None) -> Samples:
             doc_id, name = _doc_id(row), str(row.get("filter", "none"))
             if not metrics and isinstance(row.get("metrics"), list):
                 metrics = tuple(map(str, row["metrics"]))
-            wanted = metric or next(iter(metrics), None)
-            value = row.get(wanted) if wanted else None
-            if value is not None and (
-                not isinstance(value, (int, float)) or not abs(value) <= MAX_SCORE
-            ):
-                raise TypeError(f"{wanted} is {value!r}, expected a finite number")
+            wanted = by.metric or next(iter(metrics), None)
+            value = None if wanted is None else _number(row.get(wanted))
+            if value is not None and not abs(value) <= MAX_SCORE:
+                raise TypeError(f"{wanted} is {row[wanted]!r}, expected a finite number")
         except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as err:
             defects.append(f"{path}, line {number}: not a sample of the harness: {printable(err)}")
             continue
         by_doc = scores.setdefault(name, {})
         if value is not None:
-            by_doc[doc_id] = float(value)
+            by_doc[doc_id] = by.sign * value
         prompts[doc_id] = str(row.get("prompt_hash", ""))
     if defects and not prompts:
         raise AutoMixError(defects[0])
     return Samples(scores, prompts, metrics, tuple(defects), printable(path.name))
+
+
+def _number(value: Any) -> float | None:
+    """A score as the harness writes it: numbers of numpy's and torch's it writes as texts."""
+    if value is None or isinstance(value, (int, float)):
+        return None if value is None else float(value)
+    if isinstance(value, str):
+        text = value.removeprefix("tensor(").removesuffix(")")
+        if text in ("True", "False"):
+            return float(text == "True")
+        return float(text)
+    raise TypeError(f"a score is {value!r}, expected a number")
 
 
 def _doc_id(row: Any) -> int:

@@ -15,6 +15,7 @@ from automix_eval.records.columns import RecordColumns
 from automix_eval.records.harness_results import (
     HarnessResults,
     Samples,
+    ScoredBy,
     find_results,
     read_samples,
 )
@@ -41,11 +42,20 @@ class TierInfo:
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """A task as the manifest describes it; ``sample`` marks an embedded sample."""
+    """A task as the manifest describes it; ``sample`` marks an embedded sample.
 
-    metric: str | None
+    Attributes:
+        by: Metric, filter and direction of the records' scores.
+    """
+
     sample: bool
     num_questions: int | None
+    by: ScoredBy
+
+    @property
+    def metric(self) -> str | None:
+        """The metric as the harness names it."""
+        return self.by.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,13 +231,13 @@ def read_all(
     )
 
 
-def _metrics(runs: Sequence[Run]) -> dict[str, dict[str | None, None]]:
+def _metrics(runs: Sequence[Run]) -> dict[str, list[ScoredBy]]:
     """The metrics of each task that some run was scored by."""
-    found: dict[str, dict[str | None, None]] = {}
+    found: dict[str, dict[str | None, ScoredBy]] = {}
     for run in runs:
         for task, info in run.tasks.items():
-            found.setdefault(task, {})[info.metric] = None
-    return found
+            found.setdefault(task, {})[info.metric] = info.by
+    return {task: list(by_name.values()) for task, by_name in found.items()}
 
 
 def _samples(
@@ -237,10 +247,10 @@ def _samples(
     for run in runs:
         own = [r for r in results if r.run_id == run.run_id]
         for task in run.records:
-            metric = run.tasks[task].metric
+            by = run.tasks[task].by
             path = next((p for r in own if (p := r.samples_path(task))), None)
-            if path is not None and metric is not None:
-                found[run.run_id, task] = read_samples(path, metric)
+            if path is not None and by.metric is not None:
+                found[run.run_id, task] = read_samples(path, by)
     return found
 
 
@@ -382,7 +392,11 @@ def _task(row: Any) -> TaskInfo:
         raise TypeError(f"metric is {metric!r}, expected a text or null")
     if number is not None:
         number = _count(row, "num_questions")
-    return TaskInfo(metric, row.get("sample") is True, number)
+    name = row.get("filter")
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"filter is {name!r}, expected a text or null")
+    sign = -1.0 if row.get("higher_is_better") is False else 1.0
+    return TaskInfo(row.get("sample") is True, number, ScoredBy(metric, name, sign))
 
 
 def _missing(err: Exception) -> str:

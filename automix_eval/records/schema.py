@@ -40,7 +40,7 @@ VERSION = 1
 MANIFEST_GLOB = "automix_run_*.json"
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 # Fields that came later than the first records of this version.
-_LATER = frozenset({"cached_tokens", "signals", "saved_samples"})
+_LATER = frozenset({"cached_tokens", "signals", "saved_samples", "repeats"})
 _REQUIRED: dict[type, frozenset[str]] = {
     kind: frozenset(f.name for f in fields(kind)) - _LATER
     for kind in (Record, TierRecord, Answer, Verification, Call, Decision)
@@ -54,6 +54,9 @@ class RecordError(AutoMixError):
 def to_json(value: Any) -> dict[str, Any]:
     """A record, or another value of :mod:`automix_eval.types`, as JSON values."""
     row: dict[str, Any] = msgspec.to_builtins(value, enc_hook=_python_number)
+    for tier in row.get("tiers", ()):
+        if not tier["answer"]["repeats"]:  # as they were written before there were any
+            del tier["answer"]["repeats"]
     return row
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from automix_eval.records.columns import FloatArray, HashArray, IntArray, RecordColumns, digest
-from automix_eval.records.harness_results import HarnessResults, read_samples
+from automix_eval.records.harness_results import HarnessResults, ScoredBy, read_samples
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import printable
 
@@ -70,7 +70,7 @@ class SingleModelRun:
 
 
 def read_single_model_runs(
-    results: Iterable[HarnessResults], metrics: Mapping[str, Iterable[str | None]]
+    results: Iterable[HarnessResults], metrics: Mapping[str, Iterable[ScoredBy]]
 ) -> tuple[list[SingleModelRun], list[str]]:
     """The runs of one model among results of the harness, and a warning for each unreadable one.
 
@@ -85,23 +85,24 @@ def read_single_model_runs(
         tasks = result.tasks
         if not tasks:
             warnings.append(f"{result.path} has no samples beside it: run with --log_samples")
-        for task, metric in ((t, m) for t in tasks for m in metrics.get(t, (None,))):
+        for task, by in ((t, m) for t in tasks for m in metrics.get(t, (ScoredBy(),))):
             try:
-                found.append(_read(result, task, metric))
+                found.append(_read(result, task, by))
             except AutoMixError as err:
                 warnings.append(str(err))
     return found, warnings
 
 
-def _read(result: HarnessResults, task: str, metric: str | None) -> SingleModelRun:
+def _read(result: HarnessResults, task: str, by: ScoredBy) -> SingleModelRun:
     path = result.samples_path(task)
     assert path is not None
     try:
-        samples = read_samples(path, metric)
+        samples = read_samples(path, by)
     except AutoMixError as err:
         raise AutoMixError(f"left out: {err}") from err
-    shown, scores = f"{printable(path.parent.name)}/{printable(path.name)}", samples.main()
-    wanted = metric or next(iter(samples.metrics), None)
+    shown = f"{printable(path.parent.name)}/{printable(path.name)}"
+    scores = samples.main(by.filter)
+    wanted = by.name or next(iter(samples.metrics), None)
     if not scores or wanted is None:
         lacks = printable(wanted or "any metric")
         raise AutoMixError(f"{shown} holds no score of {lacks}: it is left out")

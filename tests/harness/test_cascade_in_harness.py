@@ -194,14 +194,6 @@ def test_multiple_choice_is_routed_by_document(tmp_path: Path) -> None:
     assert made("large", "loglikelihood") == 6 * 3
 
 
-def test_perplexity_is_refused_with_the_reason() -> None:
-    """loglikelihood_rolling has no answer to route."""
-    from automix_eval.harness.model import AutoMixLM
-
-    with pytest.raises(AutoMixError, match="no answer to verify"):
-        AutoMixLM(**scripted_args(meta_verifier="always_slm")).loglikelihood_rolling([])
-
-
 def test_routing_is_in_every_logged_sample_and_the_table(pair: dict[str, str]) -> None:
     """Samples carry decision, confidence and cost; results aggregate escalation rate and cost."""
     results = run_harness([TASK], scripted_args(meta_verifier="self_consistency"), limit=6)

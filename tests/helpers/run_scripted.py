@@ -58,6 +58,7 @@ def main(output: Path) -> None:
         evaluation_tracker=tracker,
         bootstrap_iters=0,
         limit=7,
+        num_fewshot=2,
         log_samples=True,
     )
     rank = os.environ.get("RANK", "0")

@@ -1,0 +1,79 @@
+"""What cannot be run is said before the first call: for all tasks of a run, in one message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from automix_eval.harness.task_view import TaskView
+from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.safety.errors import AutoMixError
+
+_PERPLEXITY = (
+    "it measures the perplexity of a text, so there is no answer to verify or to route: run it "
+    "with --model hf"
+)
+_ONE_CONTINUATION = (
+    "it scores one given continuation a document, so there is no answer to verify or to route: "
+    "run it with --model hf"
+)
+
+
+def why_not(view: TaskView, fits: MetaVerifier | None, calibration: Any) -> str:
+    """Why a task cannot be run; empty if it can.
+
+    Args:
+        view: The task.
+        fits: The router, if it is to be fitted on this task.
+        calibration: The settings of the fit.
+    """
+    kind = view.task.OUTPUT_TYPE
+    if kind == "loglikelihood_rolling":
+        return _PERPLEXITY
+    instances = list(view.task.instances or ())
+    doc_id = instances[0].doc_id if instances else None
+    first = [i for i in instances if i.doc_id == doc_id]
+    if first and first[0].request_type == "loglikelihood" and len(first) < 2:
+        return _ONE_CONTINUATION
+    try:
+        if first:
+            view.metrics.try_out(first, view.repeats)
+        if fits is not None:
+            view.check_train_split(int(calibration.min_docs))
+    except AutoMixError as err:
+        return str(err)
+    if fits is not None and (view.metrics.is_corpus or view.metrics.is_bypassed):
+        return (
+            f"task {view.name} has no metric that is a number for each question "
+            f"({view.metric or 'bypass'} is one of all questions together), and the router is "
+            "fitted on such numbers: name another with metric=, give "
+            "meta_verifier.policy=FILE.json, or use a meta-verifier that needs no fit "
+            "(self_consistency, always_slm, always_llm)"
+        )
+    return ""
+
+
+def refuse(reasons: Mapping[str, str], number: int) -> None:
+    """Refuse a run for all of its tasks that cannot be run.
+
+    Args:
+        reasons: By task.
+        number: Tasks of the run.
+
+    Raises:
+        AutoMixError: There is one.
+    """
+    if not reasons:
+        return
+    said = "; ".join(
+        why if why.startswith(f"task {name} ") else f"task {name}: {why}"
+        for name, why in sorted(reasons.items())
+    )
+    rest = (
+        ""
+        if len(reasons) == number
+        else f". skip_unsupported=true leaves them out and runs the other {number - len(reasons)}"
+    )
+    raise AutoMixError(
+        f"{len(reasons)} of {number} tasks cannot be run, and no model has been asked: {said}{rest}"
+    )

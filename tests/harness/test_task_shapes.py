@@ -1,0 +1,287 @@
+"""Every shape of task: the cascade's figures are the harness's own, and prompts hold no gold."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import lm_eval
+import pytest
+import shapes
+from scripted import CALLS, SCRIPTS, read_run, scripted_args
+
+from automix_eval.harness.model import AutoMixLM
+from automix_eval.harness.task_view import TaskView
+from automix_eval.records.runs import read_run as columns_of
+from automix_eval.safety.errors import AutoMixError
+
+
+@pytest.fixture(autouse=True)
+def pair() -> None:
+    """The two models."""
+    CALLS.clear()
+    SCRIPTS["small"], SCRIPTS["large"] = shapes.small, shapes.large
+
+
+def evaluated(
+    tmp_path: Path, tasks: dict[str, Any], *, limit: int | None = None, **args: Any
+) -> dict[str, Any]:
+    """One evaluation of the cascade in this process; the harness's results."""
+    given: dict[str, Any] = {
+        "meta_verifier": "always_slm",
+        "records_dir": str(tmp_path / "out"),
+        "store.path": str(tmp_path / "calls.sqlite"),
+        "calibration.num_docs": 10,
+        "calibration.min_docs": 4,
+    }
+    found = lm_eval.evaluate(
+        AutoMixLM(**scripted_args(**given | args)),
+        {"tasks": tasks, "groups": {}},
+        bootstrap_iters=0,
+        limit=limit,
+    )
+    assert found is not None
+    return dict(found)
+
+
+def manifest_of(tmp_path: Path) -> dict[str, Any]:
+    """The manifest of the run."""
+    return read_run(tmp_path / "out")[0]
+
+
+SINGLE = ("numpy_float32", "torch")  # the harness sums them up in 32 bits
+PROMPTS = (
+    "float", "multiple_targets", "repeats_majority", "acc", "acc_mutual_info", "gold_lists",
+    "gold_texts", "winogrande",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shape", "router"),
+    [(s, "always_slm") for s in sorted(shapes.SHAPES)]
+    + [(s, "always_llm") for s in ("float", "repeats_majority", "winogrande", *SINGLE)],
+)
+def test_the_figure_is_the_harnesss_own(tmp_path: Path, shape: str, router: str) -> None:
+    """One tier alone: the mean score of its records is the harness's metric, to 1e-9."""
+    found = evaluated(
+        tmp_path, {shape: shapes.task(shape, shapes.SHAPES[shape])}, meta_verifier=router
+    )
+    about = manifest_of(tmp_path)["tasks"][shape]
+    (path,) = (tmp_path / "out").glob("automix_run_*.json")
+    rows = columns_of(path).records[shape]
+    mean = float(rows.scores[range(len(rows)), rows.final].mean())
+    sign = 1 if about.get("higher_is_better", True) else -1
+    theirs = found["results"][shape][f"{about['metric']},{about['filter']}"]
+    assert sign * mean == pytest.approx(float(theirs), abs=1e-6 if shape in SINGLE else 1e-9)
+    assert len(rows) == len(shapes.NUMBERS)
+
+
+@pytest.mark.parametrize("shape", PROMPTS)
+def test_no_prompt_holds_the_gold(tmp_path: Path, shape: str) -> None:
+    """What a verifier reads is independent of the gold: other labels give the same prompts."""
+
+    def asked(change: int) -> list[str]:
+        CALLS.clear()
+
+        def other(**_: Any) -> Any:
+            def changed(doc: dict[str, Any]) -> dict[str, Any]:
+                label = (doc["label"] + change) % 3
+                gold = {"label": label, "gold": f"{doc['gold']}-{change}"}
+                return doc | gold | ({"answer": f"{doc['answer']}{change}"} if change else {})
+
+            return shapes.data().map(changed)
+
+        made = shapes.task(
+            shape, shapes.SHAPES[shape] | {"custom_dataset": other, "num_fewshot": 0}
+        )
+        folder = tmp_path / str(change)
+        evaluated(folder, {shape: made}, meta_verifier="self_consistency", limit=6)
+        return [p for m, _, p in CALLS if m == "small" and "AI Generated Answer" in p]
+
+    one, other = asked(0), asked(1)
+    assert one
+    assert one == other
+    assert not any("gold-of" in p for p in one)
+
+
+def test_the_answer_that_is_verified_is_the_one_that_is_scored(tmp_path: Path) -> None:
+    """Of choices it is the one the metric takes: by mutual information, by length, of all texts."""
+    for shape in ("acc", "acc_norm_first", "acc_bytes", "acc_mutual_info", "winogrande"):
+        made = shapes.task(shape, shapes.SHAPES[shape])
+        evaluated(tmp_path / shape, {shape: made})
+        _, rows = read_run(tmp_path / shape / "out")
+        for row in rows:
+            right = row.tiers[0].answer.text in row.references or row.tiers[
+                0
+            ].answer.text.startswith(tuple(row.references))
+            assert right == (row.tiers[0].score == 1.0), (shape, row)
+
+
+def test_options_called_answers_are_no_references(tmp_path: Path) -> None:
+    """The reference of a choice task is its right option alone."""
+    evaluated(tmp_path, {"acc": shapes.task("acc", shapes.SHAPES["acc"])})
+    for row in read_run(tmp_path / "out")[1]:
+        doc = shapes.rows("test")[row.doc_id]
+        assert row.references == (doc["answers"][doc["label"]],)
+
+
+def test_a_metric_and_a_filter_are_chosen_by_name(tmp_path: Path) -> None:
+    """Both are checked before the first call, and the manifest names them."""
+    two = shapes.task("two", shapes.SHAPES["first_filter_of_two"])
+    found = evaluated(tmp_path, {"two": two}, filter="loose", metric="exact_match")
+    about = manifest_of(tmp_path)["tasks"]["two"]
+    assert (about["metric"], about["filter"]) == ("exact_match", "loose")
+    assert found["results"]["two"]["exact_match,loose"] == 0.0
+    CALLS.clear()
+    for wrong, said in (({"filter": "losse"}, "did you mean loose"), ({"metric": "f2"}, "f2")):
+        made = shapes.task("two", shapes.SHAPES["first_filter_of_two"])
+        with pytest.raises(AutoMixError, match=said):
+            evaluated(tmp_path / said, {"two": made}, **wrong)
+    assert not CALLS
+
+
+def test_a_router_is_fitted_in_the_tasks_direction(tmp_path: Path) -> None:
+    """Where lower is better the LLM's fewer errors are its better quality."""
+    made = shapes.task("wrong", shapes.SHAPES["lower_is_better"])
+    evaluated(tmp_path, {"wrong": made}, meta_verifier="threshold", record="full")
+    manifest, rows = read_run(tmp_path / "out")
+    calibration = [r for r in rows if r.phase == "calibration"]
+    means = [sum(r.tiers[t].score or 0 for r in calibration) for t in (0, 1)]
+    assert means[0] < means[1] <= 0
+    assert any("lower values of hit are better" in w["text"] for w in manifest["warnings"])
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_a_document_without_a_score_is_a_named_exclusion(tmp_path: Path, missing: Any) -> None:
+    """It has no record, the manifest names it, and the harness goes on with its own answer."""
+
+    def value(hit: bool, doc: dict[str, Any]) -> Any:
+        return missing if doc["id"] == 3 else float(hit)
+
+    def mean(values: list[Any]) -> float:
+        known = [v for v in values if v is not None and v == v]
+        return sum(known) / len(known)
+
+    shape = shapes._hit(value) | {
+        "metric_list": [{"metric": "hit", "aggregation": mean, "higher_is_better": True}]
+    }
+    evaluated(tmp_path, {"some": shapes.task("some", shape)}, meta_verifier="threshold")
+    manifest, rows = read_run(tmp_path / "out")
+    assert {r.doc_id for r in rows if r.phase == "evaluation"} == {*shapes.NUMBERS} - {3}
+    assert {(f["phase"], f["doc_id"]) for f in manifest["failed"]} == {
+        ("evaluation", 3),
+        ("calibration", 3),
+    }
+    assert any("no score to 1 questions" in w["text"] for w in manifest["warnings"])
+
+
+def test_metrics_of_all_questions_are_the_tasks_own(tmp_path: Path) -> None:
+    """For each tier and the routed answers, by the task's aggregation, with an interval."""
+    shape = shapes._TEXT | {
+        "process_results": lambda doc, results: {
+            "agreement": (doc["answer"], shapes._last(results[0]))
+        },
+        "metric_list": [
+            {"metric": "agreement", "aggregation": shapes.accuracy_of, "higher_is_better": True}
+        ],
+    }
+    found = evaluated(
+        tmp_path,
+        {"bleu": shapes.task("bleu", shape)},
+        meta_verifier="self_consistency",
+        record="full",
+    )
+    figures = manifest_of(tmp_path)["tasks"]["bleu"]["corpus"]["agreement"]
+    assert figures["routed"]["value"] == pytest.approx(
+        found["results"]["bleu"]["agreement,none"], abs=1e-9
+    )
+    assert figures["slm"]["value"] == 0.5
+    assert figures["llm"]["low"] <= figures["llm"]["value"] <= figures["llm"]["high"]
+    CALLS.clear()
+    with pytest.raises(AutoMixError, match="all questions together"):
+        evaluated(tmp_path / "fit", {"bleu": shapes.task("bleu", shape)}, meta_verifier="threshold")
+    assert not CALLS
+
+
+def test_repeats_that_route_each_for_itself(tmp_path: Path) -> None:
+    """A setting; one record a repeat, and the manifest says so."""
+    made = shapes.task("votes", shapes.SHAPES["repeats_majority"])
+    evaluated(tmp_path, {"votes": made}, repeats="each", filter="vote")
+    manifest, rows = read_run(tmp_path / "out")
+    assert len(rows) == 4 * len(shapes.NUMBERS)
+    assert manifest["tasks"]["votes"]["repeats"] == {"number": 4, "routed": "each"}
+
+
+def refused() -> dict[str, Any]:
+    """Tasks that the cascade cannot run, for three reasons."""
+    perplexity = shapes._TEXT | {
+        "output_type": "loglikelihood_rolling",
+        "doc_to_text": "",
+        "metric_list": [{"metric": "byte_perplexity"}],
+    }
+    last_word = shapes._TEXT | {"output_type": "loglikelihood", "metric_list": _acc()}
+    no_train = shapes.SHAPES["float"] | {"training_split": None}
+    return {
+        "rolling": shapes.task("rolling", perplexity),
+        "last_word": shapes.task("last_word", last_word),
+        "no_train": shapes.task("no_train", no_train),
+    }
+
+
+def _acc() -> list[dict[str, Any]]:
+    return [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]
+
+
+def test_what_cannot_be_run_is_refused_before_the_first_call(tmp_path: Path) -> None:
+    """All such tasks in one message, with what can be done; the others can be run alone."""
+    tasks = {"fine": shapes.task("fine", shapes.SHAPES["float"])} | refused()
+    with pytest.raises(AutoMixError) as caught:
+        evaluated(tmp_path, tasks, meta_verifier="threshold")
+    said = str(caught.value)
+    assert all(name in said for name in refused())
+    assert "3 of 4 tasks" in said
+    assert "skip_unsupported=true" in said
+    assert not CALLS
+
+
+def test_the_rest_runs_where_the_unsupported_are_left_out(tmp_path: Path) -> None:
+    """The harness reports the others alone, and the manifest says what was left out."""
+    tasks = {"fine": shapes.task("fine", shapes.SHAPES["float"])} | refused()
+    found = evaluated(tmp_path, tasks, meta_verifier="threshold", skip_unsupported=True)
+    assert set(found["results"]) == {"fine"}
+    manifest = manifest_of(tmp_path)
+    assert set(manifest["tasks"]) == {"fine"}
+    assert {w["task"] for w in manifest["warnings"] if "left out" in w["text"]} == set(refused())
+
+
+@pytest.mark.parametrize("limit", [5, 12])
+def test_demonstrations_are_a_function_of_the_question(tmp_path: Path, limit: int) -> None:
+    """Neither the limit nor what the harness drew before changes a question's prompt."""
+    prompts = []
+    for drawn in (0, 7):
+        made = shapes.task("shots", shapes.SHAPES["drawn_shots"])
+        random.seed(drawn)
+        made.sampler.rnd.random()
+        for _ in range(drawn):
+            made.sampler.sample(2)
+        evaluated(tmp_path / f"{limit}-{drawn}", {"shots": made}, limit=limit)
+        _, rows = read_run(tmp_path / f"{limit}-{drawn}" / "out")
+        prompts.append([r.prompt_hash for r in rows])
+    assert prompts[0] == prompts[1]
+    assert len(set(prompts[0])) == limit
+
+
+def test_documents_without_identity_are_documents_of_their_own() -> None:
+    """A missing identity, in whatever form, is not one that questions share."""
+    from automix_eval.harness.demonstrations import document_id
+
+    for missing in ({}, {"document_id": None}, {"document_id": ""}, {"document_id": float("nan")}):
+        assert document_id(missing) == ""
+    assert document_id({"document_id": 0}) == "0"
+
+
+def test_every_view_knows_its_filter() -> None:
+    """A task of the harness has a filter, be it the one it gives itself."""
+    made = shapes.task("acc", shapes.SHAPES["acc"])
+    assert TaskView("acc", made, None).metrics.filter.name == "none"  # type: ignore[arg-type]
