@@ -91,7 +91,7 @@ def test_a_question_the_rule_does_not_know_is_the_routers():
 def test_a_budget_holds_for_all_questions(budget):
     """What the rule spends is taken from the budget of the rest, and what is left is used."""
     data = mixed(400)
-    made = FixedAnswer(Threshold("observed", "budget", budget=budget)).fit(data)
+    made = FixedAnswer(Threshold("observed", objective="budget", budget=budget)).fit(data)
     paths = [follow(policy, data) for _, policy in made.sweep()]
     within = [p.score.mean() for p in paths if p.cost.mean() <= budget + 1e-9]
     assert follow(made, data).cost.mean() <= budget + 1e-9
@@ -102,7 +102,7 @@ def test_a_budget_holds_for_all_questions(budget):
 def test_a_target_holds_for_all_questions():
     """The share of the last tier's score is reached on all questions, at the least cost."""
     data = mixed(400)
-    made = FixedAnswer(Threshold("observed", "target", target=0.85)).fit(data)
+    made = FixedAnswer(Threshold("observed", objective="target", target=0.85)).fit(data)
     least = 0.85 * data.scores[:, 1].mean() - 1e-9
     paths = [follow(policy, data) for _, policy in made.sweep()]
     assert follow(made, data).score.mean() >= least

@@ -89,7 +89,7 @@ class Columns:
     def working_on(self, *stage):
         """Nothing to log."""
 
-    def bear(self, number):
+    def tolerate(self, number):
         """Nothing fails."""
 
     def answer(self, questions, split, token_probs):
