@@ -53,11 +53,9 @@ SHARED_CLASSES = {
     ),
 }
 # To be renamed with the rooms they stand in; nothing is added.
-STEMS_TO_RENAME = {"columns", "curves", "figures", "metered", "pricing", "router"}
-CLASSES_TO_RENAME = {
-    "Cells", "Ends", "Entry", "Figure", "Group", "Method", "Part", "Row", "Source", "Step", "Table",
-}  # fmt: skip
-TO_SHORTEN = {"backends.harness_lm"}
+STEMS_TO_RENAME = {"router"}
+CLASSES_TO_RENAME: set[str] = set()
+TO_SHORTEN: set[str] = set()
 NO_HARNESS = ("cascade", "records", "meta_verifiers", "verifiers", "costs", "metrics")
 
 

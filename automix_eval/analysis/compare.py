@@ -14,7 +14,7 @@ import numpy as np
 
 from automix_eval.analysis.bootstrap_table import BootstrapTable, RoutingColumns, Vector, figure
 from automix_eval.analysis.comparisons import difference, verdict
-from automix_eval.analysis.curves import Estimate, lift
+from automix_eval.analysis.curve_figures import Estimate, lift
 from automix_eval.analysis.figures import Comparison, Figure
 from automix_eval.analysis.gather import Settings
 from automix_eval.analysis.leaderboard import (
@@ -33,7 +33,7 @@ from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting, Metho
 from automix_eval.analysis.selection import document_names, select
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.significance import bootstrap_p, paired_test
-from automix_eval.records.columns import FloatArray, IntArray
+from automix_eval.records.record_columns import FloatArray, IntArray
 from automix_eval.records.runs import FoundRuns, Run, find_runs, read_all
 from automix_eval.records.schema import MANIFEST_GLOB, read_manifest
 from automix_eval.records.single_model_runs import SingleModelRun

@@ -8,12 +8,12 @@ from itertools import combinations
 import numpy as np
 
 from automix_eval.analysis.bootstrap_table import Array, Vector, figure, first_undefined
-from automix_eval.analysis.curves import Estimate
+from automix_eval.analysis.curve_figures import Estimate
 from automix_eval.analysis.figures import Comparison, Figure
 from automix_eval.analysis.method import MethodScore
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.significance import SIGNIFICANT, bootstrap_p, holm, paired_test
-from automix_eval.records.columns import IntArray
+from automix_eval.records.record_columns import IntArray
 
 
 def compare_all(

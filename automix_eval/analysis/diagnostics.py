@@ -10,7 +10,7 @@ import numpy as np
 from automix_eval.analysis.figures import CallRow, ReliabilityBin, Truncation, VerifierFigures
 from automix_eval.analysis.references import References
 from automix_eval.metrics.calibration import BINS, CORRECT_ABOVE, bin_of
-from automix_eval.records.columns import OUTCOMES, BoolArray, FloatArray, RecordColumns
+from automix_eval.records.record_columns import OUTCOMES, BoolArray, FloatArray, RecordColumns
 from automix_eval.records.runs import CallCount
 
 HISTOGRAM_BINS = 20

@@ -14,9 +14,9 @@ import numpy as np
 
 from automix_eval.analysis.question_sets import LLMPoint, QuestionSet
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.records.columns import FloatArray
 from automix_eval.records.harness_results import model_names
-from automix_eval.records.pricing import Prices, answer_price, price_answers
+from automix_eval.records.record_columns import FloatArray
+from automix_eval.records.repricing import Prices, answer_price, price_answers
 from automix_eval.records.runs import FoundRuns, Run
 from automix_eval.records.single_model_runs import SingleModelRun
 from automix_eval.safety.errors import AutoMixError

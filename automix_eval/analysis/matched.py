@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from automix_eval.analysis.bootstrap_table import Vector, figure, first_undefined
-from automix_eval.analysis.curves import (
+from automix_eval.analysis.curve_figures import (
     NO_LINE,
     EndPoints,
     Estimate,

@@ -17,7 +17,7 @@ from automix_eval.analysis.bootstrap_table import (
     pooled,
     seed_weights,
 )
-from automix_eval.analysis.curves import (
+from automix_eval.analysis.curve_figures import (
     Curve,
     EndPoints,
     Estimate,

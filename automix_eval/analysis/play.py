@@ -16,9 +16,9 @@ from automix_eval.analysis.question_sets import QuestionSet
 from automix_eval.analysis.replayed import Replayed, replayed
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.records.columns import FloatArray, RecordColumns
 from automix_eval.records.outcomes import Outcomes
-from automix_eval.records.pricing import Priced, Prices, price
+from automix_eval.records.record_columns import FloatArray, RecordColumns
+from automix_eval.records.repricing import Priced, Prices, price
 from automix_eval.records.runs import Run
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import printable

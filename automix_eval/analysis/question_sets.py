@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.records.columns import BoolArray, FloatArray, RecordColumns
 from automix_eval.records.outcomes import Outcomes
-from automix_eval.records.pricing import Priced, Prices, price
+from automix_eval.records.record_columns import BoolArray, FloatArray, RecordColumns
+from automix_eval.records.repricing import Priced, Prices, price
 from automix_eval.records.runs import Run
 
 

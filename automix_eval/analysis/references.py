@@ -13,14 +13,14 @@ from automix_eval.analysis.bootstrap_table import (
     RoutingColumns,
     figure,
 )
-from automix_eval.analysis.curves import EndPoints
+from automix_eval.analysis.curve_figures import EndPoints
 from automix_eval.analysis.figures import Figure
 from automix_eval.analysis.question_sets import PricedTiers
 from automix_eval.analysis.replayed import oracle_routings
 from automix_eval.analysis.routed_paths import ChainRouting, Routing
 from automix_eval.metrics.calibration import CORRECT_ABOVE, ConfidenceCells, auroc
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.records.columns import BoolArray
+from automix_eval.records.record_columns import BoolArray
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from automix_eval.analysis.curves import random_cost
+from automix_eval.analysis.curve_figures import random_cost
 from automix_eval.analysis.figures import Figure
 from automix_eval.analysis.method import MethodScore
 from automix_eval.meta_verifiers.contract import MetaVerifier

@@ -18,8 +18,8 @@ from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.metrics.bootstrap import distinct_rows, first_of_kind
 from automix_eval.metrics.ibc import Undefined, delta_ibc
-from automix_eval.records.columns import FloatArray
 from automix_eval.records.outcomes import IntArray, Outcomes
+from automix_eval.records.record_columns import FloatArray
 
 NUM_REGIONS = 5
 # Policies x questions of a range: all policies of up to 10,000 questions, nine at least.

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from automix_eval.analysis.figures import Kind
 from automix_eval.analysis.question_sets import PricedTiers, QuestionSet
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.records.columns import FloatArray
-from automix_eval.records.pricing import Prices
+from automix_eval.records.record_columns import FloatArray
+from automix_eval.records.repricing import Prices
 
 Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.unsignedinteger[Any]]

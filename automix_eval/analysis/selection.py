@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.records.columns import BoolArray, FloatArray, IntArray, RecordColumns
 from automix_eval.records.harness_results import Samples
+from automix_eval.records.record_columns import BoolArray, FloatArray, IntArray, RecordColumns
 from automix_eval.records.runs import PARTIAL, FoundRuns, Run
 from automix_eval.records.schema import MANIFEST_GLOB
 from automix_eval.records.single_model_runs import SingleModelRun

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from automix_eval.analysis.bootstrap_table import figure
-from automix_eval.analysis.curves import benefit
+from automix_eval.analysis.curve_figures import benefit
 from automix_eval.analysis.diagnostics import call_rows, truncations, verifier_figures
 from automix_eval.analysis.figures import Figure, System, TaskFigures
 from automix_eval.analysis.leaderboard import BoardColumns

@@ -12,7 +12,7 @@ import numpy as np
 
 from automix_eval.records.outcomes import ROUNDING, BoolArray, FloatArray, IntArray, Outcomes
 from automix_eval.records.table_columns import Columns, TierColumns
-from automix_eval.records.tables import Table, TableError, column_names, read_table
+from automix_eval.records.tables import StoredTable, TableError, column_names, read_table
 from automix_eval.safety.errors import AutoMixError
 
 # Columns by which a table of several rows a question is known.
@@ -95,7 +95,7 @@ def from_tables(
 class Held:
     """A table in memory, and the outcomes of the splits asked for so far."""
 
-    def __init__(self, columns: Columns, table: Table) -> None:
+    def __init__(self, columns: Columns, table: StoredTable) -> None:
         self.path, self.sha256 = table.path, table.sha256
         self._columns, self._table = columns, table
         self._made: dict[str | None, Outcomes | None] = {}
@@ -151,7 +151,7 @@ def _refuse_long(columns: Columns, path: Path) -> None:
         )
 
 
-def _usable(table: Table, columns: Columns) -> tuple[BoolArray, str]:
+def _usable(table: StoredTable, columns: Columns) -> tuple[BoolArray, str]:
     """(rows,) which rows are read, and a note on those with empty scores or costs."""
     empty = np.zeros(len(table), dtype=np.bool_)
     for name in columns.required():
@@ -167,7 +167,7 @@ def _usable(table: Table, columns: Columns) -> tuple[BoolArray, str]:
     return ~empty, f"{said}: left out (missing=drop)"
 
 
-def outcomes(table: Table, columns: Columns, rows: IntArray) -> Outcomes:
+def outcomes(table: StoredTable, columns: Columns, rows: IntArray) -> Outcomes:
     """Outcomes of some rows of a table.
 
     Raises:
@@ -204,7 +204,9 @@ def outcomes(table: Table, columns: Columns, rows: IntArray) -> Outcomes:
     )
 
 
-def _signals(table: Table, tiers: Sequence[TierColumns], rows: IntArray) -> dict[str, FloatArray]:
+def _signals(
+    table: StoredTable, tiers: Sequence[TierColumns], rows: IntArray
+) -> dict[str, FloatArray]:
     names = dict.fromkeys(name for t in tiers[:-1] for name, _ in t.signals)
     made = {name: np.full((len(rows), len(tiers)), np.nan) for name in names}
     for index, tier in enumerate(tiers[:-1]):
@@ -216,7 +218,7 @@ def _signals(table: Table, tiers: Sequence[TierColumns], rows: IntArray) -> dict
     return made
 
 
-def _score(table: Table, columns: Columns, name: str, rows: IntArray) -> FloatArray:
+def _score(table: StoredTable, columns: Columns, name: str, rows: IntArray) -> FloatArray:
     values = _filled(table, columns, name, rows)
     bad = ~np.isfinite(values)
     if bad.any():
@@ -225,7 +227,7 @@ def _score(table: Table, columns: Columns, name: str, rows: IntArray) -> FloatAr
     return values
 
 
-def _cost(table: Table, columns: Columns, cost: str | float, rows: IntArray) -> FloatArray:
+def _cost(table: StoredTable, columns: Columns, cost: str | float, rows: IntArray) -> FloatArray:
     if not isinstance(cost, str):
         return np.full(len(rows), float(cost))
     values = _filled(table, columns, cost, rows)
@@ -236,12 +238,12 @@ def _cost(table: Table, columns: Columns, cost: str | float, rows: IntArray) -> 
     return values
 
 
-def _filled(table: Table, columns: Columns, name: str, rows: IntArray) -> FloatArray:
+def _filled(table: StoredTable, columns: Columns, name: str, rows: IntArray) -> FloatArray:
     values, empty = _picked(table, name, rows)
     return np.where(empty, 0.0, values) if columns.missing == "zero" else values
 
 
-def _remedy(table: Table, columns: Columns) -> str:
+def _remedy(table: StoredTable, columns: Columns) -> str:
     """What can be done about empty scores and costs, where there are some."""
     empty = [table.numbers(name)[1] for name in columns.required()]
     count = int(np.logical_or.reduce(empty).sum()) if empty else 0
@@ -253,7 +255,7 @@ def _remedy(table: Table, columns: Columns) -> str:
     )
 
 
-def _confidence(table: Table, name: str, rows: IntArray) -> FloatArray:
+def _confidence(table: StoredTable, name: str, rows: IntArray) -> FloatArray:
     values, empty = _picked(table, name, rows)
     bad = ~empty & ~((values >= -ROUNDING) & (values <= 1 + ROUNDING))
     what = "a confidence in [0, 1], or an empty cell where it is undefined"
@@ -261,7 +263,7 @@ def _confidence(table: Table, name: str, rows: IntArray) -> FloatArray:
     return values
 
 
-def _picked(table: Table, name: str, rows: IntArray) -> tuple[FloatArray, Any]:
+def _picked(table: StoredTable, name: str, rows: IntArray) -> tuple[FloatArray, Any]:
     values, empty = table.numbers(name)
     return values[rows], empty[rows]
 

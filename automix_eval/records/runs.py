@@ -11,7 +11,6 @@ from typing import Any
 from automix_eval.costs.from_config import cost_from, cost_prices
 from automix_eval.records import policies as policy
 from automix_eval.records import schema as stored
-from automix_eval.records.columns import RecordColumns
 from automix_eval.records.harness_results import (
     HarnessResults,
     Samples,
@@ -19,6 +18,7 @@ from automix_eval.records.harness_results import (
     find_results,
     read_samples,
 )
+from automix_eval.records.record_columns import RecordColumns
 from automix_eval.records.single_model_runs import SingleModelRun, read_single_model_runs
 from automix_eval.records.stream import read_rows
 from automix_eval.safety import files

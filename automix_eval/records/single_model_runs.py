@@ -7,8 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from automix_eval.records.columns import FloatArray, HashArray, IntArray, RecordColumns, digest
 from automix_eval.records.harness_results import HarnessResults, ScoredBy, read_samples
+from automix_eval.records.record_columns import (
+    FloatArray,
+    HashArray,
+    IntArray,
+    RecordColumns,
+    digest,
+)
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import printable
 

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from automix_eval.records.columns import OUTCOMES, Calls, RecordColumns, digest
+from automix_eval.records.record_columns import OUTCOMES, Calls, RecordColumns, digest
 from automix_eval.records.schema import RecordError, vouched
 from automix_eval.safety.text import printable
 from automix_eval.safety.untrusted import bounded

@@ -34,7 +34,7 @@ class TableError(AutoMixError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Table:
+class StoredTable:
     """Some columns of a file.
 
     Attributes:
@@ -125,7 +125,7 @@ class Table:
         return values
 
 
-def read_table(path: Path, numbers: Iterable[str], texts: Iterable[str] = ()) -> Table:
+def read_table(path: Path, numbers: Iterable[str], texts: Iterable[str] = ()) -> StoredTable:
     """Read some columns of a file.
 
     Args:
@@ -148,7 +148,7 @@ def read_table(path: Path, numbers: Iterable[str], texts: Iterable[str] = ()) ->
         raise TableError(f"the table {path} cannot be read: {err}") from err
     except (pa.ArrowException, UnicodeDecodeError, csv.Error) as err:
         raise TableError(f"the table {path} is damaged: {err}") from err
-    table = Table(path, columns, digest)
+    table = StoredTable(path, columns, digest)
     if not len(table):
         raise TableError(f"the table {path} has no rows")
     return table

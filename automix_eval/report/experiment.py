@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from automix_eval import __version__
-from automix_eval.analysis.experiments.figures import CellFigure
+from automix_eval.analysis.experiments.cell_figures import CellFigure
 from automix_eval.analysis.experiments.preset import AXES, Preset
-from automix_eval.analysis.experiments.sources import Failure, Source, shown
+from automix_eval.analysis.experiments.sources import Failure, StudySource, shown
 from automix_eval.analysis.experiments.study import CellScore, Study
 from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.report.fixed_width import markdown_table
@@ -23,7 +23,10 @@ _LISTED = 20
 
 
 def as_json(
-    preset: Preset, studies: Sequence[Study], sources: Sequence[Source], failures: Sequence[Failure]
+    preset: Preset,
+    studies: Sequence[Study],
+    sources: Sequence[StudySource],
+    failures: Sequence[Failure],
 ) -> dict[str, Any]:
     """Everything, with the value of every seed."""
     return {
@@ -82,7 +85,10 @@ def _line(row: CellScore) -> dict[str, Any]:
 
 
 def as_markdown(
-    preset: Preset, studies: Sequence[Study], sources: Sequence[Source], failures: Sequence[Failure]
+    preset: Preset,
+    studies: Sequence[Study],
+    sources: Sequence[StudySource],
+    failures: Sequence[Failure],
 ) -> str:
     """The page of an experiment: what it is, on which outcomes, its tables and pictures."""
     lines = [f"# {preset.name}", "", preset.about, ""]
@@ -210,7 +216,7 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
     return markdown_table(safe)
 
 
-def _source(source: Source) -> str:
+def _source(source: StudySource) -> str:
     kinds = {"simulated": "simulated", "table": "table", "run": "run of models"}
     return (
         f"{source.name} ({kinds[source.kind]}, {len(source.train)} rows to fit on, "

@@ -13,7 +13,7 @@ from replay_tables import rows, write
 from scripted import SCRIPTS, gold_answers, knows, scripted_args
 
 from automix_eval.analysis.experiments import axes, preset, routers
-from automix_eval.analysis.experiments.figures import cell_figures, difference, verdict
+from automix_eval.analysis.experiments.cell_figures import cell_figures, difference, verdict
 from automix_eval.analysis.experiments.simulate import simulated
 from automix_eval.analysis.method import MethodScore
 from automix_eval.commands.main import main

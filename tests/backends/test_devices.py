@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tiny_models import save_tiny
 
-from automix_eval.backends.hf.metered import MeteredHFLM
+from automix_eval.backends.hf.metered_lm import MeteredHFLM
 from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.safety.errors import AutoMixError

@@ -17,7 +17,7 @@ from tiny_models import save_tiny
 from transformers import LlamaForCausalLM
 
 from automix_eval.backends.hf.backend import HFBackend
-from automix_eval.backends.hf.metered import MeteredHFLM
+from automix_eval.backends.hf.metered_lm import MeteredHFLM
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import GenerateRequest, Generation, Prompt, ScoreRequest
 

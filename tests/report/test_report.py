@@ -17,7 +17,7 @@ from automix_eval.commands.main import main
 from automix_eval.costs.paper import PaperCost
 from automix_eval.costs.tokens import TokenCost
 from automix_eval.records.outcomes import Outcomes
-from automix_eval.records.pricing import price
+from automix_eval.records.repricing import price
 from automix_eval.records.runs import cost_from, find_runs
 from automix_eval.report.fixed_width import render_text
 from automix_eval.report.task_blocks import report_blocks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ TEST_SPLITS = ("test", "validation", "val")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Source:
+class StudySource:
     """Outcomes to fit on and to score on.
 
     Attributes:
@@ -48,7 +48,7 @@ class Source:
 Failure = Mapping[str, str]
 
 
-def open_all(preset: Preset, runs: Mapping[str, Path]) -> tuple[list[Source], list[Failure]]:
+def open_all(preset: Preset, runs: Mapping[str, Path]) -> tuple[list[StudySource], list[Failure]]:
     """The sources a preset is to use, and those that could not be had, with the reason.
 
     Args:
@@ -58,7 +58,7 @@ def open_all(preset: Preset, runs: Mapping[str, Path]) -> tuple[list[Source], li
     Raises:
         AutoMixError: Not one source can be used.
     """
-    sources: list[Source] = []
+    sources: list[StudySource] = []
     failures: list[Failure] = []
     folders = {_label(r): Path(r).expanduser() for r in preset.records} | dict(runs)
     for name in preset.tables:
@@ -77,14 +77,14 @@ def open_all(preset: Preset, runs: Mapping[str, Path]) -> tuple[list[Source], li
     return sources, failures
 
 
-def _attempt(make: Any, what: str, sources: list[Source], failures: list[Failure]) -> None:
+def _attempt(make: Any, what: str, sources: list[StudySource], failures: list[Failure]) -> None:
     try:
         sources += make()
     except AutoMixError as err:
         failures.append({"what": str(what), "reason": str(err)})
 
 
-def _table(preset: Preset, name: str, kind: str) -> Source:
+def _table(preset: Preset, name: str, kind: str) -> StudySource:
     path = Path(name).expanduser()
     tiers = parse_tiers(preset.columns) if preset.columns is not None else chain_of_header(path)
     split = preset.split_column
@@ -107,10 +107,10 @@ def _table(preset: Preset, name: str, kind: str) -> Source:
             "nothing to fit on"
         )
     _enough(str(path), found.train, found.test)
-    return Source(path.stem, kind, found.train, found.test, found.about)
+    return StudySource(path.stem, kind, found.train, found.test, found.about)
 
 
-def _runs(label: str, folder: Path) -> list[Source]:
+def _runs(label: str, folder: Path) -> list[StudySource]:
     """A source for each task of a run, priced in the paper's units."""
     manifests = sorted(folder.rglob(records.MANIFEST_GLOB)) if folder.is_dir() else [folder]
     if not manifests:
@@ -128,11 +128,11 @@ def _runs(label: str, folder: Path) -> list[Source]:
                 raise AutoMixError(f"the run {path} has no calibration records of {task}")
             _enough(f"{path}, {task}", found.train, found.test)
             name = label if label == task else f"{task} {label}"
-            made.append(Source(name, "run", found.train, found.test, found.about, task))
+            made.append(StudySource(name, "run", found.train, found.test, found.about, task))
     return made
 
 
-def _simulated(preset: Preset) -> list[Source]:
+def _simulated(preset: Preset) -> list[StudySource]:
     """The chains of the preset's ``simulated``: its ``chains`` with the other values for all."""
     common = {k: v for k, v in preset.simulated.items() if k != "chains"}
     chains = preset.simulated.get("chains", {"simulated chain": {}})
@@ -144,7 +144,7 @@ def _simulated(preset: Preset) -> list[Source]:
         except TypeError as err:
             raise AutoMixError(f"simulated.{name} cannot be made: {err}") from err
         about = {"simulated": given, "note": "a logistic model of questions and tiers, no model"}
-        made.append(Source(f"{name} (simulated)", "simulated", train, test, about))
+        made.append(StudySource(f"{name} (simulated)", "simulated", train, test, about))
     return made
 
 
@@ -164,8 +164,3 @@ def shown(value: Any) -> str:
     """A setting as one line of YAML."""
     text = str(yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6))
     return text.strip().removesuffix("\n...")  # a bare number ends with YAML's end of a document
-
-
-def names_of(sources: Sequence[Source]) -> list[str]:
-    """Names of sources."""
-    return [s.name for s in sources]

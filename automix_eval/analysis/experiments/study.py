@@ -11,9 +11,14 @@ from typing import Any
 import numpy as np
 
 from automix_eval.analysis.experiments import axes, routers
-from automix_eval.analysis.experiments.figures import CellFigure, cell_figures, difference, verdict
+from automix_eval.analysis.experiments.cell_figures import (
+    CellFigure,
+    cell_figures,
+    difference,
+    verdict,
+)
 from automix_eval.analysis.experiments.preset import AXES, Part, Preset
-from automix_eval.analysis.experiments.sources import Failure, Source, shown
+from automix_eval.analysis.experiments.sources import Failure, StudySource, shown
 from automix_eval.analysis.method import MethodScore
 from automix_eval.meta_verifiers.baselines.frugal_gpt import FrugalGPT
 from automix_eval.meta_verifiers.baselines.texts import TextRouter
@@ -61,8 +66,8 @@ class Study:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Cell:
-    fit_on: Source
-    test_on: Source
+    fit_on: StudySource
+    test_on: StudySource
     chain: axes.Chain
     test_chain: axes.Chain
     values: Mapping[str, Any]
@@ -79,7 +84,7 @@ class _Cell:
 
 
 def study(
-    preset: Preset, part: Part, sources: Sequence[Source], progress: Callable[[str], None]
+    preset: Preset, part: Part, sources: Sequence[StudySource], progress: Callable[[str], None]
 ) -> Study:
     """Fit and score every cell of a part; one that fails is noted and stops nothing."""
     made = Study(part)
@@ -107,7 +112,7 @@ def study(
     return made
 
 
-def _cells(part: Part, sources: Sequence[Source], made: Study) -> Iterator[_Cell]:
+def _cells(part: Part, sources: Sequence[StudySource], made: Study) -> Iterator[_Cell]:
     values = {axis: part.axes.get(axis, (default,)) for axis, default in AXES.items()}
     for source in sources:
         for combination in itertools.product(*values.values()):

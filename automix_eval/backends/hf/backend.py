@@ -25,7 +25,7 @@ from lm_eval.models.utils import (
 from automix_eval.backends.embedded import CONVERTER_VERSION, ensure_model
 from automix_eval.backends.harness_lm import HarnessBackend
 from automix_eval.backends.hf import unshared
-from automix_eval.backends.hf.metered import MeteredHFLM
+from automix_eval.backends.hf.metered_lm import MeteredHFLM
 from automix_eval.backends.hf.settings import (
     Decoding,
     TokenMemory,

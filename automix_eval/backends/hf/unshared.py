@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from automix_eval.backends.hf.metered import MeteredHFLM
+from automix_eval.backends.hf.metered_lm import MeteredHFLM
 from automix_eval.backends.hook import Hook
 from automix_eval.backends.shared_prefix.probe import tolerance
 from automix_eval.types import GenerateRequest, Generation, Scores

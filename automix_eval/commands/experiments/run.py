@@ -65,7 +65,7 @@ def run(preset: Preset, progress: Callable[[str], None]) -> Result:
     return Result(text, tuple(files), len(every), first)
 
 
-def _note(preset: Preset, found: list[sources.Source]) -> str:
+def _note(preset: Preset, found: list[sources.StudySource]) -> str:
     kinds = {s.kind for s in found}
     words = ["simulated outcomes, no model"] if "simulated" in kinds else []
     words += ["smoke run"] if preset.size == "smoke" else []

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from automix_eval.meta_verifiers.automix_llm.frame import Frame
-from automix_eval.meta_verifiers.automix_llm.methods import Method
+from automix_eval.meta_verifiers.automix_llm.methods import DropInMethod
 from automix_eval.meta_verifiers.base import check_undefined
 from automix_eval.meta_verifiers.objectives import TOLERANCE, Ends, Selection, is_number, select
 from automix_eval.metrics import ibc
@@ -39,7 +39,7 @@ class AutoMix:
 
     def __init__(
         self,
-        method: Method,
+        method: DropInMethod,
         slm_column: str = "llama13b_f1",
         llm_column: str = "llama70b_f1",
         verifier_column: str = "p_ver_13b",

@@ -25,7 +25,7 @@ CATEGORY = "category"
 _STATES = {"NEEDY": COMPLEX, "GOOD": SIMPLE, "UNDEFINED": SIMPLE, "HOPELESS": UNSOLVABLE}
 
 
-class Method(ABC):
+class DropInMethod(ABC):
     """Candidate policies; a parameter is what one of them is known by."""
 
     @abstractmethod
@@ -37,7 +37,7 @@ class Method(ABC):
         """(n,) whether to ask the LLM."""
 
 
-class _Binned(Method):
+class _Binned(DropInMethod):
     """A method that reads the confidence alone, on a grid of num_bins steps.
 
     Args:
@@ -153,14 +153,14 @@ class GreedyPOMDP(POMDPSimple):
         return list(greediest(frame.confidence[known], (llm - slm)[known], self.num_bins, SIGMA))
 
 
-class AutomixUnion(Method):
+class AutomixUnion(DropInMethod):
     """The best parameter of several methods.
 
     Args:
         methods: The methods; equals fall to the first.
     """
 
-    def __init__(self, *methods: Method) -> None:
+    def __init__(self, *methods: DropInMethod) -> None:
         if not methods:
             raise AutoMixError("AutomixUnion needs at least one method")
         self.methods = list(methods)
@@ -175,7 +175,7 @@ class AutomixUnion(Method):
         return route
 
 
-class FixedAnswerRouting(Method):
+class FixedAnswerRouting(DropInMethod):
     """Asks the LLM for certain answers of the SLM whatever the confidence, else as a method says.
 
     Args:
@@ -187,7 +187,7 @@ class FixedAnswerRouting(Method):
 
     def __init__(
         self,
-        method: Method,
+        method: DropInMethod,
         fixed_routing_elems: str | Sequence[str] = (),
         ans_column: str = "llama13b_pred_ans",
     ) -> None:

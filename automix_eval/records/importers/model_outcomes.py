@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from automix_eval.records.outcomes import FloatArray, IntArray
-from automix_eval.records.tables import Table, TableError, column_names
+from automix_eval.records.tables import StoredTable, TableError, column_names
 from automix_eval.safety.text import listing
 from automix_eval.safety.untrusted import MIB, read_json
 
@@ -95,7 +95,7 @@ def lacks(path: Path, name: str, what: str) -> TableError:
     return TableError(f"{path} is no table of {name}: it has no {what}")
 
 
-def stack(table: Table, columns: Sequence[str], least: float = -np.inf) -> FloatArray:
+def stack(table: StoredTable, columns: Sequence[str], least: float = -np.inf) -> FloatArray:
     """(n, columns) numbers, NaN for empty cells; a damaged cell is refused by row and column."""
     found = []
     rows = np.arange(len(table))

@@ -13,8 +13,8 @@ import numpy as np
 
 from automix_eval.metrics.calibration import is_correct
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.records.columns import Calls, FloatArray, RecordColumns
-from automix_eval.records.pricing import Priced, price
+from automix_eval.records.record_columns import Calls, FloatArray, RecordColumns
+from automix_eval.records.repricing import Priced, price
 from automix_eval.records.runs import Run
 from automix_eval.report.page.contexts import Contexts
 from automix_eval.report.page.pack import Chunk, Packer, pack

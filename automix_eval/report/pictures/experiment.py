@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automix_eval.analysis.experiments.figures import CellFigure
+from automix_eval.analysis.experiments.cell_figures import CellFigure
 from automix_eval.analysis.experiments.preset import Part
 from automix_eval.analysis.experiments.sources import shown
 from automix_eval.analysis.experiments.study import CellScore, Study

@@ -10,7 +10,7 @@ import numpy as np
 
 from automix_eval.costs.seconds import SecondsCost
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.records.columns import Calls, FloatArray, RecordColumns
+from automix_eval.records.record_columns import Calls, FloatArray, RecordColumns
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import printable
 from automix_eval.types import Answer, Call, CostModel, Role, Verification

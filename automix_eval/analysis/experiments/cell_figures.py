@@ -10,7 +10,7 @@ import numpy as np
 
 from automix_eval.analysis.bootstrap_table import Vector, figure, pooled
 from automix_eval.analysis.comparisons import difference as paired
-from automix_eval.analysis.curves import spread_of
+from automix_eval.analysis.curve_figures import spread_of
 from automix_eval.analysis.method import MethodScore
 from automix_eval.metrics.ibc import Undefined
 
