@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import did_you_mean
+from automix_eval.safety.untrusted import parse_json
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -60,7 +61,7 @@ def evaluate(
         apply_chat_template: Whether each tier's own template is applied.
         fewshot_as_multiturn: Whether demonstrations are turns; None: with a chat template.
         system_instruction: Put in front of every prompt.
-        gen_kwargs: Override the tasks' generation arguments.
+        gen_kwargs: Override the tasks' generation arguments: see :func:`generation_arguments`.
         include_path: Another folder with tasks.
         metadata: Passed on to the tasks that ask for it.
         log_samples: Whether the harness's samples are written.
@@ -99,7 +100,7 @@ def evaluate(
                 bool(apply_chat_template) if fewshot_as_multiturn is None else fewshot_as_multiturn
             ),
             system_instruction=system_instruction,
-            gen_kwargs=gen_kwargs if isinstance(gen_kwargs, str) else dict(gen_kwargs or {}),
+            gen_kwargs=generation_arguments(gen_kwargs),
             evaluation_tracker=tracker,
             log_samples=log_samples,
             bootstrap_iters=bootstrap_iters,
@@ -138,6 +139,55 @@ def _check(
         raise EvaluationError(
             f"the output folder {folder} cannot be made ({err.strerror}): name a writable one"
         ) from err
+
+
+def generation_arguments(given: Mapping[str, Any] | str | None) -> dict[str, Any]:
+    r"""Generation arguments in whatever form the harness's command takes them.
+
+    Args:
+        given: A mapping, JSON text of one, or ``key=value,key=value``.
+
+    Returns:
+        The arguments; in stop sequences \n, \t and \r stand for the characters they name.
+
+    Raises:
+        EvaluationError: The text is neither, or holds a list that commas would cut.
+    """
+    from lm_eval.utils import simple_parse_args_string
+
+    if isinstance(given, str):
+        text = given.strip()
+        if text.startswith("{"):
+            try:
+                found = parse_json(text.encode("utf-8", "replace"))
+            except ValueError as err:
+                raise EvaluationError(f"gen_kwargs={text!r:.200} is no JSON: {err}") from err
+        elif any(mark in text for mark in "[]{}") or any("=" not in p for p in _pieces(text)):
+            raise EvaluationError(
+                f"gen_kwargs={text!r:.200} is not understood: give key=value,key=value, or for "
+                'lists JSON, as in {"max_gen_toks": 32, "until": ["Q:"]}'
+            )
+        else:
+            found = simple_parse_args_string(text)
+    else:
+        found = dict(given or {})
+    return {k: _unescaped(v) if k in ("until", "stop") else v for k, v in found.items()}
+
+
+def _pieces(text: str) -> list[str]:
+    return [piece for piece in text.split(",") if piece.strip()]
+
+
+_ESCAPES = {"\\n": "\n", "\\t": "\t", "\\r": "\r"}
+
+
+def _unescaped(stop: Any) -> Any:
+    """Stop sequences with their escapes, which shells and Hydra leave as they are, resolved."""
+    if isinstance(stop, str):
+        for written, meant in _ESCAPES.items():
+            stop = stop.replace(written, meant)
+        return stop
+    return [_unescaped(s) for s in stop] if isinstance(stop, (list, tuple)) else stop
 
 
 def task_manager(

@@ -254,7 +254,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             self.log.warn(name, f"left out, as skip_unsupported=true says: {why}")
         evaluation_frames.leave_out(reasons)
         for name in set(run.tasks) - set(reasons):
-            for note in self._views[name].metrics.notes():
+            for note in self._views[name].notes():
                 self.log.warn(name, note)
         kept = {name: task for name, task in run.tasks.items() if name not in reasons}
         return replace(run, tasks=kept)

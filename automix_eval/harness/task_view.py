@@ -218,6 +218,19 @@ class TaskView:
         """Name of the main metric; empty where it is not known before the first score."""
         return self.metrics.main or ""
 
+    def notes(self) -> list[str]:
+        """What the reader of the run must know of the task's settings."""
+        given = self.task.config.generation_kwargs or {}
+        stops = given.get("until") or []
+        written = [s for s in ([stops] if isinstance(stops, str) else stops) if "\\n" in str(s)]
+        found = self.metrics.notes()
+        if self.task.OUTPUT_TYPE == "generate_until" and written:
+            found.append(
+                f"the stop sequence {written[0]!r} is a backslash and an n, at which no answer "
+                'ends: where a line break is meant, give --gen_kwargs as JSON, {"until": ["\\n"]}'
+            )
+        return found
+
     def about(self) -> dict[str, Any]:
         """What the manifest says of the task."""
         own: dict[str, Any] = {"metric": self.metric, "sample": self.is_sample}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scripted import SCRIPTS, gold_answers, knows, read_run, scripted_args
 
 from automix_eval.harness import evaluate as evaluation
-from automix_eval.harness.evaluate import EvaluationError, evaluate
+from automix_eval.harness.evaluate import EvaluationError, evaluate, generation_arguments
 
 
 @pytest.fixture
@@ -104,3 +105,29 @@ def test_the_index_of_tasks_is_made_once_a_process() -> None:
     """It takes seconds; the jobs of a sweep share it."""
     one = evaluation._task_manager(None, "{}")
     assert evaluation._task_manager(None, "{}") is one
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"max_gen_toks": 5, "until": ["Q:", "\\n\\n"]},
+        '{"max_gen_toks": 5, "until": ["Q:", "\\n\\n"]}',
+        ' {"max_gen_toks": 5, "until": ["Q:", "\\\\n\\\\n"]}',
+    ],
+)
+def test_generation_arguments_have_three_forms(given: Any) -> None:
+    """A mapping, and JSON with a line break or its escape, are the same."""
+    assert generation_arguments(given) == {"max_gen_toks": 5, "until": ["Q:", "\n\n"]}
+
+
+def test_generation_arguments_as_pairs() -> None:
+    """The harness's own form, with its types; nothing is left out in silence."""
+    assert generation_arguments("max_gen_toks=5,until=\\n\\n,do_sample=true") == {
+        "max_gen_toks": 5,
+        "until": "\n\n",
+        "do_sample": True,
+    }
+    assert generation_arguments(None) == generation_arguments("") == {}
+    for wrong in ("max_gen_toks", 'until=["Q:","A:"]', '{"until": ', "{a: 1}"):
+        with pytest.raises(EvaluationError, match="gen_kwargs"):
+            generation_arguments(wrong)
