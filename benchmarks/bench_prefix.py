@@ -153,12 +153,61 @@ def bench_prompt(runs: int) -> None:
     line("p_true of the same prompt", seconds["a"], seconds["c"], (8 * size, computed(scores)))
 
 
-def real_questions(task: str, number: int) -> list[Question]:
-    """The first questions of a task, whole documents at a time."""
+def task_of(name: str) -> Any:
+    """A task of this project."""
     from lm_eval.tasks import TaskManager
 
     manager = TaskManager(include_path=str(ROOT / "tasks"), include_defaults=False)
-    loaded = manager.load([task])["tasks"][task]
+    return manager.load([name])["tasks"][name]
+
+
+def bench_answers(number: int, tasks: Sequence[str]) -> None:
+    """Greedy answers in bfloat16 that another batch size changes, and that sharing changes.
+
+    Both against the harness with batches of one, on the questions with the shortest contexts.
+    Scores are means of the task's metric.
+    """
+    print(
+        f"\n{f'{number} answers, bfloat16':<28} {'changed by':>10} {'changed by':>10} "
+        f"{'score':>8} {'score':>8} {'score':>8}"
+    )
+    print(f"{'':<28} {'batch 8':>10} {'sharing':>10} {'batch 1':>8} {'batch 8':>8} {'sharing':>8}")
+    total = [0, 0, 0]
+    for model in (SLM, LLM):
+        lms = [harness_of(model, size) for size in (1, 8)]
+        backend = tier_of(model)
+        for name in tasks:
+            task = task_of(name)
+            docs = list(task.dataset[task.config.test_split or task.config.validation_split])
+            docs = sorted(docs, key=lambda doc: len(doc["context"]))[:number]
+            generation = {"do_sample": False, "until": ["\n"], "max_gen_toks": 32}
+            prompts = [task.doc_to_text(doc) for doc in docs]
+            pairs = [(prompt, dict(generation)) for prompt in prompts]
+            runs = [by_harness(lm, "generate_until", pairs) for lm in lms]
+            requests = [GenerateRequest(prompt, generation) for prompt in prompts]
+            runs.append([made.text for made in by_tier(backend, requests)])
+            alone = runs[0]
+            changed = [sum(a != b for a, b in zip(alone, run, strict=True)) for run in runs[1:]]
+            metric = task.config.metadata["automix"]["metric"]
+            scores = [
+                statistics.fmean(
+                    float(task.process_results(doc, [text])[metric])
+                    for doc, text in zip(docs, run, strict=True)
+                )
+                for run in runs
+            ]
+            total = [n + m for n, m in zip(total, (len(docs), *changed), strict=True)]
+            print(
+                f"{f'{name}, {model[:8]}, {len(docs)}':<28} {changed[0] / len(docs):>10.1%} "
+                f"{changed[1] / len(docs):>10.1%} " + " ".join(f"{s:>8.4f}" for s in scores),
+                flush=True,
+            )
+    print(f"{'all':<28} {total[1] / total[0]:>10.1%} {total[2] / total[0]:>10.1%}  of {total[0]}")
+
+
+def real_questions(task: str, number: int) -> list[Question]:
+    """The first questions of a task, whole documents at a time."""
+    loaded = task_of(task)
     return [
         Question(
             task,
@@ -372,6 +421,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rows", default="prompt,document,cascade,memory")
+    parser.add_argument(
+        "--answers", default="coqa,quality,qasper,narrativeqa,cnli", help="tasks of rows=answers"
+    )
     parser.add_argument("--tasks", default="cnli,coqa", help="of the whole run")
     parser.add_argument("--questions", type=int, default=40, help="of the whole run")
     parser.add_argument("--max-tokens", type=int, default=100, help="of a verification sample")
@@ -399,6 +451,8 @@ def main() -> None:
         bench_cascade(arguments.runs, arguments.questions, tasks, arguments.max_tokens)
     if "memory" in rows:
         bench_memory()
+    if "answers" in rows:
+        bench_answers(arguments.questions, arguments.answers.split(","))
 
 
 if __name__ == "__main__":

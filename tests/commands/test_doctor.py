@@ -168,3 +168,21 @@ def test_a_hub_cache_that_cannot_be_written_is_named(
 def test_versions_compare_by_their_numbers(text: str, numbers: tuple[int, ...]) -> None:
     """Local labels do not count."""
     assert doctor._numbers(text)[: len(numbers)] == numbers
+
+
+def test_a_package_that_cannot_be_imported_is_not_vouched_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A package that is there and fails on import, or fails the harness's class, is a failure."""
+    (tmp_path / "sglang.py").write_text("raise RuntimeError('operator nms does not exist')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    finding = doctor_tiers._installed("tier slm", "sglang", "pip install sglang", "sglang")
+    assert finding.state == "FAIL"
+    assert "RuntimeError: operator nms does not exist" in finding.detail
+    (tmp_path / "sglang.py").write_text("")
+    sys.modules.pop("sglang", None)
+    finding = doctor_tiers._installed("tier slm", "sglang", "pip install sglang", "no such model")
+    sys.modules.pop("sglang", None)
+    assert finding.state == "FAIL"
+    assert "no such model" in finding.detail
+    assert doctor_tiers._installed("tier slm", "json", "", "").state == "ok"
