@@ -163,7 +163,7 @@ class VLLMBackend(HarnessBackend):
             yield
         except AutoMixError:
             raise
-        except (RuntimeError, *_engine_errors()) as err:
+        except _engine_errors() as err:
             why = (scrub(str(err)).strip().splitlines() or [""])[0]
             raise AutoMixError(
                 f"{self.tier} ({self.label}): vLLM's engine failed: {type(err).__name__}: "
@@ -212,9 +212,9 @@ def _engine_errors() -> tuple[type[BaseException], ...]:
     try:
         module = importlib.import_module("vllm.v1.engine.exceptions")
     except ImportError:
-        return ()
+        return (RuntimeError,)
     found = (getattr(module, name, None) for name in ("EngineDeadError", "EngineGenerateError"))
-    return tuple(error for error in found if error is not None)
+    return (RuntimeError, *(error for error in found if error is not None))
 
 
 def _slices(requests: Sequence[GenerateRequest]) -> Iterator[list[int]]:
