@@ -93,6 +93,7 @@ class Calibrated(Router):
             self.auroc_.append(_auroc(rows.confidences[:, tier], target[:, tier]))
         self.meta_verifier.fit(replace(rows, confidences=held))
         self.needs_texts = self.meta_verifier.needs_texts
+        self.needs_verification = self.meta_verifier.needs_verification
         return self
 
     def choose(self, seen: Seen) -> IntArray:
@@ -166,6 +167,7 @@ class Calibrated(Router):
             ) from err
         self.meta_verifier.set_learned(learned["meta_verifier"])
         self.needs_texts = self.meta_verifier.needs_texts
+        self.needs_verification = self.meta_verifier.needs_verification
         self.calibrators_ = [calibrator for calibrator, _, _ in entries]
         self.names_ = [names for _, names, _ in entries]
         self.auroc_ = [area for _, _, area in entries]
@@ -184,6 +186,7 @@ class Calibrated(Router):
         other = copy.copy(self)
         other.meta_verifier = inner
         other.needs_texts = inner.needs_texts
+        other.needs_verification = inner.needs_verification
         return other
 
     def _calibrated(self, seen: Seen) -> Seen:

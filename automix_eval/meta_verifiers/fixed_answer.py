@@ -87,6 +87,7 @@ class FixedAnswer(Router):
         elif len(left) < len(outcomes):
             self._restate(router, outcomes, ends)
         self.router_ = router.fit(outcomes.take(left))
+        self.needs_verification = self.router_.needs_verification
         return self
 
     def choose(self, seen: Seen) -> IntArray:
@@ -109,6 +110,7 @@ class FixedAnswer(Router):
         for parameter, policy in self.router_.sweep():
             other = copy(self)
             other.router_ = policy
+            other.needs_verification = policy.needs_verification
             family.append((parameter, other))
         return family
 
@@ -149,6 +151,7 @@ class FixedAnswer(Router):
                 f"to {self.to}: give the same, or fit it again"
             )
         self.router_.set_learned(learned["router"])
+        self.needs_verification = self.router_.needs_verification
         self.note_ = str(learned["note"])
 
     def _reason(self, observation: Observation, to: int) -> str:
@@ -202,7 +205,7 @@ class FixedAnswer(Router):
         """(n,) cost of going from the first tier to where the rule leads, verified on the way."""
         last = outcomes.num_tiers - 1
         step = outcomes.answer_costs.copy()
-        if self.needs_verification:
+        if self.router.needs_verification:
             step[:, :last] += outcomes.verification_costs[:, :last]
         tiers = np.arange(last + 1)
         passed = (tiers <= ends[:, None]) if self.to == "next" else (tiers == ends[:, None])

@@ -98,7 +98,7 @@ def test_random_matches_any_cost(budget):
     wanted = Random(objective="target", target=0.9).fit(data)
     slm, llm = data.scores.mean(axis=0)
     assert slm + wanted.rate_ * (llm - slm) == pytest.approx(0.9 * llm)
-    assert Random().fit(data).rate_ == 0.05
+    assert Random(objective="ibc").fit(data).rate_ == 0.05
 
 
 def test_random_needs_identities():

@@ -72,12 +72,14 @@ def test_sums_are_exact_and_know_no_order(rows, seed):
 
 
 def brute(router, outcomes, rules):
-    """Replays of all combinations of rules."""
-    found = []
-    for chosen in itertools.product(rules, repeat=outcomes.num_tiers - 1):
-        router.policy_ = Policy(chosen, 0.0, 0.0, 0.0)
-        path = follow(router, outcomes)
-        found.append((path.score.mean(), path.cost.mean()))
+    """Replays of all combinations of tiers and rules."""
+    found, number = [], outcomes.num_tiers
+    for size in range(1, number + 1):
+        for tiers in itertools.combinations(range(number), size):
+            for chosen in itertools.product(rules, repeat=size - 1):
+                router._hold(Policy(chosen, 0.0, 0.0, 0.0, tiers, number))
+                path = follow(router, outcomes)
+                found.append((path.score.mean(), path.cost.mean()))
     return np.array(found)
 
 
@@ -99,7 +101,7 @@ def test_a_useless_middle_tier_does_not_block_the_chain(make):
     """Where tier 1 costs what tier 0 costs and adds nothing, tier 2 is still reached through it."""
     rows = [(k / 8, k / 8, (float(k > 3), float(k > 3), 1.0)) for k in range(9)] * 3
     outcomes = made(rows, (1.0, 1.0, 50.0))
-    router = make().fit(outcomes)
+    router = make(objective="ibc").fit(outcomes)
     assert (follow(router, outcomes).final == 2).any()
     assert router.value_ > 0.5
     assert router.note_ == ""
@@ -182,6 +184,6 @@ def test_a_tier_without_confidences_says_so(make):
     for undefined, expected in (("escalate", 2), ("keep", 1)):
         router = make(undefined=undefined, objective="budget", budget=1000.0).fit(made(rows))
         assert "0 of 9 fitting questions have a confidence at tier 1" in router.note_
-        router.policy_ = Policy(("always", "undefined"), 0.0, 0.0, 0.0)
+        router.policy_ = Policy(("always", "undefined"), 0.0, 0.0, 0.0, (0, 1, 2), 3)
         assert router.decide([observe(None, 1, 3)])[0].to == expected
         assert router.decide([observe(0.5, 1, 3)])[0].to == 1

@@ -137,17 +137,21 @@ def test_small_tiers_can_be_skipped():
 
 
 def test_the_sweep_reaches_from_the_cheapest_to_the_dearest():
-    """Cost and score rise along the sweep, both ends are there, no policy stands there twice."""
+    """Cost and score rise along the sweep, both ends are there, no policy stands there twice.
+
+    Each tier alone is always there, not verified, even where a cheaper policy is better.
+    """
     data = chain(300, verification=0.5)
     router = Pomdp().fit(data)
     rules = [r.rule_ for _, r in router.sweep()]
     assert 20 <= len(rules) <= 130
     cost = np.array([r.cost for r in rules])
     score = np.array([r.score for r in rules])
+    alone = np.array([r.is_single for r in rules])
     assert (np.diff(cost) >= 0).all()
-    assert (np.diff(score) >= -1e-3).all()
+    assert (np.diff(score[~alone]) >= -1e-3).all()
     assert len(set(zip(cost.tolist(), score.tolist(), strict=True))) == len(rules)
-    assert cost[0] == pytest.approx(1.5)
+    assert cost[0] == pytest.approx(1.0)
     assert score[-1] >= data.scores[:, -1].mean() - 1e-9
 
 

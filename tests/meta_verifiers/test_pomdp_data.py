@@ -148,7 +148,7 @@ def test_neither_fitting_nor_deciding_needs_pomdp_py():
     code = """
 import json, sys
 sys.modules["pomdp_py"] = None
-from automix_eval.meta_verifiers.pomdp import Pomdp
+from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from router_records import GRID, TYPICAL, columns, pair_records
 print(json.dumps([d.to for d in Pomdp().fit(columns(pair_records(TYPICAL))).decide(GRID)]))
 """

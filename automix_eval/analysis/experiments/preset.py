@@ -22,7 +22,7 @@ AXES: Mapping[str, Any] = {
     "votes": None,
     "shuffled": 0.0,
     "train": None,
-    "objective": "ibc",
+    "objective": "ibc",  # the papers' protocol
     "calibrator": "none",
     "router": "pomdp",
 }

@@ -16,6 +16,9 @@ from automix_eval.config import parts
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.safety.errors import AutoMixError
 
+# Objective with a number -> the setting that holds it.
+_NUMBERS = {"target": "target", "assured": "target", "budget": "budget", "loss": "error_price"}
+
 
 def label_of(entry: Any) -> str:
     """What a table calls a router: its ``label``, else its option."""
@@ -30,7 +33,8 @@ def make(entry: Any, objective: str, calibrator: str, seed: int) -> MetaVerifier
     Args:
         entry: An option of meta_verifier, or ``{option, label, chained, KEY: VALUE, ...}``:
             ``chained`` fits it on every two tiers alone.
-        objective: ``ibc``, ``target=SHARE`` or ``budget=COST``.
+        objective: ``gain``, ``ibc``, ``target=SHARE``, ``assured=SHARE``, ``budget=COST`` or
+            ``loss=PRICE`` of an error.
         calibrator: An option of calibrator.
         seed: Of routers that draw.
 
@@ -66,10 +70,13 @@ def _made(key: str) -> MetaVerifier:
     settings.objective = aim
     settings.seed = seed
     if sign:
-        if aim not in ("target", "budget"):
-            raise AutoMixError(f"objective={objective} is unknown: ibc, target=SHARE, budget=COST")
+        if aim not in _NUMBERS:
+            raise AutoMixError(
+                f"objective={objective} is unknown: gain, ibc, target=SHARE, assured=SHARE, "
+                "budget=COST, loss=PRICE"
+            )
         try:
-            settings[aim] = float(value)
+            settings[_NUMBERS[aim]] = float(value)
         except ValueError as err:
             raise AutoMixError(f"objective={objective}: {value!r} is no number") from err
     for name, setting in held.items():

@@ -20,20 +20,22 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
-from automix_eval.meta_verifiers.base import Router, require_fitted
+from automix_eval.meta_verifiers.assured import ChoosingRouter
+from automix_eval.meta_verifiers.base import require_fitted
 from automix_eval.meta_verifiers.baselines import common, features
 from automix_eval.meta_verifiers.baselines.features import Scaling
 from automix_eval.meta_verifiers.baselines.pricing import asking_costs, best, choose_price
-from automix_eval.meta_verifiers.objectives import Selection
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
 
 FOLDS = 5
+
+G = TypeVar("G", bound="GreedyLearner")
 
 
 class Model(Protocol):
@@ -85,7 +87,7 @@ class Learned:
 
 
 @dataclass(eq=False)
-class GreedyLearner(Selection, Router):
+class GreedyLearner(ChoosingRouter):
     """Routes to the tier with the best predicted score at a price; see the module's docstring.
 
     A subclass gives :meth:`_learn` and :meth:`_read_model`. An undefined confidence is a feature of
@@ -125,7 +127,7 @@ class GreedyLearner(Selection, Router):
     def _read_model(self, value: Any, inputs: int, outputs: int) -> Model:
         """A model of a policy; ValueError for another shape."""
 
-    def fit(self, outcomes: Outcomes) -> GreedyLearner:
+    def _fit(self: G, outcomes: Outcomes) -> G:
         """Learn one model a tier, and the price."""
         common.require_rows(outcomes, self.name)
         signals = features.signal_names(outcomes, self.signals)
@@ -211,6 +213,10 @@ class GreedyLearner(Selection, Router):
             price, prices = common.number(learned["price"]), common.table(learned["prices"], None)
             note = common.text(learned["note"])
             self.learned_ = Learned(tuple(tiers), signals, costs, price, prices, note)
+
+    def _take(self, chosen: Any, value: float, note: str) -> None:  # noqa: ARG002 - not kept
+        assert self.learned_ is not None
+        self.learned_ = replace(self.learned_, price=chosen.learned_.price, note=note)
 
     def _at(self, learned: Learned, price: float) -> GreedyLearner:
         other = copy(self)

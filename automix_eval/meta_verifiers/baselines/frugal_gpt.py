@@ -47,7 +47,7 @@ class FrugalGPT(TextRouter):
         super().__post_init__()
         self.threshold_: Threshold | None = None
 
-    def fit(self, outcomes: Outcomes) -> FrugalGPT:
+    def _fit(self, outcomes: Outcomes) -> FrugalGPT:
         """Fine-tune the scorer, then choose the thresholds on its out-of-fold scores."""
         rows = self._rows(outcomes)
         judged = rows.num_tiers - 1
@@ -119,11 +119,17 @@ class FrugalGPT(TextRouter):
     def _thresholds(self, candidates: Sequence[float] | str = "observed") -> Threshold:
         return Threshold(
             candidates=candidates,
-            objective=self.objective,
+            # what is assured is assured of the whole, encoder included
+            objective="target" if self.objective == "assured" else self.objective,
             budget=self.budget,
             target=self.target,
+            error_price=self.error_price,
             min_escalation=self.min_escalation,
         )
+
+    def _take(self, chosen: Any, value: float, note: str) -> None:
+        threshold: Threshold = require_fitted(self.threshold_, self.name)
+        threshold._take(chosen.threshold_, value, note)
 
     def _with(self, threshold: Threshold) -> FrugalGPT:
         other = copy(self)

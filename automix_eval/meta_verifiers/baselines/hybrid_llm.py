@@ -77,7 +77,7 @@ class HybridLLM(TextRouter):
         self.margin_ = float(self.margin)
         self.note_ = ""
 
-    def fit(self, outcomes: Outcomes) -> HybridLLM:
+    def _fit(self, outcomes: Outcomes) -> HybridLLM:
         """Fine-tune the encoder on the labels, then choose t on its out-of-fold scores."""
         rows = self._rows(outcomes)
         lead = rows.scores[:, 0] - rows.scores[:, -1]
@@ -143,6 +143,9 @@ class HybridLLM(TextRouter):
             self.scorer_ = Scorer.restore(self._tuning(), self.folder, learned["scorer"])
             self.threshold_, self.thresholds_ = threshold, thresholds
             self.margin_, self.note_ = margin, note
+
+    def _take(self, chosen: Any, value: float, note: str) -> None:  # noqa: ARG002 - not kept
+        self.threshold_, self.note_ = chosen.threshold_, note
 
     def _at(self, threshold: float) -> HybridLLM:
         other = copy(self)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.base import Router, require_fitted
+from automix_eval.meta_verifiers.assured import ChoosingRouter
+from automix_eval.meta_verifiers.base import require_fitted
 from automix_eval.meta_verifiers.baselines.common import (
     SWEEP,
     exactly,
@@ -18,13 +19,13 @@ from automix_eval.meta_verifiers.baselines.common import (
     table,
     text,
 )
-from automix_eval.meta_verifiers.objectives import Ends, Selection, is_number, select
+from automix_eval.meta_verifiers.objectives import Ends, is_number, select
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
 
 
 @dataclass(eq=False)
-class Oracle(Selection, Router):
+class Oracle(ChoosingRouter):
     """Ask the one tier with the best score - price * cost of this very question.
 
     It knows the scores, so it exists in replays only; it verifies nothing, and it asks one tier, so
@@ -58,7 +59,7 @@ class Oracle(Selection, Router):
         self.prices_: FloatArray = np.array([] if self.price is None else [self.price])
         self.note_ = ""
 
-    def fit(self, outcomes: Outcomes) -> Oracle:
+    def _fit(self, outcomes: Outcomes) -> Oracle:
         """Learn the price; the sweep's prices are quantiles of those at which a choice changes."""
         require_rows(outcomes, "oracle")
         rows = outcomes.canonical()
@@ -76,6 +77,9 @@ class Oracle(Selection, Router):
         self.price_ = float(self.prices_[chosen.index or 0])
         self.note_ = chosen.note
         return self
+
+    def _take(self, chosen: Any, value: float, note: str) -> None:  # noqa: ARG002 - not kept
+        self.price_, self.note_ = chosen.price_, note
 
     def choose(self, seen: Seen) -> IntArray:
         """The best tier of each question.

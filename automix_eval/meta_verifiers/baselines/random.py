@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.base import Router, require_fitted
+from automix_eval.meta_verifiers.assured import ChoosingRouter
+from automix_eval.meta_verifiers.base import require_fitted
 from automix_eval.meta_verifiers.baselines.common import (
     SWEEP,
     exactly,
@@ -19,13 +20,13 @@ from automix_eval.meta_verifiers.baselines.common import (
     require_rows,
     text,
 )
-from automix_eval.meta_verifiers.objectives import Ends, Selection, is_number, select
+from automix_eval.meta_verifiers.objectives import Ends, is_number, select
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
 
 
 @dataclass(eq=False)
-class Random(Selection, Router):
+class Random(ChoosingRouter):
     """Ask the last tier at once with probability ``rate``, else keep the first tier's answer.
 
     In the mean the rate r lies on the line between both ends of the comparison, the base of the
@@ -64,7 +65,7 @@ class Random(Selection, Router):
         self.rate_: float | None = self.rate
         self.note_ = ""
 
-    def fit(self, outcomes: Outcomes) -> Random:
+    def _fit(self, outcomes: Outcomes) -> Random:
         """Learn the rate from the means of the first and of the last tier."""
         if self.rate is not None:
             return self
@@ -77,6 +78,9 @@ class Random(Selection, Router):
         self.rate_ = float(rates[chosen.index]) if chosen.index is not None else 0.0
         self.note_ = chosen.note
         return self
+
+    def _take(self, chosen: Any, value: float, note: str) -> None:  # noqa: ARG002 - not kept
+        self.rate_, self.note_ = chosen.rate_, note
 
     def choose(self, seen: Seen) -> IntArray:
         """The first or the last tier, by the question's coin.

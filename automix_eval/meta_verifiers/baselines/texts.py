@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from automix_eval.meta_verifiers.base import Router
+from automix_eval.meta_verifiers.assured import ChoosingRouter
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.baselines.encoder import DEFAULT
 from automix_eval.meta_verifiers.baselines.scorer import Scorer, Tuning
-from automix_eval.meta_verifiers.objectives import Selection
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
 
@@ -17,7 +16,7 @@ _TABLE_SETTING = {"question": "question=COL", "answer": "answer: COL of each tie
 
 
 @dataclass(kw_only=True, eq=False)
-class TextRouter(Selection, Router):
+class TextRouter(ChoosingRouter):
     """A router with a fine-tuned encoder; it needs no verification.
 
     What the encoder costs is not metered: its price is 0, as in the comparison of AutoMix

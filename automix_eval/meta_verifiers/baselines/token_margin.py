@@ -44,11 +44,11 @@ class TokenMargin(Threshold):
         super().__post_init__()
         self.source_: str | None = None
 
-    def fit(self, outcomes: Outcomes) -> TokenMargin:
+    def _fit(self, outcomes: Outcomes) -> TokenMargin:
         """Learn one threshold per tier but the last."""
         source = SIGNAL if outcomes.signals else CONFIDENCE
         margins = self._margins(outcomes, source)
-        super().fit(replace(outcomes, confidences=margins))
+        super()._fit(replace(outcomes, confidences=margins))
         self.source_ = source
         return self
 

@@ -55,6 +55,14 @@ class Rule:
         """N."""
         return len(self.edges) + 1
 
+    @property
+    def is_single(self) -> bool:
+        """Whether it asks one tier alone, so that nothing is to be verified."""
+        start = int(self.low[()])
+        if self.high is not self.low:
+            return False
+        return start == self.num_tiers - 1 or bool((self.low[start,] == start).all())
+
     def next_tier(self, seen: Seen, confidences: FloatArray) -> IntArray:
         """(n,) the next tier of each question; equal to the tier reached to keep.
 

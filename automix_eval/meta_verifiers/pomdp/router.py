@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.base import Router, require_fitted, stand_in
+from automix_eval.meta_verifiers.assured import ChoosingRouter
+from automix_eval.meta_verifiers.base import require_fitted, stand_in
 from automix_eval.meta_verifiers.objectives import Ends, Selection, select
 from automix_eval.meta_verifiers.pomdp import describe as pomdp_text
 from automix_eval.meta_verifiers.pomdp import policy_json as pomdp_json
@@ -29,10 +30,13 @@ from automix_eval.types import Observation
 LARGEST = 1e4
 # Where rewards are a table there is no price; the largest parameter, in units of the rewards.
 LARGEST_OF_TABLE = 1e6
+# A budget is fitted so that one data set in seven exceeds it by more than this share.
+SLACK = 0.05
+RARELY = 1.07
 
 
 @dataclass(kw_only=True, eq=False)
-class Pomdp(Selection, Router):
+class Pomdp(ChoosingRouter):
     """The paper's POMDP for N tiers: keep an answer, or route to any later tier.
 
     State: the tier reached, and the question's hidden type with E[Perf_1..Perf_N]
@@ -99,8 +103,9 @@ class Pomdp(Selection, Router):
         self._reward = None if self.reward is None else parse_reward(self.reward)
         self.rule_: Rule | None = None
         self._family: list[Rule] | None = None
+        self._solved: Solver | None = None
 
-    def fit(self, outcomes: Outcomes) -> Pomdp:
+    def _fit(self, outcomes: Outcomes) -> Pomdp:
         """Estimate the problem, solve it for every lambda, and choose one policy.
 
         Raises:
@@ -116,18 +121,22 @@ class Pomdp(Selection, Router):
         solver = self._solver(problem)
         largest = LARGEST_OF_TABLE if self._reward else LARGEST * _largest_price(problem)
         members = family(solver, largest, self.mixtures)
-        rules = self._rules(problem, members, cells)
+        rules = [_as_asked(rule, rows) for rule in self._rules(problem, members, cells)]
+        if self._reward is None:
+            rules = [rule for rule in rules if not rule.is_single]
+            rules += _single_tiers(problem, rows, members[0].x)
         rules.sort(key=lambda rule: (rule.cost, rule.score))
         self._family = rules
         if self.lambda_ is not None:
             one = solver.solve(self.lambda_)
-            chosen = self._rules(problem, [Member(one, one, 0.0)], cells)[0]
+            chosen = _as_asked(self._rules(problem, [Member(one, one, 0.0)], cells)[0], rows)
             value, note = None, ""
         else:
-            chosen, value, note = _choose(rules, Ends.of(rows), self, problem, cells)
+            chosen, value, note = _choose(rules, Ends.of(rows), self, problem, rows)
         notes = [note, *(_uninformed(a, t, len(rows)) for t, a in enumerate(problem.axes))]
         summary = pomdp_text.summarise(solver, chosen.low)
         note = "; ".join(filter(None, notes))
+        self._solved = solver
         return self._hold(replace(chosen, objective=value, note=note, summary=summary))
 
     def choose(self, seen: Seen) -> IntArray:
@@ -170,10 +179,16 @@ class Pomdp(Selection, Router):
         """What the reader must know about the fit."""
         return [self.rule_.note] if self.rule_ is not None and self.rule_.note else []
 
+    def _take(self, chosen: Any, value: float, note: str) -> None:
+        assert self._solved is not None
+        summary = pomdp_text.summarise(self._solved, chosen.rule_.low)
+        self._hold(replace(chosen.rule_, objective=value, note=note, summary=summary))
+
     def _hold(self, rule: Rule) -> Pomdp:
         self.rule_ = rule
         # a mixture draws by the identity of a question
         self.needs_texts = rule.high is not rule.low
+        self.needs_verification = not rule.is_single
         return self
 
     @property
@@ -220,28 +235,56 @@ class Pomdp(Selection, Router):
 
 
 def _choose(
-    rules: Sequence[Rule], ends: Ends, asked: Selection, problem: Problem, cells: PomdpCells
+    rules: Sequence[Rule], ends: Ends, asked: Selection, problem: Problem, rows: Outcomes
 ) -> tuple[Rule, float | None, str]:
     table = np.array([(r.score, r.cost, r.escalation) for r in rules])
+    if asked.budget is not None and asked.objective == "budget":
+        within = _within(table[:, 1], asked.budget, len(rows))
+        asked = Selection(objective="budget", budget=within)
     chosen = select(table[:, 0], table[:, 1], table[:, 2], ends, asked)
     if chosen.index is not None:
         return rules[chosen.index], chosen.value, chosen.note
-    actions = _keep_all(problem)
-    score, cost, escalation = replay(actions, cells)
-    rule = Rule(
-        *problem_edges(problem), actions, actions, 0.0, rules[0].parameter, escalation, score, cost
-    )
-    return rule, None, chosen.note
+    return _single_tiers(problem, rows, rules[0].parameter)[0], None, chosen.note
 
 
-def _keep_all(problem: Problem) -> Actions:
-    """Starts at the first tier and keeps every answer."""
+def _within(costs: FloatArray, budget: float, number: int) -> float:
+    """The mean cost to fit to, so that new questions rarely exceed the budget by more than SLACK.
+
+    A mean cost C between the cheapest m and the dearest M has at most the standard error
+    sqrt((C - m) (M - C) / n) (Bhatia and Davis, 2000), with equality where a question costs the
+    one or the other.
+    """
+    apart = (costs - costs.min()) * (costs.max() - costs) / number
+    safe = costs[costs + RARELY * np.sqrt(apart) <= (1 + SLACK) * budget]
+    return min(budget, float(safe.max())) if len(safe) else budget
+
+
+def _as_asked(rule: Rule, rows: Outcomes) -> Rule:
+    """The rule at what it costs: one that asks a single tier verifies nothing."""
+    if not rule.is_single:
+        return rule
+    return replace(rule, cost=float(rows.answer_costs[:, int(rule.low[()])].mean()))
+
+
+def _single_tiers(problem: Problem, rows: Outcomes, parameter: float) -> list[Rule]:
+    """Asks one tier and verifies nothing, for each tier, whatever the model expects of it."""
+    made = []
+    for tier in range(problem.num_tiers):
+        actions = _keep_all(problem, tier)
+        score, cost = (float(t[:, tier].mean()) for t in (rows.scores, rows.answer_costs))
+        edges, above = problem_edges(problem), float(tier > 0)
+        made.append(Rule(*edges, actions, actions, 0.0, parameter, above, score, cost))
+    return made
+
+
+def _keep_all(problem: Problem, start: int) -> Actions:
+    """Starts at a tier and keeps every answer."""
     actions = {}
     for subset in subsets(problem.num_tiers):
         shape = tuple(len(problem.axes[t]) for t in subset)
         if subset:
             shape = (len(problem.levels[subset[0]]), *shape)
-        actions[subset] = np.full(shape, subset[-1] if subset else 0, dtype=np.uint8)
+        actions[subset] = np.full(shape, subset[-1] if subset else start, dtype=np.uint8)
     return actions
 
 

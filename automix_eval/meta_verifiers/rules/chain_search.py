@@ -12,11 +12,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from automix_eval.meta_verifiers.objectives import TOLERANCE, Chosen, Selection, select
+from automix_eval.meta_verifiers.objectives import TOLERANCE, Ends, Selection, select
 from automix_eval.meta_verifiers.rules.cells import RuleCells
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray
 
@@ -34,12 +34,20 @@ class Points:
         score: (m,) mean score.
         cost: (m,) mean cost, verification included.
         escalation: (m,) share of questions answered above the first tier.
+        doubt: (m,) what chance may have added to the gain; see :func:`.cells.doubts`.
     """
 
     rules: IntArray
     score: FloatArray
     cost: FloatArray
     escalation: FloatArray
+    doubt: FloatArray
+
+    @classmethod
+    def of_one(cls, score: float, cost: float, escalation: float) -> Points:
+        """A policy without a rule."""
+        numbers = (np.array([x]) for x in (score, cost, escalation, 0.0))
+        return cls(np.empty((1, 0), dtype=np.intp), *numbers)
 
     def take(self, rows: IntArray) -> Points:
         """Some of the policies, in that order."""
@@ -49,26 +57,44 @@ class Points:
 Best = Callable[[Points], int]
 
 
-def search(cells: RuleCells, masks: Sequence[BoolArray], asked: Selection) -> tuple[Points, Chosen]:
-    """Every policy looked at, and the best by the objective.
+def search(
+    cells: RuleCells,
+    masks: Sequence[BoolArray],
+    doubts: Sequence[FloatArray],
+    ends: Ends,
+    asked: Selection,
+) -> Points:
+    """Every policy looked at, the one that keeps every answer first.
 
     Args:
-        cells: The fitting data.
+        cells: The fitting data of the tiers that are asked.
         masks: For each tier but the last (m_t, K_t): whether a candidate escalates a bin.
+        doubts: For each tier but the last (m_t,): see :func:`.cells.doubts`.
+        ends: Those of the whole chain.
         asked: What is asked for.
     """
+
+    def doubted(points: Points) -> Points:
+        columns = zip(doubts, points.rules.T, strict=True)
+        return replace(points, doubt=np.sum([d[rule] for d, rule in columns], axis=0))
+
+    def by_objective(points: Points) -> int:
+        points = doubted(points)
+        chosen = select(points.score, points.cost, points.escalation, ends, asked, points.doubt)
+        return chosen.index or 0
+
     weights = [np.asarray(m, dtype=np.float64) for m in masks]
     number = math.prod(len(m) for m in masks)
-    points = _every(cells, weights) if number <= EXACT else _ascend(cells, weights, asked)
-    return points, select(points.score, points.cost, points.escalation, cells.ends, asked)
+    return doubted(
+        _every(cells, weights) if number <= EXACT else _ascend(cells, weights, by_objective)
+    )
 
 
-def front(points: Points) -> IntArray:
+def front(score: FloatArray, cost: FloatArray, escalation: FloatArray) -> IntArray:
     """The policies to which no other is better at the same cost or less, cheap to dear."""
-    order = np.lexsort((points.escalation, -points.score, points.cost))
-    score = points.score[order]
-    best = np.concatenate([[-np.inf], np.maximum.accumulate(score)[:-1]])
-    return np.asarray(order[score > best + TOLERANCE], dtype=np.intp)
+    order = np.lexsort((escalation, -score, cost))
+    best = np.concatenate([[-np.inf], np.maximum.accumulate(score[order])[:-1]])
+    return np.asarray(order[score[order] > best + TOLERANCE], dtype=np.intp)
 
 
 def along(cells: RuleCells, masks: Sequence[FloatArray], rules: Sequence[int], tier: int) -> Points:
@@ -99,8 +125,9 @@ def along(cells: RuleCells, masks: Sequence[FloatArray], rules: Sequence[int], t
     table[:, tier] = np.arange(len(own))
     escalated = total(cells.counts) if tier == 0 else np.full(len(own), share)
     return Points(
-        table, (score + total(more_score)) / n, (cost + total(more_cost)) / n, escalated / n
-    )
+        table, (score + total(more_score)) / n, (cost + total(more_cost)) / n, escalated / n,
+        np.zeros(len(own)),
+    )  # fmt: skip
 
 
 def _every(cells: RuleCells, masks: Sequence[FloatArray]) -> Points:
@@ -109,7 +136,7 @@ def _every(cells: RuleCells, masks: Sequence[FloatArray]) -> Points:
     return _concatenate([along(cells, masks, [*rules, 0], last) for rules in before])
 
 
-def _ascend(cells: RuleCells, masks: Sequence[FloatArray], asked: Selection) -> Points:
+def _ascend(cells: RuleCells, masks: Sequence[FloatArray], by_objective: Best) -> Points:
     visited: list[Points] = []
     starts = [[int(share * (len(m) - 1)) for m in masks] for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
 
@@ -128,10 +155,6 @@ def _ascend(cells: RuleCells, masks: Sequence[FloatArray], asked: Selection) -> 
         # from the ends: whoever asks no later tier cannot see what its rules are worth
         for start in (starts[0], starts[-1]):
             climb(start, lambda p, price=price: int(np.argmax(p.score - price * p.cost)))  # type: ignore[misc]
-
-    def by_objective(points: Points) -> int:
-        chosen = select(points.score, points.cost, points.escalation, cells.ends, asked).index
-        return 0 if chosen is None else chosen
 
     for start in [*starts, _best_of(visited, by_objective)]:
         climb(start, by_objective)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from automix_eval.meta_verifiers.assured import ChoosingRouter
 from automix_eval.meta_verifiers.base import TierByTier, check_undefined, require_fitted, stand_in
-from automix_eval.meta_verifiers.objectives import Selection, is_number
-from automix_eval.meta_verifiers.rules.cells import TierRows, make_cells, tier_rows
+from automix_eval.meta_verifiers.objectives import Ends, is_number, select
+from automix_eval.meta_verifiers.rules.cells import TierRows, doubts, make_cells, tier_rows
 from automix_eval.meta_verifiers.rules.chain_search import Points, front, search
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
@@ -32,29 +34,37 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One rule for each tier but the last, and what it was worth on the fitting data.
+    """One rule for each tier asked but the last, and what it was worth on the fitting data.
 
     Attributes:
-        rules: The rules: ``never``, ``always``, ``undefined``, or a parameter of the
-            meta-verifier, as JSON.
+        rules: One rule for each of ``tiers`` but the last: ``never``, ``always``, ``undefined``,
+            or a parameter of the meta-verifier, as JSON.
         score: Mean score.
         cost: Mean cost of a question, verification included.
         escalation: Share of questions answered above the first tier.
+        tiers: The tiers that are asked, in this order; the others are skipped.
+        num_tiers: Of the whole chain.
     """
 
     rules: tuple[Any, ...]
     score: float
     cost: float
     escalation: float
+    tiers: tuple[int, ...]
+    num_tiers: int
 
 
 @dataclass(eq=False)
-class RuleRouter(Selection, TierByTier):
+class RuleRouter(ChoosingRouter, TierByTier):
     """Chooses one rule a tier, jointly, by the objective on the whole chain.
 
     A subclass names its candidates and says which confidences a candidate escalates; the same
     function answers when fitting and when deciding. Two tiers: every candidate is compared. A
     longer chain: see :mod:`automix_eval.meta_verifiers.rules.chain_search`.
+
+    Any tiers of the chain may be skipped, the first too, so that a policy is never worse than one
+    model alone on the fitting data; one tier alone is not verified. By ``ibc``, the objective of
+    the paper, every question starts at the first tier and goes on tier by tier, as there.
 
     Args:
         undefined: What an undefined confidence counts as: ``escalate``, ``keep``, or a confidence
@@ -75,6 +85,8 @@ class RuleRouter(Selection, TierByTier):
     needs_fit = True
     name: ClassVar[str]
     tries_always = True
+    # most tiers that a policy asks
+    longest: ClassVar[int] = 99
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -108,27 +120,29 @@ class RuleRouter(Selection, TierByTier):
 
     # ----------------------------------------------------------------- learning
 
-    def fit(self: R, outcomes: Outcomes) -> R:
-        """Learn one rule per tier but the last.
-
-        Raises:
-            AutoMixError: Fewer than two questions or tiers.
-        """
-        rows = tier_rows(outcomes, self.undefined, self.name)
-        tried = [self._tried(tier) for tier in rows]
-        cells = make_cells(outcomes, rows, [self.breaks(tier) for tier in rows])
-        masks = [
-            np.stack([self._decides(rule, held) for rule in rules])
-            for rules, held in zip(tried, cells.values, strict=True)
-        ]
-        points, chosen = search(cells, masks, self)
-        kept = int(np.flatnonzero((points.rules == 0).all(axis=1))[0])
-        best = kept if chosen.index is None else chosen.index
-        family = _family(points, best)
-        self.family_ = tuple(_policy(points, i, tried) for i in family.tolist())
-        self.policy_ = _policy(points, best, tried)
+    def _fit(self: R, outcomes: Outcomes) -> R:
+        """Learn which tiers to ask, and one rule for each of them but the last."""
+        every = tier_rows(outcomes, self.undefined, self.name)
+        number = outcomes.num_tiers
+        ends = make_cells(outcomes, every, [np.empty(0)] * (number - 1)).ends
+        searches = [self._search(outcomes, tiers, ends) for tiers in self._chains(number)]
+        of = np.repeat(np.arange(len(searches)), [len(found.points.cost) for found in searches])
+        begins = np.searchsorted(of, of)
+        score, cost, escalation, doubt = (
+            np.concatenate([getattr(found.points, name) for found in searches])
+            for name in ("score", "cost", "escalation", "doubt")
+        )
+        chosen = select(score, cost, escalation, ends, self, doubt)
+        # no index: the objective exists for no candidate, and the first keeps every answer
+        best = chosen.index or 0
+        rows = np.arange(len(cost))
+        if number > 2:
+            rows = np.union1d(front(score, cost, escalation), [best])
+        order = rows[np.lexsort((rows, score[rows], cost[rows]))].tolist()
+        self.family_ = tuple(_policy(searches[of[i]], i - int(begins[i]), number) for i in order)
+        self._hold(self.family_[order.index(best)])
         self.value_ = chosen.value
-        self.note_ = "; ".join(filter(None, [chosen.note, *(tier.uninformed for tier in rows)]))
+        self.note_ = "; ".join(filter(None, [chosen.note, *(tier.uninformed for tier in every)]))
         return self
 
     def sweep(self) -> list[tuple[float | None, Any]]:
@@ -169,12 +183,20 @@ class RuleRouter(Selection, TierByTier):
             raise AutoMixError(
                 f"this is no policy of meta_verifier={self.name} ({err}): fit it again"
             ) from err
-        self.policy_, self.family_, self.value_, self.note_ = policy, family, value, note
+        self._hold(policy)
+        self.family_, self.value_, self.note_ = family, value, note
 
     def describe(self) -> str:
         """Each tier's rule in words, and what the policy was worth on the fitting data."""
         policy: Policy = require_fitted(self.policy_, self.name)
-        lines = [f"tier {tier}: {self._sentence(rule)}" for tier, rule in enumerate(policy.rules)]
+        lines = [
+            f"tier {tier}: {self._sentence(rule, after, policy.num_tiers)}"
+            for tier, after, rule in zip(policy.tiers, policy.tiers[1:], policy.rules, strict=False)
+        ]
+        if len(policy.tiers) == 1:
+            lines.append(f"ask tier {policy.tiers[0]} alone, and verify nothing")
+        elif policy.tiers[0] > 0:
+            lines.insert(0, f"start at tier {policy.tiers[0]}")
         lines.append(
             f"fitting data: mean score {policy.score:.4g}, mean cost {policy.cost:.4g}, "
             f"escalation rate {policy.escalation:.4g}"
@@ -183,14 +205,25 @@ class RuleRouter(Selection, TierByTier):
 
     # ----------------------------------------------------------------- deciding
 
-    def _escalates(self, seen: Seen) -> BoolArray:
+    def choose(self, seen: Seen) -> IntArray:
+        """The next tier that the policy asks, or the same to keep."""
         policy: Policy = require_fitted(self.policy_, self.name)
-        if len(policy.rules) != seen.num_tiers - 1:
+        if policy.num_tiers != seen.num_tiers:
             raise AutoMixError(
-                f"meta_verifier={self.name} was fitted for {len(policy.rules) + 1} tiers and meets "
+                f"meta_verifier={self.name} was fitted for {policy.num_tiers} tiers and meets "
                 f"a chain of {seen.num_tiers}: fit it on records of this chain"
             )
-        return self._decides(policy.rules[seen.tier], stand_in(seen.confidence, self.undefined))
+        if seen.tier < 0:
+            return np.full(len(seen), policy.tiers[0], dtype=np.intp)
+        if seen.tier not in policy.tiers[:-1]:
+            return np.full(len(seen), seen.tier, dtype=np.intp)
+        after = policy.tiers[policy.tiers.index(seen.tier) + 1]
+        return np.where(self._escalates(seen), after, seen.tier).astype(np.intp)
+
+    def _escalates(self, seen: Seen) -> BoolArray:
+        policy: Policy = require_fitted(self.policy_, self.name)
+        rule = policy.rules[policy.tiers.index(seen.tier)]
+        return self._decides(rule, stand_in(seen.confidence, self.undefined))
 
     def _decides(self, rule: Any, confidence: FloatArray) -> BoolArray:
         if isinstance(rule, str) and rule != UNDEFINED:
@@ -210,22 +243,77 @@ class RuleRouter(Selection, TierByTier):
             return [NEVER, UNDEFINED]
         return [NEVER, *self.candidates_of(rows), *([ALWAYS] if self.tries_always else [])]
 
+    def _chains(self, number: int) -> list[tuple[int, ...]]:
+        """The tiers that a policy may ask, the one that keeps every answer first."""
+        if self.objective == "ibc":
+            return [tuple(range(number))]
+        sizes = range(1, min(number, self.longest) + 1)
+        return [c for size in sizes for c in itertools.combinations(range(number), size)]
+
+    def _search(self, outcomes: Outcomes, tiers: tuple[int, ...], ends: Ends) -> _Search:
+        if len(tiers) == 1:
+            cost, score = ends.singles[tiers[0]]
+            above = float(tiers[0] > 0)
+            return _Search(tiers, [], Points.of_one(score, cost, above))
+        part = outcomes.select_tiers(tiers)
+        if tiers[-1] < outcomes.num_tiers - 1:
+            # a tier that could have been left is judged, also where the policy always stops there
+            paid = part.answer_costs.copy()
+            paid[:, -1] += part.verification_costs[:, -1]
+            part = replace(part, answer_costs=paid)
+        rows = tier_rows(part, self.undefined, self.name)
+        tried = [self._tried(tier) for tier in rows]
+        cells = make_cells(part, rows, [self.breaks(tier) for tier in rows])
+        masks = [
+            np.stack([self._decides(rule, held) for rule in rules])
+            for rules, held in zip(tried, cells.values, strict=True)
+        ]
+        unsure = [doubts(tier, cells, mask) for tier, mask in zip(rows, masks, strict=True)]
+        points = search(cells, masks, unsure, ends, self)
+        if tiers[0] > 0:
+            points = replace(points, escalation=np.ones(len(points.cost)))
+        return _Search(tiers, tried, points)
+
+    def _hold(self, policy: Policy) -> None:
+        self.policy_ = policy
+        # one tier alone is not judged
+        self.needs_verification = len(policy.tiers) > 1
+        only = policy.tiers[0] if len(policy.tiers) == 1 else None
+        self.only_tier = -1 if only == policy.num_tiers - 1 else only
+
     def _with(self: R, policy: Policy) -> R:
         other = copy.copy(self)
-        other.policy_, other.value_, other.note_ = policy, None, ""
+        other._hold(policy)
+        other.value_, other.note_ = None, ""
         return other
 
-    def _sentence(self, rule: Any) -> str:
+    def _take(self, chosen: Any, value: float, note: str) -> None:
+        self._hold(chosen.policy_)
+        self.value_, self.note_ = value, note
+
+    def _sentence(self, rule: Any, after: int, num_tiers: int) -> str:
         named = isinstance(rule, str)
-        sentence = _WORDS[rule] if named else f"escalate if the confidence is {self.words(rule)}"
+        to = f" to tier {after}" if num_tiers > 2 else ""
+        sentence = (
+            _WORDS[rule] if named else f"escalate{to} if the confidence is {self.words(rule)}"
+        )
         if rule in (NEVER, ALWAYS) or not isinstance(self.undefined, str):
             return sentence
         return f"{sentence}; undefined confidence: {self.undefined}"
 
     def _read(self, row: Mapping[str, Any]) -> Policy:
-        policy = Policy(**{**row, "rules": tuple(row["rules"])})
+        rules = tuple(row["rules"])
+        # policies of before tiers could be skipped ask all of them
+        tiers = tuple(row.get("tiers", range(len(rules) + 1)))
+        held = {"num_tiers": len(rules) + 1, **row, "rules": rules, "tiers": tiers}
+        policy = Policy(**held)
+        order = list(policy.tiers)
+        if len(order) != len(rules) + 1 or order != sorted(set(order)):
+            raise ValueError(f"tiers={order} with {len(rules)} rules")
+        if not set(order) <= set(range(policy.num_tiers)):
+            raise ValueError(f"tiers={order} of {policy.num_tiers}")
         numbers = (policy.score, policy.cost, policy.escalation)
-        if not policy.rules or not all(is_number(x, -math.inf, math.inf) for x in numbers):
+        if not all(is_number(x, -math.inf, math.inf) for x in numbers):
             raise ValueError(f"rules={policy.rules}; score, cost, escalation={numbers}")
         if not 0 <= policy.escalation <= 1:
             raise ValueError(f"escalation={policy.escalation!r}")
@@ -243,24 +331,26 @@ def check_bins(name: str, num_bins: Any, most: int) -> None:
         )
 
 
-def _family(points: Points, best: int) -> IntArray:
-    """The policies of a sweep, cheap to dear."""
-    rows = np.arange(len(points.cost))
-    if points.rules.shape[1] > 1:
-        rows = np.union1d(front(points), [best])
-    order = np.lexsort((rows, points.score[rows], points.cost[rows]))
-    return np.asarray(rows[order], dtype=np.intp)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Search:
+    """The policies that ask these tiers: what was tried at each but the last, and their points."""
+
+    tiers: tuple[int, ...]
+    tried: list[list[Any]]
+    points: Points
 
 
-def _policy(points: Points, index: int, tried: Sequence[Sequence[Any]]) -> Policy:
-    chosen = points.rules[index].tolist()
+def _policy(found: _Search, index: int, num_tiers: int) -> Policy:
+    points, chosen = found.points, found.points.rules[index].tolist()
     return Policy(
-        tuple(rules[k] for rules, k in zip(tried, chosen, strict=True)),
+        tuple(rules[k] for rules, k in zip(found.tried, chosen, strict=True)),
         float(points.score[index]),
         float(points.cost[index]),
         float(points.escalation[index]),
+        found.tiers,
+        num_tiers,
     )
 
 
 def _to_json(policy: Policy) -> dict[str, Any]:
-    return {**asdict(policy), "rules": list(policy.rules)}
+    return {**asdict(policy), "rules": list(policy.rules), "tiers": list(policy.tiers)}

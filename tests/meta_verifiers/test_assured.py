@@ -1,0 +1,192 @@
+"""The objectives that answer "what may I use": gain, assured, loss; and skipping tiers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from automix_eval.meta_verifiers.assured import lower_bound
+from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
+from automix_eval.meta_verifiers.follow import follow
+from automix_eval.meta_verifiers.objectives import Ends, Selection, select
+from automix_eval.meta_verifiers.pairs import Pairs
+from automix_eval.meta_verifiers.pomdp.router import Pomdp
+from automix_eval.meta_verifiers.threshold import Threshold
+from automix_eval.metrics.curves import envelope, quality_at
+from automix_eval.records.outcomes import Outcomes
+from automix_eval.safety.errors import AutoMixError
+
+
+def world(n, seed=0, right=(lambda v: v, lambda v: 0.9 + 0 * v), costs=(1.0, 50.0), group=1):
+    """N questions: each tier is right with the probability that its function gives of v."""
+    rng = np.random.default_rng(seed)
+    v = rng.random(n)
+    shape = (n, len(costs))
+    scores = np.stack([rng.random(n) < p(v) for p in right], axis=1).astype(float)
+    confidences = np.tile(v[:, None], (1, len(costs)))
+    confidences[:, -1] = np.nan
+    return Outcomes(
+        scores, np.tile(costs, (n, 1)), confidences, np.zeros(shape),
+        tuple(f"t{i}" for i in range(len(costs))), tuple(f"q{i}" for i in range(n)),
+        documents=tuple(f"d{i // group}" for i in range(n)),
+    )  # fmt: skip
+
+
+def test_gain_is_the_height_above_the_chord():
+    """Between two tiers: P - [P_SLM + IBC_base (C - C_SLM)], the largest, and said as the value."""
+    ends = Ends(0.4, 1.0, 0.8, 51.0)
+    score, cost = np.array([0.4, 0.6, 0.7, 0.8]), np.array([1.0, 11.0, 30.0, 51.0])
+    found = select(score, cost, np.array([0.0, 0.2, 0.5, 1.0]), ends, Selection())
+    assert found.index == 1
+    assert found.value == pytest.approx(0.6 - (0.4 + 0.4 / 50 * 10))
+
+
+def test_gain_measures_against_a_tier_between_that_beats_the_chord():
+    """The line of three tiers is the upper hull of the single ones, not the chord."""
+    ends = Ends(0.4, 1.0, 0.8, 51.0, ((5.0, 0.75),))
+    assert ends.coin_toss(np.array([5.0]))[0] == pytest.approx(0.75)
+    found = select(np.array([0.7]), np.array([5.0]), np.ones(1), ends, Selection())
+    assert found.value == pytest.approx(-0.05)
+
+
+def test_equal_prices_do_not_take_ibc_over():
+    """A second tier that costs next to nothing more has no slope without end by ibc."""
+    ends = Ends(0.4, 1.0, 0.9, 50.0, ((1.0001, 0.45),))
+    score, cost = np.array([0.45, 0.8]), np.array([1.0001, 15.0])
+    assert select(score, cost, np.ones(2), ends, Selection(objective="ibc")).index == 1
+
+
+def test_loss_is_the_cost_and_the_price_of_errors():
+    """The least cost + E (1 - P); the dearer the errors, the dearer the policy."""
+    ends = Ends(0.4, 1.0, 0.8, 50.0)
+    score, cost = np.array([0.4, 0.7, 0.8]), np.array([1.0, 20.0, 50.0])
+    shares = np.array([0.0, 0.5, 1.0])
+    chosen = [
+        select(score, cost, shares, ends, Selection(objective="loss", error_price=e))
+        for e in (10.0, 100.0, 1000.0)
+    ]  # fmt: skip
+    assert [c.index for c in chosen] == [0, 1, 2]
+    assert chosen[1].value == pytest.approx(20 + 100 * 0.3)
+
+
+@pytest.mark.parametrize("price", [0, -1.0, None, float("nan")])
+def test_an_error_must_have_a_price(price):
+    """0, a negative one and none are refused by name."""
+    with pytest.raises(AutoMixError, match="error_price"):
+        Selection(objective="loss", error_price=price)
+
+
+def test_no_sliver_from_few_rows_but_a_hump_from_many():
+    """A band whose neighbours are kept must be shown by the data; one that is there is found."""
+
+    def escalated(n, right):
+        router = DoubleThreshold(num_bins=8).fit(world(n, 3, right))
+        return follow(router, world(400, 9, right)).final
+
+    flat = (lambda v: 0.5 + 0 * v, lambda v: 0.6 + 0 * v)
+    for seed in range(10):
+        policy = DoubleThreshold().fit(world(30, seed, flat)).policy_
+        bounds = [r for r in policy.rules if isinstance(r, list)]
+        assert all(a <= 0.0 or b >= 1.0 for a, b in bounds)
+    hump = (lambda v: 0.4 + 0 * v, lambda v: 0.4 + 0.5 * np.exp(-(((v - 0.6) / 0.12) ** 2)))
+    assert 0.1 < (escalated(1000, hump) == 1).mean() < 0.6
+
+
+@given(
+    st.lists(st.floats(-1, 1), min_size=2, max_size=40),
+    st.floats(0.6, 0.99),
+)
+@settings(max_examples=50, deadline=None)
+def test_the_bound_of_single_questions_is_the_t_bound(values, confidence):
+    """Where each document has one question, scipy's one-sided interval is met."""
+    x = np.array(values)
+    bound = lower_bound(x, np.arange(len(x)), confidence)
+    expected = x.mean() - stats.t.ppf(confidence, len(x) - 1) * stats.sem(x)
+    assert bound.least == pytest.approx(expected, abs=1e-9)
+
+
+def test_questions_of_one_document_do_not_count_twice():
+    """Repeating each question within its document leaves the bound as it is."""
+    x = np.array([0.2, -0.1, 0.5, 0.3])
+    once = lower_bound(x, np.arange(4), 0.9)
+    twice = lower_bound(np.repeat(x, 3), np.repeat(np.arange(4), 3), 0.9)
+    assert twice.least == pytest.approx(once.least)
+    assert lower_bound(x, np.zeros(4, dtype=np.intp), 0.9).least == -np.inf
+
+
+@pytest.mark.parametrize("make", [Threshold, Pomdp])
+def test_what_is_assured_holds_on_new_questions(make):
+    """Misses are no more than a promise of 90 % allows, far fewer than those of target."""
+
+    def missed(objective):
+        count = 0
+        for seed in range(20):
+            router = make(objective=objective, target=0.95).fit(world(200, seed))
+            new = world(20_000, 100)
+            count += follow(router, new).score.mean() < 0.95 * new.scores[:, -1].mean()
+        return count
+
+    assert missed("assured") <= 5
+
+
+def test_what_cannot_be_shown_is_said_and_asks_the_last_tier():
+    """From a few questions nothing is promised: the note says so, and how many would be needed."""
+    poor = (lambda v: 0.2 + 0 * v, lambda v: 0.9 + 0 * v)
+    router = Threshold(objective="assured", target=0.99).fit(world(12, 0, poor))
+    assert follow(router, world(50, 1)).final.tolist() == [1] * 50
+    assert "not shown by 12" in router.notes()[0]
+    shown = Threshold(objective="assured", target=0.8).fit(world(400))
+    assert "holds 0.8" in shown.notes()[0]
+    assert "90% confidence" in shown.notes()[0]
+    again = Threshold(objective="assured", target=0.8)
+    again.set_learned(shown.get_learned())
+    assert again.notes() == shown.notes()
+
+
+def test_one_document_shows_nothing():
+    """Without a second document there is no spread to judge by."""
+    router = Threshold(objective="assured", target=0.5).fit(world(60, group=60))
+    assert "not shown" in router.notes()[0]
+
+
+CHAIN = (
+    lambda v: 0.3 + 0.2 * v,
+    lambda v: 0.75 + 0 * v,
+    lambda v: 0.6 + 0 * v,
+    lambda v: 0.9 + 0 * v,
+)
+
+
+@pytest.mark.parametrize("make", [Threshold, Pairs])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_chain_loses_to_mixing_single_models(make, seed):
+    """On the fitting data the sweep's curve lies nowhere below the hull of the single tiers."""
+    data = world(200, seed, CHAIN, (1.0, 5.0, 20.0, 50.0))
+    points = []
+    for cost, policy in make().fit(data).sweep():
+        path = follow(policy, data)
+        assert path.cost.mean() == pytest.approx(cost)
+        points.append((path.cost.mean(), path.score.mean()))
+    for cost, quality in envelope(Ends.of(data).singles):
+        assert quality_at(points, cost) >= quality - 1e-9
+
+
+def test_a_pair_asks_two_tiers_at_most():
+    """Whatever the chain, a policy of pairs knows one or two of its tiers."""
+    data = world(150, 2, CHAIN, (1.0, 5.0, 20.0, 50.0))
+    for _, policy in Pairs().fit(data).sweep():
+        assert follow(policy, data).visited.any(axis=0).sum() <= 2
+
+
+def test_one_tier_alone_is_not_verified():
+    """A policy that asks one tier pays for no verification."""
+    data = world(100, 0, (lambda v: 0.5 + 0 * v, lambda v: 0.5 + 0 * v))
+    data = replace(data, verification_costs=np.full((100, 2), 3.0))
+    cheapest = Threshold().fit(data).sweep()[0][1]
+    assert not cheapest.needs_verification
+    assert follow(cheapest, data).cost.mean() == pytest.approx(1.0)
