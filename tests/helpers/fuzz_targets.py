@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fuzz_tables import importers, samples
 from report_builder import PAPER, ROWS, build_run, harness, llm_scores, record
 
 from automix_eval.backends.servers import faults, replies
@@ -422,7 +423,9 @@ def targets() -> Mapping[str, Target]:
     sample = first("samples_*.jsonl").splitlines()[0]
     learned = tuple(dumped({"name": n, "learned": v}) for n, v in fitted().items())
     tasks = {"coqa": {}}
+    formats = {**importers(folder() / "formats"), "samples, chain": samples(folder() / "plain")}
     return {
+        **{name: Target(read, (seed,), share=0.25) for name, (read, seed) in formats.items()},
         "json": Target(parse_json, (line, b'{"a": [1, 2.5, null]}'), (ValueError,)),
         "yaml": Target(parse_yaml, (*CONFIGS, PRICES), (ValueError,)),
         "config": Target(read_config, CONFIGS),

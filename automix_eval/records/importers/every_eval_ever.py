@@ -12,6 +12,7 @@ from automix_eval.records.importers.model_outcomes import (
     header,
     lacks,
     number_of,
+    part_of,
 )
 from automix_eval.records.tables import TableError
 from automix_eval.safety.untrusted import lines_of, parse_json
@@ -72,7 +73,7 @@ def _add(long: Long, hashes: dict[str, str], path: Path, number: int, row: dict[
             "(sample_hash differs): these models are not paired"
         )
     score = field_of(row, path, "evaluation", "score") if row.get("error") is None else None
-    usage = row.get("token_usage") or {}
+    usage = part_of(row, "token_usage")
     place = f"line {number}"
     numbers = {
         "score": number_of(score, path, f"{place}: score"),

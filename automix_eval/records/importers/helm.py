@@ -13,7 +13,9 @@ from automix_eval.records.importers.model_outcomes import (
     field_of,
     json_of,
     lacks,
+    list_of,
     number_of,
+    part_of,
 )
 from automix_eval.records.tables import TableError
 from automix_eval.safety.text import listing
@@ -96,7 +98,7 @@ def _instances(path: Path) -> list[tuple[str, dict[str, Any]]]:
         if field_of(entry, path, "instance_id") and entry.get("perturbation") is not None:
             continue
         stats = {}
-        for stat in field_of(entry, path, "stats"):
+        for stat in list_of(entry, path, "stats"):
             name = field_of(stat, path, "name")
             if isinstance(name, Mapping) and name.get("perturbation") is None:
                 count = number_of(stat.get("count"), path, "count") or 0.0
@@ -121,11 +123,14 @@ def _texts(path: Path) -> dict[str, tuple[str | None, str | None]]:
     if not path.is_file():
         return {}
     found: dict[str, tuple[str | None, str | None]] = {}
-    for state in field_of(json_of(path), path, "request_states"):
+    for state in list_of(json_of(path), path, "request_states"):
         instance = field_of(state, path, "instance")
+        key = str(field_of(instance, path, "id"))
         if instance.get("perturbation") is not None:
             continue
-        made = (state.get("result") or {}).get("completions") or [{}]
-        text = field_of(instance, path, "input", "text")
-        found.setdefault(str(field_of(instance, path, "id")), (str(text), made[0].get("text")))
+        made = part_of(state, "result").get("completions")
+        first = made[0] if isinstance(made, list) and made else None
+        answer = first.get("text") if isinstance(first, Mapping) else None
+        text = str(field_of(instance, path, "input", "text"))
+        found.setdefault(key, (text, None if answer is None else str(answer)))
     return found

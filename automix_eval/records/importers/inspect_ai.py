@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from automix_eval.records.importers.model_outcomes import (
     field_of,
     json_of,
     lacks,
+    list_of,
     number_of,
+    part_of,
 )
 from automix_eval.records.tables import TableError
 from automix_eval.safety.text import listing
@@ -67,7 +70,7 @@ class InspectLogs:
     def _add(self, long: Long, path: Path, task: str, model: str, sample: Any) -> None:
         key = field_of(sample, path, "id")
         question = f"{task}/{key}"
-        usage = (sample.get("model_usage") or {}).get(model) or {}
+        usage = part_of(part_of(sample, "model_usage"), model)
         place = f"sample {key}"
         numbers = {
             "score": self._score(path, place, sample),
@@ -105,10 +108,7 @@ def _files(path: Path) -> list[Path]:
 
 def _plain(path: Path) -> tuple[Any, list[Any]]:
     log = json_of(path)
-    samples = field_of(log, path, "samples")
-    if not isinstance(samples, list):
-        raise TableError(f"{path}: samples is no list")
-    return log, samples
+    return log, list_of(log, path, "samples")
 
 
 def _zipped(path: Path) -> tuple[Any, list[Any]]:
@@ -122,7 +122,7 @@ def _zipped(path: Path) -> tuple[Any, list[Any]]:
             f"{path} is compressed in a way that this Python cannot read ({err}): convert it with "
             "inspect log convert --to json"
         ) from err
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as err:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as err:
         raise TableError(f"{path} is damaged: {err}") from err
 
 

@@ -11,6 +11,7 @@ from automix_eval.records.importers.model_outcomes import (
     field_of,
     json_of,
     lacks,
+    list_of,
     number_of,
 )
 from automix_eval.records.tables import TableError
@@ -56,12 +57,10 @@ class LLMRouterBench:
             stamp = max(_STAMP.findall(file.name), default="")
             if place not in latest or latest[place][0] < stamp:
                 latest[place] = (stamp, file)
-                read[place] = field_of(found, file, "records")
+                read[place] = list_of(found, file, "records")
         long = Long(str(path))
         for (dataset, split, model), records in read.items():
             file = latest[dataset, split, model][1]
-            if not isinstance(records, list):
-                raise TableError(f"{file}: records is no list")
             for record in records:
                 question = f"{dataset}/{split}/{field_of(record, file, 'index')}"
                 field_of(record, file, "score")

@@ -208,6 +208,20 @@ def field_of(value: Any, path: Path, *keys: str) -> Any:
     return value
 
 
+def list_of(value: Any, path: Path, key: str) -> list[Any]:
+    """A list inside an object; TableError where there is none."""
+    found = field_of(value, path, key)
+    if not isinstance(found, list):
+        raise TableError(f"{path}: {key} is no list")
+    return found
+
+
+def part_of(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """An optional object inside an object; empty where there is none."""
+    found = value.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
 def number_of(value: Any, path: Path, what: str) -> float | None:
     """A finite number or None; TableError for anything else."""
     if value is None:

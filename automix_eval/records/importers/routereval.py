@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,11 @@ import numpy as np
 from automix_eval.records.importers.model_outcomes import ModelOutcomes, lacks
 from automix_eval.records.tables import TableError
 
+# A header may promise any shape, and an archive hold anything.
+_DAMAGE = (
+    OSError, EOFError, ValueError, TypeError, MemoryError, OverflowError, KeyError,
+    NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 _PARTS = ("train", "val", "test")
 
 
@@ -27,6 +33,8 @@ class RouterEval:
 
     def read(self, path: Path) -> ModelOutcomes:
         """Read the file; nothing in it is unpickled."""
+        if path.is_file() and not zipfile.is_zipfile(path) and path.suffix == ".npz":
+            raise TableError(f"the table {path} is damaged: it is no archive of arrays")
         if path.suffix != ".npz":
             raise TableError(
                 f"{path} is no .npz: the pickles of RouterEval are not read, since a pickle runs "
@@ -35,7 +43,7 @@ class RouterEval:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: _array(file, path, name) for name in file.files}
-        except (OSError, EOFError, zipfile.BadZipFile) as err:
+        except _DAMAGE as err:
             raise TableError(f"the table {path} is damaged: {err}") from err
         parts = _scores(list(arrays))
         if not parts or "model" not in arrays:
@@ -81,7 +89,7 @@ def _members(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as file:
             return [n.removesuffix(".npy") for n in file.namelist()]
-    except (OSError, zipfile.BadZipFile):  # reading it tells what is wrong with it
+    except _DAMAGE:  # reading it tells what is wrong with it
         return []
 
 
