@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from importlib.machinery import ModuleSpec
     from pathlib import Path
+    from types import FrameType
     from typing import Any
 
 _ALIAS = "automix"
@@ -48,9 +49,11 @@ def _complete_manager(manager: "Any") -> None:
 def _add_tasks(manager: "Any") -> None:
     """Make ``TaskManager`` scan our tasks after the built-in ones and before the user's.
 
-    Later folders override earlier ones by name: ours replace the built-in coqa and qasper, and
-    what a user gives as ``include_path`` replaces ours. ``include_defaults=False`` leaves out the
-    built-in tasks only, as it does in a harness that discovers task plugins.
+    Where the harness has a task of the same name (coqa, qasper), ours is meant by runs of our
+    models and as a member of our groups, the harness's by everybody else; ours are everybody's as
+    automix_coqa and so on. What a user gives as ``include_path`` replaces both.
+    ``include_defaults=False`` leaves out the built-in tasks only, as it does in a harness that
+    discovers task plugins.
     """
     if hasattr(manager, "discover_plugin_task_paths"):
         return
@@ -74,10 +77,88 @@ def _add_tasks(manager: "Any") -> None:
             return
         given = bound.arguments.get("include_path")
         bound.arguments["include_path"] = _with_ours(ours, given)
-        original(*bound.args, **bound.kwargs)
+        with _unsaid(ours):
+            original(*bound.args, **bound.kwargs)
         self.include_path = given
+        self.automix_names = {}
+        if bound.arguments.get("include_defaults", True) and hasattr(self, "_index"):
+            self.automix_names = _give_back(manager, self._index, ours)
 
     manager.TaskManager.__init__ = __init__
+    if load := getattr(manager.TaskManager, "_load_spec", None):
+
+        @functools.wraps(load)
+        def _load_spec(self: "Any", spec: "Any") -> "Any":
+            names = getattr(self, "automix_names", {})
+            entry = self._index.get(spec) if isinstance(spec, str) else None
+            group = entry is not None and "GROUP" in str(entry.kind) and _is_ours(entry)
+            if not names or not (group or _runs_ours()):
+                return load(self, spec)
+            before = {name: self._index[name] for name in names}
+            self._index.update(names)
+            try:
+                return load(self, spec)
+            finally:
+                self._index.update(before)
+
+        manager.TaskManager._load_spec = _load_spec
+
+
+def _give_back(manager: "Any", index: "dict[str, Any]", ours: "Path") -> "dict[str, Any]":
+    """Put the harness's own tasks back under their names.
+
+    Returns:
+        Ours, by the names that they share with the harness's.
+    """
+    from pathlib import Path
+
+    names = {n: e for n, e in index.items() if e.yaml_path and ours in Path(e.yaml_path).parents}
+    kept = {}
+    for name, entry in names.items():
+        folder = Path(manager.__file__).parent / name
+        theirs = manager.TaskIndex.build([folder]).get(name) if folder.is_dir() else None
+        if theirs is not None:
+            index[name], kept[name] = theirs, entry
+    return kept
+
+
+def _is_ours(entry: "Any") -> bool:
+    from pathlib import Path
+
+    ours = _tasks_dir()
+    return bool(ours and entry.yaml_path and ours in Path(entry.yaml_path).parents)
+
+
+def _runs_ours() -> bool:
+    """Whether the evaluation in progress is of a model of this package."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "simple_evaluate":
+            kinds = type(frame.f_locals.get("lm")).__mro__
+            return any(k.__module__.split(".")[0] == "automix_eval" for k in kinds)
+        frame = frame.f_back
+    return False
+
+
+def _unsaid(ours: "Path") -> "Any":
+    """Without the harness's warning that ours override its own, which they do not."""
+    import contextlib
+    import logging
+
+    class Ours(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            return f"from {ours}" not in record.getMessage()
+
+    @contextlib.contextmanager
+    def quiet() -> "Any":
+        log, one = logging.getLogger("lm_eval.tasks._index"), Ours()
+        log.addFilter(one)
+        try:
+            yield
+        finally:
+            log.removeFilter(one)
+
+    return quiet()
 
 
 def _blank_arguments() -> None:

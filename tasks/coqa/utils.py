@@ -15,7 +15,7 @@ from automix_eval.harness.tasks.load import (
     pick,
     texts,
 )
-from automix_eval.harness.tasks.scoring import free_form as process_results
+from automix_eval.harness.tasks.scoring import leave_one_out as process_results
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -49,5 +49,7 @@ def flatten(row: Row) -> list[Doc]:
         if not any(reference.strip() for reference in references):
             _log.warning("coqa: question %s is left out, it has no answer to score against", name)
             continue
-        docs.append(make_doc(story_id, story, question, references, id=name))
+        # the official scorer counts people, who may have said the same
+        given = [reference.strip() for reference in references if reference.strip()]
+        docs.append(make_doc(story_id, story, question, references, id=name, references=given))
     return docs

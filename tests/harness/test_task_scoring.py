@@ -18,7 +18,12 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable, make_table
 
-from automix_eval.harness.tasks.scoring import count_decisions, mean_of_defined, with_routing
+from automix_eval.harness.tasks.scoring import (
+    count_decisions,
+    leave_one_out,
+    mean_of_defined,
+    with_routing,
+)
 from automix_eval.paths import tasks_dir
 
 
@@ -146,3 +151,15 @@ def test_decision_counts_do_not_depend_on_the_order(decisions: list[str]) -> Non
     assert sum(counts) == len(decisions)
     assert counts == sorted(counts, reverse=True)
     assert shown == count_decisions(decisions[::-1])
+
+
+def test_coqa_leaves_one_reference_out() -> None:
+    """By hand: each person's answer is left out once, the best of the others taken."""
+    doc = {"references": ["a red kite", "red kite", "the kite"]}
+    found = leave_one_out(doc, ["red kite"])
+    # without the first and without the third "red kite" is there, without the second as well
+    assert found == {"f1": 1.0, "exact_match": 1.0, "f1_max": 1.0}
+    found = leave_one_out({"references": ["white", "black"]}, ["white"])
+    assert found == {"f1": 0.5, "exact_match": 0.5, "f1_max": 1.0}
+    assert leave_one_out({"references": ["white", "white"]}, ["white"])["f1"] == 1.0
+    assert leave_one_out({"references": ["white"]}, ["white"])["f1"] == 1.0

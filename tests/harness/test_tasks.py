@@ -91,10 +91,16 @@ def test_splits_share_no_document_in_the_samples(tasks: dict[str, Any]) -> None:
 
 
 def test_gold_scores_one_and_anything_else_zero(task: Any) -> None:
-    """Each reference scores 1 in every metric; rubbish, nothing and hedging score 0."""
+    """Each reference scores 1, but where it is left out itself; rubbish and nothing score 0."""
     for doc in task.validation_docs():
         for reference in doc["answers"]:
-            assert set(task.process_results(doc, [reference]).values()) == {1.0}
+            found = task.process_results(doc, [reference])
+            least = 1.0
+            if "f1_max" in found:  # CoQA: of n people n - 1 are met by their own answer
+                assert found.pop("f1_max") == 1.0
+                number = len(doc["references"])
+                least = 1.0 if number == 1 else (number - 1) / number
+            assert all(least - 1e-9 <= value <= 1.0 for value in found.values())
         for wrong in ("zzz qqq", "", " ", "?!"):
             assert set(task.process_results(doc, [wrong]).values()) == {0.0}
 

@@ -15,11 +15,14 @@ from typing import Any, TypeGuard
 
 from automix_eval.metrics.answers import exact_match, token_f1
 
-__all__ = ["count_decisions", "free_form", "mean_of_defined", "with_routing"]
+__all__ = ["count_decisions", "free_form", "leave_one_out", "mean_of_defined", "with_routing"]
 
 
 def free_form(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
-    """Score a free-form answer: ``process_results`` of CoQA, Qasper and NarrativeQA.
+    """Score a free-form answer: ``process_results`` of Qasper and NarrativeQA.
+
+    Token F1 is Qasper's official metric (Dasigi et al. 2021, arXiv 2105.03011) and that by which
+    SCROLLS (Shaham et al. 2022, arXiv 2201.03533) and the AutoMix paper score NarrativeQA.
 
     Args:
         doc: A uniform document.
@@ -32,6 +35,32 @@ def free_form(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     metrics = {
         "f1": token_f1(answer, references),
         "exact_match": exact_match(answer, references),
+    }
+    return with_routing(metrics, answer)
+
+
+def leave_one_out(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    """Score a free-form answer as CoQA's own script does: ``process_results`` of CoQA.
+
+    Each reference is left out once and the best of the others taken, so that a model is measured
+    as the people are who answered. Source: Reddy et al. 2019 (arXiv 1808.07042), section 6.1, and
+    the official evaluation script; the harness's own task scores likewise.
+
+    Args:
+        doc: A uniform document with every person's answer as ``references``.
+        results: The answer, as the harness's filters left it.
+
+    Returns:
+        ``f1`` and ``exact_match`` so, ``f1_max`` the maximum over all references (the AutoMix
+        paper's, arXiv 2310.12963), and the routing.
+    """
+    answer, references = results[0], list(doc["references"])
+    others = [references[:i] + references[i + 1 :] for i in range(len(references))]
+    folds = others if len(references) > 1 else [references]
+    metrics = {
+        "f1": math.fsum(token_f1(answer, o) for o in folds) / len(folds),
+        "exact_match": math.fsum(exact_match(answer, o) for o in folds) / len(folds),
+        "f1_max": token_f1(answer, references),
     }
     return with_routing(metrics, answer)
 
