@@ -334,6 +334,32 @@ class TaskFigures:
     truncations: tuple[Truncation, ...]
 
 
+NO_NUMBER = Undefined("the objective sets no quality and no cost to reach")
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What a router was fitted to reach, against what it reached on the evaluated questions.
+
+    Attributes:
+        objective: Name of the objective.
+        of: What it sets a number for; None where it sets none.
+        value: That number: a share of the LLM's quality, or a mean cost.
+        aimed: The quality or the mean cost aimed at.
+        reached: The quality or the mean cost reached.
+        share: Quality reached as a share of the LLM's, or cost reached as a share of the budget.
+        missed: Whether the aim was missed; None where there is no number or it cannot be told.
+    """
+
+    objective: str
+    of: Literal["quality", "cost"] | None = None
+    value: float | None = None
+    aimed: Figure = Figure(NO_NUMBER)
+    reached: Figure = Figure(NO_NUMBER)
+    share: Figure = Figure(NO_NUMBER)
+    missed: bool | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class TaskReport:
     """One task of one run; every text in it is printable.
@@ -343,6 +369,7 @@ class TaskReport:
         llm_source: Where the LLM-only figures come from; empty if there are none.
         methods: The run's own row (``live``) and the replays from its records.
         policy: The fitted policy as its file holds it; None if there is none.
+        aim: What the router was fitted to reach; None for one without an objective.
     """
 
     run_id: str
@@ -361,6 +388,7 @@ class TaskReport:
     warnings: tuple[str, ...]
     methods: tuple[MethodFigures, ...] = ()
     policy: Mapping[str, Any] | None = None
+    aim: Aim | None = None
 
     @property
     def method(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from automix_eval.analysis.aims import aim_of
 from automix_eval.analysis.figures import Report, TaskReport
 from automix_eval.analysis.leaderboard import (
     BoardColumns,
@@ -98,6 +99,7 @@ def _task_report(questions: QuestionSet, columns: BoardColumns) -> TaskReport:
             f"the manifest counts {info.num_questions} questions, the records hold "
             f"{len(questions.rows)}"
         )
+    figures = summarise(questions, columns)
     return TaskReport(
         run_id=printable(run.run_id),
         label=printable(run.label),
@@ -110,9 +112,10 @@ def _task_report(questions: QuestionSet, columns: BoardColumns) -> TaskReport:
         verifier=run.part("verifier"),
         cost=run.prices,
         tiers=tuple(t.label for t in run.tiers),
-        figures=summarise(questions, columns),
+        figures=figures,
         llm_source=printable(questions.llm.source),
         warnings=tuple(dict.fromkeys(printable(w, 600) for w in warnings)),
         methods=tuple(m for m in columns.methods() if m.kind != "plain"),
         policy=run.policies.get(task),
+        aim=aim_of(run, task, figures),
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from automix_eval.analysis.figures import (
+    Aim,
     Figure,
     Report,
     System,
@@ -63,6 +64,8 @@ def _task(task: TaskReport) -> list[Block]:
         Paragraph(_ibc_line(figures, reasons)),
         Paragraph(_delta_line(figures, reasons)),
     ]
+    if task.aim:
+        blocks.append(Paragraph(aim_words(task.aim, reasons.mark)))
     blocks += reasons.blocks()
     if figures.num_documents < FEW_DOCUMENTS:
         blocks.append(
@@ -117,6 +120,34 @@ def _delta_line(figures: TaskFigures, reasons: Reasons) -> str:
     if low > 0:
         return f"{text}: more quality per cost than always asking the LLM"
     return f"{text}: less quality per cost than always asking the LLM"
+
+
+def aim_words(aim: Aim, because: Callable[[Undefined], str]) -> str:
+    """What was aimed at, what was reached, and whether the aim was missed, in a line.
+
+    Args:
+        aim: The aim.
+        because: Writes the reason why something is undefined, or a mark that stands for it.
+    """
+    if aim.of is None or aim.value is None:
+        return f"Aim: objective={aim.objective}, which sets no quality and no cost to reach."
+    cost = aim.of == "cost"
+    what = f"a mean cost of at most {aim.value:.4g}" if cost else (
+        f"{aim.value * 100:.4g}% of the LLM's quality"
+        + (", assured on the fitting data" if aim.objective == "assured" else "")
+    )  # fmt: skip
+    if not cost and not isinstance(aim.aimed.value, Undefined):
+        what += f" ({aim.aimed.value:.3f})"
+    if isinstance(aim.reached.value, Undefined):
+        return f"Aim: {what}; what was reached cannot be told: {because(aim.reached.value)}."
+    reached = format(aim.reached.value, ".4g" if cost else ".3f")
+    if isinstance(aim.aimed.value, Undefined):
+        why = because(aim.aimed.value)
+        return f"Aim: {what}; reached {reached}; whether that misses it cannot be told: {why}."
+    if not isinstance(aim.share.value, Undefined):
+        share = f"{aim.share.value:.1%}"
+        reached = f"{reached} ({share} of it)" if cost else f"{share} ({reached})"
+    return f"Aim: {what}; reached {reached}: {'missed' if aim.missed else 'met'}."
 
 
 def _calls(task: TaskReport) -> list[Block]:
