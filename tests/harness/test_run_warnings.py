@@ -1,0 +1,99 @@
+"""What a run lost is said: empty answers, cut thoughts, a system message that a template drops."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from automix_eval.cascade.tier import Tier
+from automix_eval.harness.run_warnings import PromptLosses
+from automix_eval.types import (
+    Answer,
+    GenerateRequest,
+    Message,
+    Prompt,
+    Question,
+    Record,
+    TierRecord,
+)
+
+SYSTEM = 'Answer with "yes"\nor "no".'
+
+
+class _Store:
+    """Holds nothing."""
+
+    def get_many(self, _: Any) -> dict[str, Any]:
+        return {}
+
+    def put(self, *_: Any) -> None:
+        pass
+
+
+def tier(render: Any = str) -> Tier:
+    """A tier whose model answers nothing."""
+
+    def generate(requests: list[GenerateRequest], done: Any, **_: Any) -> None:
+        from automix_eval.types import Generation
+
+        for i, _request in enumerate(requests):
+            done(i, Generation("yes"))
+
+    backend = SimpleNamespace(
+        render=render,
+        identity={},
+        max_length=None,
+        count_tokens=lambda _: None,
+        generate=generate,
+        gives_token_probs=True,
+    )
+    return Tier(0, "slm", backend, _Store(), progress=False)  # type: ignore[arg-type]
+
+
+def notes(model: Tier, *answers: Answer) -> list[str]:
+    """What is said of answers of one tier."""
+    losses = PromptLosses(1)
+    losses.take(
+        [
+            Record("t", i, 0, "evaluation", 0, (TierRecord(0, answer),))
+            for i, answer in enumerate(answers)
+        ]
+    )
+    return list(losses.notes("t", "evaluation", [model], False))
+
+
+def test_empty_answers_and_cut_thoughts_are_counted() -> None:
+    """Answers and repeats without a word, and those that end in a thought, whatever the marks."""
+    said = notes(
+        tier(),
+        Answer(0, " \n"),
+        Answer(0, "4"),
+        Answer(0, "<think>2 and 2"),
+        Answer(0, "<think>2 and 2</think>4"),
+        Answer(0, "4", repeats=("4", "", "[THINK] so")),
+    )
+    assert any("2 of 7 answers are empty" in s for s in said)
+    assert any("2 of 7 answers end while the model is still thinking" in s for s in said)
+    assert notes(tier(), Answer(0, "4")) == []
+
+
+@pytest.mark.parametrize(
+    ("render", "lost"),
+    [
+        (lambda p: "\n".join(m.content for m in p.messages), False),
+        (lambda p: json.dumps([m.content for m in p.messages]), False),
+        (lambda p: p.messages[-1].content, True),
+    ],
+)
+def test_a_dropped_system_message_is_said(render: Any, lost: bool) -> None:
+    """Whether the prompt is a text or a JSON list of turns."""
+    model = tier(render)
+    prompt = Prompt(messages=(Message("system", SYSTEM), Message("user", "2 and 2?")))
+    model.working_on("evaluation", "t", "answer")
+    question = Question("t", 0, prompt, "", "2 and 2?")
+    model.answer([question], lambda _: None)  # type: ignore[arg-type,return-value]
+    said = notes(model, Answer(0, "4"))
+    assert any("no system role" in s for s in said) == lost
