@@ -129,8 +129,22 @@ def _single_model_points(
         if absent:
             refused.append(f"{one.shown} lacks {metric} for {absent} of the questions")
             continue
+        if moved := _under_other_numbers(run, task, one):
+            refused.append(
+                f"{one.shown} numbers the documents otherwise: {moved} of this run's prompts stand "
+                "there under another doc_id (a selection with --samples, or other data)"
+            )
+            continue
         points.append(_single_model_point(run, task, one))
     return points, refused
+
+
+def _under_other_numbers(run: Run, task: str, one: SingleModelRun) -> int:
+    """Prompts of a run that another holds under a number that is not theirs."""
+    rows = run.records[task]
+    theirs = one.prompts[np.searchsorted(one.doc_ids, rows.doc_ids)]
+    differ = (rows.prompts != theirs) & (rows.prompts != 0)
+    return int(np.isin(rows.prompts[differ], one.prompts).sum())
 
 
 def _single_model_point(run: Run, task: str, one: SingleModelRun) -> LLMPoint:

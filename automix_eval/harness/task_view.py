@@ -138,7 +138,8 @@ class TaskView:
         if not self.task.has_training_docs():
             raise AutoMixError(
                 f"task {self.name} has no train split to fit the meta-verifier on. Two ways out: "
-                "meta_verifier.policy=FILE.json with a policy fitted elsewhere, or a "
+                "meta_verifier.policy=FILE.json with meta_verifier.transfer=true and a policy "
+                "fitted elsewhere, or a "
                 "meta-verifier that needs no fit (self_consistency, always_slm, always_llm)"
             )
         available = self.train_size()

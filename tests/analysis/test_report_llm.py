@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,20 @@ def test_other_prompts_are_a_warning(tmp_path: Path) -> None:
     task = only(tmp_path)
     assert task.figures.llm.quality.value == 0.75
     assert any("40 of 40 questions with another prompt" in w for w in task.warnings)
+
+
+def test_documents_under_other_numbers_are_refused(tmp_path: Path) -> None:
+    """A plain run that holds this run's prompts under other numbers is no pair of it."""
+    build_run(tmp_path)
+    path = harness(tmp_path / "plain", llm_scores())
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for line, other in zip(lines, [*lines[1:], lines[0]], strict=True):
+        line["moved"] = other["prompt_hash"]
+    for line in lines:
+        line["prompt_hash"] = line.pop("moved")
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    said = reason(only(tmp_path).figures.llm.quality.value)
+    assert "40 of this run's prompts stand there under another doc_id" in said
 
 
 def test_always_llm_on_other_questions_is_refused(tmp_path: Path) -> None:
