@@ -114,7 +114,9 @@ def _own_table(path: Path, choice: Choice) -> HeldChain:
     if choice.prices is not None or choice.task is not None:
         raise AutoMixError(f"{path} is a table of your own: its header has the costs, and no tasks")
     columns, note = columns_of_header(path, {}, choice.missing)
-    source = from_tables(replace(columns, split_column=None), path, None, "train", "test")
+    if columns.split_column is not None:  # one identity may stand in each split
+        columns = replace(columns, split_column=None, id_column=None)
+    source = from_tables(columns, path, None, "train", "test")
     outcomes = source.test
     if choice.models is not None:
         if unknown := [m for m in choice.models if m not in outcomes.names]:
