@@ -46,6 +46,9 @@ PENALTIES = tuple(itertools.product((0.3, 1.0, 3.0, 10.0, 30.0), (1.0, 3.0, 10.0
 # On the squares of normal scores; the first leaves none of them.
 SQUARED = 2
 SQUARES = (1e6, 3.0, 0.3)
+# Slope of a tier's own score by its confidence before the data: a verifier is taken to be of some
+# use, as nearly all that were measured are, until the questions say otherwise.
+USEFUL = 1.0
 NEWTON_STEPS = 50
 # Of the intercept: next to none, so that the mean is the data's.
 FREE = 1e-9
@@ -153,9 +156,13 @@ def estimate(
     owners = [*range(tiers + 1), *(t for t in range(tiers) for _ in STATES)]
     scored = list(zip(totals, spans, range(tiers + 1), strict=False))
     penalties = (ridge, ridge, SQUARES[0]) if ridge else grid.choose_penalties(scored)
+    # the states of a pair say nothing of which way their shares go
+    slopes = [USEFUL] * (tiers + 1) + [0.0] * (len(columns) - tiers - 1)
     tables = [
-        grid.mean(total, span, owner, penalties, values, inverse)
-        for total, span, owner, values in zip(totals, spans, owners, columns, strict=True)
+        grid.mean(total, span, owner, penalties, slope, values, inverse)
+        for total, span, owner, slope, values in zip(
+            totals, spans, owners, slopes, columns, strict=True
+        )
     ]
     states = np.stack(tables[tiers + 1 :]).reshape((tiers, len(STATES), *shape))
     # three regressions of their own do not quite sum to 1
@@ -218,7 +225,7 @@ class _Grid:
         self.counts = self._spread(counts)
         self._nearby = local_sums(self.counts, axes, width)
         every = np.stack([x.ravel() for x in np.indices(self._shape)], axis=1)
-        self._features, self._tiers, self._square = self._describe(every)
+        self._features, self._tiers, self._linear, self._square = self._describe(every)
 
     def choose_penalties(
         self, columns: Sequence[tuple[FloatArray, tuple[float, float], int]]
@@ -227,7 +234,7 @@ class _Grid:
         varied = [c for c in columns if c[1][1] > c[1][0]]
 
         def worth(penalties: Penalties) -> float:
-            return sum(self._fit(*c, penalties)[1] for c in varied)
+            return sum(self._fit(*c, penalties, USEFUL)[1] for c in varied)
 
         own, others, _ = max(((*p, SQUARES[0]) for p in PENALTIES), key=worth)
         return max(((own, others, square) for square in SQUARES), key=worth)
@@ -238,6 +245,7 @@ class _Grid:
         span: tuple[float, float],
         owner: int,
         penalties: Penalties,
+        slope: float,
         values: FloatArray,
         inverse: IntArray,
     ) -> FloatArray:
@@ -245,7 +253,7 @@ class _Grid:
         low, high = span
         if high <= low:
             return np.full(self._shape, low)
-        slopes, _ = self._fit(total, span, owner, penalties)
+        slopes, _ = self._fit(total, span, owner, penalties, slope)
         fitted = expit(self._features @ slopes)
         share = self._share(total, span)
         residual = self._spread(self._counts * (share - fitted[self._at]))
@@ -269,11 +277,13 @@ class _Grid:
         span: tuple[float, float],
         owner: int,
         penalties: Penalties,
+        slope: float,
     ) -> tuple[FloatArray, float]:
         penalty = np.where(self._tiers == owner, penalties[OWN], penalties[OTHERS])
         penalty = np.where(self._square, penalties[SQUARED], penalty)
+        prior = np.where((self._tiers == owner) & self._linear, slope, 0.0)
         held = self._features[self._at]
-        return ridge_logistic(held, self._counts, self._share(total, span), penalty)
+        return ridge_logistic(held, self._counts, self._share(total, span), penalty, prior)
 
     def _share(self, total: FloatArray, span: tuple[float, float]) -> FloatArray:
         low, high = span
@@ -284,20 +294,21 @@ class _Grid:
         flat[self._at] = values
         return flat.reshape(self._shape)
 
-    def _describe(self, symbols: IntArray) -> tuple[FloatArray, IntArray, BoolArray]:
-        """Features of types, intercept first; whose each is (-1: no tier's); which are squares."""
-        columns, tiers, square = [np.ones(len(symbols))], [-1], [False]
+    def _describe(self, symbols: IntArray) -> tuple[FloatArray, IntArray, BoolArray, BoolArray]:
+        """Features of types, intercept first; whose each is (-1: no tier's); its power: 1 or 2."""
+        columns, tiers, power = [np.ones(len(symbols))], [-1], [0]
         for t, axis in enumerate(self._axes):
             centres = axis.centres[symbols[:, t]]
             missing = (symbols[:, t] == len(axis) - 1).astype(np.float64)
             columns += [centres, (centres**2 - 1) * (1 - missing)]
             tiers += [t, t]
-            square += [False, True]
+            power += [1, 2]
             if axis.shares[-1] > 0:
                 columns.append(missing)
                 tiers.append(t)
-                square.append(False)
-        return np.stack(columns, axis=1), np.array(tiers), np.array(square)
+                power.append(0)
+        held = np.array(power)
+        return np.stack(columns, axis=1), np.array(tiers), held == 1, held == 2
 
 
 def label_states(keep: FloatArray, after: FloatArray) -> IntArray:
@@ -338,22 +349,27 @@ def _positive(mass: FloatArray, axes: Sequence[Axis], num_questions: int) -> Flo
 
 
 def ridge_logistic(
-    features: FloatArray, counts: FloatArray, share: FloatArray, penalty: FloatArray
+    features: FloatArray,
+    counts: FloatArray,
+    share: FloatArray,
+    penalty: FloatArray,
+    prior: FloatArray | float = 0.0,
 ) -> tuple[FloatArray, float]:
     """Fit by Newton's method.
 
-    Maximises sum counts (share log p + (1 - share) log(1 - p)) - 1/2 sum penalty slope^2; shares in
-    [0, 1] need not be 0 or 1.
+    Maximises sum counts (share log p + (1 - share) log(1 - p)) - 1/2 sum penalty (slope - prior)^2;
+    shares in [0, 1] need not be 0 or 1.
 
     Args:
         features: (m, F) of each type; the first column is 1, its weight the intercept.
         counts: (m,) questions of each type.
         share: (m,) mean value of each type's questions.
         penalty: (F,) of each weight; the intercept's is not read.
+        prior: (F,) of each weight, what it is drawn to.
 
     Returns:
         The weights (F,), and Laplace's approximation of the log evidence for the penalty, up to a
-        constant: the slopes are normal with variances 1 / penalty before the data.
+        constant: the slopes are normal around the prior, with variances 1 / penalty.
     """
     penalty = np.concatenate([[FREE], penalty[1:]])
     weights = np.zeros(features.shape[1])
@@ -361,12 +377,12 @@ def ridge_logistic(
 
     def loss(w: FloatArray) -> float:
         z = features @ w
-        return float(counts @ (np.logaddexp(0.0, z) - share * z) + 0.5 * penalty @ w**2)
+        return float(counts @ (np.logaddexp(0.0, z) - share * z) + 0.5 * penalty @ (w - prior) ** 2)
 
     best = loss(weights)
     for _ in range(NEWTON_STEPS):
         p = expit(features @ weights)
-        gradient = features.T @ (counts * (p - share)) + penalty * weights
+        gradient = features.T @ (counts * (p - share)) + penalty * (weights - prior)
         step = np.linalg.solve(_curvature(features, counts, p, penalty), gradient)
         scale = 1.0
         while (value := loss(weights - scale * step)) > best and scale > 1e-4:

@@ -30,9 +30,9 @@ from automix_eval.types import Observation
 LARGEST = 1e4
 # Where rewards are a table there is no price; the largest parameter, in units of the rewards.
 LARGEST_OF_TABLE = 1e6
-# A budget is fitted so that one data set in seven exceeds it by more than this share.
+# A budget is fitted so that one data set in ten exceeds it by more than this share.
 SLACK = 0.05
-RARELY = 1.07
+RARELY = 1.28
 
 
 @dataclass(kw_only=True, eq=False)
