@@ -121,6 +121,7 @@ def _table(summary: Mapping[str, Any], tier: int, num_tiers: int) -> str:
         lines.append(
             f"{name:<12}{count:>10}{share:>8.3f}{keep:>8.3f}{after:>8.3f}{after - keep:>+8.3f}"
         )
+    lines += ["", _sentence(summary, tier)]
     head = "".join(f"{name:>12}" for name in STATES)
     lines += ["", f"{'':<24}{'P(bin | state)':>36}{'P(state | bin)':>36}"]
     lines.append(f"{'confidence':<24}{head}{head}  action")
@@ -130,6 +131,19 @@ def _table(summary: Mapping[str, Any], tier: int, num_tiers: int) -> str:
         action = "keep" if to == tier else f"ask tier {to}"
         lines.append(f"{_label(summary, index):<24}{seen}{believed}  {action}")
     return "\n".join(lines)
+
+
+def _sentence(summary: Mapping[str, Any], tier: int) -> str:
+    """What is done with which confidences, groups of one action taken together."""
+    bounds, to = [0.0, *summary["bounds"], 1.0], summary["next"][:-1]
+    said = []
+    start = 0
+    for end in range(1, len(to) + 1):
+        if end == len(to) or to[end] != to[start]:
+            action = "keep the answer" if to[start] == tier else f"escalate to tier {to[start]}"
+            said.append(f"{action} from {bounds[start]:.4g} to {bounds[end]:.4g}")
+            start = end
+    return f"by the confidence of tier {tier}: {', '.join(said)}"
 
 
 def _level_table(summary: Mapping[str, Any], tier: int, edges: FloatArray) -> str:
