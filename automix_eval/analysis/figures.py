@@ -334,6 +334,7 @@ class TaskFigures:
     truncations: tuple[Truncation, ...]
 
 
+NOT_COMPARED = Undefined("it was not compared with the LLM question by question")
 NO_NUMBER = Undefined("the objective sets no quality and no cost to reach")
 
 
@@ -370,6 +371,8 @@ class TaskReport:
         methods: The run's own row (``live``) and the replays from its records.
         policy: The fitted policy as its file holds it; None if there is none.
         aim: What the router was fitted to reach; None for one without an objective.
+        kept: Largest share of the LLM's quality, in whole per cents up to 1, that the questions
+            show to be kept, at 95 % one-sided.
     """
 
     run_id: str
@@ -389,6 +392,7 @@ class TaskReport:
     methods: tuple[MethodFigures, ...] = ()
     policy: Mapping[str, Any] | None = None
     aim: Aim | None = None
+    kept: Figure = Figure(NOT_COMPARED)
 
     @property
     def method(self) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from automix_eval.analysis.aims import aim_of
-from automix_eval.analysis.figures import Report, TaskReport
+from automix_eval.analysis.figures import Figure, Report, TaskReport
+from automix_eval.analysis.kept_quality import paired_with_llm
 from automix_eval.analysis.leaderboard import (
     BoardColumns,
     ReplayCache,
@@ -23,6 +24,8 @@ from automix_eval.analysis.question_sets import QuestionSet
 from automix_eval.analysis.selection import select
 from automix_eval.analysis.summary import summarise
 from automix_eval.metrics.bootstrap import RESAMPLES
+from automix_eval.metrics.ibc import Undefined
+from automix_eval.metrics.noninferiority import PairedScores
 from automix_eval.records.runs import Run, read_all
 from automix_eval.safety.text import printable
 
@@ -48,10 +51,17 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class ReportAndRuns:
-    """A report, and the runs it rests on (their records can still be read one by one)."""
+    """A report, and the runs it rests on (their records can still be read one by one).
+
+    Attributes:
+        paired: (run_id, task) -> method -> its scores beside the LLM's, or why there are none.
+    """
 
     report: Report
     runs: tuple[Run, ...]
+    paired: Mapping[tuple[str, str], Mapping[str, PairedScores | Undefined]] = field(
+        default_factory=dict
+    )
 
 
 def assemble(paths: Sequence[Path], settings: Settings) -> ReportAndRuns:
@@ -67,18 +77,24 @@ def assemble(paths: Sequence[Path], settings: Settings) -> ReportAndRuns:
     selected = select(read_all(paths, settings.costs, settings.llm))
     sets = attach(selected)
     cache = ReplayCache(settings.baselines, settings.resamples, settings.seed)
-    boards, tasks = [], []
+    boards, tasks, paired = [], [], {}
     for runs in group(sets, selected.single_models, selected.versions):
         whole, alone = None, len(runs.sets) == 1
         for questions in runs.sets:
             columns = draft([questions], runs.single_models if alone else [], cache)
-            tasks.append(_task_report(questions, columns))
+            scores = {
+                row.method.name: paired_with_llm(row.method, questions.rows.documents)
+                for row in columns.rows
+            }
+            one = _task_report(questions, columns, scores[columns.live[0].method.name])
+            tasks.append(one)
+            paired[one.run_id, one.task] = scores
             whole = columns if alone else None
         boards.append(board(runs, cache, whole))
     notes = dict.fromkeys(printable(w, 600) for w in selected.warnings)
     tasks.sort(key=lambda t: _place(t, sets))
     report = Report(tuple(tasks), tuple(notes), settings.seed, tuple(boards), settings.resamples)
-    return ReportAndRuns(report, selected.runs)
+    return ReportAndRuns(report, selected.runs, paired)
 
 
 def _place(task: TaskReport, sets: Sequence[QuestionSet]) -> int:
@@ -89,7 +105,9 @@ def _place(task: TaskReport, sets: Sequence[QuestionSet]) -> int:
     )
 
 
-def _task_report(questions: QuestionSet, columns: BoardColumns) -> TaskReport:
+def _task_report(
+    questions: QuestionSet, columns: BoardColumns, scores: PairedScores | Undefined
+) -> TaskReport:
     run, task, info = questions.run, questions.task, questions.run.tasks[questions.task]
     warnings = [*questions.llm.warnings, *(text for about, text in run.warnings if about == task)]
     # Repeats are records of their own, so either count may be the one the manifest states.
@@ -118,4 +136,5 @@ def _task_report(questions: QuestionSet, columns: BoardColumns) -> TaskReport:
         methods=tuple(m for m in columns.methods() if m.kind != "plain"),
         policy=run.policies.get(task),
         aim=aim_of(run, task, figures),
+        kept=Figure(scores if isinstance(scores, Undefined) else scores.largest_share()),
     )

@@ -7,12 +7,21 @@ passed by a missing number, or by that of some of the questions.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
-from automix_eval.analysis.figures import Comparison, Figure, MethodFigures, Report, TaskReport
+from automix_eval.analysis.figures import (
+    NOT_COMPARED,
+    Comparison,
+    Figure,
+    MethodFigures,
+    Report,
+    TaskReport,
+)
 from automix_eval.analysis.gather import ReportAndRuns
+from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.metrics.ibc import Undefined
+from automix_eval.metrics.noninferiority import PairedScores
 from automix_eval.records.runs import PARTIAL
 from automix_eval.report.columns import MEANINGS
 from automix_eval.safety.errors import AutoMixError
@@ -72,6 +81,33 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class Holds:
+    """Whether a share of the LLM's quality is shown to be kept; true where it is.
+
+    Attributes:
+        name: What is held against the LLM.
+        share: The share.
+        confidence: One-sided.
+        bound: Lower confidence bound of the mean of score - share x the LLM's score.
+    """
+
+    name: str
+    share: float
+    confidence: float
+    bound: float
+
+    def __bool__(self) -> bool:
+        return self.bound > 0
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.name}: {self.share:.4g} of the LLM's quality is {'' if self else 'not '}shown "
+            f"to be kept ({self.confidence:.4g} one-sided; quality - {self.share:.4g} x LLM is at "
+            f"least {self.bound:.4g})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class GatedRun:
     """One run: its figures by task, and by method for replays.
 
@@ -79,11 +115,13 @@ class GatedRun:
         run_id: The run.
         label: Its label, empty if it has none.
         reports: Task -> what the report says of it.
+        paired: Task -> method -> its scores beside the LLM's, or why there are none.
     """
 
     run_id: str
     label: str
     reports: Mapping[str, TaskReport]
+    paired: Mapping[str, Mapping[str, PairedScores | Undefined]] = field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -108,6 +146,31 @@ class GatedRun:
         if share not in found:
             raise GateError(f"cost_at knows the shares {', '.join(map(str, found))}, not {share}")
         return Gate(f"cost at {share:.0%} of the LLM's quality on {task}", found[share])
+
+    def holds(
+        self, task: str, share: float, confidence: float = LEVEL, method: str | None = None
+    ) -> Holds:
+        """Whether a method is shown to keep a share of the LLM's quality (non-inferiority).
+
+        Args:
+            task: The task.
+            share: Share of the LLM's mean score, such as 0.95.
+            confidence: Of the one-sided bound: a gate that passes is wrong with a chance of at
+                most 1 - ``confidence``.
+            method: Another row than the run's own.
+
+        Raises:
+            GateError: It cannot be told; says why.
+        """
+        shown = f"{method or self.reports[task].method} on {task}" if task in self.reports else task
+        name = self.method(task, method).name
+        found = self.paired.get(task, {}).get(name, NOT_COMPARED)
+        if isinstance(found, Undefined):
+            raise GateError(f"what {shown} keeps of the LLM's quality: {found.reason}")
+        try:
+            return Holds(shown, share, confidence, found.lower_bound(share, confidence))
+        except ValueError as err:
+            raise GateError(f"holds: {err}") from err
 
     def method(self, task: str, name: str | None = None) -> MethodFigures:
         """A row of the run: its own, or a replay such as ``always_llm`` or ``threshold``."""
@@ -148,7 +211,12 @@ class GatedRuns(Sequence[GatedRun]):
         for task in assembled.report.tasks:
             by_run.setdefault(task.run_id, {})[task.task] = task
         runs = tuple(
-            GatedRun(run_id, next(iter(tasks.values())).label, tasks)
+            GatedRun(
+                run_id,
+                next(iter(tasks.values())).label,
+                tasks,
+                {name: assembled.paired.get((run_id, name), {}) for name in tasks},
+            )
             for run_id, tasks in by_run.items()
         )
         return cls(assembled.report, runs)

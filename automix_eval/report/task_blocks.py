@@ -66,6 +66,7 @@ def _task(task: TaskReport) -> list[Block]:
     ]
     if task.aim:
         blocks.append(Paragraph(aim_words(task.aim, reasons.mark)))
+    blocks.append(Paragraph(kept_words(task.kept, reasons.mark)))
     blocks += reasons.blocks()
     if figures.num_documents < FEW_DOCUMENTS:
         blocks.append(
@@ -148,6 +149,14 @@ def aim_words(aim: Aim, because: Callable[[Undefined], str]) -> str:
         share = f"{aim.share.value:.1%}"
         reached = f"{reached} ({share} of it)" if cost else f"{share} ({reached})"
     return f"Aim: {what}; reached {reached}: {'missed' if aim.missed else 'met'}."
+
+
+def kept_words(kept: Figure, because: Callable[[Undefined], str]) -> str:
+    """Which share of the LLM's quality the questions show to be kept; as :func:`aim_words`."""
+    level = f"({LEVEL:.0%} one-sided)"
+    if isinstance(kept.value, Undefined):
+        return f"Keeps a share of the LLM's quality {level}: not shown: {because(kept.value)}."
+    return f"Keeps at least {kept.value:.0%} of the LLM's quality {level}."
 
 
 def _calls(task: TaskReport) -> list[Block]:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from report_builder import build_run
+from report_builder import ROWS, build_run
 
 from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.records.schema import records_path
@@ -21,6 +21,7 @@ def test_pays(automix_run):
 def test_keeps_the_quality_of_the_llm(automix_run):
     llm = automix_run.quality("coqa", method="always_llm")
     assert automix_run.quality("coqa").value >= 0.95 * llm.value
+    assert automix_run.holds("coqa", share=0.8, confidence=0.9)
 
 def test_is_cheap(automix_runs):
     assert automix_runs["demo"].cost("coqa").value < 10
@@ -83,6 +84,34 @@ def test_undefined_figures_do_not_pass(tmp_path: Path) -> None:
         run.quality("coqa", method="nobody")
     with pytest.raises(GateError, match="0 runs are named"):
         _ = runs["nobody"]
+
+
+def test_what_is_kept_of_the_quality_can_be_gated(tmp_path: Path) -> None:
+    """It passes for a share that the questions show, and fails in words for another."""
+    build_run(tmp_path, full=True)
+    run = GatedRuns.of(assemble([tmp_path], Settings(resamples=20)))[0]
+    assert run.holds("coqa", share=0.8, confidence=0.9)
+    assert not run.holds("coqa", share=1.0)
+    assert "1 of the LLM's quality is not shown to be kept (0.95 one" in repr(run.holds("coqa", 1))
+    assert not run.holds("coqa", share=0.5, method="always_slm")
+    with pytest.raises(GateError, match="confidence=95 must lie between 0 and 1"):
+        run.holds("coqa", share=0.9, confidence=95)
+    with pytest.raises(GateError, match="no method nobody"):
+        run.holds("coqa", share=0.9, method="nobody")
+    with pytest.raises(GateError, match="no task nothing"):
+        run.holds("nothing", share=0.9)
+    with pytest.raises(GateError, match="not compared with the LLM question by question"):
+        run.holds("coqa", share=0.9, method="random@pomdp")
+
+
+def test_what_is_kept_without_an_llm_or_of_few_questions_passes_no_gate(tmp_path: Path) -> None:
+    """What cannot be told raises with its reason; it is neither kept nor lost."""
+    build_run(tmp_path / "a")
+    build_run(tmp_path / "b", rows=ROWS[:8], full=True)
+    for name, why in (("a", "record=full"), ("b", "at least 10 documents, there are 8")):
+        run = GatedRuns.of(assemble([tmp_path / name], Settings(resamples=20)))[0]
+        with pytest.raises(GateError, match=why):
+            run.holds("coqa", share=0.9)
 
 
 def test_comparisons_can_be_gated(tmp_path: Path) -> None:

@@ -307,6 +307,7 @@ def task_report(
         "llm_source": "this run",
         "warnings": (),
         "policy": pomdp_policy() if policy is None else policy,
+        "kept": Figure(0.97),
         **more,
     }
     return TaskReport(**values)

@@ -13,7 +13,7 @@ from automix_eval.report.board_picture import defined, tier_name
 from automix_eval.report.page import page_tables, run_drawings
 from automix_eval.report.page.words import with_interval
 from automix_eval.report.policy_picture import PolicyPicture, policy_pictures
-from automix_eval.report.task_blocks import aim_words
+from automix_eval.report.task_blocks import aim_words, kept_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class RunPart:
 
     Attributes:
         about: Provenance in a few sentences.
-        promises: What was aimed at and reached, a line each.
+        promises: What was aimed at and reached, and which share of the LLM's quality is kept.
         policy_json: The policy file's own values; empty if there is none.
     """
 
@@ -65,7 +65,10 @@ def run_part(task: TaskReport, many_runs: bool) -> RunPart:
         about=f"Run {task.run_id} ({made}). Tiers: {chain}. Verifier: {task.verifier}. "
         f"Meta-verifier: {task.meta_verifier}. Cost: {task.cost}. LLM figures from: "
         f"{task.llm_source or 'nowhere'}.",
-        promises=(aim_words(task.aim, lambda u: u.reason),) if task.aim else (),
+        promises=(
+            *((aim_words(task.aim, lambda u: u.reason),) if task.aim else ()),
+            kept_words(task.kept, lambda u: u.reason),
+        ),
         tiers=tuple(_tier_parts(task)),
         policy_json=json.dumps(task.policy, indent=1, ensure_ascii=False) if task.policy else "",
         calls=page_tables.calls(task),
