@@ -157,6 +157,7 @@ def _pass(model: Any, ids: Sequence[int], positions: Sequence[int], past: int) -
             position_ids=torch.tensor([list(positions)], device=model.device),
             past_key_values=_FarPast(past),
             use_cache=True,
+            logits_to_keep=1,
         )
         return dict(_notes)
     finally:

@@ -26,7 +26,7 @@ from automix_eval.backends.shared_prefix.probe import (
 from automix_eval.backends.shared_prefix.tree import Piece, Reading, Tree, TreeRow, TreeStep, joined
 
 _NAME = "automix_tree"
-#: Tokens of the self-test, and most of them where a window is to be crossed.
+#: Tokens of the self-test, and most of them where the smallest window is to be crossed.
 _SELF_TEST, _LONGEST_TEST = 20, 96
 
 
@@ -157,7 +157,8 @@ class Reader:
         less, so that a model that hardly heeds its past is not trusted for that.
         """
         least = min([w for w in self._windows.values() if w] or [0])
-        size = min(max(_SELF_TEST, least + _SELF_TEST // 2), _LONGEST_TEST, self.reach)
+        crossing = least + _SELF_TEST // 2
+        size = min(crossing if _SELF_TEST < crossing <= _LONGEST_TEST else _SELF_TEST, self.reach)
         ids = [(7 * i * i + 11) % tokens for i in range(size)]
         half = size // 2
         beside = ids[3 : 3 + size // 3]
@@ -174,8 +175,11 @@ class Reader:
     def _difference(self, logits: torch.Tensor, ids: Sequence[int]) -> float:
         with torch.autocast(**self._autocast):
             whole = torch.tensor([list(ids)], device=self.model.device)
-            own = self.model(input_ids=whole).logits[0, -1].float()
-            blind = self.model(input_ids=whole[:, len(ids) // 2 :]).logits[0, -1].float()
+            # logits of one token: with a large vocabulary they cost more than all the rest
+            own, blind = (
+                self.model(input_ids=part, logits_to_keep=1).logits[0, -1].float()
+                for part in (whole, whole[:, len(ids) // 2 :])
+            )
         scale = torch.minimum((blind - own).norm(), own.norm())
         return float((logits.float() - own).norm() / scale)
 
