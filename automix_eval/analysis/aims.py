@@ -18,7 +18,7 @@ def aim_of(run: Run, task: str, figures: TaskFigures) -> Aim | None:
     """The aim of a task of a run, as the fitted policy holds it, else the run's configuration.
 
     ``objective=budget`` aims at a mean cost of at most ``budget``; ``target``, and ``assured``,
-    which also proves it on the fitting data, at the share ``target`` of the last tier's quality.
+    which wants it shown by the fitting data, at the share ``target`` of the last tier's quality.
     All others set no number.
 
     Returns:
@@ -51,6 +51,7 @@ def aim_of(run: Run, task: str, figures: TaskFigures) -> Aim | None:
         reached=Figure(reached),
         share=Figure(_share(reached, whole)),
         missed=missed,
+        confidence=_number(settings.get("confidence")) if objective == "assured" else None,
     )
 
 

@@ -350,6 +350,7 @@ class Aim:
         reached: The quality or the mean cost reached.
         share: Quality reached as a share of the LLM's, or cost reached as a share of the budget.
         missed: Whether the aim was missed; None where there is no number or it cannot be told.
+        confidence: With which the fitting data were to show it; None unless that was asked for.
     """
 
     objective: str
@@ -359,6 +360,7 @@ class Aim:
     reached: Figure = Figure(NO_NUMBER)
     share: Figure = Figure(NO_NUMBER)
     missed: bool | None = None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

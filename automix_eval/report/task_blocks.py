@@ -135,7 +135,7 @@ def aim_words(aim: Aim, because: Callable[[Undefined], str]) -> str:
     cost = aim.of == "cost"
     what = f"a mean cost of at most {aim.value:.4g}" if cost else (
         f"{aim.value * 100:.4g}% of the LLM's quality"
-        + (", assured on the fitting data" if aim.objective == "assured" else "")
+        + (f" with {aim.confidence * 100:.4g}% confidence" if aim.confidence is not None else "")
     )  # fmt: skip
     if not cost and not isinstance(aim.aimed.value, Undefined):
         what += f" ({aim.aimed.value:.3f})"

@@ -35,12 +35,12 @@ def words(found: Aim) -> str:
 @pytest.mark.parametrize("objective", ["target", "assured"])
 def test_a_share_of_the_llm_is_missed_or_met(tmp_path: Path, objective: str) -> None:
     """The aimed share of the LLM's quality is held against the quality that was reached."""
-    missed = aim(tmp_path / "a", HALF, objective=objective, target=0.9)
+    missed = aim(tmp_path / "a", HALF, objective=objective, target=0.9, confidence=0.8)
     assert (missed.aimed.value, missed.reached.value) == pytest.approx((0.9 * 0.75, 0.5))
     assert missed.share.value == pytest.approx(2 / 3)
     assert missed.missed is True
     assert words(missed).endswith("(0.675); reached 66.7% (0.500): missed.")
-    assert ("assured" in words(missed)) == (objective == "assured")
+    assert ("with 80% confidence" in words(missed)) == (objective == "assured")
     assert aim(tmp_path / "b", objective=objective, target=1.0).missed is False
 
 
