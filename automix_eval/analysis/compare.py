@@ -13,18 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from automix_eval.analysis.bootstrap_table import BootstrapTable, RoutingColumns, Vector, figure
+from automix_eval.analysis.comparable import group, why_single_unlike, why_unlike
 from automix_eval.analysis.comparisons import difference, verdict
 from automix_eval.analysis.curve_figures import Estimate, lift
 from automix_eval.analysis.figures import Comparison, Figure
 from automix_eval.analysis.gather import Settings
 from automix_eval.analysis.leaderboard import (
     ReplayCache,
-    group,
     live_methods,
     replay_methods,
     single_model_methods,
-    why_single_unlike,
-    why_unlike,
 )
 from automix_eval.analysis.llm_point import attach
 from automix_eval.analysis.method import NO_CHAIN
@@ -241,14 +239,14 @@ def _mean(routings: Sequence[Routing], name: str, rows: IntArray) -> FloatArray 
     )
 
 
-def _check(pair: Sequence[_Answers], held: Sequence[FoundRuns]) -> None:
+def _check(task: str, pair: Sequence[_Answers], held: Sequence[FoundRuns]) -> None:
     one, other = pair
     if one.questions is not None and other.questions is not None:
         versions = {**held[0].versions, **held[1].versions}
         reason = (
             ""
             if one.questions is other.questions
-            else why_unlike(one.questions, other.questions, versions)
+            else why_unlike(one.questions.run, other.questions.run, task, versions)
         )
     elif one.source is not None and other.source is not None:
         reason = one.source.unlike(other.source)
@@ -268,7 +266,7 @@ def _compared(
     settings: Settings,
     most: int,
 ) -> Compared:
-    _check(pair, held)
+    _check(task, pair, held)
     places = [{key: i for i, key in enumerate(a.keys)} for a in pair]
     keys = [k for k in places[0] if k in places[1]]
     index = [np.array([p[k] for k in keys], dtype=np.intp) for p in places]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from automix_eval.analysis.aims import aim_of
+from automix_eval.analysis.comparable import group
 from automix_eval.analysis.figures import Figure, Report, TaskReport
 from automix_eval.analysis.kept_quality import paired_with_llm
 from automix_eval.analysis.leaderboard import (
@@ -17,7 +18,7 @@ from automix_eval.analysis.leaderboard import (
     ReplayCache,
     board,
     draft,
-    group,
+    notes,
 )
 from automix_eval.analysis.llm_point import attach
 from automix_eval.analysis.question_sets import QuestionSet
@@ -77,7 +78,7 @@ def assemble(paths: Sequence[Path], settings: Settings) -> ReportAndRuns:
     selected = select(read_all(paths, settings.costs, settings.llm))
     sets = attach(selected)
     cache = ReplayCache(settings.baselines, settings.resamples, settings.seed)
-    boards, tasks, paired = [], [], {}
+    boards, tasks, paired, about = [], [], {}, list(selected.warnings)
     for runs in group(sets, selected.single_models, selected.versions):
         whole, alone = None, len(runs.sets) == 1
         for questions in runs.sets:
@@ -91,9 +92,10 @@ def assemble(paths: Sequence[Path], settings: Settings) -> ReportAndRuns:
             paired[one.run_id, one.task] = scores
             whole = columns if alone else None
         boards.append(board(runs, cache, whole))
-    notes = dict.fromkeys(printable(w, 600) for w in selected.warnings)
+        about += notes(runs)
+    warnings = dict.fromkeys(printable(w, 600) for w in about)
     tasks.sort(key=lambda t: _place(t, sets))
-    report = Report(tuple(tasks), tuple(notes), settings.seed, tuple(boards), settings.resamples)
+    report = Report(tuple(tasks), tuple(warnings), settings.seed, tuple(boards), settings.resamples)
     return ReportAndRuns(report, selected.runs, paired)
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from automix_eval.analysis.bootstrap_table import BootstrapTable
+from automix_eval.analysis.comparable import ComparableRuns
 from automix_eval.analysis.comparisons import compare_all
 from automix_eval.analysis.figures import Board, CurvePoint, MethodFigures
 from automix_eval.analysis.llm_point import single_model_cost
 from automix_eval.analysis.matched import matched
 from automix_eval.analysis.method import MethodScore
+from automix_eval.analysis.method_settings import MethodSettings
 from automix_eval.analysis.play import ReplayData, play, play_own
 from automix_eval.analysis.question_sets import QuestionSet
 from automix_eval.analysis.references import References
@@ -23,9 +23,7 @@ from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting, Metho
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.runs import Run
 from automix_eval.records.single_model_runs import SingleModelRun
-from automix_eval.safety.text import printable
-
-_NOT_THE_METHOD = ("policy", "transfer", "seed", "_target_")
+from automix_eval.safety.text import listing, printable
 
 
 @dataclass(slots=True)
@@ -140,11 +138,12 @@ def board(runs: ComparableRuns, cache: ReplayCache, columns: BoardColumns | None
 
 def live_methods(sets: Sequence[QuestionSet], cache: ReplayCache) -> list[Method]:
     """One method a router; runs that differ in their seeds alone are one."""
-    groups: dict[str, list[QuestionSet]] = {}
+    by_settings: dict[str, list[QuestionSet]] = {}
     for questions in sets:
-        groups.setdefault(_method_key(questions.run), []).append(questions)
-    found = []
-    for names, group in zip(_names(groups.values()), groups.values(), strict=True):
+        key = MethodSettings.of_method(questions.run).text()
+        by_settings.setdefault(key, []).append(questions)
+    found, groups = [], list(by_settings.values())
+    for name, group in zip(_names(groups), groups, strict=True):
         seeds = _seeds(group)
         parts, note = [], ""
         for questions, seed in zip(group, seeds, strict=True):
@@ -155,7 +154,8 @@ def live_methods(sets: Sequence[QuestionSet], cache: ReplayCache) -> list[Method
             parts.append(MethodOnRun(live, questions, run, seed, curve, regions))
         judged = any((s.rows.judged & s.rows.on_path).any() for s in group)
         verifier = group[0].run.part("verifier") if judged else ""
-        found.append(Method(names[0], "live", names[1], verifier, tuple(parts), note))
+        label = f"AutoMix ({name})"
+        found.append(Method(name, "live", label, verifier, tuple(parts), note))
     return found
 
 
@@ -221,32 +221,55 @@ def single_model_methods(
 # --------------------------------------------------------------------------- names and seeds
 
 
-def _method_key(run: Run) -> str:
-    groups = ("meta_verifier", "calibrator", "verifier", "calibration")
-    return json.dumps([*(_part(run, g) for g in groups), run.label])
+def _plain_name(run: Run) -> str:
+    return f"{run.part('meta_verifier')} on {run.part('verifier')}"
 
 
-def _part(run: Run, group: str) -> Any:
-    value = run.config.get(group)
-    if not isinstance(value, Mapping):
-        return value
-    return {str(k): str(v) for k, v in sorted(value.items()) if k not in _NOT_THE_METHOD}
-
-
-def _names(groups: Any) -> list[tuple[str, str]]:
-    """(name, label) of each group of runs: as short as tells them apart."""
+def _names(groups: Sequence[Sequence[QuestionSet]]) -> list[str]:
+    """A name for each method: as short as tells them apart, or else with what differs."""
     runs = [group[0].run for group in groups]
+    plain = [_plain_name(r) for r in runs]
     forms = [
         [r.part("meta_verifier") for r in runs],
-        [f"{r.part('meta_verifier')} on {r.part('verifier')}" for r in runs],
-        [f"{r.part('meta_verifier')} on {r.part('verifier')}, {printable(r.label)}" for r in runs],
-        [
-            f"{r.part('meta_verifier')} on {r.part('verifier')}, run {printable(r.run_id)}"
-            for r in runs
-        ],
+        plain,
+        [f"{name}, {printable(r.label)}" for name, r in zip(plain, runs, strict=True)],
+        [", ".join([name, *_values(r, runs)]) for name, r in zip(plain, runs, strict=True)],
+        [f"{name}, run {printable(r.run_id)}" for name, r in zip(plain, runs, strict=True)],
     ]
-    best = next((f for f in forms if len(set(f)) == len(runs)), forms[-1])
-    return [(name, f"AutoMix ({name})") for name in best]
+    return next((f for f in forms if len(set(f)) == len(runs)), forms[-1])
+
+
+def _values(run: Run, runs: Sequence[Run]) -> list[str]:
+    """The settings in which a run differs from others of the same router and verifier."""
+    alike = [MethodSettings.of_method(r) for r in runs if _plain_name(r) == _plain_name(run)]
+    own = {printable(k): v for k, v in MethodSettings.of_method(run).values.items()}
+    keys = MethodSettings.unequal(alike)
+    return [f"{key}={printable(own.get(key, 'unknown'), 40)}" for key in keys]
+
+
+def notes(runs: ComparableRuns) -> list[str]:
+    """What the reader should know of who was compared, and pooled, with whom."""
+    found = []
+    if runs.why_apart:
+        found.append(f"{runs.key}: a table of its own, since {runs.why_apart}")
+    by_name: dict[str, list[Run]] = {}
+    for questions in runs.sets:
+        by_name.setdefault(_plain_name(questions.run), []).append(questions.run)
+    for name, several in by_name.items():
+        if keys := MethodSettings.unequal(map(MethodSettings.of_method, several)):
+            found.append(
+                f"{runs.key}: {len(several)} runs of {name} differ in {listing(keys)}: those that "
+                "do are rows of their own, not seeds of one method"
+            )
+    unknown = [s.run.run_id for s in runs.sets if not s.run.tasks[s.task].settings]
+    if unknown and len(runs.sets) > 1:
+        names = listing([f"run {printable(i)}" for i in unknown])
+        found.append(
+            f"{runs.key}: how the task was configured is not known of {names} (no config_hashes in "
+            "the manifest, no results of the harness beside it): whether it was the same for all "
+            "was judged by version, metric, prompts and gold answers alone"
+        )
+    return found
 
 
 def _seeds(group: Sequence[QuestionSet]) -> list[int]:
@@ -266,7 +289,7 @@ def _one_a_seed(sets: Sequence[QuestionSet]) -> list[list[QuestionSet]]:
     for questions in ranked:
         if best and questions.tiers.why_not_full():
             continue
-        key = json.dumps(_part(questions.run, "verifier"))
+        key = MethodSettings.of_verifier(questions.run).text()
         groups.setdefault(key, {}).setdefault(questions.run.seeds, questions)
     if not best:
         # nothing can be replayed: the first run that asked the SLM everything stands for all
@@ -284,119 +307,3 @@ def oracle_curve(row: MethodScore) -> tuple[CurvePoint, ...]:
     slm_cost, slm_quality = (float(np.asarray(v)[0]) for v in (ends.slm_cost, ends.slm_quality))
     points.append(CurvePoint(slm_cost, slm_quality, 0.0))
     return tuple(sorted(points, key=lambda p: (p.cost, p.quality)))
-
-
-# --------------------------------------------------------------------------- who may be compared
-
-
-@dataclass(slots=True)
-class ComparableRuns:
-    """Runs on the same questions, of the cascade and of one model.
-
-    Attributes:
-        key: A unique name: the task, with a number where its runs are in several groups.
-        why_apart: Why they are not in the task's first group; empty for that one.
-    """
-
-    key: str
-    sets: list[QuestionSet]
-    single_models: list[SingleModelRun]
-    why_apart: str
-
-
-def group(
-    sets: Sequence[QuestionSet],
-    single_models: Sequence[SingleModelRun],
-    versions: Mapping[str, Mapping[str, str]],
-) -> list[ComparableRuns]:
-    """Runs that can be compared question by question.
-
-    Args:
-        sets: Question sets of runs of the cascade.
-        single_models: Runs of one model.
-        versions: run_id -> version of each task.
-    """
-    found: dict[str, list[ComparableRuns]] = {}
-
-    def add(task: str, one: ComparableRuns) -> None:
-        groups = found.setdefault(task, [])
-        one.key = printable(task) + (f" ({len(groups) + 1})" if groups else "")
-        groups.append(one)
-
-    for questions in sets:
-        groups = found.get(questions.task, [])
-        reasons = [_why_apart(g.sets[0], questions, versions) for g in groups]
-        place = next((i for i, r in enumerate(reasons) if not r), None)
-        if place is None:
-            add(questions.task, ComparableRuns("", [questions], [], next(iter(reasons), "")))
-        else:
-            groups[place].sets.append(questions)
-    for one in single_models:
-        groups = found.get(one.task, [])
-        reasons = [_why_single_apart(one, g) for g in groups]
-        for g, reason in zip(groups, reasons, strict=True):
-            if not reason:
-                g.single_models.append(one)
-        if all(reasons):
-            add(one.task, ComparableRuns("", [], [one], next(iter(reasons), "")))
-    return [g for groups in found.values() for g in groups]
-
-
-def _why_single_apart(one: SingleModelRun, beside: ComparableRuns) -> str:
-    if beside.sets:
-        return why_single_unlike(one, beside.sets[0])
-    return one.unlike(beside.single_models[0])
-
-
-def why_single_unlike(one: SingleModelRun, questions: QuestionSet) -> str:
-    """Why a run of one model cannot be paired with a question set; empty if it can."""
-    metric = questions.run.tasks[questions.task].metric
-    if metric not in (None, one.metric):
-        return f"{one.shown} is scored by {one.metric}, not by {metric}"
-    return one.unlike_records(questions.rows, f"run {printable(questions.run.run_id)}")
-
-
-def _why_apart(
-    one: QuestionSet, other: QuestionSet, versions: Mapping[str, Mapping[str, str]]
-) -> str:
-    """Why two runs of a task cannot share a leaderboard; empty if they can."""
-    if reason := why_unlike(one, other, versions):
-        return reason
-    names = f"run {printable(one.run.run_id)} and run {printable(other.run.run_id)}"
-    chains = [" -> ".join(t.label for t in s.run.tiers) for s in (one, other)]
-    if chains[0] != chains[1]:
-        return f"{names} have different tiers ({chains[0]}, and {chains[1]})"
-    prices = [s.run.prices for s in (one, other)]
-    if prices[0] != prices[1]:
-        return f"{names} have different prices ({prices[0]}, and {prices[1]}): --costs sets one"
-    if len(one.rows) != len(other.rows) or (other.rows.find_rows(one.rows) < 0).any():
-        return f"{names} answered different questions ({len(one.rows)} and {len(other.rows)})"
-    return ""
-
-
-def why_unlike(
-    one: QuestionSet, other: QuestionSet, versions: Mapping[str, Mapping[str, str]]
-) -> str:
-    """Why two runs of a task cannot be paired question by question; empty if they can."""
-    names = f"run {printable(one.run.run_id)} and run {printable(other.run.run_id)}"
-    pair = [versions.get(s.run.run_id, {}).get(s.task, "") for s in (one, other)]
-    if all(pair) and pair[0] != pair[1]:
-        return f"{names} have different versions of the task ({pair[0]} and {pair[1]})"
-    metrics = [s.run.tasks[s.task].metric for s in (one, other)]
-    if metrics[0] != metrics[1]:
-        return (
-            f"{names} have different metrics ({printable(metrics[0])} and {printable(metrics[1])})"
-        )
-    place = other.rows.find_rows(one.rows)
-    shared = np.flatnonzero(place >= 0)
-    if not len(shared):
-        return f"{names} have no question in common"
-    unlike = shared[~other.rows.same_prompts(one.rows, place)[shared]]
-    if len(unlike):
-        first = int(other.rows.doc_ids[unlike[0]])
-        return (
-            f"{names} asked {len(unlike)} of {len(shared)} common questions with different prompts "
-            f"(the hashes differ, first at doc_id {first}: data, template or few-shot examples), "
-            "so they are not paired"
-        )
-    return ""

@@ -7,11 +7,13 @@ question; a run with ``always_llm`` on the same questions; a plain run of the LL
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from automix_eval.analysis.comparable import why_unlike
+from automix_eval.analysis.method_settings import MethodSettings
 from automix_eval.analysis.question_sets import LLMPoint, QuestionSet
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.harness_results import model_names
@@ -19,6 +21,7 @@ from automix_eval.records.record_columns import FloatArray
 from automix_eval.records.repricing import Prices, answer_price, price_answers
 from automix_eval.records.runs import FoundRuns, Run
 from automix_eval.records.single_model_runs import SingleModelRun
+from automix_eval.records.task_settings import differing, unlike_settings
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import listing, printable
 from automix_eval.types import Call
@@ -59,7 +62,7 @@ def _find_llm(run: Run, task: str, found: FoundRuns) -> LLMPoint:
 
 
 def _from_folder(run: Run, task: str, found: FoundRuns, named: bool) -> LLMPoint | str:
-    points, refused = _automix_points(run, task, found.runs, named)
+    points, refused = _automix_points(run, task, found, named)
     if not points:
         points, reasons = _single_model_points(run, task, found.single_models, named)
         refused += reasons
@@ -76,10 +79,10 @@ def _from_folder(run: Run, task: str, found: FoundRuns, named: bool) -> LLMPoint
 
 
 def _automix_points(
-    run: Run, task: str, runs: Sequence[Run], named: bool
+    run: Run, task: str, found: FoundRuns, named: bool
 ) -> tuple[list[LLMPoint], list[str]]:
     points, refused = [], []
-    for other in runs:
+    for other in found.runs:
         if other.run_id == run.run_id or task not in other.records:
             continue
         if not named and other.part("meta_verifier") != "always_llm":
@@ -88,12 +91,22 @@ def _automix_points(
         if ours != theirs and not named:
             refused.append(f"run {printable(other.run_id)} has another LLM ({theirs}, not {ours})")
             continue
-        point = _from_run(run, other, task)
+        point = _why_not(run, other, task, found.versions, named) or _from_run(run, other, task)
         if isinstance(point, str):
             refused.append(f"run {printable(other.run_id)}: {point}")
         else:
             points.append(point)
     return points, refused
+
+
+def _why_not(
+    run: Run, other: Run, task: str, versions: Mapping[str, Mapping[str, str]], named: bool
+) -> str:
+    """Why the LLM answers of another run are not those of this one; empty if they may be."""
+    llms = map(MethodSettings.of_last_tier, (run, other))
+    if not named and (keys := MethodSettings.unequal(llms)):
+        return f"its LLM has other settings ({listing(keys)})"
+    return why_unlike(run, other, task, versions)
 
 
 def _from_run(run: Run, other: Run, task: str) -> LLMPoint | str:
@@ -124,6 +137,9 @@ def _single_model_points(
             continue
         if not named and (problem := _other_model(one.models, llm, slm)):
             refused.append(f"{one.shown} {problem}")
+            continue
+        if keys := differing(run.tasks[task].settings, one.settings):
+            refused.append(unlike_settings(f"run {printable(run.run_id)}", one.shown, keys))
             continue
         absent = int(np.isin(run.records[task].doc_ids, one.doc_ids, invert=True).sum())
         if absent:

@@ -33,11 +33,16 @@ _NOT_THE_ANSWERS = frozenset(
         "block_size",
         "device",
         "fail_on_error",
+        "gpu_memory_utilization",
+        "max_batch_size",
         "max_retries",
         "num_concurrent",
+        "parallelize",
+        "prefix_cache_mb",
         "progress",
         "records_dir",
         "store",
+        "tensor_parallel_size",
         "timeout",
     ]
 )
@@ -136,15 +141,15 @@ def _is_partial(run: Run) -> bool:
     return any(text.startswith(PARTIAL) for _, text in run.warnings)
 
 
-def _settings_of(config: Any) -> Any:
+def settings_of(config: Any) -> Any:
     """A run's configuration without what may differ where its command is run again."""
     if isinstance(config, Mapping):
-        return {k: _settings_of(v) for k, v in config.items() if k not in _NOT_THE_ANSWERS}
-    return [_settings_of(v) for v in config] if isinstance(config, list) else config
+        return {k: settings_of(v) for k, v in config.items() if k not in _NOT_THE_ANSWERS}
+    return [settings_of(v) for v in config] if isinstance(config, list) else config
 
 
 def _settings(run: Run) -> str:
-    held = _settings_of(run.config)
+    held = settings_of(run.config)
     return json.dumps([held, run.label, [t.label for t in run.tiers]], sort_keys=True, default=str)
 
 
@@ -292,7 +297,7 @@ def document_names(doc_ids: Iterable[int]) -> str:
 
 def _answers(other: Run, run: Run, failed: _FailedQuestions) -> bool:
     """Whether a run is the same command run again, and has answers to all that failed."""
-    if failed.task not in other.records or _settings_of(other.config) != _settings_of(run.config):
+    if failed.task not in other.records or settings_of(other.config) != settings_of(run.config):
         return False
     left = sum(f.task == failed.task for f in other.failed)
     if (left, run.age) >= (len(failed.keys), other.age):

@@ -19,6 +19,7 @@ from automix_eval.harness.demonstrations import Demonstrations, document_id
 from automix_eval.harness.evaluation_frames import HarnessRun
 from automix_eval.harness.grouping import Grouping
 from automix_eval.harness.task_metrics import TaskMetrics, TaskScore
+from automix_eval.harness.task_source import config_hashes
 from automix_eval.metrics.nested_sample import nested_sample
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Answer, Message, Phase, Prompt, Question
@@ -82,6 +83,7 @@ class TaskView:
         self.repeats = max(int(task.config.repeats or 1), 1)
         self.as_unit = as_unit
         self.metrics = TaskMetrics(name, task, metric or self.settings.get("metric"), filter_name)
+        self._config_hashes = config_hashes(task)
         self._instances: dict[tuple[Phase, int, int], list[Instance]] = {}
         self._shots = Demonstrations(task)
         self._demonstrations: list[str] | None = None
@@ -236,6 +238,7 @@ class TaskView:
         """What the manifest says of the task."""
         own: dict[str, Any] = {"metric": self.metric, "sample": self.is_sample}
         own["filter"] = self.metrics.filter.name
+        own["config_hashes"] = self._config_hashes
         if not self.metrics.higher_is_better:
             own["higher_is_better"] = False
         if self.repeats > 1:

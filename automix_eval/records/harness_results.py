@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from automix_eval.records.stream import MAX_SCORE
+from automix_eval.records.task_settings import hashes
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import printable
 from automix_eval.safety.untrusted import lines_of, read_json
@@ -31,6 +32,7 @@ class HarnessResults:
         run_id: The run of automix that it belongs to; None for a plain model.
         models: Names of the evaluated model, from ``model_args`` and ``model_name``.
         versions: Version of each task, as text.
+        settings: Hashes of each task's configuration, see :mod:`.task_settings`.
     """
 
     path: Path
@@ -38,6 +40,7 @@ class HarnessResults:
     run_id: str | None
     models: tuple[str, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -202,7 +205,7 @@ def _read_results(path: Path, time: str) -> HarnessResults:
     names = model_names(config.get("model_args"))
     if not names and isinstance(value.get("model_name"), str):
         names = (value["model_name"],)
-    versions = value.get("versions")
+    versions, configs = value.get("versions"), value.get("configs")
     return HarnessResults(
         path,
         time,
@@ -210,6 +213,9 @@ def _read_results(path: Path, time: str) -> HarnessResults:
         names,
         {str(k): printable(v) for k, v in versions.items()}
         if isinstance(versions, Mapping)
+        else {},
+        {str(k): hashes(v) for k, v in configs.items() if isinstance(v, Mapping)}
+        if isinstance(configs, Mapping)
         else {},
     )
 

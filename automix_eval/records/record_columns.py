@@ -23,7 +23,7 @@ OUTCOMES: tuple[str, ...] = get_args(Outcome)
 
 
 def digest(text: str) -> int:
-    """64 bits of a prompt's hash, 0 for the empty text."""
+    """64 bits of a text's hash, 0 for the empty text."""
     if not text:
         return 0
     return int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big")
@@ -68,6 +68,7 @@ class RecordColumns:
         repeats: (n,) which repeat.
         documents: (n,) 0 .. D - 1: questions about one document share it.
         prompts: (n,) 64 bits of the hash of the harness's prompt; 0 where unknown.
+        targets: (n,) 64 bits of the gold answers; 0 where unknown.
         final: (n,) tier whose answer counts.
         asked: (n, N) whether the tier was asked.
         on_path: (n, N) whether that was on the routed path.
@@ -90,6 +91,7 @@ class RecordColumns:
     repeats: IntArray
     documents: IntArray
     prompts: HashArray
+    targets: HashArray
     final: IntArray
     asked: BoolArray
     on_path: BoolArray
@@ -133,6 +135,11 @@ class RecordColumns:
     def same_prompts(self, others: RecordColumns, place: IntArray) -> BoolArray:
         """(n,) whether questions and their rows among others were asked with one prompt."""
         one, other = self.prompts, others.prompts[place]
+        return np.asarray((one == other) | (one == 0) | (other == 0))
+
+    def same_targets(self, others: RecordColumns, place: IntArray) -> BoolArray:
+        """(n,) whether questions and their rows among others have the same gold answers."""
+        one, other = self.targets, others.targets[place]
         return np.asarray((one == other) | (one == 0) | (other == 0))
 
     def where(self, keep: BoolArray) -> RecordColumns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,13 @@ class TaskInfo:
 
     Attributes:
         by: Metric, filter and direction of the records' scores.
+        settings: Hashes of its configuration, see :mod:`.task_settings`; empty where unknown.
     """
 
     sample: bool
     num_questions: int | None
     by: ScoredBy
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def metric(self) -> str | None:
@@ -209,15 +211,16 @@ def read_all(
         AutoMixError: A path does not exist, or a file is damaged beyond use.
     """
     paths = tuple(paths)
-    runs = find_runs(paths, costs)
+    found = find_runs(paths, costs)
     results, warnings = find_results(paths)
+    runs = [_with_settings(run, results) for run in found]
     metrics = _metrics(runs)
     single_models, left_out = read_single_model_runs(results, metrics)
     alone = None
     if llm is not None:
         llm_results, llm_left_out = find_results([llm])
         llm_models, problems = read_single_model_runs(llm_results, metrics)
-        llm_runs = tuple(find_runs([llm]))
+        llm_runs = tuple(_with_settings(run, llm_results) for run in find_runs([llm]))
         alone = FoundRuns((llm,), llm_runs, tuple(llm_models), {}, {}, ())
         warnings += [*llm_left_out, *problems]
     return FoundRuns(
@@ -229,6 +232,16 @@ def read_all(
         warnings=(*warnings, *left_out, *_without_records(runs, results)),
         llm=alone,
     )
+
+
+def _with_settings(run: Run, results: Sequence[HarnessResults]) -> Run:
+    """A run whose tasks' settings are those of the harness's results, where it names none."""
+    known = {t: s for r in results if r.run_id == run.run_id for t, s in r.settings.items()}
+    tasks = {
+        task: replace(info, settings=info.settings or known.get(task, {}))
+        for task, info in run.tasks.items()
+    }
+    return replace(run, tasks=tasks)
 
 
 def _metrics(runs: Sequence[Run]) -> dict[str, list[ScoredBy]]:
@@ -396,7 +409,9 @@ def _task(row: Any) -> TaskInfo:
     if name is not None and not isinstance(name, str):
         raise TypeError(f"filter is {name!r}, expected a text or null")
     sign = -1.0 if row.get("higher_is_better") is False else 1.0
-    return TaskInfo(row.get("sample") is True, number, ScoredBy(metric, name, sign))
+    settings = _mapping(row, "config_hashes") if "config_hashes" in row else {}
+    settings = {key: _text(settings, key) for key in settings}
+    return TaskInfo(row.get("sample") is True, number, ScoredBy(metric, name, sign), settings)
 
 
 def _missing(err: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from automix_eval.records.record_columns import (
     RecordColumns,
     digest,
 )
+from automix_eval.records.task_settings import differing, unlike_settings
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import printable
 
@@ -30,6 +31,7 @@ class SingleModelRun:
         shown: Folder and file, for the reader.
         models: Names of the model.
         version: Version of the task, empty if unknown.
+        settings: Hashes of the task's configuration; empty where unknown.
         note: What the reader should know.
         defects: Lines of the file that could not be read.
     """
@@ -43,6 +45,7 @@ class SingleModelRun:
     shown: str
     models: tuple[str, ...]
     version: str
+    settings: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
     defects: tuple[str, ...] = ()
 
@@ -59,6 +62,8 @@ class SingleModelRun:
                 f"{self.shown} has version {self.version} of the task, {other.shown} has "
                 f"{other.version}"
             )
+        if keys := differing(self.settings, other.settings):
+            return unlike_settings(self.shown, other.shown, keys)
         if other.doc_ids.tolist() != self.doc_ids.tolist():
             return f"{self.shown} answered other questions than {other.shown}"
         return self._other_prompts(other.shown, other.prompts)
@@ -125,6 +130,7 @@ def _read(result: HarnessResults, task: str, by: ScoredBy) -> SingleModelRun:
         shown=shown,
         models=result.models,
         version=result.versions.get(task, ""),
+        settings=result.settings.get(task, {}),
         note="; ".join([*notes, *samples.defects]),
         defects=samples.defects,
     )

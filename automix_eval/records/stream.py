@@ -71,6 +71,7 @@ class _Record(msgspec.Struct, gc=False):
     tiers: list[_Tier]
     prompt_hash: str
     document: str
+    references: list[str]
 
 
 # One row of numbers a tier, in this order; the calls' part stands twice.
@@ -95,6 +96,7 @@ class _Batch:
 
     heads: list[tuple[int, int, int, int]] = field(default_factory=list)
     prompts: list[int] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
     documents: list[int] = field(default_factory=list)
     tiers: list[tuple[float | None, ...]] = field(default_factory=list)
 
@@ -123,6 +125,7 @@ class _Columns:
                 (
                     np.array(batch.heads, dtype=np.int64),
                     np.array(batch.prompts, dtype=np.uint64),
+                    np.array(batch.targets, dtype=np.uint64),
                     np.array(batch.documents, dtype=np.int64),
                     # a float keeps all counts exactly and a third of the memory is enough
                     wide.reshape(len(batch.heads), num_tiers, _WIDTH),
@@ -226,6 +229,7 @@ def _take(held: _Columns, record: _Record, offset: int, num_tiers: int) -> None:
     batch = held.open
     batch.heads.append((offset, record.doc_id, record.repeat, record.final))
     batch.prompts.append(digest(record.prompt_hash))
+    batch.targets.append(digest("\0".join(record.references)))
     name = record.document
     batch.documents.append(held.names.setdefault(name, len(held.names)) if name else -1)
     found = {t.tier: t for t in record.tiers}
@@ -286,7 +290,7 @@ def _sum(values: list[Any]) -> float:
 
 
 def _rows(path: Path, task: str, held: _Columns) -> tuple[RecordColumns, list[str]]:
-    heads, prompts, documents, tiers = (
+    heads, prompts, targets, documents, tiers = (
         np.concatenate(parts) for parts in zip(*held.done, strict=False)
     )
     held.done.clear()
@@ -313,6 +317,7 @@ def _rows(path: Path, task: str, held: _Columns) -> tuple[RecordColumns, list[st
         repeats=heads[order, 2],
         documents=_documents(documents[order], heads[order, 1]),
         prompts=prompts[order],
+        targets=targets[order],
         final=heads[order, 3],
         asked=column(0, np.bool_),
         on_path=column(1, np.bool_),

@@ -353,3 +353,74 @@ def test_lazy_records_are_read_again(tmp_path: Path) -> None:
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
     with pytest.raises(AutoMixError, match="changed"):
         list(rows.read([7]))
+
+
+def configured(filters: str, **more: str) -> dict[str, Any]:
+    """A manifest's tasks, one of which was configured with these filters."""
+    hashes = {"filter_list": filters, "metric_list": "m", **more}
+    return {"coqa": {"metric": "f1", "sample": False, "config_hashes": hashes}}
+
+
+def test_a_changed_filter_is_no_seed(tmp_path: Path) -> None:
+    """Runs between which the task's scoring changed are apart, each with references of its own."""
+    full_run(tmp_path, "r1", [(0.0, 0.0, 0.5, True)] * 10, tasks=configured("old"))
+    full_run(tmp_path, "r22", [(0.0, 1.0, 0.5, True)] * 10, tasks=configured("new"))
+    report = assemble([tmp_path], Settings(resamples=50)).report
+    first, second = report.boards
+    assert "run r1 and run r22 have different settings of the task (filter_list)" in (
+        second.why_apart
+    )
+    assert any("filter_list" in w for w in report.warnings)
+    llm = [{m.name: m for m in b.methods}["replay:always_llm"] for b in (first, second)]
+    assert [value(m.quality) for m in llm] == [0.0, 1.0]
+    assert all(len(m.runs) == 1 for b in (first, second) for m in b.methods if m.kind == "live")
+
+
+def test_the_llm_of_another_scoring_is_not_taken(tmp_path: Path) -> None:
+    """LLM answers scored by another filter are no reference, and the reason is said."""
+    build_run(tmp_path / "a", "r1", tasks=configured("old"))
+    build_run(tmp_path / "b", "r22", policy="always_llm", tasks=configured("new"))
+    _, task = sorted(assemble([tmp_path], Settings(resamples=50)).report.tasks,
+                     key=lambda t: t.run_id == "r1")  # fmt: skip
+    assert "different settings of the task (filter_list)" in reason(task.figures.llm.quality.value)
+
+
+def test_settings_that_differ_are_rows_of_their_own(tmp_path: Path) -> None:
+    """A setting besides the seed makes a row, and label and warnings name it."""
+    for seed, bins in enumerate((8, 8, 16)):
+        config = {"seed": seed, "meta_verifier": {"name": "pomdp", "num_bins": bins}}
+        full_run(tmp_path / str(seed), f"r{seed}", config=config, tasks=configured("f"))
+    report = assemble([tmp_path], Settings(resamples=50)).report
+    live = [m for m in report.boards[0].methods if m.kind == "live"]
+    assert [(m.label, len(m.runs)) for m in live] == [
+        ("AutoMix (pomdp on few_shot, meta_verifier.num_bins=8)", 2),
+        ("AutoMix (pomdp on few_shot, meta_verifier.num_bins=16)", 1),
+    ]
+    assert any("differ in meta_verifier.num_bins" in w for w in report.warnings)
+
+
+def test_other_settings_of_a_tier_stand_apart(tmp_path: Path) -> None:
+    """A tier of the same label with other settings gives other references: another table."""
+    for run_id, length in (("r1", 10), ("r22", 20)):
+        slm = {"name": "hf", "pretrained": "org/small", "max_length": length}
+        full_run(tmp_path, run_id, config={"slm": slm})
+    _, second = boards(tmp_path)
+    assert "different settings of the tiers (tier 0.max_length)" in second.why_apart
+
+
+def test_other_gold_answers_are_not_paired(tmp_path: Path) -> None:
+    """The same prompts with other gold answers are other data."""
+    full_run(tmp_path, "r1")
+    rows = [replace(record(i, r, full=True), references=("b",)) for i, r in enumerate(KINDS * 8)]
+    build_run(tmp_path, "r22", records=rows)
+    _, second = boards(tmp_path)
+    assert "different gold answers to 40 of 40 common questions" in second.why_apart
+
+
+def test_unknown_configurations_are_said_to_be(tmp_path: Path) -> None:
+    """Runs of earlier releases pool by what is known of them, and it is said what is not."""
+    for seed in range(2):
+        full_run(tmp_path, f"r{seed}", config={"seed": seed})
+    report = assemble([tmp_path], Settings(resamples=50)).report
+    assert [len(m.runs) for m in report.boards[0].methods if m.kind == "live"] == [2]
+    assert any("configured is not known of run r0, run r1" in w for w in report.warnings)
