@@ -149,8 +149,10 @@ def record(doc_id: int, task: str = "t", phase: Phase = "evaluation", repeat: in
 
 
 def test_json_of_a_record_is_that_of_asdict() -> None:
-    """Field by field, in their order."""
-    assert json.dumps(to_json(record(3))) == json.dumps(asdict(record(3)))
+    """Field by field, in their order, but for a field that is written only where it is used."""
+    whole = asdict(record(3))
+    assert whole["tiers"][0]["answer"].pop("repeats") == ()
+    assert json.dumps(to_json(record(3))) == json.dumps(whole)
 
 
 def test_a_run_with_half_a_surrogate_pair_ends_and_resumes(tmp_path: Path) -> None:
