@@ -38,7 +38,8 @@ def test_a_killed_run_resumes_to_the_same_report(tmp_path: Path) -> None:
 
 def test_models_of_transformers_resume_to_the_same_report(tmp_path: Path) -> None:
     """Also where a batch that is cut short is computed anew, without the rows that were done."""
-    args: dict[str, Any] = {"model": "killed", "calibration.num_docs": 5, "block_size": 2}
+    args: dict[str, Any] = {"model": "killed", "calibration.num_docs": 5,
+                            "calibration.min_docs": 4, "block_size": 2}  # fmt: skip
     for tier, family in (("slm", "llama"), ("llm", "gemma3")):
         folder = save_tiny(tmp_path / family, family)
         # the tiny vocabulary spells words out, so passages need a wide window

@@ -39,7 +39,8 @@ def why_not(view: TaskView, fits: MetaVerifier | None, calibration: Any) -> str:
         if first:
             view.metrics.try_out(first, view.repeats)
         if fits is not None:
-            view.check_train_split(int(calibration.min_docs))
+            c = calibration
+            view.fitting.choose(int(c.num_docs), int(c.min_docs), int(c.seed))
     except AutoMixError as err:
         return str(err)
     if fits is not None and (view.metrics.is_corpus or view.metrics.is_bypassed):

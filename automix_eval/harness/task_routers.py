@@ -116,12 +116,15 @@ class TaskRouters:
 
     def _fitted(self, view: TaskView, router: MetaVerifier) -> MetaVerifier:
         settings, chain = self._config.calibration, self._chain(view)
-        questions = view.calibration_questions(settings.num_docs, settings.min_docs, settings.seed)
+        wanted = settings.num_docs, settings.min_docs, settings.seed
+        questions = view.calibration_questions(*wanted)
+        for note in view.fitting.choose(*wanted).notes():
+            self._log.warn(view.name, note)
         if len(questions) < settings.num_docs:
             self._log.warn(
                 view.name,
                 f"calibration.num_docs={settings.num_docs} but the train split has "
-                f"{view.train_size()} questions: fitted on all {len(questions)}",
+                f"{view.fitting.size()} questions: fitted on all {len(questions)}",
             )
         log.info("%s: fitting on %d train questions", view.name, len(questions))
         chain.failures.expect(view.name, "calibration", len(questions))

@@ -17,11 +17,10 @@ import numpy as np
 from automix_eval.backends.prompts import Parts, split_at
 from automix_eval.harness.demonstrations import Demonstrations, document_id
 from automix_eval.harness.evaluation_frames import HarnessRun
+from automix_eval.harness.fitting_questions import FittingQuestions
 from automix_eval.harness.grouping import Grouping
 from automix_eval.harness.task_metrics import TaskMetrics, TaskScore
 from automix_eval.harness.task_source import config_hashes
-from automix_eval.metrics.nested_sample import nested_sample
-from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Answer, Message, Phase, Prompt, Question
 
 if TYPE_CHECKING:
@@ -85,6 +84,7 @@ class TaskView:
         self.metrics = TaskMetrics(name, task, metric or self.settings.get("metric"), filter_name)
         self._config_hashes = config_hashes(task)
         self._instances: dict[tuple[Phase, int, int], list[Instance]] = {}
+        self.fitting = FittingQuestions(name, task)
         self._shots = Demonstrations(task)
         self._demonstrations: list[str] | None = None
 
@@ -120,42 +120,15 @@ class TaskView:
     def calibration_questions(self, num_docs: int, min_docs: int, seed: int) -> list[Question]:
         """Questions of the train split, prompted exactly like the evaluation's.
 
-        No evaluation document enters. A question's own document never appears among its
+        No evaluated question enters. A question's own document never appears among its
         demonstrations, nor another question on the same document.
 
         Raises:
-            AutoMixError: The task has no train split or too few questions in it.
+            AutoMixError: The task has no train split or too few questions in it for a fit.
         """
-        available = self.check_train_split(min_docs)
+        chosen = self.fitting.choose(num_docs, min_docs, seed)
         docs = self.task.training_docs()
-        chosen = sorted(nested_sample(available, num_docs, seed))
-        return [self._calibration_question(docs, i, seed) for i in chosen]
-
-    def check_train_split(self, min_docs: int) -> int:
-        """Questions in the train split.
-
-        Raises:
-            AutoMixError: There is no train split, or fewer questions in it than are needed.
-        """
-        if not self.task.has_training_docs():
-            raise AutoMixError(
-                f"task {self.name} has no train split to fit the meta-verifier on. Two ways out: "
-                "meta_verifier.policy=FILE.json with meta_verifier.transfer=true and a policy "
-                "fitted elsewhere, or a "
-                "meta-verifier that needs no fit (self_consistency, always_slm, always_llm)"
-            )
-        available = self.train_size()
-        if available < min_docs:
-            raise AutoMixError(
-                f"task {self.name} has {available} train questions and calibration.min_docs is "
-                f"{min_docs}: lower calibration.min_docs, give meta_verifier.policy=FILE.json, or "
-                "use a meta-verifier that needs no fit"
-            )
-        return available
-
-    def train_size(self) -> int:
-        """Questions in the train split."""
-        return len(self.task.training_docs()) if self.task.has_training_docs() else 0
+        return [self._calibration_question(docs, i, seed) for i in chosen.doc_ids]
 
     # ----------------------------------------------------------------- prompts
 

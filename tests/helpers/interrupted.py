@@ -17,7 +17,11 @@ def arguments(folder: Path) -> dict[str, Any]:
     return scripted_args(
         meta_verifier="threshold",
         block_size=4,
-        **{"calibration.num_docs": 6, "store.path": str(folder / "calls.sqlite")},
+        **{
+            "calibration.num_docs": 6,
+            "calibration.min_docs": 4,
+            "store.path": str(folder / "calls.sqlite"),
+        },
     )
 
 

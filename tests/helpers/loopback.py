@@ -94,6 +94,7 @@ def cascade_of(server: Server) -> dict[str, Any]:
         "verifier.num_samples": 2,
         "meta_verifier": "threshold",
         "calibration.num_docs": 8,
+        "calibration.min_docs": 4,
         "block_size": 6,
         "record": "full",
     }

@@ -29,7 +29,8 @@ def arguments(store: Path, **more: Any) -> dict[str, Any]:
     """The command of that run."""
     answers = gold_answers("coqa_demo")
     SCRIPTS["small"], SCRIPTS["large"] = knows(answers, 0.5), knows(answers, 0.9)
-    given = {"calibration.num_docs": 6, "meta_verifier": "threshold", "record": "full",
+    given = {"calibration.num_docs": 6, "calibration.min_docs": 4, "record": "full",
+             "meta_verifier": "threshold",
              "block_size": 2, "store.path": str(store)}  # fmt: skip
     return scripted_args(**{**given, **more})
 

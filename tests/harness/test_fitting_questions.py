@@ -1,0 +1,122 @@
+"""Nothing that is evaluated is fitted on; what a task was configured with is known afterwards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import lm_eval
+import pytest
+import shapes
+from scripted import CALLS, SCRIPTS, read_run, scripted_args
+
+from automix_eval.harness.fitting_questions import FittingQuestions
+from automix_eval.harness.model import AutoMixLM
+from automix_eval.harness.task_source import config_hashes
+from automix_eval.records.task_settings import CODE, differing, hashes
+from automix_eval.safety.errors import AutoMixError
+
+SHAPE: dict[str, Any] = {
+    "doc_to_text": "{{question}}",
+    "doc_to_target": "{{answer}}",
+    "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+}
+
+
+def rows(sums: list[tuple[int, int]], document: str = "") -> list[dict[str, Any]]:
+    """Questions of a split."""
+    return [
+        {
+            "question": f"What is {a} plus {b}?",
+            "answer": str(a + b),
+            "document_id": document or None,
+        }
+        for a, b in sums
+    ]
+
+
+def task(train: list[dict[str, Any]], test: list[dict[str, Any]], **more: Any) -> Any:
+    """A task with these splits."""
+
+    def data(**_: Any) -> datasets.DatasetDict:
+        splits = {"train": train, "test": test}
+        return datasets.DatasetDict({k: datasets.Dataset.from_list(v) for k, v in splits.items()})
+
+    return shapes.task("sums", SHAPE, custom_dataset=data, **more)
+
+
+def run(made: Any, folder: Path, **more: Any) -> dict[str, Any]:
+    """An evaluation with a fit; its manifest."""
+    CALLS.clear()
+    SCRIPTS["small"], SCRIPTS["large"] = shapes.small, shapes.large
+    args = {"meta_verifier": "threshold", "records_dir": str(folder), "calibration.min_docs": 4}
+    args |= {"store.path": str(folder / "calls.sqlite"), "calibration.num_docs": 10, **more}
+    groups = {"tasks": {"sums": made}, "groups": {}}
+    lm_eval.evaluate(AutoMixLM(**scripted_args(**args)), groups, bootstrap_iters=0)
+    return read_run(folder)[0]
+
+
+def test_equal_questions_are_left_out(tmp_path: Path) -> None:
+    """Train questions that are evaluated too, whatever their case and spaces, are not fitted on."""
+    train = rows([(i, 3) for i in range(12)])
+    train[3]["question"], train[5]["question"] = "what  is 3 PLUS 2?", "What is 5 plus 2?\n"
+    manifest = run(task(train, rows([(i, 2) for i in range(12)])), tmp_path)
+    policy = json.loads((tmp_path / manifest["policies"]["sums"]).read_text())
+    assert not {3, 5} & set(policy["fitted_on"]["doc_ids"])
+    assert len(policy["fitted_on"]["doc_ids"]) == 10
+    (said,) = (w["text"] for w in manifest["warnings"] if "evaluated too" in w["text"])
+    assert "2 questions" in said
+    assert "doc_id 3, 5" in said
+
+
+@pytest.mark.parametrize("copies", [12, 9])
+def test_splits_that_coincide_are_refused(tmp_path: Path, copies: int) -> None:
+    """Too few train questions that are not evaluated are an error before the first call."""
+    train = rows([(i, 2 if i < copies else 3) for i in range(12)])
+    with pytest.raises(AutoMixError, match="nothing that is evaluated is fitted on") as err:
+        run(task(train, rows([(i, 2) for i in range(12)])), tmp_path)
+    assert f"has {12 - copies} train questions" in str(err.value)
+    assert "meta_verifier.policy" in str(err.value)
+    assert CALLS == []
+
+
+def test_one_split_for_both_is_refused(tmp_path: Path) -> None:
+    """A file whose training split is the evaluated one has nothing to fit on."""
+    test = rows([(i, 2) for i in range(12)])
+    with pytest.raises(AutoMixError, match="has 0 train questions"):
+        run(task(test, test, training_split="test"), tmp_path)
+    assert CALLS == []
+
+
+def test_fewer_questions_than_min_docs_are_refused(tmp_path: Path) -> None:
+    """calibration.min_docs holds for what is asked for, too."""
+    made = task(rows([(i, 3) for i in range(12)]), rows([(i, 2) for i in range(12)]))
+    with pytest.raises(AutoMixError, match=r"num_docs=3 .*min_docs is 4"):
+        run(made, tmp_path, **{"calibration.num_docs": 3})
+    assert CALLS == []
+
+
+def test_without_equal_questions_the_choice_is_the_nested_sample() -> None:
+    """More questions repeat all of fewer, with some left out, and shared documents are said."""
+    train, test = rows([(i, 3) for i in range(40)], "d"), rows([(i, 3) for i in range(8)], "d")
+    chosen = FittingQuestions("sums", task(train, test))
+    few, more = chosen.choose(10, 4, 0), chosen.choose(20, 4, 0)
+    assert set(few.doc_ids) < set(more.doc_ids)
+    assert (len(few.doc_ids), len(more.doc_ids)) == (10, 20)
+    assert min(more.doc_ids) >= 8
+    assert few.same_document == 10
+    assert "10 of 10 fitting questions are on documents" in few.notes()[-1]
+
+
+def test_the_manifest_tells_configurations_apart(tmp_path: Path) -> None:
+    """Hashes of a run are those of the harness's dump, and a changed filter changes one of them."""
+    splits = rows([(i, 3) for i in range(12)]), rows([(i, 2) for i in range(12)])
+    manifest = run(task(*splits), tmp_path)
+    known = manifest["tasks"]["sums"]["config_hashes"]
+    dumped = json.loads(json.dumps(task(*splits).dump_config(), default=str))
+    assert differing(known, hashes(dumped)) == []
+    assert CODE in known
+    filters = [{"name": "none", "filter": [{"function": "lowercase"}, {"function": "take_first"}]}]
+    assert differing(known, config_hashes(task(*splits, filter_list=filters))) == ["filter_list"]
