@@ -20,6 +20,7 @@ from automix_eval.meta_verifiers.objectives import Selection
 from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.metrics.nested_sample import nested_sample
 from automix_eval.records import policies as policy
+from automix_eval.records.evaluated_rows import without_evaluated
 from automix_eval.records.from_table import Source
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
@@ -40,6 +41,8 @@ def replay(settings: DictConfig) -> dict[str, Any]:
     _check(settings)
     router = parts.make_meta_verifier(settings)
     source = source_of(settings)
+    if not settings.meta_verifier.policy:
+        source = without_evaluated(source)
     _refuse_blind(router, source.test, config.name_of(settings, "meta_verifier"))
     notes: list[str] = []
     in_folds = source.train is None and settings.folds and router.needs_fit

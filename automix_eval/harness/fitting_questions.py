@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ from typing import Any
 
 from automix_eval.harness.demonstrations import document_id
 from automix_eval.metrics.nested_sample import nested_sample
+from automix_eval.records.evaluated_rows import bare_text
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import listing, questions
 
@@ -142,10 +142,5 @@ class FittingQuestions:
         """A question as its reader sees it: its text, its context in it, and its choices."""
         task = self._task
         choices = task.doc_to_choice(doc) if task.config.doc_to_choice is not None else []
-        parts = [_plain(str(task.doc_to_text(doc))), *sorted(_plain(str(c)) for c in choices)]
+        parts = [bare_text(str(task.doc_to_text(doc))), *sorted(bare_text(str(c)) for c in choices)]
         return "\0".join(parts)
-
-
-def _plain(text: str) -> str:
-    """A text without what two copies of it may differ in: case, white space, forms of letters."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
