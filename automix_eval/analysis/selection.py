@@ -20,6 +20,7 @@ from automix_eval.records.record_columns import BoolArray, FloatArray, IntArray,
 from automix_eval.records.runs import PARTIAL, FoundRuns, Run
 from automix_eval.records.schema import MANIFEST_GLOB
 from automix_eval.records.single_model_runs import SingleModelRun
+from automix_eval.records.task_settings import differing
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import listing, printable, questions
 
@@ -156,6 +157,8 @@ def _settings(run: Run) -> str:
 def _stands_for(other: Run, run: Run, later: bool) -> bool:
     """Whether the other run makes this one superfluous."""
     if not set(run.tasks) <= set(other.tasks) or not set(run.records) <= set(other.records):
+        return False
+    if any(differing(run.tasks[t].settings, other.tasks[t].settings) for t in run.records):
         return False
     if not _is_partial(run):
         # by its calls, and only then by its time: clocks jump
