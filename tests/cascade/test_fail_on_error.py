@@ -438,7 +438,7 @@ def test_our_tasks_need_no_such_warning(
     assert "f1" not in sample
     assert sample["filtered_resps"] == ["[call-failed]"]
     (path,) = (tmp_path / "out").rglob(records.MANIFEST_GLOB)
-    from automix_eval.commands.report import build
+    from report_builder import build
 
     (task,) = build([path.parent]).tasks
     assert not any("no record" in w or "differ" in w for w in task.warnings)

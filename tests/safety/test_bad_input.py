@@ -167,10 +167,10 @@ def test_a_policy_that_was_edited_is_refused(pair: dict[str, str], tmp_path: Pat
         AutoMixLM(**scripted_args(meta_verifier="threshold", **{"meta_verifier.policy": str(file)}))
 
 
-def test_a_score_that_is_no_number_stops_the_fit_and_loses_nothing(
+def test_a_calibration_question_without_a_score_is_left_out_by_name(
     pair: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A NaN in calibration is named with its document; the calls made stay in the store."""
+    """A NaN in calibration is named with its document, and the others are fitted on."""
     from lm_eval.api.task import ConfigurableTask
 
     original = ConfigurableTask.process_results
@@ -180,15 +180,15 @@ def test_a_score_that_is_no_number_stops_the_fit_and_loses_nothing(
         return found | {"f1": float("nan")} if "train-0" in doc["id"] else found
 
     monkeypatch.setattr(ConfigurableTask, "process_results", broken)
-    with pytest.raises(AutoMixError, match=r"document 0: the metric 'f1' is nan"):
-        run_harness([TASK], scripted_args(meta_verifier="pomdp"), tmp_path, limit=2)
-    monkeypatch.undo()
-    monkeypatch.setenv("AUTOMIX_CACHE_DIR", str(tmp_path / "cache"))
-    before = len(CALLS)
     run_harness([TASK], scripted_args(meta_verifier="pomdp"), tmp_path, limit=2)
-    repeated = [c for c in CALLS[before:] if c in CALLS[:before]]
-    assert before > 20
-    assert repeated == []
+    manifest, rows = read_run(tmp_path)
+    failed = {f["doc_id"]: f for f in manifest["failed"]}
+    assert 0 in failed
+    assert {f["phase"] for f in failed.values()} == {"calibration"}
+    assert "nan" in json.dumps(failed[0])
+    fitted = {r.doc_id for r in rows if r.phase == "calibration"}
+    assert fitted
+    assert not fitted & failed.keys()
 
 
 @pytest.mark.parametrize("limit", [0, 0.0, -1])
@@ -273,7 +273,7 @@ def test_the_model_called_outside_the_harness_says_so(pair: dict[str, str]) -> N
 def test_a_calibration_without_any_confidence_does_not_end_the_run(
     pair: dict[str, str], tmp_path: Path, router: str
 ) -> None:
-    """The policy says what it could not learn, and meta_verifier.undefined decides.
+    """By ibc the policy says what it could not learn, and meta_verifier.undefined decides.
 
     The POMDP need not ask a tier whose answers it cannot judge: it starts at the last one.
     """
@@ -281,7 +281,8 @@ def test_a_calibration_without_any_confidence_does_not_end_the_run(
     SCRIPTS["small"] = lambda p, g: "hm" if "AI Generated Answer" in p else knowing(p, g)
     for undefined, final in (("escalate", 1), ("keep", int(router == "pomdp"))):
         out = tmp_path / undefined
-        args = scripted_args(meta_verifier=router, **{"meta_verifier.undefined": undefined})
+        undefined_is = {"meta_verifier.undefined": undefined}
+        args = scripted_args(meta_verifier=router, objective="ibc", **undefined_is)
         run_harness([TASK], args, out, limit=4)
         manifest, records = read_run(out)
         assert [r.final for r in records if r.phase == "evaluation"] == [final] * 4
@@ -289,3 +290,19 @@ def test_a_calibration_without_any_confidence_does_not_end_the_run(
         learned = json.loads(file.read_text())["learned"]
         assert "0 of 20 fitting questions have a confidence" in learned["note"]
         assert any("no verification gave a confidence" in w["text"] for w in manifest["warnings"])
+
+
+@pytest.mark.parametrize("router", ["pomdp", "threshold"])
+def test_without_any_confidence_the_slm_answers_alone(
+    pair: dict[str, str], tmp_path: Path, router: str
+) -> None:
+    """By gain nothing is paid for verifications that tell nothing, and the policy says why."""
+    knowing = SCRIPTS["small"]
+    SCRIPTS["small"] = lambda p, g: "hm" if "AI Generated Answer" in p else knowing(p, g)
+    run_harness([TASK], scripted_args(meta_verifier=router), tmp_path, limit=4)
+    _, records = read_run(tmp_path)
+    evaluated = [r for r in records if r.phase == "evaluation"]
+    assert [(r.final, r.tiers[0].verification) for r in evaluated] == [(0, None)] * 4
+    (file,) = tmp_path.rglob("automix_policy_*.json")
+    note = json.loads(file.read_text())["learned"]["note"]
+    assert "0 of 20 fitting questions have a confidence" in note
