@@ -17,6 +17,7 @@ from automix_eval.analysis.experiments.cell_figures import cell_figures, differe
 from automix_eval.analysis.experiments.simulate import simulated
 from automix_eval.analysis.method import MethodScore
 from automix_eval.commands.main import main
+from automix_eval.meta_verifiers.always import AlwaysLLM, AlwaysSLM
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.metrics.ibc import delta_ibc
 from automix_eval.records.table_columns import chain_of_header
@@ -283,10 +284,34 @@ def test_two_tier_routers_in_a_row_are_one_router_for_two_tiers() -> None:
         np.testing.assert_array_equal(plain.final, chained.final)
     train, test = simulated(4, 2000)
     entry = {"option": "union", "chained": True}
-    found = follow(routers.make(entry, "target=0.95", "none", 0).fit(train), test)
+    made = routers.make(entry, "target=0.95", "none", 0).fit(train)
+    found = follow(made, test)
     assert 0 < (found.final == 1).mean() < 1
-    # nobody skips a tier
-    assert (found.visited == (np.arange(4) <= found.final[:, None])).all()
+    # nobody skips a tier but where its router asks the next one without looking
+    asked = [router.only_tier != -1 for router in made.routers_] + [True]
+    assert sum(asked) >= 3
+    assert (found.visited == (asked & (np.arange(4) <= found.final[:, None]))).all()
+
+
+def test_routers_in_a_row_hand_on_what_they_never_ask() -> None:
+    """A tier that its router skips unseen is not asked by those who come from below, either."""
+    train, test = simulated(4, 400)
+    row = routers.make({"option": "threshold", "chained": True}, "ibc", "none", 0).fit(train)
+    row.routers_ = [row.routers_[0], AlwaysLLM(), AlwaysSLM()]
+    found = follow(row, test)
+    assert 0 < (found.final == 2).mean() < 1
+    assert (
+        found.visited == np.isin(np.arange(4), [0, 2]) & (np.arange(4) <= found.final[:, None])
+    ).all()
+
+
+def test_routers_in_a_row_that_look_at_nothing_verify_nothing() -> None:
+    """Where every fitted router asks one tier alone, the row pays for one answer a question."""
+    train, test = simulated(4, 400)
+    entry = {"option": "threshold", "chained": True}
+    made = routers.make(entry, "budget=0", "none", 0).fit(train)
+    assert [router.only_tier for router in made.routers_] == [0, 0, 0]
+    np.testing.assert_array_equal(follow(made, test).cost, test.answer_costs[:, 0])
 
 
 def test_figures_are_means_over_seeds() -> None:

@@ -255,13 +255,41 @@ def test_a_sweep_runs_the_encoder_once(make, small, monkeypatch):
 
 
 def test_frugal_gpt_is_a_cascade_without_verification(small):
-    """A question goes through the tiers one by one, and pays for answers only."""
+    """A question goes through the tiers of the learned list one by one; answers alone cost."""
     data = texts(60, 3)
-    path = follow(FrugalGPT(**small).fit(data), data)
-    spent = np.where(path.visited, data.answer_costs, 0).sum(axis=1)
-    assert path.cost.tolist() == spent.tolist()
-    assert path.visited[:, 0].all()
-    assert (path.visited[:, 1] | ~path.visited[:, 2]).all()
+    made = FrugalGPT(**small).fit(data)
+    lists = set()
+    for policy in (made, *(policy for _, policy in made.sweep())):
+        path = follow(policy, data)
+        spent = np.where(path.visited, data.answer_costs, 0).sum(axis=1)
+        assert path.cost.tolist() == spent.tolist()
+        tiers = policy.threshold_.policy_.tiers
+        lists.add(tiers)
+        asked = path.visited[:, tiers]
+        assert asked[:, 0].all()
+        assert (asked[:, :-1] | ~asked[:, 1:]).all()
+        assert asked.sum() == path.visited.sum()
+    assert {len(tiers) for tiers in lists} >= {1, 2}
+
+
+def test_frugal_gpt_goes_tier_by_tier_for_ibc(small):
+    """By the papers' objective every question starts at the first tier, and no tier is skipped."""
+    data = texts(60, 3)
+    for _, policy in FrugalGPT(**{**small, "objective": "ibc"}).fit(data).sweep():
+        visited = follow(policy, data).visited
+        assert visited[:, 0].all()
+        assert (visited[:, 1] | ~visited[:, 2]).all()
+
+
+def test_frugal_gpt_judges_nothing_where_one_tier_is_asked(small, monkeypatch):
+    """A policy that asks one tier alone names it, and the encoder does not run."""
+    data = texts(40)
+    family = [policy for _, policy in FrugalGPT(**small).fit(data).sweep()]
+    alone = [policy for policy in family if policy.only_tier is not None]
+    assert {policy.only_tier for policy in alone} == {0, -1}
+    monkeypatch.setattr(Tuning, "batches", None)  # a run would fail
+    for policy in alone:
+        assert follow(policy, data).visited[:, policy.only_tier].all()
 
 
 # --------------------------------------------------------------------------- HybridLLM

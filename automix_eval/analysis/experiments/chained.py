@@ -15,8 +15,8 @@ from automix_eval.records.outcomes import IntArray, Outcomes, Seen
 class Chained:
     """Router t was fitted on tiers t and t + 1 alone, and decides at tier t.
 
-    Before the first answer a router that skips the SLM without looking hands the question to the
-    next router.
+    A router that skips its first tier without looking at an answer hands the question to the next
+    router, at the start of the chain as on the way up.
 
     Args:
         pair: An unfitted router of two tiers, copied for each pair.
@@ -27,9 +27,9 @@ class Chained:
         self.routers_: Sequence[MetaVerifier] = ()
 
     def __getattr__(self, name: str) -> Any:
-        # what the router needs to see is what its parts need, and fitting may add to that
+        # what the router needs to see is what its parts need; fitting may add to that, or end it
         if name.startswith("needs_"):
-            return any(getattr(one, name) for one in (self.pair, *self.routers_))
+            return any(getattr(one, name) for one in self.routers_ or (self.pair,))
         raise AttributeError(name)
 
     def fit(self, outcomes: Outcomes) -> Chained:
@@ -42,28 +42,29 @@ class Chained:
         return self
 
     def choose(self, seen: Seen) -> IntArray:
-        """(n,) the tier to go to: the one reached, or the next."""
-        if seen.tier >= 0:
-            return seen.tier + np.asarray(self.routers_[seen.tier].choose(_pair(seen)), np.intp)
-        at = np.zeros(len(seen), dtype=np.intp)
+        """(n,) the tier to go to: the one reached, or a later one."""
+        at = np.full(len(seen), max(seen.tier, 0), dtype=np.intp)
         going = np.ones(len(seen), dtype=np.bool_)
-        for router in self.routers_:
-            going &= np.asarray(router.choose(_pair(seen))) > 0
+        if seen.tier >= 0:
+            going = np.asarray(self.routers_[seen.tier].choose(_pair(seen, seen.tier))) > 0
+            at += going
+        for router in self.routers_[seen.tier + 1 :]:
+            going &= np.asarray(router.choose(_pair(seen, seen.tier + 1))) > 0
             at += going
         return at
 
 
-def _pair(seen: Seen) -> Seen:
-    """What a router of two tiers sees of one that is asked in a longer chain."""
-    first = max(seen.tier, 0)
+def _pair(seen: Seen, first: int) -> Seen:
+    """What a router of two tiers sees if the first of them is this one, asked or not yet."""
+    asked = first == seen.tier
     return Seen(
-        min(seen.tier, 0),
+        0 if asked else -1,
         2,
         seen.confidences[:, first:],
         seen.ids,
         {name: table[:, first:] for name, table in seen.signals.items()},
         seen.questions,
-        seen.answers,
+        seen.answers if asked else None,
         None,
         None if seen.costs is None else seen.costs[:, first:],
     )

@@ -29,8 +29,8 @@ class FrugalGPT(TextRouter):
     g(query, answer) in [0, 1] and one threshold a tier, searched together. There g is a DistilBERT
     that regresses whether the answer is correct; here it is any encoder, and its target the score
     itself (1 or 0 for right or wrong, F1 as a share), by cross-entropy. One g judges all tiers; it
-    is trained on the answers of all tiers but the last, whose answer is never judged. The order of
-    the tiers is given.
+    is trained on the answers of all tiers but the last, whose answer is never judged. As there, the
+    thresholds' search also finds which tiers are asked at all; their order is given.
 
     The thresholds are those of :class:`~automix_eval.meta_verifiers.threshold.Threshold`, with g in
     the place of the confidence.
@@ -62,21 +62,24 @@ class FrugalGPT(TextRouter):
         free = np.zeros_like(rows.verification_costs)
         # quantiles of all tiers' scores; they are nearly all distinct, so "observed" would be many
         tried = np.quantile(held, np.linspace(0, 1, CANDIDATES), method="lower")
-        self.threshold_ = self._thresholds(np.unique(tried).tolist()).fit(
-            replace(rows, confidences=values, verification_costs=free, signals={})
-        )
+        held_out = replace(rows, confidences=values, verification_costs=free, signals={})
+        self._hold(self._thresholds(np.unique(tried).tolist()).fit(held_out))
         return self
 
     def choose(self, seen: Seen) -> IntArray:
         """The next tier, or the same to keep."""
         threshold: Threshold = require_fitted(self.threshold_, self.name)
         values = np.full((len(seen), seen.tier + 1), np.nan)
-        if 0 <= seen.tier < seen.num_tiers - 1:
+        if self.only_tier is None and 0 <= seen.tier < seen.num_tiers - 1:
             values[:, -1] = self._judge(seen)
         return threshold.choose(replace(seen, confidences=values))
 
     def sweep(self) -> list[tuple[float | None, Any]]:
-        """One policy for each of the thresholds' sweep; all share the scorer."""
+        """One policy for each of the thresholds' sweep; all share the scorer.
+
+        The parameter, by which they are ordered, is the mean cost that out-of-fold scores give: on
+        its own training data the scorer in use may lead elsewhere.
+        """
         threshold: Threshold = require_fitted(self.threshold_, self.name)
         return [(value, self._with(policy)) for value, policy in threshold.sweep()]
 
@@ -102,7 +105,7 @@ class FrugalGPT(TextRouter):
             threshold = self._thresholds()
             threshold.set_learned(learned["threshold"])
             self.scorer_ = Scorer.restore(self._tuning(), self.folder, learned["scorer"])
-            self.threshold_ = threshold
+            self._hold(threshold)
 
     def judge_first(self, outcomes: Outcomes) -> FloatArray:
         """(n,) what the encoder makes of the first tier's answers, after ``fit``."""
@@ -130,11 +133,16 @@ class FrugalGPT(TextRouter):
     def _take(self, chosen: Any, value: float, note: str) -> None:
         threshold: Threshold = require_fitted(self.threshold_, self.name)
         threshold._take(chosen.threshold_, value, note)
+        self._hold(threshold)
 
     def _with(self, threshold: Threshold) -> FrugalGPT:
         other = copy(self)
-        other.threshold_ = threshold
+        other._hold(threshold)
         return other
+
+    def _hold(self, threshold: Threshold) -> None:
+        self.threshold_ = threshold
+        self.only_tier = threshold.only_tier
 
     def _reason(self, observation: Observation, to: int) -> str:
         if 0 <= observation.tier < observation.num_tiers - 1:
