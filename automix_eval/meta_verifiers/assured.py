@@ -5,12 +5,11 @@ policies of the sweep are tested from "ask the last tier always" downward in cos
 level, and the tests stop at the first that fails; the last that passed is taken. Then the
 probability of promising more than holds is at most 1 - confidence, however many there are.
 
-A policy passes if the mean of  d = its score - target * the last tier's score  is shown to be at
-least 0: paired by question, by the one-sided t bound of a mean of documents of unequal size (each
-document one draw; linearised ratio, G - 1 degrees of freedom). Scores on questions that a policy
-was fitted on flatter it, so each question is scored by the policy that the same fit gives at the
-same place of the sweep without the question's fold; questions of one document share a fold. A place
-is a share of the way from the cheapest policy's cost to the dearest one's.
+A policy passes if it is shown to hold the target by :mod:`automix_eval.metrics.noninferiority`,
+paired by question and by document. Scores on questions that a policy was fitted on flatter it, so
+each question is scored by the policy that the same fit gives at the same place of the sweep without
+the question's fold; questions of one document share a fold. A place is a share of the way from the
+cheapest policy's cost to the dearest one's.
 """
 
 from __future__ import annotations
@@ -27,6 +26,8 @@ import numpy as np
 from automix_eval.meta_verifiers.base import Router
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.objectives import TOLERANCE, Selection
+from automix_eval.metrics.ibc import Undefined
+from automix_eval.metrics.noninferiority import PairedScores
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes
 
 S = TypeVar("S", bound="ChoosingRouter")
@@ -59,40 +60,6 @@ class ChoosingRouter(Selection, Router):
         """Hold another policy of the sweep as the one chosen."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """What is shown of one policy.
-
-    Attributes:
-        mean: Mean of d, see the module's docstring.
-        stderr: Its standard error, infinite for a single document.
-        least: One-sided lower bound of the mean.
-    """
-
-    mean: float
-    stderr: float
-    least: float
-
-
-def lower_bound(values: FloatArray, documents: IntArray, confidence: float) -> Bound:
-    """One-sided t bound of a mean, by document.
-
-    Args:
-        values: (n,) one number a question.
-        documents: (n,) number of each question's document, 0 .. G - 1.
-        confidence: Probability that the mean is at least the bound.
-    """
-    from scipy.stats import t
-
-    mean = float(values.mean())
-    sums = np.bincount(documents, weights=values - mean)
-    number = len(sums)
-    if number < 2:
-        return Bound(mean, math.inf, -math.inf)
-    stderr = math.sqrt(number / (number - 1) * float(sums @ sums)) / len(values)
-    return Bound(mean, stderr, mean - float(t.ppf(confidence, number - 1)) * stderr)
-
-
 def _assure(router: S, rows: Outcomes) -> S:
     assert router.target is not None
     names = rows.documents if rows.documents is not None else rows.ids
@@ -101,18 +68,36 @@ def _assure(router: S, rows: Outcomes) -> S:
     policies, places = _sweep(fitted, rows)
     scores = _held_out(router, rows, documents % FOLDS, places)
     last = rows.scores[:, -1]
-    # nothing needs to be shown of asking the last tier; the cheapest way to it comes first
+    # the cheapest way to ask the last tier always comes first
     start = int(np.flatnonzero([i == 0 or (s == last).all() for i, s in enumerate(scores)])[-1])
     policies, scores = policies[start:], scores[start:]
-    bounds = [lower_bound(s - router.target * last, documents, router.confidence) for s in scores]
-    passed = 0
-    while passed < len(bounds) and bounds[passed].least >= -TOLERANCE:
+    bounds = [_bound(s, last, documents, router) for s in scores]
+    # nothing needs to be shown of asking the last tier
+    passed = 1
+    while passed < len(bounds) and bounds[passed].least > 0:
         passed += 1
-    at = max(passed - 1, 0)
+    at = passed - 1
     vars(router).update({**vars(fitted), "objective": router.objective})
     cost = float(follow(policies[at], rows).cost.mean())
     router._take(policies[at], cost, _words(router, bounds, passed, float(last.mean()), len(rows)))
     return router
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """Mean of score - target * the last tier's score, and its one-sided lower bound."""
+
+    mean: float
+    least: float
+
+
+def _bound(score: FloatArray, last: FloatArray, documents: IntArray, asked: Selection) -> _Bound:
+    assert asked.target is not None
+    mean = float((score - asked.target * last).mean())
+    paired = PairedScores.of(score, last, documents)
+    if isinstance(paired, Undefined):
+        return _Bound(mean, -math.inf)
+    return _Bound(mean, paired.lower_bound(asked.target, asked.confidence))
 
 
 def _sweep(fitted: ChoosingRouter, rows: Outcomes) -> tuple[list[Any], FloatArray]:
@@ -149,7 +134,7 @@ def _held_out(
 
 
 def _words(
-    router: Selection, bounds: Sequence[Bound], passed: int, last: float, number: int
+    router: Selection, bounds: Sequence[_Bound], passed: int, last: float, number: int
 ) -> str:
     assert router.target is not None
     aim, sure = f"{router.target:.4g}", f"{router.confidence:.0%}"

@@ -6,11 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import stats
 
-from automix_eval.meta_verifiers.assured import lower_bound
 from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.objectives import Ends, Selection, select
@@ -95,28 +91,6 @@ def test_no_sliver_from_few_rows_but_a_hump_from_many():
         assert all(a <= 0.0 or b >= 1.0 for a, b in bounds)
     hump = (lambda v: 0.4 + 0 * v, lambda v: 0.4 + 0.5 * np.exp(-(((v - 0.6) / 0.12) ** 2)))
     assert 0.1 < (escalated(1000, hump) == 1).mean() < 0.6
-
-
-@given(
-    st.lists(st.floats(-1, 1), min_size=2, max_size=40),
-    st.floats(0.6, 0.99),
-)
-@settings(max_examples=50, deadline=None)
-def test_the_bound_of_single_questions_is_the_t_bound(values, confidence):
-    """Where each document has one question, scipy's one-sided interval is met."""
-    x = np.array(values)
-    bound = lower_bound(x, np.arange(len(x)), confidence)
-    expected = x.mean() - stats.t.ppf(confidence, len(x) - 1) * stats.sem(x)
-    assert bound.least == pytest.approx(expected, abs=1e-9)
-
-
-def test_questions_of_one_document_do_not_count_twice():
-    """Repeating each question within its document leaves the bound as it is."""
-    x = np.array([0.2, -0.1, 0.5, 0.3])
-    once = lower_bound(x, np.arange(4), 0.9)
-    twice = lower_bound(np.repeat(x, 3), np.repeat(np.arange(4), 3), 0.9)
-    assert twice.least == pytest.approx(once.least)
-    assert lower_bound(x, np.zeros(4, dtype=np.intp), 0.9).least == -np.inf
 
 
 @pytest.mark.parametrize("make", [Threshold, Pomdp])
