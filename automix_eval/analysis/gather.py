@@ -80,6 +80,7 @@ def assemble(paths: Sequence[Path], settings: Settings) -> ReportAndRuns:
     cache = ReplayCache(settings.baselines, settings.resamples, settings.seed)
     boards, tasks, paired, about = [], [], {}, list(selected.warnings)
     for runs in group(sets, selected.single_models, selected.versions):
+        about += notes(runs)
         whole, alone = None, len(runs.sets) == 1
         for questions in runs.sets:
             columns = draft([questions], runs.single_models if alone else [], cache)
@@ -92,7 +93,6 @@ def assemble(paths: Sequence[Path], settings: Settings) -> ReportAndRuns:
             paired[one.run_id, one.task] = scores
             whole = columns if alone else None
         boards.append(board(runs, cache, whole))
-        about += notes(runs)
     warnings = dict.fromkeys(printable(w, 600) for w in about)
     tasks.sort(key=lambda t: _place(t, sets))
     report = Report(tuple(tasks), tuple(warnings), settings.seed, tuple(boards), settings.resamples)

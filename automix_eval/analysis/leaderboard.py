@@ -127,8 +127,8 @@ def board(runs: ComparableRuns, cache: ReplayCache, columns: BoardColumns | None
         tiers=tiers,
         cost=cost,
         methods=methods,
-        comparisons=compare_all(compared, codes, cache.seed),
         oracle_curve=oracle_curve(columns.live[0]) if columns.live else (),
+        comparisons=compare_all(compared, codes, cache.seed),
         why_apart=runs.why_apart,
     )
 

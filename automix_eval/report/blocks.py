@@ -66,15 +66,3 @@ def interval_text(figure: Figure, form: str, reasons: Reasons) -> str:
         return f"undefined {reasons.mark(figure.interval)}"
     low, high = figure.interval
     return f"[{low:{form}}, {high:{form}}]"
-
-
-def short_text(figure: Figure, form: str, reasons: Reasons) -> str:
-    """A value and its interval in one cell."""
-    if isinstance(figure.value, Undefined):
-        return reasons.show(figure.value, form, "- ")
-    text = format(figure.value, form)
-    if figure.interval is None:
-        return text
-    if isinstance(figure.interval, Undefined):
-        return f"{text} {reasons.mark(figure.interval)}"
-    return f"{text} [{figure.interval[0]:{form}}, {figure.interval[1]:{form}}]"

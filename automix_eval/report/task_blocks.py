@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from automix_eval.analysis.figures import (
-    Aim,
     Figure,
     Report,
     System,
@@ -13,14 +12,14 @@ from automix_eval.analysis.figures import (
     TaskReport,
     VerifierFigures,
 )
-from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.metrics.ibc import Undefined
+from automix_eval.report.aim_lines import aim_words, kept_words
 from automix_eval.report.blocks import Block, Heading, Paragraph, Reasons, Table, interval_text
 from automix_eval.report.board_picture import tier_name
-from automix_eval.report.leaderboard_blocks import board_blocks, board_legend
+from automix_eval.report.leaderboard_blocks import board_blocks
+from automix_eval.report.legend import SAMPLE_NOTE, legend
 from automix_eval.safety.text import clip
 
-SAMPLE_NOTE = "an embedded sample for trying the tool, not a benchmark"
 # Below this the percentile bootstrap is known to give intervals that are too narrow.
 FEW_DOCUMENTS = 30
 
@@ -34,7 +33,7 @@ def report_blocks(report: Report) -> list[Block]:
         blocks += _overall(report.tasks)
     for board in report.boards:
         blocks += board_blocks(board)
-    blocks += [*_legend(report), *board_legend()]
+    blocks += legend(report)
     if report.warnings:
         blocks += [Heading("Warnings", 2), *(Paragraph(w, "! ") for w in report.warnings)]
     return blocks
@@ -123,42 +122,6 @@ def _delta_line(figures: TaskFigures, reasons: Reasons) -> str:
     return f"{text}: less quality per cost than always asking the LLM"
 
 
-def aim_words(aim: Aim, because: Callable[[Undefined], str]) -> str:
-    """What was aimed at, what was reached, and whether the aim was missed, in a line.
-
-    Args:
-        aim: The aim.
-        because: Writes the reason why something is undefined, or a mark that stands for it.
-    """
-    if aim.of is None or aim.value is None:
-        return f"Aim: objective={aim.objective}, which sets no quality and no cost to reach."
-    cost = aim.of == "cost"
-    what = f"a mean cost of at most {aim.value:.4g}" if cost else (
-        f"{aim.value * 100:.4g}% of the LLM's quality"
-        + (f" with {aim.confidence * 100:.4g}% confidence" if aim.confidence is not None else "")
-    )  # fmt: skip
-    if not cost and not isinstance(aim.aimed.value, Undefined):
-        what += f" ({aim.aimed.value:.3f})"
-    if isinstance(aim.reached.value, Undefined):
-        return f"Aim: {what}; what was reached cannot be told: {because(aim.reached.value)}."
-    reached = format(aim.reached.value, ".4g" if cost else ".3f")
-    if isinstance(aim.aimed.value, Undefined):
-        why = because(aim.aimed.value)
-        return f"Aim: {what}; reached {reached}; whether that misses it cannot be told: {why}."
-    if not isinstance(aim.share.value, Undefined):
-        share = f"{aim.share.value:.1%}"
-        reached = f"{reached} ({share} of it)" if cost else f"{share} ({reached})"
-    return f"Aim: {what}; reached {reached}: {'missed' if aim.missed else 'met'}."
-
-
-def kept_words(kept: Figure, because: Callable[[Undefined], str]) -> str:
-    """Which share of the LLM's quality the questions show to be kept; as :func:`aim_words`."""
-    level = f"({LEVEL:.0%} one-sided)"
-    if isinstance(kept.value, Undefined):
-        return f"Keeps a share of the LLM's quality {level}: not shown: {because(kept.value)}."
-    return f"Keeps at least {kept.value:.0%} of the LLM's quality {level}."
-
-
 def _calls(task: TaskReport) -> list[Block]:
     figures = task.figures
     total, asked = figures.num_questions, figures.final_tiers[-1]
@@ -238,30 +201,6 @@ def _short(figure: Figure, form: str) -> str:
     if isinstance(figure.interval, Undefined):
         return f"{text} [undef.]"
     return f"{text} [{figure.interval[0]:{form}}, {figure.interval[1]:{form}}]"
-
-
-def _legend(report: Report) -> list[Block]:
-    blocks: list[Block] = [
-        Heading("How to read this", 2),
-        Paragraph("quality gained over the SLM alone per unit of extra cost.", "IBC: "),
-        Paragraph(
-            "IBC of AutoMix against IBC of always asking the LLM. Above 0%: AutoMix buys quality "
-            "more cheaply; 0%: no better than sending random questions to the LLM unverified; "
-            "below 0%: worse. Read it beside quality: escalating almost nothing can make it large.",
-            "delta IBC: ",
-        ),
-        Paragraph(
-            f"{LEVEL:.0%} intervals, paired bootstrap of whole documents, {report.resamples} "
-            f"resamples, seed {report.seed}. An interval that holds 0 tells no difference from 0.",
-            "[low, high]: ",
-        ),
-        Paragraph("mean per question; the SLM and LLM rows are without verification.", "Cost: "),
-        Paragraph("share of questions answered by a tier above the SLM.", "Escalated: "),
-    ]
-    if any(t.sample for t in report.tasks):
-        names = dict.fromkeys(t.task for t in report.tasks if t.sample)
-        blocks.append(Paragraph(f"{', '.join(names)}: {SAMPLE_NOTE}.", "* "))
-    return blocks
 
 
 def _tier(task: TaskReport, index: int) -> str:

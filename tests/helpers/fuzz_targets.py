@@ -39,7 +39,7 @@ from automix_eval.records import from_run as stored
 from automix_eval.records import policies as policy
 from automix_eval.records import schema as records
 from automix_eval.records.from_table import outcomes
-from automix_eval.records.harness_results import find_results, read_samples
+from automix_eval.records.harness_results import ScoredBy, find_results, read_samples
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.records.runs import read_run
 from automix_eval.records.stream import read_rows
@@ -442,7 +442,7 @@ def targets() -> Mapping[str, Target]:
         "policy, learned": Target(
             restore_learned, learned, share=0.5
         ),
-        "samples": Target(lambda d: read_samples(place("s.jsonl", d), None), (sample,)),
+        "samples": Target(lambda d: read_samples(place("s.jsonl", d), ScoredBy()), (sample,)),
         "results": Target(read_results, (first("results_*.json"),)),
         "prices": Target(read_prices, (PRICES,)),
         "csv": Target(table(".csv"), (CSV,)),

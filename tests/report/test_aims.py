@@ -11,9 +11,9 @@ from report_builder import PAPER, ROWS, Row, build, build_run, only, reason
 
 from automix_eval.analysis.figures import Aim
 from automix_eval.records import policies
+from automix_eval.report.aim_lines import aim_words
 from automix_eval.report.json_report import render_json, render_schema
 from automix_eval.report.page.run_parts import run_part
-from automix_eval.report.task_blocks import aim_words
 
 # Of 40 questions the SLM gets 10 right and the LLM 30; half of what can be gained is gained.
 HALF: list[Row] = [(*row[:3], row[3] and i % 2 == 0) for i, row in enumerate(ROWS)]

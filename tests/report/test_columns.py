@@ -25,7 +25,8 @@ from automix_eval.report.columns import COLUMNS, MEANINGS, all_figures, shown_in
 from automix_eval.report.formats import render_csv, render_harness, render_latex
 from automix_eval.report.gate import GatedRun, GateError
 from automix_eval.report.json_report import render_json, render_schema
-from automix_eval.report.leaderboard_blocks import board_blocks, board_legend
+from automix_eval.report.leaderboard_blocks import board_blocks
+from automix_eval.report.legend import legend
 from automix_eval.report.page import page_tables
 
 # A curve and the spreads over seeds are lists of points, shown as drawings and in tables of theirs.
@@ -97,8 +98,8 @@ def test_text_shows_its_columns() -> None:
     found = [b.header for b in board_blocks(board()) if isinstance(b, Table)]
     assert found[0] == ("Method", "Kind", *(c.short for c in shown_in("text")))
     assert found[1] == ("Method", *(c.short for c in shown_in("text, further")))
-    legend = {getattr(b, "hang", "") for b in board_legend()}
-    assert {f"{c.short}: " for c in shown_in("text, further")} <= legend
+    meanings = {getattr(b, "hang", "") for b in legend(make_report())}
+    assert {f"{c.short}: " for c in shown_in("text, further")} <= meanings
 
 
 def test_page_shows_its_columns() -> None:

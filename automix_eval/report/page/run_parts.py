@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from automix_eval.analysis.figures import TaskReport, VerifierFigures
+from automix_eval.report.aim_lines import aim_words, kept_words
 from automix_eval.report.board_picture import defined, tier_name
 from automix_eval.report.page import page_tables, run_drawings
 from automix_eval.report.page.words import with_interval
 from automix_eval.report.policy_picture import PolicyPicture, policy_pictures
-from automix_eval.report.task_blocks import aim_words, kept_words
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from automix_eval.analysis.figures import Board, MethodFigures, Report
 from automix_eval.report.board_picture import BoardPicture, board_pictures, defined, ends_of, number
+from automix_eval.report.legend import SAMPLE_NOTE
 from automix_eval.report.page import board_drawings, page_tables
 from automix_eval.report.page.run_parts import Picture, RunPart, picture_of, run_part
 from automix_eval.report.page.words import Verdict, many, show, verdict, with_interval
-from automix_eval.report.task_blocks import FEW_DOCUMENTS, SAMPLE_NOTE
+from automix_eval.report.task_blocks import FEW_DOCUMENTS
 
 # Below this share a large delta IBC says little: hardly a question was escalated.
 LITTLE_ESCALATION = 0.05

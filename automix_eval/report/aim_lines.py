@@ -1,0 +1,45 @@
+"""What a router was to reach and what it kept of the LLM's quality, a line each, in all formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from automix_eval.analysis.figures import Aim, Figure
+from automix_eval.metrics.bootstrap import LEVEL
+from automix_eval.metrics.ibc import Undefined
+
+
+def aim_words(aim: Aim, because: Callable[[Undefined], str]) -> str:
+    """What was aimed at, what was reached, and whether the aim was missed, in a line.
+
+    Args:
+        aim: The aim.
+        because: Writes the reason why something is undefined, or a mark that stands for it.
+    """
+    if aim.of is None or aim.value is None:
+        return f"Aim: objective={aim.objective}, which sets no quality and no cost to reach."
+    cost = aim.of == "cost"
+    what = f"a mean cost of at most {aim.value:.4g}" if cost else (
+        f"{aim.value * 100:.4g}% of the LLM's quality"
+        + (f" with {aim.confidence * 100:.4g}% confidence" if aim.confidence is not None else "")
+    )  # fmt: skip
+    if not cost and not isinstance(aim.aimed.value, Undefined):
+        what += f" ({aim.aimed.value:.3f})"
+    if isinstance(aim.reached.value, Undefined):
+        return f"Aim: {what}; what was reached cannot be told: {because(aim.reached.value)}."
+    reached = format(aim.reached.value, ".4g" if cost else ".3f")
+    if isinstance(aim.aimed.value, Undefined):
+        why = because(aim.aimed.value)
+        return f"Aim: {what}; reached {reached}; whether that misses it cannot be told: {why}."
+    if not isinstance(aim.share.value, Undefined):
+        share = f"{aim.share.value:.1%}"
+        reached = f"{reached} ({share} of it)" if cost else f"{share} ({reached})"
+    return f"Aim: {what}; reached {reached}: {'missed' if aim.missed else 'met'}."
+
+
+def kept_words(kept: Figure, because: Callable[[Undefined], str]) -> str:
+    """Which share of the LLM's quality the questions show to be kept; as :func:`aim_words`."""
+    level = f"({LEVEL:.0%} one-sided)"
+    if isinstance(kept.value, Undefined):
+        return f"Keeps a share of the LLM's quality {level}: not shown: {because(kept.value)}."
+    return f"Keeps at least {kept.value:.0%} of the LLM's quality {level}."
