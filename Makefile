@@ -26,9 +26,16 @@ $(LINT_STAMP): $(STAMP)
 test: setup
 	$(TESTS)
 
-# What takes less than about a second each, from every room: for between two edits.
+# Some files of every room, the quick tests of them: for between two edits.
+QUICK := tests/test_layers.py tests/safety/test_untrusted.py tests/metrics tests/costs \
+	tests/backends/test_prompts.py tests/backends/test_prefix_cache.py tests/verifiers \
+	tests/records/test_schema.py tests/meta_verifiers/test_meta_verifiers.py \
+	tests/meta_verifiers/test_pomdp.py tests/cascade/test_store.py tests/config \
+	tests/harness/test_grouping.py tests/harness/test_task_rows.py \
+	tests/analysis/test_report_attempts.py tests/report/test_columns.py \
+	tests/commands/test_policy_command.py
 test-quick: setup
-	$(TESTS) -m "not slow"
+	$(TESTS) -m "not slow" $(QUICK)
 
 # Runs killed at 200 moments, and 20 with models of transformers; KILLS=N for another number.
 kill-test: setup
