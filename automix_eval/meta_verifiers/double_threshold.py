@@ -11,7 +11,7 @@ import numpy as np
 from automix_eval.meta_verifiers.objectives import is_number
 from automix_eval.meta_verifiers.rules import bins as grid
 from automix_eval.meta_verifiers.rules.cells import TierRows
-from automix_eval.meta_verifiers.rules.router import RuleRouter, check_bins
+from automix_eval.meta_verifiers.rules.rule_router import RuleRouter, check_bins
 from automix_eval.records.outcomes import BoolArray, FloatArray
 
 # The pairs grow with the square of the bins: 20,301 of them here.

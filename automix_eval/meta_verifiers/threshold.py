@@ -10,7 +10,7 @@ import numpy as np
 
 from automix_eval.meta_verifiers.objectives import is_number
 from automix_eval.meta_verifiers.rules.cells import TierRows
-from automix_eval.meta_verifiers.rules.router import RuleRouter
+from automix_eval.meta_verifiers.rules.rule_router import RuleRouter
 from automix_eval.records.outcomes import BoolArray, FloatArray
 from automix_eval.safety.errors import AutoMixError
 

@@ -14,7 +14,7 @@ from automix_eval.meta_verifiers.greedy import Greedy, check_sigma
 from automix_eval.meta_verifiers.pomdp_v1 import PomdpV1
 from automix_eval.meta_verifiers.rules.bins import points
 from automix_eval.meta_verifiers.rules.cells import TierRows
-from automix_eval.meta_verifiers.rules.router import RuleRouter, check_bins
+from automix_eval.meta_verifiers.rules.rule_router import RuleRouter, check_bins
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.records.outcomes import BoolArray, FloatArray
 

@@ -19,7 +19,7 @@ from automix_eval.meta_verifiers.greedy import Greedy
 from automix_eval.meta_verifiers.pomdp_v1 import PomdpV1
 from automix_eval.meta_verifiers.rules import chain_search as chain
 from automix_eval.meta_verifiers.rules.cells import sums
-from automix_eval.meta_verifiers.rules.router import Policy
+from automix_eval.meta_verifiers.rules.rule_router import Policy
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.meta_verifiers.union import Union
 from automix_eval.records.outcomes import Outcomes

@@ -14,7 +14,7 @@ from automix_eval.meta_verifiers.automix_llm.frame import Frame
 from automix_eval.meta_verifiers.greedy import greediest
 from automix_eval.meta_verifiers.pomdp_v1 import COMPLEX, SIMPLE, UNSOLVABLE, label_states, policies
 from automix_eval.meta_verifiers.rules import bins as grid
-from automix_eval.meta_verifiers.rules.router import check_bins
+from automix_eval.meta_verifiers.rules.rule_router import check_bins
 from automix_eval.meta_verifiers.self_consistency import MAJORITY
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray
 from automix_eval.safety.errors import AutoMixError

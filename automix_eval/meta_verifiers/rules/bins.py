@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from automix_eval.meta_verifiers.rules.cells import TierRows
-from automix_eval.meta_verifiers.rules.router import RuleRouter, check_bins
+from automix_eval.meta_verifiers.rules.rule_router import RuleRouter, check_bins
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray
 
 MAX_BINS = 1000
@@ -51,7 +51,7 @@ class BinRouter(RuleRouter):
 
     Args:
         num_bins: Steps of the grid; there is one bin more. The others are those of
-            :class:`~automix_eval.meta_verifiers.rules.router.RuleRouter`.
+            :class:`~automix_eval.meta_verifiers.rules.rule_router.RuleRouter`.
     """
 
     num_bins: int = 8
