@@ -46,7 +46,8 @@ def test_models_of_transformers_resume_to_the_same_report(tmp_path: Path) -> Non
         args |= {tier: "hf", f"{tier}.pretrained": str(folder), f"{tier}.max_length": 4096}
         args[f"{tier}.dtype"] = "float32"
     args |= {"verifier": "few_shot", "verifier.num_samples": 2, "verifier.max_tokens": 8}
-    args |= {"meta_verifier": "threshold", "record": "full"}
+    # by ibc every answer is verified, so that there is a verification to be killed in
+    args |= {"meta_verifier": "threshold", "objective": "ibc", "record": "full"}
     settings = {
         "model_args": args,
         "tasks": [TASK],

@@ -160,7 +160,7 @@ print(json.dumps([
     automix_eval.__file__, dict(model_registry.items()).get("automix"),
     len(set(lm_eval.models.MODEL_MAPPING) - set(model_registry)), str(tasks_dir()),
     list(importlib.util.find_spec("automix_eval.tasks").submodule_search_locations),
-    str(tasks.task_index["coqa"].yaml_path), "hellaswag" in tasks.all_tasks,
+    str(tasks.task_index["automix_coqa"].yaml_path), "hellaswag" in tasks.all_tasks,
 ]))
 """
     facts = json.loads(call(python, "-c", script, cwd=tmp_path).splitlines()[-1])
@@ -171,7 +171,7 @@ print(json.dumps([
         0,
         str(folder / "tasks"),
         [str(folder / "tasks")],
-        str(folder / "tasks/coqa/coqa.yaml"),
+        str(folder / "tasks/coqa/automix_coqa.yaml"),
         True,
     ]
     pip = (sys.executable, "-m", "pip", "--python", python)

@@ -92,8 +92,10 @@ def test_the_embedded_pair_end_to_end(environment: dict[str, str], tmp_path: Pat
         assert call.prompt_tokens
         assert call.generated_tokens
         assert call.seconds
-        assert row.tiers[0].verification
-        assert not row.tiers[0].verification.calls
+        # a policy that asks one tier alone, which six questions may give, verifies nothing
+        judged = row.tiers[0].verification
+        assert judged or row.phase == "evaluation"
+        assert judged is None or not judged.calls
     report = subprocess.run(
         [str(BIN / "automix-eval"), "report", str(out)], capture_output=True, text=True, check=True
     )
