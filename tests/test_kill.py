@@ -25,7 +25,7 @@ def test_a_killed_run_resumes_to_the_same_report(tmp_path: Path) -> None:
     answers = gold_answers(TASK)
     with serving(knows(answers, 0.4), knows(answers, 0.9)) as server:
         settings = {
-            "model_args": {"model": "killed", **cascade_of(server)},
+            "model_args": {"model": "killed", "objective": "ibc", **cascade_of(server)},
             "tasks": [TASK],
             "limit": 24,
             "resamples": 200,
