@@ -30,4 +30,5 @@ def fast_routers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str
     encoder = save_tiny_encoder(tmp_path_factory.mktemp("encoder"))
     weights = tmp_path_factory.mktemp("weights")
     tiny = {"encoder": str(encoder), "epochs": 1, "max_length": 64, "folder": str(weights)}
-    return {"frugal_gpt": tiny, "hybrid_llm": tiny}
+    quick = {"encoder": str(encoder), "max_length": 64}
+    return {"frugal_gpt": tiny, "hybrid_llm": tiny, "knn_query": quick}

@@ -18,6 +18,7 @@ from automix_eval.analysis.replayed import oracle_routings, replayed
 from automix_eval.analysis.routed_paths import ChainRouting, Choice, Method, MethodOnRun
 from automix_eval.config import compose as config
 from automix_eval.config import parts
+from automix_eval.meta_verifiers.baselines.encoder import DEFAULT, why_not
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
 from automix_eval.metrics.bootstrap import document_codes
@@ -56,13 +57,16 @@ class ChainQuestion:
 
 def default_routers(test: Outcomes) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The routers that are played where none is named, and notes on those that cannot be."""
-    known = [name for name in _QUICK if name in config.options("meta_verifier")]
-    made = {name: parts.make_meta_verifier(config.build({"meta_verifier": name})) for name in known}
-    blind = [n for n in known if made[n].needs_verification and not has_confidences(test)]
-    if not blind:
-        return tuple(known), ()
-    said = f"no answer has a confidence, so {', '.join(blind)} are not played"
-    return tuple(n for n in known if n not in blind), (said,)
+    played, notes = list(_QUICK), []
+    if not has_confidences(test):
+        blind = [name for name in _QUICK if name != "knn_query"]
+        played = [name for name in played if name not in blind]
+        notes.append(f"no answer has a confidence, so {', '.join(blind)} are not played")
+    missing = "the questions have no texts" if not any(test.questions or ()) else why_not(DEFAULT)
+    if missing:
+        played.remove("knn_query")
+        notes.append(f"{missing}, so knn_query is not played")
+    return tuple(played), tuple(notes)
 
 
 def has_confidences(outcomes: Outcomes) -> bool:

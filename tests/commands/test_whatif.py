@@ -59,6 +59,19 @@ def test_two_plain_runs_become_a_leaderboard(runs: tuple[Path, Path], tmp_path: 
     assert "ordered by mean cost" in said
 
 
+def test_nearest_questions_are_played_where_they_can_be(
+    runs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """knn_query is a default where there are texts and an encoder, else one line says why not."""
+    report, found = board(tmp_path, *runs)
+    assert found["replay:knn_query"]["quality"]["value"] is not None
+    assert not any("knn_query is not played" in w for w in report["warnings"])
+    monkeypatch.setattr("automix_eval.analysis.what_if.why_not", lambda name: f"no {name}")
+    report, found = board(tmp_path, *runs)
+    assert "replay:knn_query" not in found
+    assert any("no all-minilm-l6-v2, so knn_query is not played" in w for w in report["warnings"])
+
+
 def test_other_runs_may_be_fitted_on(runs: tuple[Path, Path], tmp_path: Path) -> None:
     """--train takes the policy from other questions, and the same chain."""
     task = pick_task(tmp_path, 30)

@@ -16,6 +16,7 @@ from automix_eval.costs.paper import PaperCost
 from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.greedy import Greedy
+from automix_eval.meta_verifiers.pairs import Pairs
 from automix_eval.meta_verifiers.pomdp_v1 import PomdpV1
 from automix_eval.meta_verifiers.rules import chain_search as chain
 from automix_eval.meta_verifiers.rules.cells import sums
@@ -150,6 +151,16 @@ def test_long_chains(make):
     assert len(router.policy_.rules) == 5
     assert router.value_ > 0.0
     assert len(json.loads(json.dumps(router.get_learned()))["family"]) == len(router.family_)
+
+
+@pytest.mark.parametrize("objective", ["gain", "ibc"])
+def test_pairs_ask_two_tiers_at_most(objective):
+    """By every objective a pair is two tiers; by the papers' the first of them is the SLM."""
+    router = Pairs(objective=objective).fit(synthetic(4))
+    asked = [policy.tiers for policy in router.family_]
+    assert max(map(len, asked)) == 2
+    assert len(set(asked)) > 2
+    assert objective == "gain" or {tiers[0] for tiers in asked} == {0}
 
 
 def test_the_order_of_the_rows_does_not_matter_in_a_chain():

@@ -96,6 +96,18 @@ class Encoder:
             digest.update(value.contiguous().numpy().tobytes())
         self.sha256 = digest.hexdigest()
 
+    def tokens(self, texts: Sequence[str], max_length: int) -> Any:
+        """Padded inputs of the model; of a long text its last tokens."""
+        side = self.tokenizer.truncation_side
+        self.tokenizer.truncation_side = "left"
+        try:
+            return self.tokenizer(
+                list(texts), truncation=True, max_length=max_length, padding=True,
+                return_tensors="pt",
+            )  # fmt: skip
+        finally:
+            self.tokenizer.truncation_side = side
+
     def top(self, count: int) -> list[Any]:
         """The last layers, lowest first.
 
@@ -196,6 +208,18 @@ def through(layers: Iterable[Any], batch: Batch) -> torch.Tensor:
 def load(name: str) -> Encoder:
     """An encoder, loaded once."""
     return Encoder(name)
+
+
+def why_not(name: str) -> str:
+    """Why an encoder cannot be loaded here, before it is tried; empty if nothing is missing."""
+    lacking = [p for p in ("torch", "transformers") if importlib.util.find_spec(p) is None]
+    if lacking:
+        return f"the encoder {name} needs {' and '.join(lacking)}"
+    try:
+        locate(name)
+    except AutoMixError as err:
+        return str(err)
+    return ""
 
 
 def locate(name: str) -> str:

@@ -81,9 +81,14 @@ class TextRouter(ChoosingRouter):
 
     def _require(self, texts: Any, what: str) -> Any:
         """The texts of a decision, or an AutoMixError that says which are missing."""
-        if texts is None:
-            raise AutoMixError(
-                f"meta_verifier={self.name} reads the {what}, and there is none: give the rows "
-                f"a column of {what}s (of a table: {_TABLE_SETTING[what]})"
-            )
-        return texts
+        return require_texts(texts, self.name, what)
+
+
+def require_texts(texts: Any, name: str, what: str = "question") -> Any:
+    """The texts, or an AutoMixError that says how to give them."""
+    if texts is None:
+        raise AutoMixError(
+            f"meta_verifier={name} reads the {what}, and there is none: give the rows a column of "
+            f"{what}s (of a table: {_TABLE_SETTING[what]})"
+        )
+    return texts

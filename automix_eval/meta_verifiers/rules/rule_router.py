@@ -64,7 +64,8 @@ class RuleRouter(ChoosingRouter, TierByTier):
 
     Any tiers of the chain may be skipped, the first too, so that a policy is never worse than one
     model alone on the fitting data; one tier alone is not verified. By ``ibc``, the objective of
-    the paper, every question starts at the first tier and goes on tier by tier, as there.
+    the paper, every question starts at the first tier and goes on tier by tier, as there (a router
+    of pairs: to one later tier).
 
     Args:
         undefined: What an undefined confidence counts as: ``escalate``, ``keep``, or a confidence
@@ -245,10 +246,10 @@ class RuleRouter(ChoosingRouter, TierByTier):
 
     def _chains(self, number: int) -> list[tuple[int, ...]]:
         """The tiers that a policy may ask, the one that keeps every answer first."""
-        if self.objective == "ibc":
-            return [tuple(range(number))]
-        sizes = range(1, min(number, self.longest) + 1)
-        return [c for size in sizes for c in itertools.combinations(range(number), size)]
+        longest = min(number, self.longest)
+        sizes = [longest] if self.objective == "ibc" else range(1, longest + 1)
+        every = [c for size in sizes for c in itertools.combinations(range(number), size)]
+        return [c for c in every if c[0] == 0] if self.objective == "ibc" else every
 
     def _search(self, outcomes: Outcomes, tiers: tuple[int, ...], ends: Ends) -> _Search:
         if len(tiers) == 1:
