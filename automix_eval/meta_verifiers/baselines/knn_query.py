@@ -159,8 +159,8 @@ class KnnQuery(ChoosingRouter):
         self.near_ = Neighbourhood(
             self.encoder, self.max_length, vectors, rows.scores, rows.answer_costs, neighbors
         )
-        self.prices_ = _prices(*held)
-        chosen = [_route(*held, price, self.prices_) for price in self.prices_.tolist()]
+        self.prices_ = _prices(held)
+        chosen = [_route(held, price, self.prices_) for price in self.prices_.tolist()]
         index = np.arange(len(rows))
         score, cost = (
             np.array([table[index, to].mean() for to in chosen])
@@ -183,7 +183,7 @@ class KnnQuery(ChoosingRouter):
         if seen.tier >= 0 or not len(seen):
             return np.full(len(seen), max(seen.tier, 0), dtype=np.intp)
         expected = near.expect(require_texts(seen.questions, self.name))
-        return _route(*expected, self.price_, self.prices_)
+        return _route(expected, self.price_, self.prices_)
 
     def sweep(self) -> list[tuple[float | None, Any]]:
         """One policy a price, cheap to dear; all share the questions."""
@@ -285,8 +285,9 @@ class KnnQuery(ChoosingRouter):
         return super()._reason(observation, to)
 
 
-def _route(score: FloatArray, cost: FloatArray, price: float, prices: FloatArray) -> IntArray:
+def _route(expected: FloatArray, price: float, prices: FloatArray) -> IntArray:
     """(n,) the tier that is best at a price, the first of equals; at an end one tier for all."""
+    score, cost = expected
     if price >= prices[0]:
         return np.zeros(len(score), dtype=np.intp)
     if price <= prices[-1]:
@@ -296,10 +297,10 @@ def _route(score: FloatArray, cost: FloatArray, price: float, prices: FloatArray
     return np.asarray(worth.argmax(axis=1), dtype=np.intp)
 
 
-def _prices(score: FloatArray, cost: FloatArray) -> FloatArray:
+def _prices(expected: FloatArray) -> FloatArray:
     """Falling prices: between those at which a question's tier changes, and one beyond each end."""
     edges = []
-    for own_score, own_cost in zip(score.tolist(), cost.tolist(), strict=True):
+    for own_score, own_cost in zip(*expected.tolist(), strict=True):
         corners = envelope(list(zip(own_cost, own_score, strict=True)))
         edges += [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(corners)]
     unit = max(edges, default=1.0)
