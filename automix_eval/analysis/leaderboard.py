@@ -17,13 +17,29 @@ from automix_eval.analysis.method import MethodScore
 from automix_eval.analysis.method_settings import MethodSettings
 from automix_eval.analysis.play import ReplayData, play, play_own
 from automix_eval.analysis.question_sets import QuestionSet
+from automix_eval.analysis.reference_methods import (
+    NOT_COMPARED,
+    ZERO,
+    ZERO_LABEL,
+    name_alone,
+    zero_router,
+)
 from automix_eval.analysis.references import References
 from automix_eval.analysis.replayed import Replayed, oracle_routings
-from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting, Method, MethodOnRun
+from automix_eval.analysis.routed_paths import (
+    ChainRouting,
+    Choice,
+    GivenRouting,
+    Method,
+    MethodOnRun,
+)
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.runs import Run
 from automix_eval.records.single_model_runs import SingleModelRun
 from automix_eval.safety.text import listing, printable
+
+# Routers that are replayed unasked wherever they can be.
+OPPONENTS = ("pairs",)
 
 
 @dataclass(slots=True)
@@ -104,7 +120,7 @@ def board(runs: ComparableRuns, cache: ReplayCache, columns: BoardColumns | None
     sets, single_models = runs.sets, runs.single_models
     columns = columns or draft(sets, single_models, cache)
     methods = columns.methods()
-    compared = [r for r in columns.rows if r.method.name != "replay:oracle"]
+    compared = [r for r in columns.rows if r.method.name not in NOT_COMPARED]
     if sets:
         rows, info = sets[0].rows, sets[0].run.tasks[sets[0].task]
         size, documents, task = len(rows), rows.num_documents, sets[0].task
@@ -160,16 +176,24 @@ def live_methods(sets: Sequence[QuestionSet], cache: ReplayCache) -> list[Method
 
 
 def replay_methods(sets: Sequence[QuestionSet], cache: ReplayCache) -> list[Method]:
-    """The closed forms, and the baselines that were asked for."""
+    """The closed forms, the opponents that can be played, and the baselines asked for."""
     if not sets:
         return []
     one_a_seed = _one_a_seed(sets)
     chosen = one_a_seed[0]
     seeds = _seeds(chosen)
 
-    def method(name: str, label: str, routings: Sequence[ChainRouting | GivenRouting]) -> Method:
-        parts = zip(routings, chosen, seeds, strict=True)
-        made = (MethodOnRun(r, questions, questions.run.run_id, s) for r, questions, s in parts)
+    def method(
+        name: str,
+        label: str,
+        routings: Sequence[ChainRouting | GivenRouting],
+        curves: Sequence[tuple[Choice, ...]] = ((),) * len(chosen),
+    ) -> Method:
+        parts = zip(routings, chosen, seeds, curves, strict=True)
+        made = (
+            MethodOnRun(r, questions, questions.run.run_id, s, curve=curve)
+            for r, questions, s, curve in parts
+        )
         return Method(f"replay:{name}", "replay", label, "", tuple(made))
 
     llm = [GivenRouting(s.llm.scores, s.llm.costs, s.last) for s in chosen]
@@ -181,10 +205,20 @@ def replay_methods(sets: Sequence[QuestionSet], cache: ReplayCache) -> list[Meth
     if reason:
         found.append(Method("replay:oracle", "replay", "oracle", "", (), missing=reason))
     else:
+        for tier in range(1, chosen[0].last):
+            name = name_alone(tier, chosen[0].last)
+            found.append(method(name, name, [ChainRouting.only(s.tiers, tier) for s in chosen]))
+        zero = [zero_router(s.tiers) for s in chosen]
+        found.append(method(ZERO, ZERO_LABEL, *zip(*zero, strict=True)))
         found.append(method("oracle", "oracle", [oracle_routings(s.tiers)[0] for s in chosen]))
+    names = {m.name for m in found}
     for group in one_a_seed:
         suffix = f" on {group[0].run.part('verifier')}" if len(one_a_seed) > 1 else ""
-        found += [_baseline(spec, group, suffix, cache) for spec in cache.baselines]
+        unasked = [o for o in OPPONENTS if o not in cache.baselines]
+        opponents = (_baseline(spec, group, suffix, cache) for spec in unasked)
+        found += [one for one in opponents if one.missing is None]
+        asked = (_baseline(spec, group, suffix, cache) for spec in cache.baselines)
+        found += [one for one in asked if one.name not in names]
     return found
 
 

@@ -13,6 +13,13 @@ from automix_eval.analysis.figures import Board, Report
 from automix_eval.analysis.leaderboard import oracle_curve
 from automix_eval.analysis.method import MethodScore
 from automix_eval.analysis.question_sets import PricedTiers
+from automix_eval.analysis.reference_methods import (
+    NOT_COMPARED,
+    ZERO,
+    ZERO_LABEL,
+    name_alone,
+    zero_router,
+)
 from automix_eval.analysis.references import References
 from automix_eval.analysis.replayed import oracle_routings, replayed
 from automix_eval.analysis.routed_paths import ChainRouting, Choice, Method, MethodOnRun
@@ -82,7 +89,11 @@ def what_if(asked: ChainQuestion) -> Report:
     table = BootstrapTable(codes, asked.resamples, asked.seed)
     references = References.of(table, tiers, ChainRouting.only(tiers, tiers.last))
     notes = list(asked.notes)
-    methods = [*_alone(tiers, test.names), _mixture(tiers), _oracle(tiers)]
+    methods = [
+        *_alone(tiers, test.names),
+        _method(ZERO, ZERO_LABEL, *zero_router(tiers)),
+        _oracle(tiers),
+    ]
     methods += [_routed(asked, spec, tiers, notes) for spec in asked.routers]
     rows = [MethodScore.of(table, m, [references] * len(m.parts)) for m in methods]
     board = Board(
@@ -96,7 +107,7 @@ def what_if(asked: ChainQuestion) -> Report:
         cost=asked.cost,
         methods=tuple(row.figures() for row in rows),
         comparisons=compare_all(
-            [r for r in rows if r.method.name != "replay:oracle"], codes, asked.seed
+            [r for r in rows if r.method.name not in NOT_COMPARED], codes, asked.seed
         ),
         oracle_curve=oracle_curve(rows[0]),
     )
@@ -104,22 +115,10 @@ def what_if(asked: ChainQuestion) -> Report:
 
 
 def _alone(tiers: PricedTiers, names: Sequence[str]) -> list[Method]:
-    ends = {0: "always_slm", tiers.last: "always_llm"}
     return [
-        _method(ends.get(t, f"always_tier:tier={t}"), f"{name} alone", ChainRouting.only(tiers, t))
+        _method(name_alone(t, tiers.last), f"{name} alone", ChainRouting.only(tiers, t))
         for t, name in enumerate(names)
     ]
-
-
-def _mixture(tiers: PricedTiers) -> Method:
-    """RouterBench's zero router (arXiv 2403.12031): single models, mixed by chance.
-
-    Its point is the best single model, its range the models alone; the area is that of the upper
-    hull of them.
-    """
-    best = int(np.argmax(tiers.scores.mean(axis=0)))
-    curve = tuple((None, ChainRouting.only(tiers, t)) for t in range(tiers.last + 1))
-    return _method("zero", "zero router (best model)", ChainRouting.only(tiers, best), curve)
 
 
 def _oracle(tiers: PricedTiers) -> Method:

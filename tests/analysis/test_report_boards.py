@@ -147,6 +147,17 @@ def test_baseline_needs_full_records_and_calibration(tmp_path: Path) -> None:
     assert "calibration" in reason(only(tmp_path, "threshold")["replay:threshold"].quality.value)
 
 
+def test_opponents_are_played_unasked_where_they_can_be(tmp_path: Path) -> None:
+    """The best pair of tiers is a row of every run with records to fit and play it on, once."""
+    full_run(tmp_path / "full")
+    for baselines in ((), ("pairs",), ("always_llm",)):
+        names = [m.name for m in boards(tmp_path / "full", *baselines)[0].methods]
+        assert len(set(names)) == len(names)
+        assert "replay:pairs" in names
+    build_run(tmp_path / "routed")
+    assert not {"replay:pairs", "replay:zero"} & set(only(tmp_path / "routed"))
+
+
 def test_unknown_baseline_is_refused(tmp_path: Path) -> None:
     """A baseline that does not exist is an error with the nearest names."""
     full_run(tmp_path)
@@ -338,6 +349,14 @@ def test_three_tiers(tmp_path: Path) -> None:
     assert [t.escalated.value for t in live.tiers[:2]] == [0.75, pytest.approx(2 / 3)]
     assert value(oracle.quality) == 0.75
     assert value(oracle.cost) == pytest.approx((1 + 10 + 100 + 1) / 4)
+    assert value(methods["replay:always_tier:tier=1"].quality) == 0.5
+    zero, llm = methods["replay:zero"], methods["replay:always_llm"]
+    assert (zero.quality, zero.cost) == (llm.quality, llm.cost)
+    # quality per cost falls from tier to tier: all three are corners of what mixtures attain
+    area = (0.375 * 9 + 0.625 * 90) / 99
+    assert value(zero.area) == pytest.approx(area)
+    assert not any("zero" in name for c in boards(tmp_path)[0].comparisons
+                   for name in (c.first, c.second))  # fmt: skip
     # the run reaches the best score dearly, so the oracle at its cost can do no better
     assert value(methods["oracle@pomdp"].quality) == 0.75
 

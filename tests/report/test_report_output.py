@@ -127,8 +127,8 @@ def test_csv(tmp_path: Path, capsys: Capture) -> None:
     build_run(tmp_path / "b", "r22", policy="always_slm")
     rows = table(capsys, tmp_path)
     assert list(rows) == [
-        "pomdp", "always_slm", "replay:always_slm", "replay:always_llm", "replay:oracle",
-        "random@pomdp", "oracle@pomdp", "random@always_slm", "oracle@always_slm",
+        "pomdp", "always_slm", "replay:always_slm", "replay:always_llm", "replay:zero",
+        "replay:oracle", "random@pomdp", "oracle@pomdp", "random@always_slm", "oracle@always_slm",
     ]  # fmt: skip
     assert float(rows["pomdp"]["delta_ibc"]) == pytest.approx(49 / 26 - 1)
     assert float(rows["pomdp"]["delta_ibc_low"]) < float(rows["pomdp"]["delta_ibc_high"])
@@ -153,7 +153,7 @@ def test_latex_shows_special_characters(tmp_path: Path, capsys: Capture) -> None
     text = report(capsys, tmp_path, "--format", "latex")
     assert r"\textbackslash{}input\{x\}\%\$\&\_\#\textasciicircum{}\textasciitilde{}" in text
     assert r"\input" not in text
-    assert text.count(r" \\") == 1 + 6  # the header, live, three closed forms and two matched
+    assert text.count(r" \\") == 1 + 7  # the header, live, four closed forms and two matched
 
 
 def test_markdown(tmp_path: Path, capsys: Capture) -> None:
