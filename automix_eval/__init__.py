@@ -1,8 +1,8 @@
 """AutoMix (arXiv 2310.12963) as a model of the lm-evaluation-harness.
 
-``evaluate`` runs an evaluation from Python; the other names are the interface of the authors'
-package automix-llm, listed in :mod:`automix_eval.meta_verifiers.automix_llm`. Each is loaded on
-first use.
+``evaluate`` runs an evaluation, ``read`` reads finished runs and tables; the other names are the
+interface of the authors' package automix-llm, listed in
+:mod:`automix_eval.meta_verifiers.automix_llm`. Each is loaded on first use.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from automix_eval.harness.evaluate import evaluate as evaluate
     from automix_eval.meta_verifiers.automix_llm import *  # noqa: F403 (the names stand there)
+    from automix_eval.report.results import read as read
 
 __version__ = "0.1.0"
 
@@ -21,6 +22,10 @@ def __getattr__(name: str) -> Any:
         from automix_eval.harness.evaluate import evaluate
 
         return evaluate
+    if name == "read":
+        from automix_eval.report.results import read
+
+        return read
     if not name.startswith("_"):
         from automix_eval.meta_verifiers import automix_llm
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from automix_eval.commands.report import natural, output_formats, write
 from automix_eval.metrics.bootstrap import RESAMPLES
 from automix_eval.report import output
-from automix_eval.safety.errors import AutoMixError
 
 _STATISTICS = ("probability", "margin")
 
@@ -84,37 +82,22 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         AutoMixError: The input cannot be read or paired, or nothing tells what it costs.
     """
+    from automix_eval.analysis.chain_report import report_on_chain
     from automix_eval.analysis.gather import ReportAndRuns
-    from automix_eval.analysis.replay_input import read_chain
-    from automix_eval.analysis.what_if import ChainQuestion, default_routers, what_if
     from automix_eval.records.importers.chain import Choice
     from automix_eval.records.importers.lm_eval_samples import SampleReading
 
-    if args.folds < 2:
-        raise AutoMixError(f"--folds {args.folds}: a router is fitted and scored in at least 2")
-    choice = Choice(args.models, args.task, args.costs, args.missing)
-    reading = SampleReading(args.task, args.metric, args.confidence, args.unpaired_prompts)
-    held = read_chain(args.path, choice, reading)
-    train = None
-    if args.train:
-        # the same chain, whatever is cheapest among the other questions
-        same = replace(choice, models=held.outcomes.names)
-        train = read_chain(args.train, same, reading).outcomes
-    documents = "" if held.outcomes.documents is None else ", whole documents"
-    fitting = (
-        f"fitted on {len(train)} other questions"
-        if train is not None
-        else f"fitted and scored in {args.folds} folds{documents}: no question is decided by a "
-        "policy that saw its scores"
+    asked = report_on_chain(
+        args.path,
+        Choice(args.models, args.task, args.costs, args.missing),
+        SampleReading(args.task, args.metric, args.confidence, args.unpaired_prompts),
+        train=args.train or (),
+        routers=args.router or (),
+        folds=args.folds,
+        seed=args.seed,
+        resamples=args.resamples,
     )
-    routers, unplayed = (tuple(args.router), ()) if args.router else default_routers(held.outcomes)
-    report = what_if(
-        ChainQuestion(
-            held.outcomes, train, routers, held.task, held.metric, held.cost,
-            (*held.notes, fitting, *unplayed), args.folds, args.seed, args.resamples,
-        )
-    )  # fmt: skip
-    return write(ReportAndRuns(report, ()), args.out, args.format)
+    return write(ReportAndRuns(asked.report, ()), args.out, args.format)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -41,12 +41,17 @@ def render_markdown(blocks: Sequence[Block]) -> str:
 def render_csv(report: Report) -> str:
     """One row a leaderboard and method; undefined figures are empty, their reasons in one cell."""
     out = io.StringIO()
-    rows = [_csv_row(board, m) for board in report.boards for m in board.methods]
+    rows = method_rows(report)
     names = list(dict.fromkeys(name for row in rows for name in row)) or ["task"]
     writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows({k: csv_cell(v) for k, v in row.items()} for row in rows)
     return out.getvalue()
+
+
+def method_rows(report: Report) -> list[dict[str, object]]:
+    """A row a leaderboard and method: its figures by their names in the CSV, None if undefined."""
+    return [_method_row(board, m) for board in report.boards for m in board.methods]
 
 
 def render_latex(report: Report) -> str:
@@ -124,7 +129,7 @@ def _metrics(m: MethodFigures) -> dict[str, float]:
     return found
 
 
-def _csv_row(board: Board, m: MethodFigures) -> dict[str, object]:
+def _method_row(board: Board, m: MethodFigures) -> dict[str, object]:
     row: dict[str, object] = {
         "leaderboard": board.key,
         "task": board.task,

@@ -45,14 +45,16 @@ def save_all(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with styled():
-            for name, made in _pictures(board_pictures(report)):
+            for name, made in pictures_of(report):
                 paths += save(made, folder, name)
     except OSError as err:
         raise AutoMixError(f"cannot write the pictures into {folder}: {err}") from err
     return paths
 
 
-def _pictures(all_drawn: Sequence[BoardPicture]) -> Iterator[tuple[str, Figure]]:
+def pictures_of(report: Report) -> Iterator[tuple[str, Figure]]:
+    """Name and figure of every picture, each drawn when it is reached; within :func:`styled`."""
+    all_drawn = board_pictures(report)
     first = [("ibc_by_task", plane.by_task(all_drawn))]
     yield from ((name, made) for name, made in first if made is not None)
     taken: set[str] = set()

@@ -1,0 +1,80 @@
+"""From runs of single models, or a table, to the leaderboard of the chain that they would make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from automix_eval.analysis.figures import Report
+from automix_eval.analysis.replay_input import read_chain
+from automix_eval.analysis.what_if import ChainQuestion, default_routers, what_if
+from automix_eval.metrics.bootstrap import RESAMPLES
+from automix_eval.records.importers.chain import Choice
+from automix_eval.records.importers.lm_eval_samples import SampleReading
+from automix_eval.records.outcomes import Outcomes
+from automix_eval.safety.errors import AutoMixError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChainReport:
+    """A report on a chain, and what its models did on every question.
+
+    Attributes:
+        report: Its one board.
+        outcomes: The questions that are scored.
+    """
+
+    report: Report
+    outcomes: Outcomes
+
+
+def report_on_chain(
+    paths: Sequence[Path],
+    choice: Choice,
+    reading: SampleReading,
+    *,
+    train: Sequence[Path] = (),
+    routers: Sequence[str] = (),
+    folds: int = 5,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> ChainReport:
+    """Read a chain, fit routers on it, and score them.
+
+    Args:
+        paths: As :func:`~automix_eval.analysis.replay_input.read_chain` takes them.
+        choice: Likewise.
+        reading: Likewise.
+        train: Runs or a table of other questions to fit on; none: fit and score in folds.
+        routers: Options of ``hydra_conf/meta_verifier``; none: those fitted in seconds.
+        folds: At least 2.
+        seed: Of the intervals.
+        resamples: Number of bootstrap resamples.
+
+    Raises:
+        AutoMixError: The input cannot be read or paired, or nothing tells what it costs.
+    """
+    if folds < 2:
+        raise AutoMixError(f"folds {folds}: a router is fitted and scored in at least 2")
+    held = read_chain(paths, choice, reading)
+    other = None
+    if train:
+        # the same chain, whatever is cheapest among the other questions
+        same = replace(choice, models=held.outcomes.names)
+        other = read_chain(train, same, reading).outcomes
+    documents = "" if held.outcomes.documents is None else ", whole documents"
+    fitting = (
+        f"fitted on {len(other)} other questions"
+        if other is not None
+        else f"fitted and scored in {folds} folds{documents}: no question is decided by a "
+        "policy that saw its scores"
+    )
+    played, unplayed = (tuple(routers), ()) if routers else default_routers(held.outcomes)
+    report = what_if(
+        ChainQuestion(
+            held.outcomes, other, played, held.task, held.metric, held.cost,
+            (*held.notes, fitting, *unplayed), folds, seed, resamples,
+        )
+    )  # fmt: skip
+    return ChainReport(report, held.outcomes)
