@@ -62,6 +62,8 @@ class Question:
         grounded: The task has a context field, so an empty ``context`` is a defect of the row.
         options: What each choice answers; fewer than ``choices`` if the rest only compare.
         repeats: Answers wanted together, which one metric scores; ``repeat`` is 0 then.
+        metric: Name of the metric that compares the choices.
+        choice_texts: The choices as the task has them; that metric may divide by their length.
     """
 
     task: str
@@ -76,6 +78,8 @@ class Question:
     grounded: bool = True
     options: tuple[str, ...] = ()
     repeats: int = 1
+    metric: str = ""
+    choice_texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +178,7 @@ class Backend(Protocol):
 
     Attributes:
         gives_token_probs: Whether greedy generations carry their tokens' probabilities.
-        patience: Different prompts that may fail for good before nothing more is asked. Those
-            that failed are named in a :class:`CallsFailedError` at the end.
+        patience: Prompts that may fail for good before nothing more is asked.
     """
 
     gives_token_probs: bool
@@ -204,10 +207,7 @@ class Backend(Protocol):
         """Raise AutoMixError if a server is needed and nothing listens at its address."""
 
     def load(self) -> None:
-        """Make the model ready; a failure names the tier's settings.
-
-        Afterwards prompts can be counted and rendered. Weights may wait for the first call.
-        """
+        """Make prompts countable and renderable; a failure names the tier's settings."""
 
     def counter(self) -> Callable[[Prompt], int] | None:
         """Counts the tokens of prompts without the model, None without a tokenizer."""

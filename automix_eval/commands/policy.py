@@ -1,14 +1,18 @@
-"""``automix-eval policy``: what a policy file says, in words and tables."""
+"""``automix-eval policy``: what a policy file says, in words, or as what a service can load."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import printable, show
+
+_FORMS = ("python", "vllm-semantic-router", "litellm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,16 +21,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "path", nargs="+", type=Path, metavar="FILE",
         help="automix_policy_*.json, or the output of automix-eval replay",
     )  # fmt: skip
+    parser.add_argument(
+        "--as",
+        dest="form",
+        choices=_FORMS,
+        help="write the policy for a service: a module of Python without dependencies, or the "
+        "configuration of a gateway; refused, with the reason, where the form cannot say it",
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="with --as: write into this file")
+    parser.add_argument(
+        "--verifier-url",
+        metavar="URL",
+        help="with --as vllm-semantic-router: where its entailment verifier listens",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print every policy; returns the exit code.
+    """Print every policy, or write one for a service; returns the exit code.
 
     Raises:
-        AutoMixError: A file is no policy, was changed, or is one of another release.
+        AutoMixError: A file is no policy, was changed, or is one of another release; or it cannot
+            be written in the form.
     """
-    for path in args.path:
-        show(describe(path))
+    if args.form is None:
+        for name in ("out", "verifier_url"):
+            if getattr(args, name) is not None:
+                raise AutoMixError(f"--{name.replace('_', '-')} goes with --as {'|'.join(_FORMS)}")
+        for path in args.path:
+            show(describe(path))
+        return 0
+    if len(args.path) > 1:
+        raise AutoMixError(f"--as takes one policy, and {len(args.path)} files are named")
+    from automix_eval.config.served_policy import load_policy
+    from automix_eval.report.policy_export import export
+    from automix_eval.safety.files import write_file
+
+    text = export(load_policy(args.path[0]), args.form, args.verifier_url)
+    if args.out is None:
+        show(text)
+    else:
+        write_file(args.out, text)
+        print(f"wrote {args.out}", file=sys.stderr)
     return 0
 
 

@@ -21,6 +21,7 @@ from automix_eval.harness.fitting_questions import FittingQuestions
 from automix_eval.harness.grouping import Grouping
 from automix_eval.harness.task_metrics import TaskMetrics, TaskScore
 from automix_eval.harness.task_source import config_hashes
+from automix_eval.metrics.choice_values import compared_values
 from automix_eval.types import Answer, Message, Phase, Prompt, Question
 
 if TYPE_CHECKING:
@@ -174,7 +175,9 @@ class TaskView:
                 texts of all repeats.
         """
         if question.choices:
-            return _best(self.metric, question, [r[0] for r in results])
+            texts = question.choice_texts or question.options
+            values = compared_values(self.metric, [r[0] for r in results], texts)
+            return int(np.argmax(values))
         instances = self._instances[question.phase, question.doc_id, question.repeat]
         wanted = self.metrics.filtered(instances, [results])
         for i, text in enumerate(results):
@@ -302,11 +305,17 @@ class TaskView:
             grounded=grounded,
             options=options,
             repeats=self.repeats if self.as_unit and not choices else 1,
+            metric=self.metric if choices else "",
+            choice_texts=self._choice_texts(doc) if choices else (),
         )
+
+    def _choice_texts(self, doc: Any) -> tuple[str, ...]:
+        found = self.task.doc_to_choice(doc) if self.task.config.doc_to_choice else ()
+        return tuple(map(str, found))
 
     def _options(self, doc: Any, choices: Sequence[tuple[Prompt, str]]) -> tuple[str, ...]:
         """What each choice says; choices scored without the question say nothing."""
-        texts = self.task.doc_to_choice(doc) if self.task.config.doc_to_choice else None
+        texts = self._choice_texts(doc)
         number = len(texts) if texts and len(choices) == 2 * len(texts) else len(choices)
         if self._has_several_inputs and texts:
             return tuple(f"{text}{choices[i][1]}" for i, text in enumerate(texts))
@@ -402,16 +411,3 @@ class RoutedAnswer(str):
 
 def _chat_template(history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
     return encode_chat(history, continue_final=not add_generation_prompt)
-
-
-def _best(metric: str, question: Question, logprobs: Sequence[float]) -> int:
-    """The option that a metric of the harness takes for the answer; the first of equals."""
-    options = question.options
-    values = np.array(logprobs[: len(options)], dtype=float)
-    if metric == "acc_norm":
-        values = values / np.array([max(len(o), 1) for o in options])
-    elif metric == "acc_bytes":
-        values = values / np.array([max(len(o.encode("utf-8", "replace")), 1) for o in options])
-    elif metric == "acc_mutual_info" and len(logprobs) == 2 * len(options):
-        values = values - np.array(logprobs[len(options) :], dtype=float)
-    return int(np.argmax(values))

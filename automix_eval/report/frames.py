@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 
 from automix_eval.analysis.figures import Report
 from automix_eval.analysis.question_sets import LLMPoint, QuestionSet

@@ -37,7 +37,7 @@ from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import did_you_mean, listing
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped]
     from matplotlib.figure import Figure
 
 

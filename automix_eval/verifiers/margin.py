@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from automix_eval.metrics.choice_values import choice_confidence, compared_values
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Answer, Ask, Question, Verification
 
@@ -37,9 +38,10 @@ _STATISTICS: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
 class Margin:
     """A statistic of the token probabilities of the answer.
 
-    For a multiple-choice answer the probabilities are the softmax of the choices'
-    log-probabilities: the ``*_probability`` statistics give that of the choice taken, the
-    ``*_margin`` statistics its lead over the second best.
+    For a multiple-choice answer the probabilities are the softmax of what the task's metric
+    compares, the choices' log-probabilities or, by acc_norm, those by length: the
+    ``*_probability`` statistics give that of the choice taken, the ``*_margin`` statistics its lead
+    over the second best.
     Sources: the first-token margin of arXiv 2405.02134; the mean token log-probability and token
     quantiles of arXiv 2404.10136.
 
@@ -69,12 +71,16 @@ class Margin:
     ) -> list[Verification]:
         """Read the probabilities that came with each answer."""
         return [
-            self._confidence(answer, ask.tier) for _, answer in zip(questions, answers, strict=True)
+            self._confidence(question, answer, ask.tier)
+            for question, answer in zip(questions, answers, strict=True)
         ]
 
-    def _confidence(self, answer: Answer, tier: int) -> Verification:
+    def _confidence(self, question: Question, answer: Answer, tier: int) -> Verification:
         if answer.choice_logprobs:
-            return Verification(tier, self._of_choices([p for p, _ in answer.choice_logprobs]))
+            logprobs = [p for p, _ in answer.choice_logprobs]
+            values = compared_values(question.metric, logprobs, question.choice_texts)
+            kind = "probability" if self.statistic.endswith("probability") else "margin"
+            return Verification(tier, choice_confidence(values, kind))
         if not answer.text.strip():
             return Verification(tier, None, outcome="empty_answer")
         if not answer.token_logprobs:
@@ -85,12 +91,3 @@ class Margin:
             )
         value = _STATISTICS[self.statistic](answer.token_logprobs, answer.token_margins)
         return Verification(tier, min(max(value, 0.0), 1.0))
-
-    def _of_choices(self, logprobs: Sequence[float]) -> float:
-        top = max(logprobs)
-        weights = sorted((math.exp(p - top) for p in logprobs), reverse=True)
-        total = math.fsum(weights)
-        best = weights[0] / total
-        if self.statistic.endswith("probability"):
-            return best
-        return best - (weights[1] / total if len(weights) > 1 else 0.0)

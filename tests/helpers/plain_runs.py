@@ -36,21 +36,32 @@ def pick_task(folder: Path, number: int = 40, metric: str = "acc", name: str = T
     return path
 
 
-def noisy(share: float) -> Any:
-    """A script whose log-probabilities depend on the question, right for about a share of them."""
+def noisy(share: float, by_length: bool = False) -> Any:
+    """A script whose log-probabilities depend on the question, right for about a share of them.
+
+    With ``by_length`` the share is that of a metric which divides by the choice's length.
+    """
 
     def script(prompt: str, generation: Mapping[str, Any]) -> str:
+        if not prompt.strip():  # acc_mutual_info asks for each choice without its question
+            return "-2.0"
         number = int(prompt.rsplit("\n", 1)[-1].split()[0])
         text = str(generation["continuation"]).strip()
         right = text.startswith("surely")
         lean = ((number * 37 + 11) % 100) / 100 - share  # below 0: right
         value = -1.5 - 0.013 * len(text) + (-2.1 * lean if right else 0.1)
-        return repr(value - ((number * 7 + len(text)) % 5) / 17)
+        value -= ((number * 7 + len(text)) % 5) / 17
+        return repr(value * len(text) if by_length else value)
 
     return script
 
 
-MODELS = {"small-1B": noisy(0.4), "large-70B": noisy(0.9)}
+MODELS = {
+    "small-1B": noisy(0.4),
+    "large-70B": noisy(0.9),
+    "small-1B-long": noisy(0.4, by_length=True),
+    "large-70B-long": noisy(0.9, by_length=True),
+}
 
 
 def plain_run(task: Path, script: str, output: Path, **options: Any) -> Path:

@@ -14,24 +14,30 @@ from scripted import SCRIPTS, read_run, run_harness, scripted_args
 from automix_eval.costs.paper import PaperCost
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.self_consistency import SelfConsistency
+from automix_eval.metrics.choice_values import choice_confidence
 from automix_eval.metrics.ibc import delta_ibc
 from automix_eval.records.importers.chain import Choice, chain_of
-from automix_eval.records.importers.lm_eval_samples import (
-    SampleReading,
-    choice_confidence,
-    read_runs,
-)
+from automix_eval.records.importers.lm_eval_samples import SampleReading, read_runs
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.verifiers.margin import Margin
+
+
+def pair_of_runs(folder: Path, metric: str = "acc") -> tuple[Path, Path, Path]:
+    """The task, and the results folders of a small and a large model."""
+    task = pick_task(folder, metric=metric)
+    return task, *(plain_run(task, s, folder / s) for s in names_for(metric))
+
+
+def names_for(metric: str) -> tuple[str, str]:
+    """Scripts of which the small one is right less often by this metric."""
+    ending = "-long" if metric in ("acc_norm", "acc_bytes") else ""
+    return f"small-1B{ending}", f"large-70B{ending}"
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """The task, and the results folders of a small and a large model."""
-    folder = tmp_path_factory.mktemp("plain")
-    task = pick_task(folder)
-    return task, *(plain_run(task, s, folder / s) for s in ("small-1B", "large-70B"))
+    """The same, by accuracy."""
+    return pair_of_runs(tmp_path_factory.mktemp("plain"))
 
 
 def lifted(outcomes: Outcomes) -> float:
@@ -46,16 +52,24 @@ def lifted(outcomes: Outcomes) -> float:
 
 
 @pytest.mark.parametrize(
-    ("statistic", "verifier"), [("probability", "mean_probability"), ("margin", "first_margin")]
+    ("metric", "statistic", "verifier"),
+    [
+        ("acc", "probability", "mean_probability"),
+        ("acc", "margin", "first_margin"),
+        ("acc_norm", "probability", "mean_probability"),
+        ("acc_norm", "margin", "mean_margin"),
+        ("acc_bytes", "probability", "mean_probability"),
+        ("acc_mutual_info", "probability", "mean_probability"),
+    ],
 )
 def test_a_chain_of_plain_runs_is_the_live_cascade(
-    runs: tuple[Path, Path, Path], tmp_path: Path, statistic: str, verifier: str
+    runs: tuple[Path, Path, Path], tmp_path: Path, metric: str, statistic: str, verifier: str
 ) -> None:
     """Scores, confidences, documents and answers are those of verifier=margin, to 1e-9."""
-    task, small, large = runs
+    task, small, large = runs if metric == "acc" else pair_of_runs(tmp_path, metric)
     SCRIPTS.update(MODELS)
     given = scripted_args(
-        "small-1B", "large-70B", verifier="margin", record="full", meta_verifier="self_consistency",
+        *names_for(metric), verifier="margin", record="full", meta_verifier="self_consistency",
         **{"verifier.statistic": verifier},
     )  # fmt: skip
     del given["verifier.num_samples"]
@@ -64,7 +78,7 @@ def test_a_chain_of_plain_runs_is_the_live_cascade(
     live = [r for r in records if r.phase == "evaluation"]
     chain, notes = chain_of(read_runs([small, large], SampleReading(statistic=statistic)), Choice())
     found = chain.outcomes
-    assert found.names == ("small-1B", "large-70B")
+    assert found.names == names_for(metric)
     assert len(found) == len(live) == 40
     expected = np.array([[t.score for t in r.tiers] for r in live])
     np.testing.assert_allclose(found.scores, expected, atol=1e-9)
@@ -79,7 +93,7 @@ def test_a_chain_of_plain_runs_is_the_live_cascade(
     assert any("FLOPs" in n for n in notes)
     priced = chain_of(
         read_runs([small, large], SampleReading(statistic=statistic)),
-        Choice(prices={"small-1B": 1, "large-70B": 50}),
+        Choice(prices=dict(zip(names_for(metric), (1, 50), strict=True))),
     )[0].outcomes
     lifts = [lifted(o) for o in (priced, Outcomes.from_records(live, PaperCost([1, 50], 1)))]
     assert lifts[0] == pytest.approx(lifts[1], abs=1e-9)
@@ -100,13 +114,6 @@ def test_acc_norm_is_judged_by_length(tmp_path: Path) -> None:
         assert found.confidences[i, 0] == pytest.approx(choice_confidence(values, "probability"))
         assert found.scores[i, 0] == float(int(np.argmax(values)) == 1)
     assert any("by length" in n for n in found.notes)
-
-
-def test_confidence_of_choices_is_that_of_the_verifier() -> None:
-    """The formula stands twice, in the verifier and here, and both give the same."""
-    logprobs = [-3.2, -0.4, -1.7, -0.9]
-    for statistic, name in (("probability", "mean_probability"), ("margin", "mean_margin")):
-        assert choice_confidence(logprobs, statistic) == Margin(name)._of_choices(logprobs)
 
 
 def test_agreement_of_repeats_and_no_confidence(

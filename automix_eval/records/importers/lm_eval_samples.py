@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from automix_eval.metrics.answers import normalize_answer
+from automix_eval.metrics.choice_values import BY_LENGTH, choice_confidence, compared_values
 from automix_eval.records.harness_results import HarnessResults, find_results
 from automix_eval.records.importers.model_outcomes import ModelOutcomes, json_of
 from automix_eval.safety.errors import AutoMixError
@@ -21,8 +22,6 @@ from automix_eval.safety.untrusted import lines_of
 
 _DAMAGE = (ValueError, TypeError, KeyError, IndexError, RecursionError)
 STATISTICS = ("probability", "margin")
-# Metrics whose answer is the choice of the largest log-probability by length.
-_BY_LENGTH = {"acc_norm": lambda text: len(text), "acc_bytes": lambda text: len(text.encode())}
 _QUESTIONS = ("question", "query", "problem", "prompt", "input", "ctx", "sentence", "goal")
 
 
@@ -247,14 +246,16 @@ def _answer(
     """What the confidence comes from, the confidence, the answer."""
     responses, filtered = row.get("resps") or [], row.get("filtered_resps") or []
     if len(responses) > 1 and all(_is_scored(r) for r in responses):
-        values = np.array([float(r[0][0]) for r in responses])
+        logprobs = [float(r[0][0]) for r in responses]
         texts = [c.removeprefix(held.delimiter) for _, c in arguments]
-        if (size := _BY_LENGTH.get(held.metric)) and len(texts) == len(values):
-            values = values / np.array([max(1, size(t)) for t in texts])
+        half = len(arguments) // 2
+        if any(p for p, _ in arguments[:half]) and not any(p for p, _ in arguments[half:]):
+            texts = texts[:half]  # acc_mutual_info scores each choice without its question too
+        values = compared_values(held.metric, logprobs, texts)
         best = int(np.argmax(values))
-        kind = "choices, by length" if held.metric in _BY_LENGTH else "choices"
+        kind = "choices, by length" if held.metric in BY_LENGTH else "choices"
         answer = texts[best] if len(texts) == len(values) else str(best)
-        return kind, choice_confidence(values.tolist(), statistic), answer
+        return kind, choice_confidence(values, statistic), answer
     answer = str(filtered[0]) if filtered else ""
     given = [str(r) for r in responses[0]] if responses and isinstance(responses[0], list) else []
     if len(given) > 1:
@@ -271,18 +272,6 @@ def _is_scored(response: Any) -> bool:
         and isinstance(response[0], list)
         and len(response[0]) == 2
     )
-
-
-def choice_confidence(logprobs: Sequence[float], statistic: str) -> float:
-    """Softmax of the best choice, or its lead over the second.
-
-    As :class:`automix_eval.verifiers.margin.Margin` has it.
-    """
-    top = max(logprobs)
-    weights = sorted((math.exp(p - top) for p in logprobs), reverse=True)
-    total = math.fsum(weights)
-    best = weights[0] / total
-    return best if statistic == "probability" else best - weights[1] / total
 
 
 def _check(first: _Run, other: _Run) -> list[str]:
