@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from automix_eval.config.served_policy import load_policy as load_policy
+    from automix_eval.config.policy_files import load_policy as load_policy
     from automix_eval.harness.evaluate import evaluate as evaluate
     from automix_eval.meta_verifiers.automix_llm import *  # noqa: F403 (the names stand there)
     from automix_eval.report.results import read as read
@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 
 _OURS = {
     "evaluate": "harness.evaluate",
-    "load_policy": "config.served_policy",
+    "load_policy": "config.policy_files",
     "read": "report.results",
 }
 

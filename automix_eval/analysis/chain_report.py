@@ -9,6 +9,7 @@ from pathlib import Path
 from automix_eval.analysis.figures import Report
 from automix_eval.analysis.replay_input import read_chain
 from automix_eval.analysis.what_if import ChainQuestion, default_routers, what_if
+from automix_eval.config import compose, parts
 from automix_eval.metrics.bootstrap import RESAMPLES
 from automix_eval.records.importers.chain import Choice
 from automix_eval.records.importers.lm_eval_samples import SampleReading
@@ -27,6 +28,12 @@ class ChainReport:
 
     report: Report
     outcomes: Outcomes
+
+
+def is_public_table(path: Path) -> bool:
+    """Whether a path is surely of a format of ``hydra_conf/format``."""
+    values = compose.compose_application("replay", {}).format
+    return parts.make_importer("auto", values, path) is not None
 
 
 def report_on_chain(

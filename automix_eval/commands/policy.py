@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if len(args.path) > 1:
         raise AutoMixError(f"--as takes one policy, and {len(args.path)} files are named")
-    from automix_eval.config.served_policy import load_policy
+    from automix_eval.config.policy_files import load_policy
     from automix_eval.report.policy_export import export
     from automix_eval.safety.files import write_file
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import yaml
 
-from automix_eval.config.served_policy import ServedPolicy
 from automix_eval.meta_verifiers.compiled import (
     CompiledPolicy,
     NotCompiledError,
     compile_policy,
 )
+from automix_eval.meta_verifiers.served_policy import ServedPolicy
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import printable
 

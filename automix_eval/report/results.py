@@ -18,10 +18,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automix_eval.analysis.chain_report import report_on_chain
+from automix_eval.analysis.chain_report import is_public_table, report_on_chain
 from automix_eval.analysis.figures import Board, MethodFigures, Report
 from automix_eval.analysis.gather import ReportAndRuns, Settings, assemble
-from automix_eval.config import compose, parts
 from automix_eval.costs.from_config import parse_costs
 from automix_eval.metrics.bootstrap import RESAMPLES
 from automix_eval.records import schema
@@ -305,8 +304,7 @@ def _is_chain(paths: Sequence[Path]) -> bool:
         return False
     if len(paths) > 1 or paths[0].is_file():
         return True
-    known = parts.make_importer("auto", compose.compose_application("replay", {}).format, paths[0])
-    return known is not None
+    return is_public_table(paths[0])
 
 
 def _has_runs(path: Path) -> bool:

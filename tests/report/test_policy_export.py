@@ -19,9 +19,10 @@ import automix_eval
 from automix_eval.commands.main import main
 from automix_eval.config import compose as config
 from automix_eval.config import parts
-from automix_eval.config.served_policy import ServedPolicy, load_policy
+from automix_eval.config.policy_files import load_policy
 from automix_eval.costs.tokens import TokenCost
 from automix_eval.meta_verifiers.compiled import compile_policy
+from automix_eval.meta_verifiers.served_policy import ServedPolicy
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.records import policies
 from automix_eval.records.outcomes import Outcomes, Seen

@@ -1,47 +1,20 @@
-"""``automix_eval.load_policy``: a fitted policy that decides in a service.
-
-::
-
-    policy = automix_eval.load_policy("automix_policy_coqa_....json")
-    answer, v = ask_small(question)              # v: the confidence that the policy was fitted on
-    if policy.decide(confidence=v).escalates:
-        answer = ask_large(question)
-
-The files are read once and nothing is written: an object may be shared by threads.
-"""
+"""A fitted policy that decides in a service, one answer at a time."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from automix_eval.config.parts import restore
 from automix_eval.meta_verifiers.contract import MetaVerifier
-from automix_eval.records import policies
 from automix_eval.records.outcomes import ROUNDING, Seen
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Decision
 
 Values = float | None | Mapping[int, float | None]
-
-
-def load_policy(path: str | Path) -> ServedPolicy:
-    """Read a policy file, or the output of a replay, and make its router.
-
-    Args:
-        path: ``automix_policy_*.json`` or a replay's ``out.json``.
-
-    Raises:
-        AutoMixError: It is no policy, was changed after it was written, or is one of another
-            release.
-    """
-    held = policies.load(Path(path).expanduser(), inside="policy")
-    return ServedPolicy(restore(held), held)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
