@@ -50,6 +50,7 @@ def verifier_figures(rows: RecordColumns, references: References) -> tuple[Verif
         scored = np.isfinite(confidences) & np.isfinite(rows.scores[:, tier])
         right = rows.scores[scored, tier] > CORRECT_ABOVE
         auroc, error = references.verifier(tier)
+        benefit_auroc, benefit_correlation = references.benefit(tier)
         found.append(
             VerifierFigures(
                 tier=tier,
@@ -65,6 +66,8 @@ def verifier_figures(rows: RecordColumns, references: References) -> tuple[Verif
                 reliability=reliability(confidences[scored], right, BINS),
                 histogram=reliability(confidences[scored], right, HISTOGRAM_BINS),
                 num_saved=int(rows.saved[:, tier].sum()),
+                benefit_auroc=benefit_auroc,
+                benefit_correlation=benefit_correlation,
             )
         )
     return tuple(found)

@@ -178,6 +178,8 @@ class MethodFigures:
     calls_saved: Figure
     auroc: Figure = Figure(NO_VERIFIER)
     calibration_error: Figure = Figure(NO_VERIFIER)
+    benefit_auroc: Figure = Figure(NO_VERIFIER)
+    benefit_correlation: Figure = Figure(NO_VERIFIER)
     curve: tuple[CurvePoint, ...] = ()
     by_seed: Mapping[str, Spread] = field(default_factory=dict)
     note: str = ""
@@ -290,6 +292,8 @@ class VerifierFigures:
         reliability: Ten equal bins of the confidence.
         histogram: Twenty equal bins for a picture of right and wrong answers.
         num_saved: Samples not drawn because the routing decision was settled (``stop_early``).
+        benefit_auroc: Of low confidence as a predictor that the LLM's score is higher by > 0.1.
+        benefit_correlation: Kendall's rank correlation of low confidence and the LLM's benefit.
     """
 
     tier: int
@@ -303,6 +307,8 @@ class VerifierFigures:
     reliability: tuple[ReliabilityBin, ...]
     histogram: tuple[ReliabilityBin, ...]
     num_saved: int = 0
+    benefit_auroc: Figure = Figure(NO_VERIFIER)
+    benefit_correlation: Figure = Figure(NO_VERIFIER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,6 +219,7 @@ class MethodScore:
         curve = self.curve() or [(None, quality, cost, self._escalation())]
         whole = Curve.of([*((c, q) for _, q, c, _ in curve), (cost, quality)], ends)
         auroc_figure, error = self._verifier()
+        benefit_area, correlation = self._benefit()
         gain, delta = benefit(quality, cost, ends.slm_quality, ends.slm_cost), self.delta_ibc()
         if method.name == "replay:always_slm":
             gain, delta = Estimate(THE_SLM, THE_SLM), Estimate(THE_SLM, THE_SLM)
@@ -252,6 +253,8 @@ class MethodScore:
             calls_saved=figure(self._calls_saved()),
             auroc=auroc_figure,
             calibration_error=error,
+            benefit_auroc=benefit_area,
+            benefit_correlation=correlation,
             curve=_points(curve, quality, cost),
             by_seed=self._by_seed(),
             note=method.note,
@@ -312,6 +315,19 @@ class MethodScore:
             return Figure(reason), Figure(reason)
         one, two = (figure(pooled([p[i] for p in pairs], self.weights)) for i in (0, 1))
         return one, two
+
+    def _benefit(self) -> tuple[Figure, Figure]:
+        ends = [p.references for p in self._parts if p.references]
+        if not self.method.verifier or len(ends) < len(self._parts) or not ends:
+            return Figure(NO_VERIFIER), Figure(NO_VERIFIER)
+        each = [e.benefit(0) for e in ends]
+        area, correlation = each[0]
+        values = [c.value for _, c in each]
+        if len(ends) == 1 or any(isinstance(v, Undefined) for v in values):
+            return area, correlation
+        vectors = [e.benefit_cells[0].vectors()[0] for e in ends]
+        mean = float(np.mean(np.asarray(values, dtype=np.float64)))
+        return figure(pooled(vectors, self.weights)), Figure(mean)
 
     # ------------------------------------------------------------- regions and seeds
 

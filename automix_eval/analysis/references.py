@@ -18,9 +18,12 @@ from automix_eval.analysis.figures import Figure
 from automix_eval.analysis.question_sets import PricedTiers
 from automix_eval.analysis.replayed import oracle_routings
 from automix_eval.analysis.routed_paths import ChainRouting, Routing
+from automix_eval.metrics.benefit import benefit_auroc, benefit_correlation, helps
 from automix_eval.metrics.calibration import CORRECT_ABOVE, ConfidenceCells, auroc
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.records.record_columns import BoolArray
+from automix_eval.records.outcomes import FloatArray
+
+NOT_VERIFIED = Undefined("no answer of this tier was verified")
 
 
 @dataclass(slots=True)
@@ -33,7 +36,10 @@ class References:
         llm: The LLM alone.
         oracle: Corners of the best that any router can do, dear to cheap.
         no_oracle: Why there is no oracle; None if there is one.
-        cells: By tier, the confidences of its answers.
+        cells: By tier, the confidences of its answers, right and not.
+        benefits: By tier, (n,) the LLM's score minus the tier's, or why there is none.
+        benefit_cells: By tier that has benefits, the confidences where the LLM does not help, and
+            where it does.
     """
 
     tiers: PricedTiers
@@ -42,6 +48,8 @@ class References:
     oracle: tuple[RoutingColumns, ...]
     no_oracle: Undefined | None
     cells: Mapping[int, ConfidenceColumns]
+    benefits: Mapping[int, FloatArray | Undefined]
+    benefit_cells: Mapping[int, ConfidenceColumns]
 
     @classmethod
     def of(cls, table: BootstrapTable, tiers: PricedTiers, llm: Routing) -> References:
@@ -49,6 +57,8 @@ class References:
         no_oracle = tiers.why_not_full()
         corners = [] if no_oracle else oracle_routings(tiers)
         names = ("quality", "cost")
+        verified = [t for t in range(tiers.last + 1) if tiers.judged[:, t].any()]
+        benefits = {tier: _benefit(tiers, tier, llm) for tier in verified}
         return cls(
             tiers,
             RoutingColumns.of(table, ChainRouting.only(tiers, 0), names),
@@ -56,9 +66,16 @@ class References:
             tuple(RoutingColumns.of(table, r, (*names, "final 0")) for r in corners),
             no_oracle,
             {
-                tier: ConfidenceColumns.of(table, *_cells(tiers, tier))
-                for tier in range(tiers.last + 1)
-                if tiers.judged[:, tier].any()
+                tier: ConfidenceColumns.of(
+                    table, _cells(tiers, tier), tiers.scores[:, tier] > CORRECT_ABOVE
+                )
+                for tier in verified
+            },
+            benefits,
+            {
+                tier: ConfidenceColumns.of(table, _cells(tiers, tier), ~helps(value))
+                for tier, value in benefits.items()
+                if not isinstance(value, Undefined)
             },
         )
 
@@ -72,16 +89,27 @@ class References:
     def verifier(self, tier: int) -> tuple[Figure, Figure]:
         """AUROC and calibration error of a tier's confidence."""
         if tier not in self.cells:
-            reason = Undefined("no answer of this tier was verified")
-            return Figure(reason), Figure(reason)
+            return (Figure(NOT_VERIFIED),) * 2
         columns = self.cells[tier]
         known = columns.cells.codes >= 0
         exact = auroc(self.tiers.confidences[known, tier], columns.right[known].tolist())
         if isinstance(exact, Undefined):
             return Figure(exact), self._error(columns)
-        draws = columns.vectors()[0]
-        # neighbouring confidences may share a cell: the point stays exact
-        return figure(np.clip(draws - draws[0] + exact, 0, 1)), self._error(columns)
+        return _around(exact, columns), self._error(columns)
+
+    def benefit(self, tier: int) -> tuple[Figure, Figure]:
+        """AUROC and rank correlation of a tier's low confidence and the LLM's benefit."""
+        if tier not in self.benefits:
+            return (Figure(NOT_VERIFIED),) * 2
+        benefit = self.benefits[tier]
+        if isinstance(benefit, Undefined):
+            return (Figure(benefit),) * 2
+        columns = self.benefit_cells[tier]
+        known = columns.cells.codes >= 0
+        confidence = self.tiers.confidences[known, tier]
+        exact = benefit_auroc(confidence, benefit[known])
+        area = Figure(exact) if isinstance(exact, Undefined) else _around(exact, columns)
+        return area, Figure(benefit_correlation(confidence, benefit[known]))
 
     def _error(self, columns: ConfidenceColumns) -> Figure:
         draws = columns.vectors()[1]
@@ -89,7 +117,26 @@ class References:
                       if np.isnan(draws[0]) else None)  # fmt: skip
 
 
-def _cells(tiers: PricedTiers, tier: int) -> tuple[ConfidenceCells, BoolArray]:
-    confidences, scores = tiers.confidences[:, tier], tiers.scores[:, tier]
-    known = np.isfinite(confidences) & np.isfinite(scores)
-    return ConfidenceCells.of(confidences, known), scores > CORRECT_ABOVE
+def _around(exact: float, columns: ConfidenceColumns) -> Figure:
+    """An AUROC; neighbouring confidences may share a cell of the draws, the point stays exact."""
+    draws = columns.vectors()[0]
+    return figure(np.clip(draws - draws[0] + exact, 0, 1))
+
+
+def _cells(tiers: PricedTiers, tier: int) -> ConfidenceCells:
+    confidences = tiers.confidences[:, tier]
+    return ConfidenceCells.of(
+        confidences, np.isfinite(confidences) & np.isfinite(tiers.scores[:, tier])
+    )
+
+
+def _benefit(tiers: PricedTiers, tier: int, llm: Routing) -> FloatArray | Undefined:
+    """(n,) how much better the LLM's answer is, where the LLM was asked every question.
+
+    Those that a router has escalated are no sample of all: it chose them by the confidence.
+    """
+    if tier == tiers.last:
+        return Undefined("the last tier has no LLM after it")
+    if (missing := llm.missing().get("quality")) is not None:
+        return missing
+    return np.asarray(llm.values("quality", np.arange(len(tiers))) - tiers.scores[:, tier])

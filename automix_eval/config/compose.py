@@ -70,9 +70,9 @@ def build(arguments: Mapping[str, Any]) -> DictConfig:
             _set(config, key, value)
         if "members" in config.verifier:
             config.verifier.members = _members(config.verifier.members)
-            if "calibrator" not in choices:  # signals without one would be a bare mean
-                choices["calibrator"] = "logistic"
-                config.calibrator = _compose("calibrator/logistic", []).calibrator
+        if (own := config.verifier.get("with_calibrator")) and "calibrator" not in choices:
+            choices["calibrator"] = _option("calibrator", own)
+            config.calibrator = _compose(f"calibrator/{choices['calibrator']}", []).calibrator
         OmegaConf.resolve(config)
     except OmegaConfBaseException as err:
         raise ConfigError(f"the configuration cannot be composed: {err}") from err
@@ -267,7 +267,9 @@ def _members(entries: Any) -> DictConfig:
         node = cast(DictConfig, _compose(f"verifier/{option}", []).verifier)
         if "members" in node:
             raise ConfigError("verifier.members: an ensemble cannot hold an ensemble")
-        name = str(values.pop("name", option))
+        with open_dict(node):  # the ensemble has one calibrator for all
+            node.pop("with_calibrator", None)
+        given = values.pop("name", None)
         for key, value in values.items():
             if key not in node or str(key).startswith("_"):
                 raise ConfigError(
@@ -275,8 +277,14 @@ def _members(entries: Any) -> DictConfig:
                     + ", ".join(str(k) for k in node if not str(k).startswith("_"))
                 )
             node[key] = value
+        name = str(given or option)
+        if name in members and given is None:  # the settings tell it from the other
+            name = "_".join([option, *map(str, values.values())])
         if name in members:
-            raise ConfigError(f"verifier.members has {name} twice: give one a name of its own")
+            raise ConfigError(
+                f"verifier.members has {name} twice with the same settings: leave one out, or give "
+                "one a name of its own"
+            )
         members[name] = node
     return OmegaConf.create(members)
 

@@ -59,7 +59,7 @@ def restore(policy: Mapping[str, Any]) -> MetaVerifier:
 
 
 # Values of a group that are no argument of its class.
-_NOT_PARAMETERS = ("policy", "transfer", "option")
+_NOT_PARAMETERS = ("policy", "transfer", "option", "with_calibrator")
 
 
 def make_backend(config: DictConfig, tier: str) -> Backend:

@@ -6,11 +6,12 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from automix_eval.meta_verifiers.base import Router, require_fitted, see
+from automix_eval.meta_verifiers.calibrators.heads import Calibrator, Heads
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.metrics.calibration import auroc, is_correct
 from automix_eval.metrics.ibc import Undefined
@@ -23,24 +24,8 @@ FOLDS = 5
 REVERSED = 0.45
 
 
-class Calibrator(Protocol):
-    """Turns signals into the expected score of an answer."""
-
-    def fit(self, signals: FloatArray, target: FloatArray) -> Calibrator:
-        """Learn from signals (n, s), NaN where missing, and scores (n,) in [0, 1]."""
-
-    def predict(self, signals: FloatArray) -> FloatArray:
-        """(n,) expected scores in [0, 1]."""
-
-    def get_learned(self) -> dict[str, Any]:
-        """The learned values as JSON."""
-
-    def set_learned(self, learned: Mapping[str, Any]) -> None:
-        """Restore them; KeyError, TypeError or ValueError where they are none."""
-
-
 class Calibrated(Router):
-    """Fits a calibrator a tier, and the meta-verifier on the calibrated confidences.
+    """Fits calibrators for each tier, and the meta-verifier on the calibrated confidences.
 
     The meta-verifier is fitted on out-of-fold confidences (five folds, rows of one document in
     one fold), since a calibrator is too sure of the rows it has seen; decisions use the calibrator
@@ -51,7 +36,7 @@ class Calibrated(Router):
         make: Makes one unfitted calibrator.
 
     Attributes:
-        calibrators_: One a tier but the last; None before fitting.
+        calibrators_: The heads of each tier but the last; None before fitting.
         names_: The signals each of them reads.
         auroc_: AUROC of the verifier's own confidence on the fitting data, None where undefined.
     """
@@ -69,7 +54,7 @@ class Calibrated(Router):
         self.make = make
         self.needs_texts = meta_verifier.needs_texts
         self.needs_hindsight = meta_verifier.needs_hindsight
-        self.calibrators_: list[Calibrator] | None = None
+        self.calibrators_: list[Heads] | None = None
         self.names_: list[list[str]] = []
         self.auroc_: list[float | None] = []
 
@@ -81,14 +66,15 @@ class Calibrated(Router):
         held = rows.confidences.copy()
         self.calibrators_, self.names_, self.auroc_ = [], [], []
         for tier in range(rows.num_tiers - 1):
-            names = _names(rows, tier)
+            names = _names(rows, tier, self.make().reads_confidence)
             signals = _signals(rows.signals, rows.confidences, names, tier)
             known = ~np.isnan(signals).all(axis=1)
             held[:, tier] = np.nan
             out = np.full(len(rows), np.nan)
-            out[known] = _out_of_fold(self.make, signals[known], target[known, tier], folds[known])
+            scores = target[known][:, [tier, -1]]
+            out[known] = _out_of_fold(self.make, signals[known], scores, folds[known])
             held[:, tier] = out
-            self.calibrators_.append(self.make().fit(signals[known], target[known, tier]))
+            self.calibrators_.append(Heads(self.make).fit(signals[known], *scores.T))
             self.names_.append(names)
             self.auroc_.append(_auroc(rows.confidences[:, tier], target[:, tier]))
         self.meta_verifier.fit(replace(rows, confidences=held))
@@ -112,6 +98,11 @@ class Calibrated(Router):
             ]
         )
 
+    def judge_first(self, outcomes: Outcomes) -> FloatArray:
+        """(n,) calibrated confidences in the first tier, NaN where there is no signal."""
+        seen = Seen(0, outcomes.num_tiers, outcomes.confidences[:, :1], signals=outcomes.signals)
+        return self._calibrated(seen).confidences[:, 0]
+
     def sweep(self) -> list[tuple[float | None, Any]]:
         """The meta-verifier's range, each behind the same calibrators."""
         return [(p, self._with(inner)) for p, inner in self.meta_verifier.sweep()]
@@ -130,12 +121,15 @@ class Calibrated(Router):
         """The calibrators, then the policy on the calibrated confidences."""
         lines = []
         calibrators = require_fitted(self.calibrators_, "calibrated")
-        for tier, (calibrator, names) in enumerate(zip(calibrators, self.names_, strict=True)):
-            learned = calibrator.get_learned()
+        for tier, (heads, names) in enumerate(zip(calibrators, self.names_, strict=True)):
+            learned = heads.own_.get_learned()
+            kind = learned.get("kind") or type(heads.own_).__name__.lower()
+            learned = learned.get("chosen") or learned
             combined = learned.get("combination") or learned
-            text = f"tier {tier}: {type(calibrator).__name__.lower()} calibration of "
-            text += ", ".join(names)
-            if "weights" in combined:
+            text = f"tier {tier}: {kind} calibration of " + ", ".join(names)
+            if heads.last_ is not None:
+                text += " to the benefit of the last tier"
+            if "weights" in combined and len(combined["weights"]) == len(names):
                 weights = zip(names, combined["weights"], strict=True)
                 text += "; weights " + ", ".join(f"{n} {w:+.3f}" for n, w in weights)
             lines.append(text)
@@ -146,7 +140,7 @@ class Calibrated(Router):
         calibrators = require_fitted(self.calibrators_, "calibrated")
         return {
             "calibrators": [
-                {"signals": names, "auroc": area, "learned": calibrator.get_learned()}
+                {"signals": names, "auroc": area, **calibrator.get_learned()}
                 for calibrator, names, area in zip(
                     calibrators, self.names_, self.auroc_, strict=True
                 )
@@ -172,15 +166,15 @@ class Calibrated(Router):
         self.names_ = [names for _, names, _ in entries]
         self.auroc_ = [area for _, _, area in entries]
 
-    def _parse(self, entry: Mapping[str, Any]) -> tuple[Calibrator, list[str], float | None]:
+    def _parse(self, entry: Mapping[str, Any]) -> tuple[Heads, list[str], float | None]:
         names, area = entry["signals"], entry["auroc"]
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
             raise TypeError(f"signals is {names!r}, expected names")
         if area is not None and not 0 <= float(area) <= 1:
             raise ValueError(f"auroc is {area!r}")
-        calibrator = self.make()
-        calibrator.set_learned(entry["learned"])
-        return calibrator, names, area
+        heads = Heads(self.make)
+        heads.set_learned(entry)
+        return heads, names, area
 
     def _with(self, inner: MetaVerifier) -> Calibrated:
         other = copy.copy(self)
@@ -208,10 +202,10 @@ class Calibrated(Router):
         return replace(seen, confidences=table)
 
 
-def _names(rows: Outcomes, tier: int) -> list[str]:
-    """The signals of a tier; the confidence itself where it has no others."""
+def _names(rows: Outcomes, tier: int, reads_confidence: bool) -> list[str]:
+    """The signals of a tier, after the confidence if that is read too, or has no others."""
     found = [n for n, table in sorted(rows.signals.items()) if not np.isnan(table[:, tier]).all()]
-    return found or ["confidence"]
+    return ["confidence", *found] if reads_confidence or not found else found
 
 
 def _signals(
@@ -250,15 +244,21 @@ def _folds(rows: Outcomes) -> IntArray:
 
 
 def _out_of_fold(
-    make: Callable[[], Calibrator], signals: FloatArray, target: FloatArray, folds: IntArray
+    make: Callable[[], Calibrator], signals: FloatArray, scores: FloatArray, folds: IntArray
 ) -> FloatArray:
-    """Each row's calibrated confidence by a calibrator that has not seen its fold."""
-    out = np.empty(len(target))
+    """Each row's calibrated confidence by calibrators that have not seen its fold.
+
+    Args:
+        make: Makes one unfitted calibrator.
+        signals: (n, s).
+        scores: (n, 2) of the tier and of the last, in [0, 1].
+        folds: (n,).
+    """
+    out = np.empty(len(scores))
     for fold in np.unique(folds):
         inside = folds == fold
         others = ~inside
         # a single fold (one document) cannot be left out
         used = others if others.any() else inside
-        calibrator = make().fit(signals[used], target[used])
-        out[inside] = calibrator.predict(signals[inside])
+        out[inside] = Heads(make).fit(signals[used], *scores[used].T).predict(signals[inside])
     return out

@@ -143,6 +143,16 @@ COLUMNS = (
         ".3f", False, ("text, further", "page, further", "harness"),
     ),
     Column(
+        "verifier_benefit_auroc", "benefit_auroc", "AUROC (benefit)", "Benefit",
+        "of the SLM's low confidence as a predictor that the LLM's score is higher by > 0.1",
+        ".3f", True, ("text, further", "page, further", "harness"),
+    ),
+    Column(
+        "verifier_benefit_correlation", "benefit_correlation", "Rank correlation (benefit)", "tau",
+        "Kendall's tau b of the SLM's low confidence and the LLM's score minus the SLM's",
+        "+.3f", True, ("page, further", "harness"),
+    ),
+    Column(
         "delta_ibc_region", "regions", "\u0394IBC by cost region", "delta IBC by cost region",
         "delta IBC in five equal parts of the cost range; empty where SLM or LLM has no figures",
         "+.1%", None, (),

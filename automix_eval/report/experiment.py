@@ -20,6 +20,8 @@ FORMAT = "automix-eval experiment"
 VERSION = 1
 _PLACES = ("source", "test", "tiers")
 _LISTED = 20
+# Facts of the verifier in a table.
+_AREAS = ("auroc", "benefit_auroc")
 
 
 def as_json(
@@ -138,7 +140,7 @@ def _table(rows: Sequence[CellScore]) -> list[str]:
         "verdict",
     ]
     header += ["delta IBC over pomdp" for _ in extra]
-    header += ["SLM / LLM quality", "AUROC", "judged", "train", "test", "seeds"]
+    header += ["SLM / LLM quality", "AUROC", "AUROC (benefit)", "judged", "train", "test", "seeds"]
     cells = []
     for row in rows:
         lift, facts = row.figures["delta_ibc"], row.facts
@@ -151,7 +153,7 @@ def _table(rows: Sequence[CellScore]) -> list[str]:
                 _percent(lift.value), _span(lift), _percent(lift.std, sign=False), facts["verdict"],
                 *(_over(row, name) for name in extra),
                 f"{facts['slm_quality']:.4f} / {facts['llm_quality']:.4f}",
-                "-" if facts["auroc"] is None else f"{facts['auroc']:.3f}",
+                *("-" if (v := facts[n]) is None else f"{v:.3f}" for n in _AREAS),
                 f"{100 * facts['judged']:.0f}%",
                 str(facts["train_rows"]), str(facts["test_rows"]), str(facts["seeds"]),
             ]

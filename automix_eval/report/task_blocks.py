@@ -153,7 +153,12 @@ def _calls(task: TaskReport) -> list[Block]:
 def _verifier(task: TaskReport, figures: VerifierFigures) -> list[Block]:
     reasons = Reasons()
     auroc = reasons.show(figures.auroc.value, ".3f")
-    text = f"Verifier on the {_tier(task, figures.tier)}: AUROC {auroc} (correct = score > 0.5). "
+    text = f"Verifier on the {_tier(task, figures.tier)}: AUROC {auroc} (correct = score > 0.5)"
+    if not isinstance(figures.benefit_auroc.value, Undefined):
+        text += f", {figures.benefit_auroc.value:.3f} for benefit (the LLM's score > 0.1 higher)"
+    if not isinstance(figures.benefit_correlation.value, Undefined):
+        text += f", rank correlation with it {figures.benefit_correlation.value:+.3f}"
+    text += ". "
     if figures.five_numbers is None:
         text += "No answer has a confidence. "
     else:

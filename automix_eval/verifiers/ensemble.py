@@ -13,10 +13,11 @@ from automix_eval.types import Answer, Ask, Outcome, Question, Verification, Ver
 class Ensemble:
     """Run every member on every answer.
 
-    The signals of an answer are the members' confidences, by name, and with ``answer_length`` the
-    logarithm of one plus its number of words. Which of them says how much is learned with the
-    policy (``calibrator=logistic`` or ``isotonic``); without a calibrator the confidence is the
-    mean of those that are defined.
+    The signals of an answer are the members' confidences, by name; the members' own signals, by
+    the member's name and theirs; and with ``answer_length`` the logarithm of one plus its number
+    of words. Which of them says how much is learned with the policy (``calibrator=logistic``,
+    ``isotonic`` or ``auto``); without a calibrator the confidence is the mean of those that are
+    defined.
 
     Args:
         members: Name and verifier of each member, at least one.
@@ -60,6 +61,8 @@ class Ensemble:
     def _merge(self, tier: int, answer: Answer, parts: Mapping[str, Verification]) -> Verification:
         signals = {n: v.confidence for n, v in parts.items() if v.confidence is not None}
         confidence = math.fsum(signals.values()) / len(signals) if signals else None
+        for member, v in parts.items():
+            signals |= {f"{member}_{name}": value for name, value in v.signals.items()}
         if self.answer_length and signals:
             signals["answer_length"] = math.log1p(len(answer.text.split()))
         outcomes: list[Outcome] = [v.outcome for v in parts.values()]

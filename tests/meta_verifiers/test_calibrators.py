@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -17,10 +18,13 @@ from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.meta_verifiers.always import AlwaysSLM
 from automix_eval.meta_verifiers.calibrated import Calibrated
+from automix_eval.meta_verifiers.calibrators.auto import LEAST_ROWS, Auto
+from automix_eval.meta_verifiers.calibrators.heads import Heads
 from automix_eval.meta_verifiers.calibrators.isotonic import Isotonic
 from automix_eval.meta_verifiers.calibrators.logistic import Logistic
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.self_consistency import SelfConsistency
+from automix_eval.metrics.calibration import auroc
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
@@ -196,7 +200,9 @@ def test_the_configuration_puts_the_calibrator_in_front():
     router = parts.make_meta_verifier(built)
     assert isinstance(router, Calibrated)
     assert isinstance(router.make(), Isotonic)
-    assert parts.router_parameters(built)["calibrator"] == {"name": "isotonic", "penalty": 1.0}
+    assert parts.router_parameters(built)["calibrator"] == {
+        "name": "isotonic", "penalty": 1.0, "predicts": "score",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("penalty", [0, -1, True, "x", None])
@@ -205,3 +211,120 @@ def test_a_bad_penalty_is_refused(make, penalty):
     for kind in (Logistic, Isotonic):
         with pytest.raises(AutoMixError, match=r"calibrator\.penalty"):
             kind(penalty)
+
+
+def signalled(columns, right, large=None):
+    """Two tiers whose first one's verifier gives these signals; the first is its confidence."""
+    made = chain(columns[:, 0], right, large)
+    missing = np.full(len(columns), np.nan)
+    table = {
+        f"s{i}": np.stack([columns[:, i], missing], axis=1) for i in range(1, columns.shape[1])
+    }
+    return dataclasses.replace(made, signals=table)
+
+
+def test_few_rows_leave_nothing_but_the_confidence():
+    """With fewer than 40 rows other signals, however good on them, are not read."""
+    confidence, target = sample(LEAST_ROWS - 1, seed=3)
+    table = np.hstack([confidence, target[:, None]])
+    fitted = Auto().fit(table, target)
+    turned = fitted.predict(np.hstack([confidence, 1 - target[:, None]]))
+    assert (fitted.predict(table) == turned).all()
+    assert fitted.kind_ == "logistic of the confidence"
+
+
+def test_a_signal_that_says_much_more_is_taken():
+    """Where the confidence is noise and a signal is not, all signals are weighed."""
+    signal, target = sample(300)
+    noise = np.random.default_rng(2).uniform(size=(300, 1))
+    assert Auto().fit(np.hstack([noise, signal]), target).kind_.startswith("logistic")
+    assert "confidence" not in Auto().fit(np.hstack([noise, signal]), target).kind_
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_beside_the_confidence_does_not_make_it_worse(seed):
+    """Ten signals of noise leave the ranking of a good confidence as it was, but for a little."""
+    confidence, target = sample(120, seed=seed)
+    draw = np.random.default_rng(seed)
+    noise, other = draw.uniform(size=(120, 10)), draw.uniform(size=(1000, 10))
+    fitted = Auto().fit(np.hstack([confidence, noise]), target)
+    fresh, right = sample(1000, seed=100 + seed)
+    areas = [
+        auroc(value.tolist(), (right > 0.5).tolist())
+        for value in (fresh[:, 0], fitted.predict(np.hstack([fresh, other])))
+    ]
+    assert areas[1] > areas[0] - 0.02
+
+
+def test_the_auto_calibrator_reads_the_confidence_before_the_signals():
+    """A verifier with signals gives auto its confidence as well; the others read signals alone."""
+    columns, target = sample(200, signals=3)
+    data = signalled(columns, target)
+    for kind, names in ((Auto, ["confidence", "s1", "s2"]), (Logistic, ["s1", "s2"])):
+        router = Calibrated(SelfConsistency(), kind).fit(data)
+        assert router.names_ == [names]
+        assert "calibration of " + ", ".join(names) in router.describe()
+
+
+def test_benefit_escalates_where_the_last_tier_helps_and_not_where_all_fail(make):
+    """Of unsure answers only those that the last tier gets right look worth escalating."""
+    draw = np.random.default_rng(0)
+    kind = np.repeat([0, 1, 2], 200)  # the first tier is right; only the last is; nobody is
+    right, large = (kind == 0).astype(float), (kind <= 1).astype(float)
+    signal = np.clip(
+        np.choose(kind, [0.9, 0.6, 0.2])[:, None] + draw.normal(0, 0.05, (600, 1)), 0, 1
+    )
+    data = chain(signal[:, 0], right, large)
+    benefit = Calibrated(SelfConsistency(), lambda: with_benefit(make)).fit(data)
+    score = Calibrated(SelfConsistency(), make).fit(data)
+    hopeless = [r.judge_first(data)[kind == 2].mean() for r in (score, benefit)]
+    helped = [r.judge_first(data)[kind == 1].mean() for r in (score, benefit)]
+    assert hopeless[0] < helped[0] + 0.05
+    assert hopeless[1] > helped[1]
+    assert "benefit" in benefit.describe()
+
+
+def with_benefit(make):
+    """A calibrator whose confidence stands for benefit."""
+    made = make()
+    made.predicts = "benefit"
+    return made
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    st.lists(st.tuples(*[st.floats(0, 1)] * 3), min_size=1, max_size=12),
+    st.sampled_from([Logistic, Isotonic, Auto]),
+)
+def test_benefit_is_a_confidence_whatever_the_rows(rows, kind):
+    """(1 + E[own] - E[last]) / 2 lies in [0, 1], for one row, one class and constant signals."""
+    signals, own, last = (np.array(column) for column in zip(*rows, strict=True))
+    heads = Heads(lambda: kind(predicts="benefit")).fit(signals[:, None], own, last)
+    found = heads.predict(np.array([[0.0], [0.5], [1.0]]))
+    assert ((found >= 0) & (found <= 1)).all()
+
+
+def test_with_few_rows_the_last_tier_is_taken_for_independent():
+    """The head of the last tier's score moves away from its mean as rows come in."""
+    spans = []
+    for n in (8, 800):
+        signals, target = sample(n)
+        heads = Heads(lambda: Logistic(1000.0, predicts="benefit"))
+        heads.fit(signals, np.full(n, 0.5), target)
+        spans.append(np.ptp(heads.predict(np.array([[0.1], [0.9]]))))
+    assert spans[0] < spans[1]
+
+
+def test_an_unknown_forecast_is_refused():
+    """calibrator.predicts is score or benefit."""
+    for kind in (Logistic, Isotonic, Auto):
+        with pytest.raises(AutoMixError, match=r"calibrator\.predicts"):
+            kind(predicts="luck")
+
+
+def test_the_verifier_brings_its_calibrator_and_the_user_s_word_counts():
+    """verifier=auto comes with calibrator=auto, unless another is named."""
+    assert config.name_of(config.build({"verifier": "auto"}), "calibrator") == "auto"
+    named = config.build({"verifier": "auto", "calibrator": "none"})
+    assert config.name_of(named, "calibrator") == "none"
+    assert config.name_of(config.build({"verifier": "margin"}), "calibrator") == "none"

@@ -16,6 +16,8 @@ from report_builder import PAPER, ROWS, Row, build, build_run, finals, only, rea
 from automix_eval.commands.main import main
 from automix_eval.costs.paper import PaperCost
 from automix_eval.costs.tokens import TokenCost
+from automix_eval.metrics.benefit import benefit_auroc, benefit_correlation
+from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.records.repricing import price
 from automix_eval.records.runs import cost_from, find_runs
@@ -94,6 +96,21 @@ def test_verifier_figures(tmp_path: Path) -> None:
     assert verifier.five_numbers == (0.125, 0.21875, 0.375, 0.59375, 0.875)
     assert verifier.outcomes == {"ok": 8, "unparsable": 1}
     assert (verifier.num_unparsable, verifier.num_samples, verifier.distinct) == (8, 72, 4)
+
+
+def test_where_the_llm_helps_is_asked_of_the_confidence_too(tmp_path: Path) -> None:
+    """Benefit is shown where the LLM was asked everything, and undefined where a router chose."""
+    build_run(tmp_path / "routed")
+    (routed,) = only(tmp_path / "routed").figures.verifiers
+    assert isinstance(routed.benefit_auroc.value, Undefined)
+    build_run(tmp_path / "full", full=True)
+    (verifier,) = only(tmp_path / "full").figures.verifiers
+    scores = np.array([row[:2] for row in ROWS], dtype=float)
+    confidence = np.array([np.nan if row[2] is None else row[2] for row in ROWS], dtype=float)
+    known = ~np.isnan(confidence)
+    benefit = (scores[:, 1] - scores[:, 0])[known]
+    assert verifier.benefit_auroc.value == benefit_auroc(confidence[known], benefit)
+    assert verifier.benefit_correlation.value == benefit_correlation(confidence[known], benefit)
 
 
 def test_samples_saved_by_stopping_early(tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ from automix_eval.analysis.experiments.sources import Failure, StudySource, show
 from automix_eval.analysis.method import MethodScore
 from automix_eval.meta_verifiers.baselines.frugal_gpt import FrugalGPT
 from automix_eval.meta_verifiers.baselines.texts import TextRouter
+from automix_eval.meta_verifiers.calibrated import Calibrated
 from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.metrics.benefit import benefit_auroc, benefit_correlation
 from automix_eval.metrics.calibration import auroc, is_correct
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import FloatArray, Outcomes
@@ -163,8 +165,8 @@ def _row(preset: Preset, cell: _Cell) -> CellScore:
     found = cell_figures(score)
     facts = _facts(score, test, len(samples[-1]), seeds, cell)
     facts |= {"verdict": verdict(found["delta_ibc"])}
-    if isinstance(fitted[-1], FrugalGPT):  # its confidence is not that of the outcomes
-        facts |= {"auroc": _auroc(fitted[-1].judge_first(test), test), "judged": 1.0}
+    if isinstance(fitted[-1], (Calibrated, FrugalGPT)):  # their confidence is their own
+        facts |= _verifier_facts(fitted[-1].judge_first(test), test)
     return CellScore(cell.labels(), found, facts)
 
 
@@ -196,8 +198,7 @@ def _facts(
         "llm_cost": llm_cost,
         "cost_ratio": llm_cost / slm_cost if slm_cost > 0 else None,
         "oracle_quality": float(corners[0][0][0]),
-        "auroc": _auroc(test.confidences[:, 0], test),
-        "judged": float((~np.isnan(test.confidences[:, 0])).mean()),
+        **_verifier_facts(test.confidences[:, 0], test),
         "family": "same" if len({_family(n) for n in test.names}) == 1 else "different",
         "num_tiers": test.num_tiers,
         "train_rows": train_rows,
@@ -209,12 +210,18 @@ def _facts(
     }
 
 
-def _auroc(confidences: FloatArray, test: Outcomes) -> float | None:
-    """Of confidences in the first tier, undefined ones left out; None where it does not exist."""
+def _verifier_facts(confidences: FloatArray, test: Outcomes) -> dict[str, float | None]:
+    """Of confidences in the first tier, undefined ones left out; None where they do not exist."""
     known = ~np.isnan(confidences)
-    right = [is_correct(s) for s in test.scores[known, 0].tolist()]
-    value = auroc(confidences[known].tolist(), right)
-    return None if isinstance(value, Undefined) else value
+    held, scores = confidences[known], test.scores[known]
+    benefit = scores[:, -1] - scores[:, 0]
+    found: dict[str, float | Undefined] = {
+        "judged": float(known.mean()),
+        "auroc": auroc(held.tolist(), [is_correct(s) for s in scores[:, 0].tolist()]),
+        "benefit_auroc": benefit_auroc(held, benefit),
+        "benefit_correlation": benefit_correlation(held, benefit),
+    }
+    return {name: None if isinstance(v, Undefined) else v for name, v in found.items()}
 
 
 def _family(name: str) -> str:

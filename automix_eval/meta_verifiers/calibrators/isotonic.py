@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from automix_eval.meta_verifiers.calibrators.heads import check_predicts
 from automix_eval.meta_verifiers.calibrators.logistic import Logistic
 from automix_eval.meta_verifiers.calibrators.signals import numbers
 from automix_eval.records.outcomes import FloatArray
@@ -24,6 +25,7 @@ class Isotonic:
     Args:
         penalty: Of the logistic combination, see :class:`.logistic.Logistic`; without effect on a
             single signal.
+        predicts: What the confidence stands for, see :class:`.heads.Calibrator`.
 
     Attributes:
         combination_: The logistic combination, None for a single signal.
@@ -31,9 +33,12 @@ class Isotonic:
         y_: Its values there; between knots it is linear, beyond them constant.
     """
 
-    def __init__(self, penalty: float = 1.0) -> None:
+    reads_confidence = False
+
+    def __init__(self, penalty: float = 1.0, predicts: str = "score") -> None:
         Logistic(penalty)  # the same bounds
         self.penalty = penalty
+        self.predicts = check_predicts(predicts)
         self.combination_: Logistic | None = None
         self.x_: list[float] = []
         self.y_: list[float] = []

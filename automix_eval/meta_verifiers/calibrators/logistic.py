@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from automix_eval.meta_verifiers.calibrators.heads import check_predicts
 from automix_eval.meta_verifiers.calibrators.signals import Preparation, labelled, numbers
 from automix_eval.records.outcomes import FloatArray
 from automix_eval.safety.errors import AutoMixError
@@ -21,6 +22,7 @@ class Logistic:
 
     Args:
         penalty: Inverse of the L2 penalty's strength (scikit-learn's ``C``).
+        predicts: What the confidence stands for, see :class:`.heads.Calibrator`.
 
     Attributes:
         preparation_: Logits and standardisation of the signals.
@@ -28,10 +30,13 @@ class Logistic:
         intercept_: b.
     """
 
-    def __init__(self, penalty: float = 1.0) -> None:
+    reads_confidence = False
+
+    def __init__(self, penalty: float = 1.0, predicts: str = "score") -> None:
         if isinstance(penalty, bool) or not isinstance(penalty, (int, float)) or not penalty > 0:
             raise AutoMixError(f"calibrator.penalty={penalty!r} must be a number > 0")
         self.penalty = penalty
+        self.predicts = check_predicts(predicts)
         self.preparation_: Preparation | None = None
         self.weights_: list[float] = []
         self.intercept_ = 0.0

@@ -115,6 +115,8 @@ def _verifier_pictures(figures: VerifierFigures) -> tuple[Picture | None, ...]:
 
 def _verifier_words(figures: VerifierFigures) -> str:
     parts = [f"AUROC {with_interval(figures.auroc, '.3f')}"]
+    if defined(figures.benefit_auroc):
+        parts.append(f"AUROC for benefit {with_interval(figures.benefit_auroc, '.3f')}")
     if defined(figures.calibration_error):
         parts.append(f"calibration error {with_interval(figures.calibration_error, '.3f')}")
     if figures.distinct == 1:

@@ -1,0 +1,118 @@
+"""The calibration that the rows can support: of the confidence alone, or of all signals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from automix_eval.meta_verifiers.calibrators.heads import check_predicts
+from automix_eval.meta_verifiers.calibrators.isotonic import Isotonic
+from automix_eval.meta_verifiers.calibrators.logistic import Logistic
+from automix_eval.records.outcomes import FloatArray
+from automix_eval.safety.errors import AutoMixError
+
+LEAST_ROWS = 40
+"""With fewer rows nothing but the confidence is calibrated."""
+
+_FOLDS = 5
+_CLIP = 1e-3
+
+
+class Auto:
+    """Chosen by cross-validation between calibrations of growing freedom.
+
+    In this order: logistic in the confidence, isotonic in the confidence, logistic in all signals
+    with a strong and with a weak penalty. A later one is taken only where its out-of-fold log
+    loss is lower than that of the first by more than the standard error of the difference, and
+    lowest of all; so what a confidence alone does is left only for a visible gain.
+
+    The first column of the signals is the verifier's confidence (:attr:`reads_confidence`).
+
+    Args:
+        penalty: Inverse of the L2 penalty's strength (scikit-learn's ``C``) of the weak penalty;
+            the strong one is a tenth of it.
+        predicts: What the confidence stands for, see :class:`.heads.Calibrator`.
+
+    Attributes:
+        kind_: Name of the calibration chosen.
+        chosen_: That calibration, fitted.
+    """
+
+    reads_confidence = True
+
+    def __init__(self, penalty: float = 0.3, predicts: str = "score") -> None:
+        Logistic(penalty)  # the same bounds
+        self.penalty = penalty
+        self.predicts = check_predicts(predicts)
+        self.kind_ = ""
+        self.chosen_: Logistic | Isotonic | None = None
+
+    def fit(self, signals: FloatArray, target: FloatArray) -> Auto:
+        """Learn from signals (n, s), NaN where missing, and scores (n,) in [0, 1]."""
+        kinds = self._kinds()
+        if len(target) < LEAST_ROWS or signals.shape[1] == 1:
+            kinds = dict(list(kinds.items())[: 1 if len(target) < LEAST_ROWS else 2])
+        self.kind_ = next(iter(kinds))
+        if len(kinds) > 1:
+            losses = {kind: self._losses(kind, signals, target) for kind in kinds}
+            first = losses[self.kind_]
+            gains = {
+                kind: float(np.mean(first - loss))
+                for kind, loss in losses.items()
+                if np.mean(first - loss) > np.std(first - loss) / np.sqrt(len(target))
+            }
+            self.kind_ = max(gains, key=lambda kind: gains[kind], default=self.kind_)
+        self.chosen_ = kinds[self.kind_].fit(self._columns(self.kind_, signals), target)
+        return self
+
+    def predict(self, signals: FloatArray) -> FloatArray:
+        """(n,) expected scores."""
+        assert self.chosen_ is not None
+        return self.chosen_.predict(self._columns(self.kind_, signals))
+
+    def get_learned(self) -> dict[str, Any]:
+        """The learned values as JSON."""
+        assert self.chosen_ is not None
+        return {"kind": self.kind_, "chosen": self.chosen_.get_learned()}
+
+    def set_learned(self, learned: Mapping[str, Any]) -> None:
+        """Restore them.
+
+        Raises:
+            KeyError, TypeError, ValueError: Not values of this calibrator.
+        """
+        if set(learned) != {"kind", "chosen"}:
+            raise ValueError(f"expected kind and chosen; got {sorted(learned)}")
+        kinds = self._kinds()
+        if learned["kind"] not in kinds:
+            raise ValueError(f"kind is {learned['kind']!r}, expected one of {', '.join(kinds)}")
+        chosen = kinds[learned["kind"]]
+        chosen.set_learned(learned["chosen"])
+        self.kind_, self.chosen_ = learned["kind"], chosen
+
+    def _kinds(self) -> dict[str, Logistic | Isotonic]:
+        return {
+            "logistic of the confidence": Logistic(),
+            "isotonic of the confidence": Isotonic(),
+            "logistic, strong penalty": Logistic(self.penalty / 10),
+            "logistic": Logistic(self.penalty),
+        }
+
+    def _columns(self, kind: str, signals: FloatArray) -> FloatArray:
+        if not signals.shape[1]:
+            raise AutoMixError("a calibrator needs the confidence, and there is no signal at all")
+        return signals[:, :1] if kind.endswith("confidence") else signals
+
+    def _losses(self, kind: str, signals: FloatArray, target: FloatArray) -> FloatArray:
+        """(n,) log loss of each row by a calibration that has not seen it; NaN-free."""
+        columns = self._columns(kind, signals)
+        # rows come in the order of their values: every fifth is a stratified sample
+        fold = np.arange(len(target)) % _FOLDS
+        value = np.empty(len(target))
+        for number in range(_FOLDS):
+            out = fold == number
+            value[out] = self._kinds()[kind].fit(columns[~out], target[~out]).predict(columns[out])
+        value = np.clip(value, _CLIP, 1 - _CLIP)
+        return np.asarray(-(target * np.log(value) + (1 - target) * np.log1p(-value)))
