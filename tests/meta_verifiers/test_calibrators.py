@@ -18,7 +18,7 @@ from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.meta_verifiers.always import AlwaysSLM
 from automix_eval.meta_verifiers.calibrated import Calibrated
-from automix_eval.meta_verifiers.calibrators.auto import LEAST_ROWS, Auto
+from automix_eval.meta_verifiers.calibrators.by_rows import LEAST_ROWS, ByRows
 from automix_eval.meta_verifiers.calibrators.heads import Heads
 from automix_eval.meta_verifiers.calibrators.isotonic import Isotonic
 from automix_eval.meta_verifiers.calibrators.logistic import Logistic
@@ -227,7 +227,7 @@ def test_few_rows_leave_nothing_but_the_confidence():
     """With fewer than 40 rows other signals, however good on them, are not read."""
     confidence, target = sample(LEAST_ROWS - 1, seed=3)
     table = np.hstack([confidence, target[:, None]])
-    fitted = Auto().fit(table, target)
+    fitted = ByRows().fit(table, target)
     turned = fitted.predict(np.hstack([confidence, 1 - target[:, None]]))
     assert (fitted.predict(table) == turned).all()
     assert fitted.kind_ == "logistic of the confidence"
@@ -237,8 +237,8 @@ def test_a_signal_that_says_much_more_is_taken():
     """Where the confidence is noise and a signal is not, all signals are weighed."""
     signal, target = sample(300)
     noise = np.random.default_rng(2).uniform(size=(300, 1))
-    assert Auto().fit(np.hstack([noise, signal]), target).kind_.startswith("logistic")
-    assert "confidence" not in Auto().fit(np.hstack([noise, signal]), target).kind_
+    assert ByRows().fit(np.hstack([noise, signal]), target).kind_.startswith("logistic")
+    assert "confidence" not in ByRows().fit(np.hstack([noise, signal]), target).kind_
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -247,7 +247,7 @@ def test_noise_beside_the_confidence_does_not_make_it_worse(seed):
     confidence, target = sample(120, seed=seed)
     draw = np.random.default_rng(seed)
     noise, other = draw.uniform(size=(120, 10)), draw.uniform(size=(1000, 10))
-    fitted = Auto().fit(np.hstack([confidence, noise]), target)
+    fitted = ByRows().fit(np.hstack([confidence, noise]), target)
     fresh, right = sample(1000, seed=100 + seed)
     areas = [
         auroc(value.tolist(), (right > 0.5).tolist())
@@ -260,7 +260,7 @@ def test_the_auto_calibrator_reads_the_confidence_before_the_signals():
     """A verifier with signals gives auto its confidence as well; the others read signals alone."""
     columns, target = sample(200, signals=3)
     data = signalled(columns, target)
-    for kind, names in ((Auto, ["confidence", "s1", "s2"]), (Logistic, ["s1", "s2"])):
+    for kind, names in ((ByRows, ["confidence", "s1", "s2"]), (Logistic, ["s1", "s2"])):
         router = Calibrated(SelfConsistency(), kind).fit(data)
         assert router.names_ == [names]
         assert "calibration of " + ", ".join(names) in router.describe()
@@ -294,7 +294,7 @@ def with_benefit(make):
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(
     st.lists(st.tuples(*[st.floats(0, 1)] * 3), min_size=1, max_size=12),
-    st.sampled_from([Logistic, Isotonic, Auto]),
+    st.sampled_from([Logistic, Isotonic, ByRows]),
 )
 def test_benefit_is_a_confidence_whatever_the_rows(rows, kind):
     """(1 + E[own] - E[last]) / 2 lies in [0, 1], for one row, one class and constant signals."""
@@ -317,7 +317,7 @@ def test_with_few_rows_the_last_tier_is_taken_for_independent():
 
 def test_an_unknown_forecast_is_refused():
     """calibrator.predicts is score or benefit."""
-    for kind in (Logistic, Isotonic, Auto):
+    for kind in (Logistic, Isotonic, ByRows):
         with pytest.raises(AutoMixError, match=r"calibrator\.predicts"):
             kind(predicts="luck")
 

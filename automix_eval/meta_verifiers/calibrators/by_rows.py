@@ -20,7 +20,7 @@ _FOLDS = 5
 _CLIP = 1e-3
 
 
-class Auto:
+class ByRows:
     """Chosen by cross-validation between calibrations of growing freedom.
 
     In this order: logistic in the confidence, isotonic in the confidence, logistic in all signals
@@ -49,7 +49,7 @@ class Auto:
         self.kind_ = ""
         self.chosen_: Logistic | Isotonic | None = None
 
-    def fit(self, signals: FloatArray, target: FloatArray) -> Auto:
+    def fit(self, signals: FloatArray, target: FloatArray) -> ByRows:
         """Learn from signals (n, s), NaN where missing, and scores (n,) in [0, 1]."""
         kinds = self._kinds()
         if len(target) < LEAST_ROWS or signals.shape[1] == 1:
