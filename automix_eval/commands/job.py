@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ from automix_eval.config import parts
 from automix_eval.safety.errors import AutoMixError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from automix_eval.config.command_line import Application, CommandLine, HydraJob
 
@@ -20,6 +22,9 @@ RUNS = Path("results") / "runs"
 
 
 SWEEPS = Path("results") / "sweeps"
+
+# Set by -v; a variable, so that the processes of a launcher have it too.
+_VERBOSE = "AUTOMIX_VERBOSE"
 
 
 def application() -> Application:
@@ -79,8 +84,24 @@ def checked(job: HydraJob) -> tuple[Any, dict[str, Any]]:
     return settings, args
 
 
-def log_like_the_harness() -> None:
-    """Show the harness's lines as its own command does."""
-    from lm_eval.utils import setup_logging
+def takes_verbose(arguments: Sequence[str]) -> list[str]:
+    """Read the option -v, which is not Hydra's; the jobs of a launcher inherit it.
 
-    setup_logging()
+    Without it other libraries draw no progress bars, so it is read before any of them is imported.
+
+    Returns:
+        The other arguments.
+    """
+    others = [a for a in arguments if a not in ("-v", "--verbose")]
+    if len(others) < len(arguments):
+        os.environ[_VERBOSE] = "1"
+    else:
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    return others
+
+
+def shown_on_console(folder: Path) -> AbstractContextManager[None]:
+    """Show a run in few lines, and log it whole in its folder."""
+    from automix_eval.harness.console import console
+
+    return console(folder, verbose=_VERBOSE in os.environ)

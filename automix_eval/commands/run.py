@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from automix_eval.commands.job import application, checked, log_like_the_harness, single
+from automix_eval.commands.job import (
+    application,
+    checked,
+    shown_on_console,
+    single,
+    takes_verbose,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -32,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from automix_eval.config import command_line as hydra_app
 
     app = application()
-    line = hydra_app.read(app, args.arguments)
+    line = hydra_app.read(app, takes_verbose(args.arguments))
     if line.is_multirun and line.runs:
         from automix_eval.commands.sweep.run import sweep
 
@@ -53,9 +59,9 @@ def one_run(job: HydraJob) -> None:
     from automix_eval.safety.text import show
 
     settings, args = checked(job)
-    log_like_the_harness()
     before = set(job.folder.glob(MANIFEST_GLOB))
-    folder = evaluate(args, settings.tasks, job.folder / "results.json", **settings.arguments())
+    with shown_on_console(job.folder):
+        folder = evaluate(args, settings.tasks, job.folder / "results.json", **settings.arguments())
     (manifest,) = set(folder.glob(MANIFEST_GLOB)) - before
     show(output.render(assemble([manifest], Settings()), "text"))
     print(f"Records, policies and samples of this run: {folder}")

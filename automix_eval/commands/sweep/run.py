@@ -16,7 +16,7 @@ import msgspec
 
 from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.analysis.job_figures import call_totals, figures_of, mean_figure
-from automix_eval.commands.job import SWEEPS, checked, log_like_the_harness
+from automix_eval.commands.job import SWEEPS, checked, shown_on_console
 from automix_eval.commands.sweep import locks as sweeplocks
 from automix_eval.commands.sweep import notes as jobs
 from automix_eval.commands.sweep.notes import Identity, JobNote
@@ -138,9 +138,9 @@ class SweepJob:
     ) -> JobNote:
         from automix_eval.harness.evaluate import evaluate
 
-        log_like_the_harness()
         inside = _attempt(job.folder)
-        evaluate(args, settings.tasks, inside / "results.json", **settings.arguments())
+        with shown_on_console(inside):
+            evaluate(args, settings.tasks, inside / "results.json", **settings.arguments())
         assembled = assemble([inside], Settings())
         made, stored = call_totals(assembled)
         return msgspec.structs.replace(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,7 @@ __all__ = [
     "digest",
     "load_rows",
     "make_doc",
+    "make_splits",
     "pick",
     "texts",
 ]
@@ -66,6 +67,15 @@ def load_rows(task: str, source: str | None, flatten: Flatten) -> DatasetDict:
     Raises:
         TaskDataError: The hub or a file cannot be read, or a row is malformed.
     """
+    return make_splits(task, _raw_splits(task, source), flatten)
+
+
+def make_splits(task: str, raw: Mapping[str, Iterable[Located]], flatten: Flatten) -> DatasetDict:
+    """Flatten the rows of every split to documents.
+
+    Raises:
+        TaskDataError: A row is malformed, or a split has none.
+    """
     from datasets import Dataset, DatasetDict
 
     # No field of a document is ever null or an empty list, so the inferred schema depends on the
@@ -73,7 +83,7 @@ def load_rows(task: str, source: str | None, flatten: Flatten) -> DatasetDict:
     return DatasetDict(
         {
             split: Dataset.from_list(_documents(f"{task} ({split})", rows, flatten))
-            for split, rows in _raw_splits(task, source).items()
+            for split, rows in raw.items()
         }
     )
 
