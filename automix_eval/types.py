@@ -135,8 +135,7 @@ class GenerateRequest:
         prompt: The rendered prompt (a JSON list of turns for a chat-only API).
         generation: Generation arguments in the harness's terms.
         seed: Seed of this very sample; None for greedy decoding.
-        stop_after: A regular expression, upper and lower case alike: what follows its first match
-            is not needed. A backend may end there; one that cannot returns more.
+        stop_after: A regular expression, case ignored: a backend may end at its first match.
     """
 
     prompt: str
@@ -161,8 +160,7 @@ class Scores:
         logprobs: Natural-log probability of each continuation, in the request's order.
         greedy: Whether greedy decoding would produce each continuation.
         cached_tokens: Tokens of the prompt that were read from a cache; None where unknown.
-        events: As of a :class:`Generation`, and one ``UNSEEN`` for each continuation of which only
-            an upper bound is known.
+        events: As of a :class:`Generation`, and ``UNSEEN`` for each upper bound in ``logprobs``.
     """
 
     logprobs: tuple[float, ...]
@@ -246,8 +244,7 @@ class Answer:
         choice_logprobs: (log-probability, is greedy) of each choice of a multiple-choice question.
         dropped_demonstrations: Demonstrations left out because the prompt did not fit.
         cut_context_tokens: Tokens cut from the middle of the context, for the same reason.
-        repeats: All answers to a question that is asked several times as one; ``text`` is the one
-            that is scored, or stands for the score.
+        repeats: All answers to a question asked several times as one; ``text`` has the score.
     """
 
     tier: int
@@ -269,7 +266,7 @@ class Verification:
         confidence: Share judged correct, or a probability, in [0, 1]; None where undefined.
         outcome: Why the confidence is undefined, or "ok".
         samples: Texts drawn (few_shot), for the reader.
-        num_unparsable: Samples without a decision.
+        num_unparsable: Samples without a decision, or without any text.
         signals: What several verifiers said, by name; a calibrator turns them into one confidence.
         saved_samples: Samples not drawn because the routing decision was settled.
     """
@@ -297,8 +294,7 @@ class Observation:
         question: The question.
         answer: The answer of the tier reached; None before the first tier.
         signals: What several verifiers said, one mapping a tier 0 .. ``tier``.
-        costs: Cost of the answer of tier 0 .. ``tier``, None for tiers skipped; empty where
-            answers have no known price.
+        costs: Cost of each answer, None for tiers skipped; empty where they have no known price.
     """
 
     tier: int
@@ -417,8 +413,7 @@ class Ask(Protocol):
     """The calls a verifier may make on the tier under judgement, stored and metered.
 
     Attributes:
-        decide: Which tier the router chooses for the i-th question of a ``verify`` at a
-            confidence; None where all samples are wanted, as in a calibration.
+        decide: The tier chosen for the i-th question at a confidence; None to draw all samples.
     """
 
     decide: Callable[[int, float], int] | None
@@ -448,3 +443,8 @@ class Ask(Protocol):
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[tuple[Scores, Call]]:
         """Run, or take from the store, scoring requests."""
+
+    def answer_again(
+        self, questions: Sequence[Question], number: int, temperature: float
+    ) -> list[list[tuple[Generation, Call]]]:
+        """So many sampled answers to each question's own answer prompt."""

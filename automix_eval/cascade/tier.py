@@ -144,6 +144,7 @@ class Tier:
         self._progress = progress
         self._context: Purpose = ("evaluation", "", "answer")
         self._title = name
+        self._split: Splitter | None = None
         self._failed: dict[str, str] = {}
         self._made: list[str] = []
         self._asks = True
@@ -223,6 +224,7 @@ class Tier:
                 f"verifier=margin reads the token probabilities of {self.name}'s answers and "
                 f"{self.backend.label} gives none: use verifier=few_shot, or {self.name}=hf"
             )
+        self._split = split
         fitted = [self._fit(q, split) for q in questions]
         # greedy decoding gives one answer however often it is asked
         draws = [range(q.repeats if samples(q.generation) else 1) for q in questions]
@@ -258,6 +260,32 @@ class Tier:
                 )
             )
         return answers
+
+    def answer_again(
+        self, questions: Sequence[Question], number: int, temperature: float
+    ) -> list[list[tuple[Generation, Call]]]:
+        """Sampled answers to questions that were answered, each ``number`` times.
+
+        The prompt is that of the answer, and the seeds are not. Samples of one prompt are asked
+        for together, so that it is read once where the backend can.
+        """
+        assert self._split is not None, "nothing was answered yet"
+        prompts_of = [self._rendered(self._fit(q, self._split).prompt) for q in questions]
+        settings = {"do_sample": True, "temperature": float(temperature)}
+        drawn = iter(
+            self.generate(
+                [
+                    GenerateRequest(
+                        prompt,
+                        {**q.generation, **settings},
+                        seed=self.seed + q.repeat + q.repeats + sample,
+                    )
+                    for prompt, q in zip(prompts_of, questions, strict=True)
+                    for sample in range(number)
+                ]
+            )
+        )
+        return [[next(drawn) for _ in range(number)] for _ in questions]
 
     def _choose(self, questions: Sequence[Question], pick: Picker) -> list[Answer]:
         """Score the choices of every question, as the harness scores them for this model."""

@@ -304,6 +304,16 @@ class _Counting:
         made = Generation(" Verification Decision: The AI generated answer is Correct.")
         return [(made, self._call("verify", r.prompt, _limit(r.generation))) for r in requests]
 
+    def answer_again(
+        self, questions: Sequence[Question], number: int, temperature: float
+    ) -> list[list[tuple[Generation, Call]]]:
+        """An answer for each, at the price of the longest text it allows."""
+        del temperature
+        return [
+            [(Generation("?"), self._call("verify", q.prompt, _limit(q.generation)))] * number
+            for q in questions
+        ]
+
     def score(self, requests: Sequence[ScoreRequest]) -> list[tuple[Scores, Call]]:
         """One pass over each prompt."""
         made = [Scores((0.0,) * len(r.continuations)) for r in requests]

@@ -175,3 +175,31 @@ def test_a_chain_that_cannot_be_is_refused(args: dict[str, Any], message: str) -
     """Each mistake in a chain or an ensemble is named before anything loads."""
     with pytest.raises(AutoMixError, match=message):
         config.build(args)
+
+
+def test_further_answers_come_from_the_answer_s_own_prompt(tmp_path: Path) -> None:
+    """verifier=consistency asks k more answers to each question; those it disagrees with go on."""
+    answers = gold_answers(TASK)
+    firm = knows(answers, 0.5)
+    said: list[str] = []
+
+    def wavers(prompt: str, generation: dict[str, Any]) -> str:
+        text = firm(prompt, generation)
+        if not generation.get("do_sample") or text != " nothing of the kind":
+            return text
+        said.append(text)
+        return f" word{len(said)}"
+
+    SCRIPTS["small"], SCRIPTS["large"] = wavers, knows(answers, 0.9)
+    args = scripted_args(verifier="consistency", meta_verifier="self_consistency")
+    CALLS.clear()
+    run_harness([TASK], {**args, "verifier.num_samples": 3}, tmp_path, limit=10)
+    _, rows = read_run(tmp_path)
+    for record in rows:
+        first = record.tiers[0]
+        assert first.verification is not None
+        assert len(first.verification.calls) == 3
+        assert first.verification.confidence == pytest.approx(first.score)
+        assert record.final == (0 if first.score == 1 else 1)
+    prompts = [prompt for script, _, prompt in CALLS if script == "small"]
+    assert {prompts.count(p) for p in prompts} == {4}

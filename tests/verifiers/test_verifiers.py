@@ -58,6 +58,14 @@ class FakeAsk:
             (Generation(self._verdict(r.prompt)), Call(0, "verify", 1, 1, 0.0)) for r in requests
         ]
 
+    def answer_again(
+        self, questions: Sequence[Question], number: int, temperature: float
+    ) -> list[list[tuple[Generation, Call]]]:
+        del temperature
+        self.requests += [q for q in questions for _ in range(number)]
+        said = "pier" if self.says is None else self.says
+        return [[(Generation(said), Call(0, "verify", 1, 1, 0.0))] * number for _ in questions]
+
     def score(self, requests: Sequence[ScoreRequest]) -> list[tuple[Scores, Call]]:
         self.requests += requests
         right = [" Correct" if "Correct." in self._verdict(r.prompt) else "" for r in requests]
