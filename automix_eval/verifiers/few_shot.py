@@ -19,6 +19,7 @@ from automix_eval.types import (
     Question,
     Verification,
 )
+from automix_eval.verifiers import p_true
 from automix_eval.verifiers import prompt as verification_prompt
 from automix_eval.verifiers.early_stopping import rounds, settled
 
@@ -52,6 +53,9 @@ class FewShot:
     Source: AutoMix, arXiv 2310.12963, section 2 (self-verification). Samples without a decision
     are counted; if no sample has one, the confidence is undefined, not 0.
 
+    With ``form=scored`` a sample without a decision is judged too: both verdicts are scored after
+    its reasoning, and it counts as P(Correct) / (P(Correct) + P(Incorrect)).
+
     Args:
         num_samples: k; the paper's runs use 8 to 32.
         temperature: Sampling temperature, above 0.
@@ -60,6 +64,8 @@ class FewShot:
             first) until the router's decision is settled: 0 stops only where no further sample
             could change it, a number above 0 where one would with at most this probability.
             A meta-verifier is fitted on all samples in any case.
+        form: ``paper``, a sample's free text decides or nothing does; or ``scored``, which needs a
+            backend that gives probabilities of continuations.
     """
 
     needs_token_probs = False
@@ -70,6 +76,7 @@ class FewShot:
         temperature: float = 1.0,
         max_tokens: int = 250,
         stop_early: float | None = None,
+        form: str = "paper",
     ) -> None:
         for name, value, kind in (
             ("num_samples", num_samples, int),
@@ -86,6 +93,14 @@ class FewShot:
             raise AutoMixError(
                 f"verifier.stop_early must be null or an error rate from 0 to 1, got {stop_early!r}"
             )
+        if form not in ("paper", "scored"):
+            raise AutoMixError(f"verifier.form={form!r} is unknown: choose paper or scored")
+        if form == "scored" and stop_early is not None:
+            raise AutoMixError(
+                "verifier.stop_early counts decisions as they are drawn, and with "
+                "verifier.form=scored the others are judged at the end: leave one of them out"
+            )
+        self.form = form
         self.num_samples = num_samples
         self.temperature = temperature
         self.max_tokens = max_tokens
@@ -100,7 +115,8 @@ class FewShot:
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
         }
-        return identity | ({"stop_early": self.stop_early} if self.stop_early else {})
+        identity |= {"stop_early": self.stop_early} if self.stop_early else {}
+        return identity | ({"form": self.form} if self.form != "paper" else {})
 
     def verify(
         self, questions: Sequence[Question], answers: Sequence[Answer], ask: Ask
@@ -115,11 +131,13 @@ class FewShot:
             for i in todo
         }
         drawn = self._draw(prompts, ask)
+        scored = self._score(questions, answers, drawn, ask) if self.form == "scored" else {}
         verifications = [
             Verification(ask.tier, None, outcome=outcome or "unparsable") for outcome in outcomes
         ]
         for i, fitted in prompts.items():
-            verifications[i] = self._judge(fitted, drawn[i], ask.tier)
+            extra = [scored.get((i, sample)) for sample in range(len(drawn[i]))]
+            verifications[i] = self._judge(fitted, drawn[i], extra, ask.tier)
         if saved := sum(v.saved_samples for v in verifications):
             log.info("stop_early: %d of %d samples saved", saved, len(todo) * self.num_samples)
         return verifications
@@ -169,20 +187,55 @@ class FewShot:
             self.stop_early,
         )
 
+    def _score(
+        self,
+        questions: Sequence[Question],
+        answers: Sequence[Answer],
+        drawn: Mapping[int, Sequence[tuple[Generation, Call]]],
+        ask: Ask,
+    ) -> dict[tuple[int, int], tuple[float | None, Call]]:
+        """P(Correct) after each sample without a decision, by number of answer and sample."""
+        undecided = [
+            (i, sample, generation.text)
+            for i, own in drawn.items()
+            for sample, (generation, _) in enumerate(own)
+            if parse_decision(generation.text) is None
+        ]
+        prompts = [
+            verification_prompt.build(
+                questions[i], answers[i], ask, p_true.RESERVE, True, _reasoning(text)
+            ).text
+            for i, _, text in undecided
+        ]
+        found = p_true.score(prompts, ask)
+        return {(i, sample): value for (i, sample, _), value in zip(undecided, found, strict=True)}
+
     def _judge(
-        self, fitted: Fitted, drawn: Sequence[tuple[Generation, Call]], tier: int
+        self,
+        fitted: Fitted,
+        drawn: Sequence[tuple[Generation, Call]],
+        scored: Sequence[tuple[float | None, Call] | None],
+        tier: int,
     ) -> Verification:
         texts = tuple(until_decision(generation.text) for generation, _ in drawn)
-        decisions = [parse_decision(text) for text in texts]
-        parsed = [d for d in decisions if d is not None]
+        shares = [
+            extra[0] if extra else parse_decision(text)
+            for text, extra in zip(texts, scored, strict=True)
+        ]
+        judged = [float(share) for share in shares if share is not None]
         return Verification(
             tier,
-            sum(parsed) / len(parsed) if parsed else None,
-            outcome="ok" if parsed else "unparsable",
-            calls=tuple(call for _, call in drawn),
+            sum(judged) / len(judged) if judged else None,
+            outcome="ok" if judged else "unparsable",
+            calls=(*(call for _, call in drawn), *(extra[1] for extra in scored if extra)),
             samples=texts,
-            num_unparsable=len(decisions) - len(parsed),
+            num_unparsable=len(shares) - len(judged),
             dropped_demonstrations=fitted.dropped_demonstrations,
             cut_context_tokens=fitted.cut_context_tokens,
             saved_samples=self.num_samples - len(drawn),
         )
+
+
+def _reasoning(sample: str) -> str:
+    """What a sample without a decision says before it begins one."""
+    return re.split(r"verification decision", sample, maxsplit=1, flags=re.IGNORECASE)[0].strip()

@@ -6,10 +6,26 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from automix_eval.types import UNSEEN, Answer, Ask, Question, ScoreRequest, Verification
+from automix_eval.types import UNSEEN, Answer, Ask, Call, Question, ScoreRequest, Verification
 from automix_eval.verifiers import prompt as verification_prompt
 
 _CONTINUATIONS = (" Correct", " Incorrect")
+#: Tokens to leave free in the window for them.
+RESERVE = 8
+
+
+def score(prompts: Sequence[str], ask: Ask) -> list[tuple[float | None, Call]]:
+    """P(Correct) / (P(Correct) + P(Incorrect)) after each prompt, with the call that gave it.
+
+    None where the model would say neither: of both only an upper bound is known.
+    """
+    found: list[tuple[float | None, Call]] = []
+    for scores, call in ask.score([ScoreRequest(p, _CONTINUATIONS) for p in prompts]):
+        correct, incorrect = scores.logprobs
+        unseen = scores.events.count(UNSEEN) == len(_CONTINUATIONS)
+        share = None if unseen else 1.0 / (1.0 + math.exp(min(incorrect - correct, 700.0)))
+        found.append((share, call))
+    return found
 
 
 class PTrue:
@@ -35,21 +51,18 @@ class PTrue:
         ]
         todo = [i for i, outcome in enumerate(outcomes) if outcome is None]
         prompts = [
-            verification_prompt.build(questions[i], answers[i], ask, reserve=8, decide_now=True)
+            verification_prompt.build(questions[i], answers[i], ask, RESERVE, decide_now=True)
             for i in todo
         ]
-        scored = ask.score([ScoreRequest(p.text, _CONTINUATIONS) for p in prompts])
         verifications = [
             Verification(ask.tier, None, outcome=outcome or "unparsable") for outcome in outcomes
         ]
-        for i, fitted, (scores, call) in zip(todo, prompts, scored, strict=True):
-            correct, incorrect = scores.logprobs
-            # a model that would say neither gives no verdict
-            unseen = scores.events.count(UNSEEN) == len(_CONTINUATIONS)
+        scored = score([p.text for p in prompts], ask)
+        for i, fitted, (share, call) in zip(todo, prompts, scored, strict=True):
             verifications[i] = Verification(
                 ask.tier,
-                None if unseen else 1.0 / (1.0 + math.exp(min(incorrect - correct, 700.0))),
-                "unparsable" if unseen else "ok",
+                share,
+                "unparsable" if share is None else "ok",
                 calls=(call,),
                 dropped_demonstrations=fitted.dropped_demonstrations,
                 cut_context_tokens=fitted.cut_context_tokens,

@@ -88,7 +88,12 @@ def unverifiable(question: Question, answer: Answer) -> Outcome | None:
 
 
 def build(
-    question: Question, answer: Answer, ask: Ask, reserve: int, decide_now: bool = False
+    question: Question,
+    answer: Answer,
+    ask: Ask,
+    reserve: int,
+    decide_now: bool = False,
+    said: str = "",
 ) -> Fitted:
     """The verification prompt of one answer, in the tier's form, fitted into its window.
 
@@ -98,11 +103,14 @@ def build(
         ask: The tier, for its window and tokenizer.
         reserve: Tokens to leave free for what the model generates.
         decide_now: End with the decision phrase instead of asking for the reasoning.
+        said: Reasoning to stand before the decision phrase; without any the demonstrations that
+            decide show none either.
     """
     body = _block(question.context, question.question, answer.text.strip())
     if decide_now:
-        body += f" {DECISION}"
-    parts = Parts("", demonstrations(with_reasoning=not decide_now), body, question.context)
+        body += f" {said} {DECISION}" if said else f" {DECISION}"
+    shown = demonstrations(with_reasoning=bool(said) or not decide_now)
+    parts = Parts("", shown, body, question.context)
     window = ask.max_length
     fitted = fit(
         parts,

@@ -28,7 +28,7 @@ from automix_eval.types import (
 from automix_eval.verifiers.few_shot import FewShot, parse_decision
 from automix_eval.verifiers.margin import Margin
 from automix_eval.verifiers.p_true import PTrue
-from automix_eval.verifiers.prompt import INSTRUCTION, build, demonstrations
+from automix_eval.verifiers.prompt import DECISION, INSTRUCTION, build, demonstrations
 
 FILES = sorted((hydra_conf_dir() / "verifier").glob("*.yaml"))
 
@@ -259,3 +259,41 @@ def test_a_verification_prompt_keeps_question_answer_and_instruction(window: int
     assert INSTRUCTION in block
     if fitted.cut_context_tokens:
         assert fitted.dropped_demonstrations == 4
+
+
+class Reasons(FakeAsk):
+    """A tier that reasons without a verdict but for the samples whose number is even."""
+
+    def generate(
+        self, requests: Sequence[GenerateRequest], token_probs: bool = False
+    ) -> list[tuple[Generation, Call]]:
+        made = super().generate(requests, token_probs)
+        return [
+            (g, call)
+            if i % 2 == 0
+            else (Generation(" The pier is named. Verification Decision: I"), call)
+            for i, (g, call) in enumerate(made)
+        ]
+
+
+def test_samples_without_a_decision_are_scored_where_that_is_asked_for() -> None:
+    """form=scored judges every sample; the verdicts are scored after the sample's reasoning."""
+    ask = Reasons()
+    (found,) = FewShot(num_samples=4, form="scored").verify([question()], [answer("pier")], ask)
+    scored = [r for r in ask.requests if isinstance(r, ScoreRequest)]
+    assert (found.num_unparsable, len(found.calls), len(scored)) == (0, 6, 2)
+    assert all(r.prompt.endswith(f"The pier is named. {DECISION}") for r in scored)
+    share = 1 / (1 + math.exp(-2.9))
+    assert found.confidence == pytest.approx((2 + 2 * share) / 4)
+    (paper,) = FewShot(num_samples=4).verify([question()], [answer("pier")], Reasons())
+    assert (paper.num_unparsable, paper.confidence, len(paper.calls)) == (2, 1.0, 4)
+
+
+def test_a_form_is_part_of_the_policy_and_known() -> None:
+    """Judgements of another form are another verifier; the paper's keeps its identity."""
+    assert "form" not in FewShot().identity
+    assert FewShot(form="scored").identity["form"] == "scored"
+    with pytest.raises(AutoMixError, match=r"verifier\.form"):
+        FewShot(form="free")
+    with pytest.raises(AutoMixError, match="stop_early"):
+        FewShot(form="scored", stop_early=0.0)
