@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from automix_eval.analysis.figures import Figure
 from automix_eval.analysis.routed_paths import Index, Routing
-from automix_eval.metrics.bootstrap import SINGLE, Totals, percentile_interval, resample
+from automix_eval.metrics.bootstrap import Totals, percentile_interval, resample
 from automix_eval.metrics.calibration import ConfidenceCells, auroc_of, calibration_error_of
 from automix_eval.metrics.ibc import Undefined
 
@@ -34,14 +34,19 @@ class BootstrapTable:
         documents: (n,) document of each question, 0 .. D - 1.
         resamples: Number of resamples, B.
         seed: Of the bootstrap.
+        number: Number of documents, D.
     """
 
     documents: npt.ArrayLike
     resamples: int
     seed: int
+    number: int = field(init=False)
     _columns: list[tuple[Column, int]] = field(default_factory=list)
     _totals: Totals | None = None
     _width: int = 0
+
+    def __post_init__(self) -> None:
+        self.number = int(np.max(self.documents)) + 1
 
     def add(self, column: Column, width: int = 1) -> int:
         """Register ``width`` columns; returns the number of the first."""
@@ -66,6 +71,10 @@ class BootstrapTable:
         if self._totals.weights is not None:
             weights[1:] = self._totals.weights
         return np.asarray(total / weights)
+
+    def figure(self, vector: Vector, undefined: Undefined | None = None) -> Figure:
+        """A vector's value, interval and standard error: :func:`figure`."""
+        return figure(vector, self.number, undefined)
 
     def _block(self, rows: Index) -> Array:
         parts = [column(rows).reshape(len(rows), width) for column, width in self._columns]
@@ -131,11 +140,12 @@ class ConfidenceColumns:
         return auroc_of(right, wrong), calibration_error_of(right, wrong, self.cells.confidence)
 
 
-def figure(vector: Vector, undefined: Undefined | None = None) -> Figure:
+def figure(vector: Vector, documents: int, undefined: Undefined | None = None) -> Figure:
     """A vector's value, interval and standard error.
 
     Args:
         vector: (1 + B,), or why there is none.
+        documents: Number of documents that were drawn from.
         undefined: Why the value of the data is undefined, where it is.
     """
     if isinstance(vector, Undefined):
@@ -145,9 +155,7 @@ def figure(vector: Vector, undefined: Undefined | None = None) -> Figure:
     # what is 0 but for rounding is 0, and not -0%
     vector = np.where(np.abs(vector) < ROUNDING, 0.0, vector)
     value = float(vector[0])
-    if len(vector) == 1:
-        return Figure(value, SINGLE)
-    interval = percentile_interval(vector[1:])
+    interval = percentile_interval(vector[1:], documents)
     if isinstance(interval, Undefined):
         return Figure(value, interval)
     return Figure(value, interval, float(np.nanstd(vector[1:], ddof=1)))

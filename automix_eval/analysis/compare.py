@@ -7,12 +7,12 @@ same: the same task and version, and the same prompt hash for every question the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from automix_eval.analysis.bootstrap_table import BootstrapTable, RoutingColumns, Vector, figure
+from automix_eval.analysis.bootstrap_table import BootstrapTable, RoutingColumns, Vector
 from automix_eval.analysis.comparable import group, why_single_unlike, why_unlike
 from automix_eval.analysis.comparisons import difference, verdict
 from automix_eval.analysis.curve_figures import Estimate, lift
@@ -30,7 +30,7 @@ from automix_eval.analysis.question_sets import QuestionSet
 from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting, Method, Routing
 from automix_eval.analysis.selection import document_names, select
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.metrics.significance import bootstrap_p, paired_test
+from automix_eval.metrics.significance import PairedTests, bootstrap_p
 from automix_eval.records.record_columns import FloatArray, IntArray
 from automix_eval.records.runs import FoundRuns, Run, find_runs, read_all
 from automix_eval.records.schema import MANIFEST_GLOB, read_manifest
@@ -280,22 +280,24 @@ def _compared(
     delta: Vector = lifts[0][1] or lifts[1][1] or difference(lifts[0][0], lifts[1][0])
     scores = [a.scores[i] for a, i in zip(pair, index, strict=True)]
     gap = scores[0] - scores[1]
-    p = paired_test(np.bincount(codes, gap), settings.seed)
-    delta_p = delta if isinstance(delta, Undefined) else bootstrap_p(delta[1:])
+    sums = np.column_stack([np.bincount(codes, s) for s in scores])
+    test = PairedTests(sums, np.bincount(codes), settings.seed).difference(0, 1)
+    quality, p = replace(table.figure(gain), interval=test.interval), test.p
+    delta_p = delta if isinstance(delta, Undefined) else bootstrap_p(delta[1:], table.number)
     labels = (pair[0].label, pair[1].label)
     if labels[0] == labels[1]:
         labels = (f"{labels[0]}, first", f"{labels[1]}, second")
     result = Comparison(
         first=labels[0],
         second=labels[1],
-        quality=figure(gain),
-        cost=figure(difference(c1, c2)),
-        delta_ibc=figure(delta),
+        quality=quality,
+        cost=table.figure(difference(c1, c2)),
+        delta_ibc=table.figure(delta),
         quality_p=Figure(p),
         quality_holm=Figure(p),
         delta_ibc_p=Figure(delta_p),
         delta_ibc_holm=Figure(delta_p),
-        words=verdict(*labels, figure(gain), p),
+        words=verdict(*labels, quality, p, p),
     )
     differ = np.flatnonzero(np.abs(gap) > _SAME)
     ranked = differ[np.argsort(-np.abs(gap[differ]), kind="stable")][:most]
@@ -310,8 +312,8 @@ def _compared(
         num_documents=int(codes.max()) + 1,
         left_out=len((places[0].keys() ^ places[1].keys()) - _failed_keys(task, held)),
         labels=labels,
-        qualities=(figure(q1), figure(q2)),
-        costs=(figure(c1), figure(c2)),
+        qualities=(table.figure(q1), table.figure(q2)),
+        costs=(table.figure(c1), table.figure(c2)),
         result=result,
         better=int((gap > _SAME).sum()),
         worse=int((gap < -_SAME).sum()),

@@ -125,14 +125,12 @@ def board(runs: ComparableRuns, cache: ReplayCache, columns: BoardColumns | None
         rows, info = sets[0].rows, sets[0].run.tasks[sets[0].task]
         size, documents, task = len(rows), rows.num_documents, sets[0].task
         metric, sample = info.metric or "none", info.sample
-        codes = rows.documents
         tiers = tuple(t.label for t in sets[0].run.tiers)
         cost = sets[0].run.prices
     else:
         one, sample, tiers, cost = single_models[0], False, (), ""
         size = documents = len(one.scores)
         task, metric = one.task, one.metric
-        codes = np.arange(size)
     return Board(
         key=runs.key,
         task=printable(task),
@@ -144,7 +142,7 @@ def board(runs: ComparableRuns, cache: ReplayCache, columns: BoardColumns | None
         cost=cost,
         methods=methods,
         oracle_curve=oracle_curve(columns.live[0]) if columns.live else (),
-        comparisons=compare_all(compared, codes, cache.seed),
+        comparisons=compare_all(compared, cache.seed),
         why_apart=runs.why_apart,
     )
 

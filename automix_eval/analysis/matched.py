@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix_eval.analysis.bootstrap_table import Vector, figure, first_undefined
+from automix_eval.analysis.bootstrap_table import Vector, first_undefined
 from automix_eval.analysis.curve_figures import (
     NO_LINE,
     EndPoints,
@@ -49,6 +49,7 @@ def _simple(
     row: MethodScore, name: str, label: str, quality: Estimate, cost: Vector, escalation: Vector
 ) -> MethodFigures:
     """A row that is known by its quality and cost alone."""
+    figure = row.table.figure
     ends, (values, reason) = row.ends(), quality
     known: Vector = reason or values
     return MethodFigures(

@@ -12,7 +12,6 @@ from automix_eval.analysis.bootstrap_table import (
     BootstrapTable,
     RoutingColumns,
     Vector,
-    figure,
     first_undefined,
     pooled,
     seed_weights,
@@ -84,10 +83,12 @@ class MethodScore:
     Attributes:
         method: The method.
         weights: (1 + B, S) of its seeds.
+        table: Holds its columns.
     """
 
     method: Method
     weights: Array
+    table: BootstrapTable
     _parts: list[_OnRun] = field(default_factory=list)
     _figures: MethodFigures | None = None
 
@@ -96,7 +97,8 @@ class MethodScore:
         cls, table: BootstrapTable, method: Method, references: Sequence[References | None]
     ) -> MethodScore:
         """Register a method, with what each of its parts is compared with."""
-        row = cls(method, seed_weights(max(1, len(method.parts)), table.resamples, table.seed))
+        weights = seed_weights(max(1, len(method.parts)), table.resamples, table.seed)
+        row = cls(method, weights, table)
         point = ("quality", "cost")
         for part, own in zip(method.parts, references, strict=True):
             tiers = range(own.tiers.last + 1) if own else range(0)
@@ -214,6 +216,7 @@ class MethodScore:
         return self._figures
 
     def _compute(self) -> MethodFigures:
+        figure = self.table.figure
         method, ends = self.method, self.ends()
         quality, cost = self.mean("quality"), self.mean("cost")
         curve = self.curve() or [(None, quality, cost, self._escalation())]
@@ -276,6 +279,7 @@ class MethodScore:
         return self.mean(name)
 
     def _tiers(self) -> tuple[TierShare, ...]:
+        figure = self.table.figure
         last = next((p.references.tiers.last for p in self._parts if p.references), -1)
         shares = []
         for tier in range(last + 1):
@@ -313,7 +317,7 @@ class MethodScore:
         if len(pairs) < len(ends):
             reason = Undefined("the first tier was not verified in every run")
             return Figure(reason), Figure(reason)
-        one, two = (figure(pooled([p[i] for p in pairs], self.weights)) for i in (0, 1))
+        one, two = (self.table.figure(pooled([p[i] for p in pairs], self.weights)) for i in (0, 1))
         return one, two
 
     def _benefit(self) -> tuple[Figure, Figure]:
@@ -351,7 +355,7 @@ class MethodScore:
     def _regions(self, ends: EndPoints) -> tuple[Region, ...]:
         if first_undefined(*ends) or self.method.missing:
             return ()
-        at = region_ends(ends)
+        at, figure = region_ends(ends), self.table.figure
         return tuple(
             Region(at[i], at[i + 1], figure(*self._region_lift(i, ends)), self._parameter(i))
             for i in range(NUM_REGIONS)
@@ -371,7 +375,7 @@ class MethodScore:
             which = ", ".join(str(i + 1) for i in empty)
             number = f"{len(empty)} of the {NUM_REGIONS} cost regions"
             return Figure(Undefined(f"delta IBC is undefined in {number} ({which})"))
-        return figure(np.mean([np.asarray(v) for v, _ in lifts], axis=0))
+        return self.table.figure(np.mean([np.asarray(v) for v, _ in lifts], axis=0))
 
     def _by_seed(self) -> dict[str, Spread]:
         """Mean, std (ddof 0), minimum and maximum over seeds: the paper's first protocol."""

@@ -11,7 +11,6 @@ from automix_eval.analysis.bootstrap_table import (
     BootstrapTable,
     ConfidenceColumns,
     RoutingColumns,
-    figure,
 )
 from automix_eval.analysis.curve_figures import EndPoints
 from automix_eval.analysis.figures import Figure
@@ -113,14 +112,14 @@ class References:
 
     def _error(self, columns: ConfidenceColumns) -> Figure:
         draws = columns.vectors()[1]
-        return figure(draws, Undefined("no answer has both a confidence and a score")
+        return columns.table.figure(draws, Undefined("no answer has both a confidence and a score")
                       if np.isnan(draws[0]) else None)  # fmt: skip
 
 
 def _around(exact: float, columns: ConfidenceColumns) -> Figure:
     """An AUROC; neighbouring confidences may share a cell of the draws, the point stays exact."""
     draws = columns.vectors()[0]
-    return figure(np.clip(draws - draws[0] + exact, 0, 1))
+    return columns.table.figure(np.clip(draws - draws[0] + exact, 0, 1))
 
 
 def _cells(tiers: PricedTiers, tier: int) -> ConfidenceCells:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix_eval.analysis.bootstrap_table import figure
 from automix_eval.analysis.curve_figures import benefit
 from automix_eval.analysis.diagnostics import call_rows, truncations, verifier_figures
 from automix_eval.analysis.figures import Figure, System, TaskFigures
@@ -20,6 +19,7 @@ def summarise(questions: QuestionSet, columns: BoardColumns) -> TaskFigures:
         columns: The board of this run alone, whose bootstrap all figures share.
     """
     (row,) = columns.live
+    figure = row.table.figure
     rows, ends = questions.rows, row.ends()
     slm_quality, slm_cost, llm_quality, llm_cost = ends
     own = row.figures()

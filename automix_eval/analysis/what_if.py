@@ -106,9 +106,7 @@ def what_if(asked: ChainQuestion) -> Report:
         tiers=test.names,
         cost=asked.cost,
         methods=tuple(row.figures() for row in rows),
-        comparisons=compare_all(
-            [r for r in rows if r.method.name not in NOT_COMPARED], codes, asked.seed
-        ),
+        comparisons=compare_all([r for r in rows if r.method.name not in NOT_COMPARED], asked.seed),
         oracle_curve=oracle_curve(rows[0]),
     )
     return Report((), tuple(notes), asked.seed, (board,), asked.resamples)

@@ -5,6 +5,11 @@ Method: B. Efron and R. Tibshirani, "An Introduction to the Bootstrap" (1993), c
 are not independent, so whole documents are drawn. Every figure of a task is computed on the same
 draws, so that what the SLM, the LLM and the method have in common cancels in delta IBC.
 
+Percentiles of G documents are too narrow by the factor sqrt((G - 1) / G), and by that of the normal
+distribution to Student's t with G - 1 degrees. The expanded percentile interval makes up for both:
+its ends are further out among the resamples (T. Hesterberg, "What teachers should know about the
+bootstrap", The American Statistician 69, 2015, arXiv 1411.5279). ``make coverage`` measures it.
+
 A resample is a vector of how often each document was drawn, and all totals of all resamples are one
 product of matrices. Up to :data:`LARGE` documents the draws are multinomial, the exact bootstrap;
 above, each document's number is an independent Poisson(1) draw (A. Chamandy et al., "Estimating
@@ -14,6 +19,7 @@ differs by less than the resampling error itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,7 +35,12 @@ LARGE = 20_000  # documents
 _CHUNK = 4_000_000  # weights held at a time
 _ROWS = 65_536  # questions whose columns are held at a time
 
-SINGLE = Undefined("an interval needs questions about at least two documents, there is one")
+LEVEL = 0.95
+RESAMPLES = 2000
+# All that G documents can show is the range of their figures, which covers 1 - 2 / 2^G.
+MIN_DOCUMENTS = 6
+
+FEW = Undefined(f"an interval needs questions about at least {MIN_DOCUMENTS} documents")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +205,6 @@ Interval = tuple[float, float] | Undefined
 # Method, SLM, LLM: the arguments of delta_ibc, in its order.
 DELTA_IBC_COLUMNS = ("quality", "cost", "slm_quality", "slm_cost", "llm_quality", "llm_cost")
 
-LEVEL = 0.95
-RESAMPLES = 2000
-# Undefined resamples lie beyond one end of the distribution (an LLM no better than the SLM). As
-# long as they are fewer than one tail holds, the interval's ends are among the defined ones.
-MAX_UNDEFINED = (1 - LEVEL) / 2
-
 
 def paired_intervals(
     columns: Mapping[str, npt.ArrayLike],
@@ -222,8 +227,7 @@ def paired_intervals(
 
     Returns:
         For each column (low, high) of its mean, in its unit; also ``delta_ibc``, a ratio, where
-        its six columns are there. Undefined for a single document, and for delta IBC where more
-        than 2.5 % of the resamples leave it undefined.
+        its six columns are there. Undefined where :func:`percentile_interval` is.
 
     Raises:
         ValueError: Shapes differ, a value is not finite, or there is no question.
@@ -233,10 +237,11 @@ def paired_intervals(
     if isinstance(means, Undefined):
         return dict.fromkeys([*columns, *(["delta_ibc"] if lifted else [])], means)
     by_name = {name: means[:, i] for i, name in enumerate(columns)}
-    ends = {name: percentile_interval(values, level) for name, values in by_name.items()}
+    number = len(set(documents))
+    ends = {name: percentile_interval(v, number, level) for name, v in by_name.items()}
     if lifted:
         lift = delta_ibc_values(*(by_name[name] for name in DELTA_IBC_COLUMNS))
-        ends["delta_ibc"] = percentile_interval(lift, level)
+        ends["delta_ibc"] = percentile_interval(lift, number, level)
     return ends
 
 
@@ -266,7 +271,7 @@ def bootstrap_means(
         raise ValueError(f"need columns of {len(documents)} > 0 numbers, got shape {values.shape}")
     totals = resample(document_codes(documents), lambda rows: values[rows], resamples, seed)
     if totals.draws is None or totals.weights is None:
-        return SINGLE
+        return FEW
     return totals.draws / totals.weights[:, None]
 
 
@@ -298,20 +303,60 @@ def delta_ibc_values(
     return lift
 
 
-def percentile_interval(values: Array, level: float = LEVEL) -> Interval:
-    """The central share ``level`` of bootstrap values, NaN standing for an undefined one.
+def tail_share(documents: int, level: float = LEVEL) -> float:
+    """Share of the resamples beyond each end of an interval.
+
+    Args:
+        documents: Number of documents drawn, G > 1.
+        level: Coverage aimed at.
 
     Returns:
-        (low, high), or Undefined where more than 2.5 % of the resamples have no value.
+        The expanded percentile: Phi(-sqrt(G / (G - 1)) t), t the quantile of Student's t with
+        G - 1 degrees. :func:`level_of_tail` is its inverse.
     """
-    missing = float(np.isnan(values).mean())
-    if missing > MAX_UNDEFINED or not len(values):
+    from scipy.special import ndtr, stdtrit  # imported late: it takes a moment
+
+    quantile = stdtrit(documents - 1, (1 + level) / 2)
+    return float(ndtr(-quantile * math.sqrt(documents / (documents - 1))))
+
+
+def level_of_tail(share: float, documents: int) -> float:
+    """The coverage of an interval that leaves a share of the resamples beyond each end."""
+    from scipy.special import ndtri, stdtr
+
+    quantile = -ndtri(min(share, 0.5)) * math.sqrt((documents - 1) / documents)
+    return float(1 - 2 * stdtr(documents - 1, -quantile))
+
+
+def percentile_interval(values: Array, documents: int, level: float = LEVEL) -> Interval:
+    """The expanded percentile interval of bootstrap values, NaN standing for an undefined one.
+
+    Args:
+        values: (B,) one for each resample.
+        documents: Number of documents they were drawn from.
+        level: Coverage aimed at.
+
+    Returns:
+        (low, high); Undefined for fewer than :data:`MIN_DOCUMENTS` documents, and where more
+        resamples have no value than one tail holds: they lie beyond one end (an LLM no better
+        than the SLM), so fewer of them leave the interval's ends among the defined ones.
+    """
+    if documents < MIN_DOCUMENTS:
+        return FEW
+    known = values[~np.isnan(values)]
+    share = tail_share(documents, level)
+    if not len(known) or 1 - len(known) / len(values) > share:
         return Undefined(
-            f"no interval: the figure is undefined in {missing:.0%} of the resamples, so the "
-            "questions are too few, or too much alike, to tell"
+            f"no interval: the figure is undefined in {1 - len(known) / len(values):.1%} of the "
+            "resamples, so the questions are too few, or too much alike, to tell"
         )
-    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    beyond = math.ceil(share * (len(known) + 1)) - 2  # what p < 1 - level allows: bootstrap_p
+    if beyond < 0:
+        least = math.ceil(1 / share)
+        return Undefined(f"an interval of {documents} documents needs {least} resamples or more")
+    last = len(known) - 1 - beyond
+    ends = np.partition(known, sorted({beyond, last}))
+    return float(ends[beyond]), float(ends[last])
 
 
 def _exceeds(high: Array, low: Array) -> npt.NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from automix_eval.analysis.figures import Report
-from automix_eval.metrics.bootstrap import LEVEL
+from automix_eval.metrics.bootstrap import LEVEL, MIN_DOCUMENTS
 from automix_eval.report.blocks import Block, Heading, Paragraph
 from automix_eval.report.columns import shown_in
 
@@ -22,8 +22,10 @@ def legend(report: Report) -> list[Block]:
             "delta IBC: ",
         ),
         Paragraph(
-            f"{LEVEL:.0%} intervals, paired bootstrap of whole documents, {report.resamples} "
-            f"resamples, seed {report.seed}. An interval that holds 0 tells no difference from 0.",
+            f"{LEVEL:.0%} intervals, paired bootstrap of whole documents (expanded percentiles, so "
+            f"that few documents give wide ones, fewer than {MIN_DOCUMENTS} none), "
+            f"{report.resamples} resamples, seed {report.seed}. An interval that holds 0 tells no "
+            "difference from 0.",
             "[low, high]: ",
         ),
         Paragraph("mean per question; the SLM and LLM rows are without verification.", "Cost: "),
@@ -40,7 +42,10 @@ def legend(report: Report) -> list[Block]:
         ),
         *(Paragraph(f"{c.meaning}.", f"{c.short}: ") for c in shown_in("text, further")),
         Paragraph(
-            "a paired test by document, corrected by Holm over the pairs of a leaderboard.", "p: "
+            "a paired test by document, corrected by Holm over the pairs of a leaderboard. The "
+            "interval beside it is of that pair and that test alone: the differences that it does "
+            "not reject.",
+            "p: ",
         ),
     ]
     return blocks

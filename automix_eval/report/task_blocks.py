@@ -20,7 +20,7 @@ from automix_eval.report.leaderboard_blocks import board_blocks
 from automix_eval.report.legend import SAMPLE_NOTE, legend
 from automix_eval.safety.text import clip
 
-# Below this the percentile bootstrap is known to give intervals that are too narrow.
+# Below this few differences can be shown at all.
 FEW_DOCUMENTS = 30
 
 
@@ -70,8 +70,8 @@ def _task(task: TaskReport) -> list[Block]:
     if figures.num_documents < FEW_DOCUMENTS:
         blocks.append(
             Paragraph(
-                f"Only {_size(figures)}: the intervals are rough and rather too narrow; ask more "
-                "before believing a difference."
+                f"Only {_size(figures)}: the intervals are rough; ask more before believing a "
+                "difference."
             )
         )
     blocks += _calls(task)

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from automix_eval.metrics.bootstrap import (
     DELTA_IBC_COLUMNS,
     bootstrap_means,
     delta_ibc_values,
+    level_of_tail,
     paired_intervals,
     percentile_interval,
+    tail_share,
 )
 from automix_eval.metrics.ibc import Undefined, delta_ibc
 
@@ -107,11 +110,29 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert paired_intervals(data, range(200)) == whole
 
 
-def test_single_document_is_undefined() -> None:
-    """The spread of one document cannot be seen, so nothing has an interval."""
-    ends = paired_intervals(columns(4), ["same"] * 4)
-    assert all(isinstance(v, Undefined) and "two documents" in v.reason for v in ends.values())
+@pytest.mark.parametrize("documents", [["same"] * 10, [i % 5 for i in range(10)]])
+def test_few_documents_have_no_interval(documents: list[object]) -> None:
+    """The spread of one document cannot be seen, the range of five covers .94 at best."""
+    ends = paired_intervals(columns(10), documents)
+    assert all(isinstance(v, Undefined) and "6 documents" in v.reason for v in ends.values())
     assert "delta_ibc" in ends
+
+
+@pytest.mark.parametrize("documents", [6, 10, 40, 10_000])
+def test_intervals_of_few_documents_are_those_of_student(documents: int) -> None:
+    """Of normal resamples: t with G - 1 degrees, times sqrt(G / (G - 1))."""
+    draws = np.asarray(stats.norm.ppf((np.arange(20_000) + 0.5) / 20_000))
+    expected = stats.t.ppf(0.975, documents - 1) * math.sqrt(documents / (documents - 1))
+    ends = percentile_interval(draws, documents)
+    assert ends == pytest.approx((-expected, expected), rel=0.02)
+    assert level_of_tail(tail_share(documents, 0.9), documents) == pytest.approx(0.9)
+
+
+def test_too_few_resamples_have_no_interval() -> None:
+    """The ends of an interval of six documents lie further out than 100 resamples reach."""
+    found = percentile_interval(RNG.normal(size=100), 6)
+    assert isinstance(found, Undefined)
+    assert "resamples or more" in found.reason
 
 
 def test_too_many_undefined_resamples() -> None:
@@ -126,12 +147,13 @@ def test_too_many_undefined_resamples() -> None:
 
 
 def test_few_undefined_resamples_are_left_out() -> None:
-    """Up to 2.5 % of undefined resamples are left out, more are a reason."""
+    """Up to 2.5 % of undefined resamples are left out, of few documents less; more are a reason."""
     values = np.arange(1000.0)
-    values[:25] = np.nan
-    assert width(percentile_interval(values)) > 900
-    values[25] = np.nan
-    assert isinstance(percentile_interval(values), Undefined)
+    values[:24] = np.nan
+    assert width(percentile_interval(values, 10_000)) > 900
+    assert isinstance(percentile_interval(values, 10), Undefined)
+    values[24:26] = np.nan
+    assert isinstance(percentile_interval(values, 10_000), Undefined)
 
 
 def test_constant_data_have_an_interval_of_no_width() -> None:

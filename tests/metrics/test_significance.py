@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from automix_eval.metrics.bootstrap import FEW, percentile_interval
 from automix_eval.metrics.calibration import (
     ConfidenceCells,
     auroc,
@@ -16,26 +20,87 @@ from automix_eval.metrics.calibration import (
     calibration_error_of,
 )
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.metrics.significance import bootstrap_p, holm, paired_test
+from automix_eval.metrics.significance import (
+    SIGNIFICANT,
+    PairedDifference,
+    PairedTests,
+    bootstrap_p,
+    holm,
+)
 
 RNG = np.random.default_rng(11)
 
 
+def against_nothing(
+    differences: npt.ArrayLike, sizes: npt.ArrayLike | None = None
+) -> PairedDifference:
+    """A method against one that scores nothing."""
+    values = np.asarray(differences, dtype=float)
+    sums = np.column_stack([values, np.zeros(len(values))])
+    return PairedTests(sums, np.ones(len(values)) if sizes is None else sizes).difference(0, 1)
+
+
 def test_all_signs_of_few_documents() -> None:
     """Five documents that all favour one method: 2 of 32 sign patterns are as extreme."""
-    assert paired_test([1, 1, 1, 1, 1]) == pytest.approx(2 / 32)
+    assert against_nothing([1, 1, 1, 1, 1]) == PairedDifference(FEW, pytest.approx(2 / 32))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(-3, 3), min_size=6, max_size=9), st.data())
+def test_the_interval_is_what_the_test_does_not_reject(
+    gaps: list[int], data: st.DataObject
+) -> None:
+    """By all signs of the differences less the hypothesis, whatever the sizes of the documents."""
+    number = len(gaps)
+    sizes = np.array(data.draw(st.lists(st.integers(1, 4), min_size=number, max_size=number)))
+    found = against_nothing(gaps, sizes)
+    assert not isinstance(found.interval, Undefined)
+    low, high = found.interval
+    for hypothesis in (0.0, low, high, low - 1e-6, high + 1e-6, (low + high) / 2):
+        rest = np.array(gaps) - hypothesis * sizes
+        signs = np.array(list(itertools.product((-1, 1), repeat=number)))
+        p = (np.abs(signs @ rest) >= abs(rest.sum()) - 1e-9).mean()
+        assert (p >= 0.05) == (low - 1e-9 <= hypothesis <= high + 1e-9)
+        if hypothesis == 0:
+            assert found.p == pytest.approx(p)
+
+
+@pytest.mark.parametrize("number", [6, 12, 14, 15, 40, 300, 2_500])
+def test_interval_and_test_never_contradict_each_other(number: int) -> None:
+    """An interval holds 0 just where p is .05 or more: all signs, random ones, Student's t."""
+    rng = np.random.default_rng(number)
+    both = set()
+    for _ in range(40 if number < 2_000 else 10):
+        sizes = rng.integers(1, 4, number)
+        shift = rng.choice([0.0, 2.0, 4.0]) / np.sqrt(number)
+        found = against_nothing(np.round(rng.normal(shift, 1, number)), sizes)
+        assert not isinstance(found.interval, Undefined)
+        assert not isinstance(found.p, Undefined)
+        holds = found.interval[0] <= 0 <= found.interval[1]
+        assert holds == (found.p >= SIGNIFICANT)
+        both.add(holds)
+    assert len(both) == 2
 
 
 def test_permutations_agree_with_the_t_test() -> None:
     """For well-behaved differences the two tests say the same."""
     values = RNG.normal(0.1, 1, size=800)
-    assert paired_test(values) == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=0.02)
+    found, student = against_nothing(values), stats.ttest_1samp(values, 0)
+    assert found.p == pytest.approx(student.pvalue, abs=0.02)
+    assert found.interval == pytest.approx(student.confidence_interval(0.95), abs=0.01)
 
 
 def test_equal_methods_and_single_documents() -> None:
     """No difference at all is p = 1, and a single document cannot be tested."""
-    assert paired_test(np.zeros(50)) == 1.0
-    assert isinstance(paired_test([3.0]), Undefined)
+    assert against_nothing(np.zeros(50)) == PairedDifference((0.0, 0.0), 1.0)
+    assert isinstance(against_nothing([3.0]).p, Undefined)
+    assert isinstance(against_nothing([3.0]).interval, Undefined)
+
+
+def test_sums_and_sizes_belong_together() -> None:
+    """Another number of documents is a mistake of the caller."""
+    with pytest.raises(ValueError, match="sums of 3 documents"):
+        PairedTests(np.zeros((2, 2)), np.ones(3))
 
 
 def test_holm_is_stepwise_and_leaves_undefined_alone() -> None:
@@ -48,9 +113,23 @@ def test_holm_is_stepwise_and_leaves_undefined_alone() -> None:
 
 def test_bootstrap_p_counts_both_sides() -> None:
     """A bootstrap that never reaches 0 has the smallest p, a centred one has p = 1."""
-    assert bootstrap_p(np.ones(999)) == pytest.approx(2 / 1000)
-    assert bootstrap_p(np.array([-1.0, 1.0] * 500)) == 1.0
-    assert isinstance(bootstrap_p(np.full(10, np.nan)), Undefined)
+    many = 10**6
+    assert bootstrap_p(np.ones(999), many) == pytest.approx(2 / 1000, rel=1e-3)
+    assert bootstrap_p(np.array([-1.0, 1.0] * 500), many) == pytest.approx(1.0)
+    assert isinstance(bootstrap_p(np.full(10, np.nan), many), Undefined)
+    assert isinstance(bootstrap_p(np.ones(10), 1), Undefined)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from([6, 10, 40, 10**6]), st.integers(800, 1200), st.floats(0, 0.06))
+def test_bootstrap_p_inverts_the_interval(documents: int, number: int, below: float) -> None:
+    """It is below .05 just where the interval of the same resamples does not hold 0."""
+    draws = np.arange(number) - round(below * number) + 0.5
+    interval = percentile_interval(draws, documents)
+    p = bootstrap_p(draws, documents)
+    assert not isinstance(interval, Undefined)
+    assert not isinstance(p, Undefined)
+    assert (p < SIGNIFICANT) == (interval[0] > 0)
 
 
 CASES = st.lists(

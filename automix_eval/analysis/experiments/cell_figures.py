@@ -33,6 +33,7 @@ class CellFigure:
         each: Value of every seed, None where undefined.
         reason: Why it is undefined for some seed, or has no interval.
         vector: (1 + B,) the mean over the seeds, on the data and on each resample.
+        documents: Number of documents that were drawn from.
     """
 
     value: float | None
@@ -43,17 +44,18 @@ class CellFigure:
     each: tuple[float | None, ...]
     reason: str | None
     vector: Vector
+    documents: int
 
     @classmethod
-    def of(cls, each: Sequence[float | None], vector: Vector) -> CellFigure:
+    def of(cls, each: Sequence[float | None], vector: Vector, documents: int) -> CellFigure:
         """A figure from its value for every seed, and the mean of them as a vector."""
         known = np.array([v for v in each if v is not None])
-        found = figure(vector)
+        found = figure(vector, documents)
         reason = next((v for v in (found.value, found.interval) if isinstance(v, Undefined)), None)
         interval = None if isinstance(found.interval, Undefined) else found.interval
         mean, std, low, high = spread_of(known) if len(known) else (None,) * 4
         words = reason.reason if reason else None
-        return cls(mean, interval, std, low, high, tuple(each), words, vector)
+        return cls(mean, interval, std, low, high, tuple(each), words, vector, documents)
 
     def as_json(self) -> dict[str, Any]:
         """Without the vector."""
@@ -64,11 +66,11 @@ class CellFigure:
 def cell_figures(score: MethodScore) -> dict[str, CellFigure]:
     """The figures of :data:`FIGURES` of a router fitted with several seeds.
 
-    The interval is a percentile bootstrap on two levels: each resample draws test questions (whole
-    documents where they are known) and as many of the seeds as there are, both with replacement,
-    and takes the mean over the seeds. So it holds what another test set and other training samples
-    would change; with one seed, the test set alone. Cells on the same questions share the draws,
-    so that they can be compared in pairs.
+    The interval is an expanded percentile bootstrap on two levels: each resample draws test
+    questions (whole documents where they are known) and as many of the seeds as there are, both
+    with replacement, and takes the mean over the seeds. So it holds what another test set and other
+    training samples would change; with one seed, the test set alone. Cells on the same questions
+    share the draws, so that they can be compared in pairs.
     """
     return {column: _over_seeds(score, name) for column, name in FIGURES.items()}
 
@@ -80,7 +82,7 @@ def _over_seeds(score: MethodScore, name: str) -> CellFigure:
     known = sum(v is not None for v in each)
     if isinstance(vector, Undefined) and known:
         vector = Undefined(f"{known} of {len(each)} seeds have a value. {vector.reason}")
-    return CellFigure.of(each, vector)
+    return CellFigure.of(each, vector, score.table.number)
 
 
 def difference(one: CellFigure, other: CellFigure) -> CellFigure:
@@ -89,7 +91,7 @@ def difference(one: CellFigure, other: CellFigure) -> CellFigure:
     number = max(len(one.each), len(other.each))
     first, second = (f.each * (number // len(f.each)) for f in (one, other))
     each = [None if a is None or b is None else a - b for a, b in zip(first, second, strict=True)]
-    return CellFigure.of(each, paired(one.vector, other.vector))
+    return CellFigure.of(each, paired(one.vector, other.vector), one.documents)
 
 
 def verdict(lift: CellFigure) -> str:
