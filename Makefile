@@ -7,7 +7,7 @@ TESTS := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --nu
 	--maxprocesses 4 --dist worksteal
 LINT_STAMP := .venv/.installed-lint
 
-.PHONY: setup test test-quick kill-test lint wheel-test demo bench fuzz clean
+.PHONY: setup test test-quick kill-test lint wheel-test demo bench coverage fuzz clean
 
 setup: $(STAMP)
 
@@ -57,6 +57,10 @@ demo: setup
 
 bench: setup
 	for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+# How often the report's intervals hold the truth, in simulated runs; RUNS=N a cell.
+coverage: setup
+	$(BIN)/python benchmarks/bench_coverage.py --runs $(or $(RUNS),1000)
 
 # Every parser of what others wrote, on 20,000 inputs each; INPUTS=N for another number.
 fuzz: setup

@@ -1,0 +1,176 @@
+"""How often the report's 95 % intervals hold the truth, and how often it says "pays" wrongly.
+
+    python benchmarks/bench_coverage.py [--runs 1000] [--seed 0]
+
+Runs of two tiers at costs 1 and 50 are simulated, and their figures computed as the report does.
+Questions about one document are alike: how hard they are, and what their confidence is, is drawn
+partly for the document (a fifth of the variance). The SLM answers .45 rightly, the LLM .75; the
+two fifths with the least confidence are escalated. Either the confidence tells nothing and costs
+nothing, so that delta IBC is 0, or it costs 1 and correlates .7 with what the SLM's answer is
+worth. The truth is computed from the normal distributions that all is drawn from.
+
+``coverage``: of the intervals there are; ``none``: runs without one (the LLM is not better in too
+many resamples). ``pays``: runs whose interval of delta IBC lies above 0. ``difference``: coverage
+of the quality of the method less that of the LLM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from automix_eval.analysis.bootstrap_table import BootstrapTable, RoutingColumns
+from automix_eval.analysis.curve_figures import EndPoints, lift
+from automix_eval.analysis.routed_paths import GivenRouting
+from automix_eval.metrics.ibc import Undefined, delta_ibc
+from automix_eval.metrics.significance import PairedTests
+
+Array = npt.NDArray[np.float64]
+
+QUESTIONS = (50, 200, 1000)
+DOCUMENTS = (10, 40, 200)
+SIGNALS = (0.0, 0.7)
+SLM, LLM, ESCALATED = 0.45, 0.75, 0.4
+LLM_COST = 50.0
+ALIKE = 0.2  # correlation of two questions about one document
+SHARED = 0.5  # correlation of what the two models' answers are worth
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One simulated run: n questions in the order of their documents.
+
+    Attributes:
+        documents: (n,) 0 .. D - 1.
+        columns: Quality and cost of the method, the SLM and the LLM, (n,) each.
+    """
+
+    documents: npt.NDArray[np.intp]
+    columns: tuple[Array, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What the figures of :func:`simulate` would be on all questions there could be."""
+
+    delta_ibc: float
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Shares of the runs of one cell of the table."""
+
+    coverage: float
+    none: float
+    pays: float
+    difference: float
+
+
+def simulate(rng: np.random.Generator, number: int, documents: int, signal: float) -> Run:
+    """A run; each document has one question at least, the others fall on them by chance."""
+    rest = rng.integers(documents, size=number - documents)
+    codes = np.sort(np.concatenate([np.arange(documents), rest]))
+
+    def normal() -> Array:
+        own, whole = rng.standard_normal(number), rng.standard_normal(documents)[codes]
+        return np.asarray(np.sqrt(ALIKE) * whole + np.sqrt(1 - ALIKE) * own)
+
+    common = normal()
+    worth = [np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * normal() for _ in range(2)]
+    slm, llm = (
+        (w > stats.norm.isf(share)).astype(float)
+        for w, share in zip(worth, (SLM, LLM), strict=True)
+    )
+    confidence = signal * worth[0] + np.sqrt(1 - signal**2) * normal()
+    up = confidence < stats.norm.ppf(ESCALATED)
+    cost = 1.0 + _verification(signal) + up * LLM_COST
+    ends = np.ones(number), np.full(number, _llm_cost(signal))
+    return Run(codes, (np.where(up, llm, slm), cost, slm, ends[0], llm, ends[1]))
+
+
+def truth(signal: float) -> Truth:
+    """The figures of the distributions that :func:`simulate` draws from."""
+
+    def both(correlation: float, share: float) -> float:
+        """Chance that a question is escalated and its answer right."""
+        ends = [stats.norm.ppf(ESCALATED), stats.norm.isf(share)]
+        cov = [[1.0, correlation], [correlation, 1.0]]
+        return ESCALATED - float(stats.multivariate_normal.cdf(ends, cov=cov))
+
+    kept = SLM - both(signal, SLM)
+    quality = kept + both(signal * SHARED, LLM)
+    cost = 1.0 + _verification(signal) + ESCALATED * LLM_COST
+    value = delta_ibc(quality, cost, SLM, 1.0, LLM, _llm_cost(signal))
+    assert not isinstance(value, Undefined)
+    return Truth(value, quality - LLM)
+
+
+def _verification(signal: float) -> float:
+    return 1.0 if signal else 0.0
+
+
+def _llm_cost(signal: float) -> float:
+    # without a verification an escalated question costs both models: a chance router of that price
+    return LLM_COST if signal else 1.0 + LLM_COST
+
+
+def cell(number: int, documents: int, signal: float, runs: int, seed: int) -> Cell:
+    """Simulate the runs of one cell."""
+    rng = np.random.default_rng([seed, number, documents, int(10 * signal)])
+    true = truth(signal)
+    found = np.zeros((runs, 4))
+    for i in range(runs):
+        run = simulate(rng, number, documents, signal)
+        table = BootstrapTable(run.documents, 2000, i)
+        pairs = zip(run.columns[::2], run.columns[1::2], strict=True)
+        names = ("quality", "cost")
+        method, slm, llm = (RoutingColumns.of(table, GivenRouting(*p), names) for p in pairs)
+        ends = EndPoints(*(c.mean(n) for c in (slm, llm) for n in names))
+        delta = table.figure(*lift(method.mean("quality"), method.mean("cost"), ends)).interval
+        scores = run.columns[0], run.columns[4]
+        sums = np.column_stack([np.bincount(run.documents, s) for s in scores])
+        gap = PairedTests(sums, np.bincount(run.documents), i).difference(0, 1).interval
+        if isinstance(delta, tuple):
+            found[i, :3] = (delta[0] <= true.delta_ibc <= delta[1], 1, delta[0] > 0)
+        if isinstance(gap, tuple):
+            found[i, 3] = gap[0] <= true.difference <= gap[1]
+    held, known, pays, gaps = found.mean(axis=0).tolist()
+    return Cell(held / known if known else np.nan, 1 - known, pays, gaps)
+
+
+def main() -> int:
+    """Print the table; returns 1 where a cell is out of bounds."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=1000, help="of a cell (default 1000)")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    error = np.sqrt(0.05 * 0.95 / args.runs)
+    print(f"Coverage of 95 % intervals, {args.runs} runs a cell (standard error {error:.3f})")
+    print(f"{'delta IBC':>9} {'n':>5} {'documents':>9} {'coverage':>9} {'none':>6} {'pays':>6} "
+          f"{'difference':>10}")  # fmt: skip
+    failed = 0
+    for signal in SIGNALS:
+        for number in QUESTIONS:
+            for documents in dict.fromkeys(min(d, number) for d in DOCUMENTS):
+                one = cell(number, documents, signal, args.runs, args.seed)
+                bad = not 0.93 <= one.coverage <= 0.97
+                bad |= signal == 0 and one.pays > 0.05 + 2 * error
+                failed += bad
+                print(
+                    f"{truth(signal).delta_ibc:9.3f} {number:5d} {documents:9d} "
+                    f"{one.coverage:9.3f} {one.none:6.1%} {one.pays:6.1%} {one.difference:10.3f}"
+                    + ("  out of bounds" if bad else ""),
+                    flush=True,
+                )
+    print(f"Cells out of bounds (coverage .93 to .97, false pays 5 % + 2 s.e.): {failed}")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
