@@ -61,6 +61,7 @@ bench: setup
 # How often the report's intervals hold the truth, in simulated runs; RUNS=N a cell.
 coverage: setup
 	$(BIN)/python benchmarks/bench_coverage.py --runs $(or $(RUNS),1000)
+	$(BIN)/python benchmarks/bench_power.py --runs $(or $(RUNS),1000)
 
 # Every parser of what others wrote, on 20,000 inputs each; INPUTS=N for another number.
 fuzz: setup

@@ -1,6 +1,6 @@
 """How often the report's 95 % intervals hold the truth, and how often it says "pays" wrongly.
 
-    python benchmarks/bench_coverage.py [--runs 1000] [--seed 0]
+    python benchmarks/bench_coverage.py [--runs 300] [--seed 0]
 
 Runs of two tiers at costs 1 and 50 are simulated, and their figures computed as the report does.
 Questions about one document are alike: how hard they are, and what their confidence is, is drawn
@@ -27,6 +27,7 @@ from scipy import stats
 from automix_eval.analysis.bootstrap_table import BootstrapTable, RoutingColumns
 from automix_eval.analysis.curve_figures import EndPoints, lift
 from automix_eval.analysis.routed_paths import GivenRouting
+from automix_eval.metrics.bootstrap import Interval
 from automix_eval.metrics.ibc import Undefined, delta_ibc
 from automix_eval.metrics.significance import PairedTests
 
@@ -120,22 +121,27 @@ def _llm_cost(signal: float) -> float:
     return LLM_COST if signal else 1.0 + LLM_COST
 
 
+def intervals(run: Run, seed: int, resamples: int = 2000) -> tuple[Interval | None, Interval]:
+    """Of delta IBC, and of the method's quality less that of the LLM, as the report has them."""
+    table = BootstrapTable(run.documents, resamples, seed)
+    pairs = zip(run.columns[::2], run.columns[1::2], strict=True)
+    names = ("quality", "cost")
+    method, slm, llm = (RoutingColumns.of(table, GivenRouting(*p), names) for p in pairs)
+    ends = EndPoints(*(c.mean(n) for c in (slm, llm) for n in names))
+    delta = table.figure(*lift(method.mean("quality"), method.mean("cost"), ends)).interval
+    scores = run.columns[0], run.columns[4]
+    sums = np.column_stack([np.bincount(run.documents, s) for s in scores])
+    gap = PairedTests(sums, np.bincount(run.documents), seed).difference(0, 1).interval
+    return delta, gap
+
+
 def cell(number: int, documents: int, signal: float, runs: int, seed: int) -> Cell:
     """Simulate the runs of one cell."""
     rng = np.random.default_rng([seed, number, documents, int(10 * signal)])
     true = truth(signal)
     found = np.zeros((runs, 4))
     for i in range(runs):
-        run = simulate(rng, number, documents, signal)
-        table = BootstrapTable(run.documents, 2000, i)
-        pairs = zip(run.columns[::2], run.columns[1::2], strict=True)
-        names = ("quality", "cost")
-        method, slm, llm = (RoutingColumns.of(table, GivenRouting(*p), names) for p in pairs)
-        ends = EndPoints(*(c.mean(n) for c in (slm, llm) for n in names))
-        delta = table.figure(*lift(method.mean("quality"), method.mean("cost"), ends)).interval
-        scores = run.columns[0], run.columns[4]
-        sums = np.column_stack([np.bincount(run.documents, s) for s in scores])
-        gap = PairedTests(sums, np.bincount(run.documents), i).difference(0, 1).interval
+        delta, gap = intervals(simulate(rng, number, documents, signal), i)
         if isinstance(delta, tuple):
             found[i, :3] = (delta[0] <= true.delta_ibc <= delta[1], 1, delta[0] > 0)
         if isinstance(gap, tuple):
@@ -147,7 +153,7 @@ def cell(number: int, documents: int, signal: float, runs: int, seed: int) -> Ce
 def main() -> int:
     """Print the table; returns 1 where a cell is out of bounds."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--runs", type=int, default=1000, help="of a cell (default 1000)")
+    parser.add_argument("--runs", type=int, default=300, help="of a cell (default 300)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     error = np.sqrt(0.05 * 0.95 / args.runs)

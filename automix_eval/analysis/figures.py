@@ -340,6 +340,19 @@ class TaskFigures:
     truncations: tuple[Truncation, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Detectable:
+    """What as many questions find with 80 % power: their 95 % interval does not hold 0.
+
+    Attributes:
+        delta_ibc: The least delta IBC above 0.
+        loss: The least loss of quality against the LLM.
+    """
+
+    delta_ibc: Figure
+    loss: Figure
+
+
 NOT_COMPARED = Undefined("it was not compared with the LLM question by question")
 NO_NUMBER = Undefined("the objective sets no quality and no cost to reach")
 
@@ -381,6 +394,7 @@ class TaskReport:
         aim: What the router was fitted to reach; None for one without an objective.
         kept: Largest share of the LLM's quality, in whole per cents up to 1, that the questions
             show to be kept, at 95 % one-sided.
+        detectable: What the questions could have shown.
     """
 
     run_id: str
@@ -401,6 +415,7 @@ class TaskReport:
     policy: Mapping[str, Any] | None = None
     aim: Aim | None = None
     kept: Figure = Figure(NOT_COMPARED)
+    detectable: Detectable = Detectable(Figure(NOT_COMPARED), Figure(NOT_COMPARED))
 
     @property
     def method(self) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 
 from automix_eval.analysis.aims import aim_of
 from automix_eval.analysis.comparable import group
-from automix_eval.analysis.figures import Figure, Report, TaskReport
+from automix_eval.analysis.detectable import detectable, pilot_of
+from automix_eval.analysis.figures import Detectable, Figure, Report, TaskReport
 from automix_eval.analysis.kept_quality import paired_with_llm
 from automix_eval.analysis.leaderboard import (
     BoardColumns,
@@ -88,7 +89,9 @@ def assemble(paths: Sequence[Path], settings: Settings) -> ReportAndRuns:
                 row.method.name: paired_with_llm(row.method, questions.rows.documents)
                 for row in columns.rows
             }
-            one = _task_report(questions, columns, scores[columns.live[0].method.name])
+            live = columns.live[0].method
+            pilot = pilot_of(live, questions.rows.documents)
+            one = _task_report(questions, columns, scores[live.name], detectable(pilot))
             tasks.append(one)
             paired[one.run_id, one.task] = scores
             whole = columns if alone else None
@@ -108,7 +111,10 @@ def _place(task: TaskReport, sets: Sequence[QuestionSet]) -> int:
 
 
 def _task_report(
-    questions: QuestionSet, columns: BoardColumns, scores: PairedScores | Undefined
+    questions: QuestionSet,
+    columns: BoardColumns,
+    scores: PairedScores | Undefined,
+    could: Detectable,
 ) -> TaskReport:
     run, task, info = questions.run, questions.task, questions.run.tasks[questions.task]
     warnings = [*questions.llm.warnings, *(text for about, text in run.warnings if about == task)]
@@ -139,4 +145,5 @@ def _task_report(
         policy=run.policies.get(task),
         aim=aim_of(run, task, figures),
         kept=Figure(scores if isinstance(scores, Undefined) else scores.largest_share()),
+        detectable=could,
     )

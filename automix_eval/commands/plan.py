@@ -1,13 +1,18 @@
-"""``automix-eval plan``: questions, calls, tokens and expected cost of a run, calling no model."""
+"""``automix-eval plan``: questions, calls, tokens and expected cost of a run, calling no model.
+
+With ``--detect``: how many questions it takes, see :mod:`automix_eval.commands.plan_size`.
+"""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from automix_eval.cascade.tier import samples
+from automix_eval.commands import plan_size
 from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.harness import evaluation_frames, refusals
@@ -73,10 +78,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides",
         nargs="*",
-        metavar="KEY=VALUE",
-        help="model arguments of the run, as after --model_args (slm=hf slm.pretrained=...)",
+        metavar="KEY=VALUE|PATH",
+        help="model arguments of the run, as after --model_args (slm=hf slm.pretrained=...); with "
+        "--detect: a folder with a pilot run, or a table of outcomes",
     )
-    parser.add_argument("--tasks", required=True, help="tasks of the run, with commas between them")
+    parser.add_argument("--tasks", help="tasks of the run, with commas between them")
     parser.add_argument("--num_fewshot", type=int, help="as in the run")
     parser.add_argument("--limit", type=float, help="as in the run")
     parser.add_argument("--apply_chat_template", action="store_true", help="as in the run")
@@ -88,10 +94,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.5,
         help="share of the questions of a tier that go on to the next (default 0.5)",
     )
+    parser.add_argument(
+        "--detect",
+        type=float,
+        metavar="DELTA_IBC",
+        help="say how many questions find a delta IBC of so much (0.2) with 80%% power",
+    )
+    parser.add_argument(
+        "--detect-loss",
+        type=float,
+        metavar="LOSS",
+        help="the same for a loss of quality against the LLM (0.02)",
+    )
+    parser.add_argument(
+        "--router",
+        default="threshold",
+        metavar="NAME",
+        help="with --detect, what is fitted in folds on a table (default: threshold)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the plan."""
+    if args.detect is not None or args.detect_loss is not None:
+        wanted = plan_size.Wanted(args.detect, args.detect_loss)
+        paths = [Path(text) for text in args.overrides]
+        show(render_text(plan_size.plan_size(wanted, paths, args.router), _WIDTH) + "\n")
+        return 0
+    if args.tasks is None:
+        raise AutoMixError("name the tasks of the run (--tasks), or what is to be found (--detect)")
     if not 0 <= args.escalation_rate <= 1:
         raise AutoMixError(f"--escalation_rate={args.escalation_rate:g} must lie in [0, 1]")
     overrides = _arguments(args.overrides)

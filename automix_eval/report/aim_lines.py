@@ -1,12 +1,13 @@
-"""What a router was to reach and what it kept of the LLM's quality, a line each, in all formats."""
+"""What a router was to reach, what it kept, what could have been shown: a line each, everywhere."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from automix_eval.analysis.figures import Aim, Figure
+from automix_eval.analysis.figures import Aim, Detectable, Figure
 from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.metrics.ibc import Undefined
+from automix_eval.metrics.power import POWER
 
 
 def aim_words(aim: Aim, because: Callable[[Undefined], str]) -> str:
@@ -43,3 +44,21 @@ def kept_words(kept: Figure, because: Callable[[Undefined], str]) -> str:
     if isinstance(kept.value, Undefined):
         return f"Keeps a share of the LLM's quality {level}: not shown: {because(kept.value)}."
     return f"Keeps at least {kept.value:.0%} of the LLM's quality {level}."
+
+
+def detectable_words(could: Detectable, because: Callable[[Undefined], str]) -> str:
+    """What as many questions find; as :func:`aim_words`."""
+    start = f"So many questions find ({POWER:.0%} power)"
+    delta, loss = could.delta_ibc.value, could.loss.value
+    if isinstance(delta, Undefined):
+        if isinstance(loss, Undefined):
+            return f"{start}: cannot be told: {because(delta)}."
+        delta_words = f"no delta IBC: {because(delta)}"
+    else:
+        delta_words = f"a delta IBC of {delta:.0%} or more"
+    loss_words = (
+        f"no loss of quality: {because(loss)}"
+        if isinstance(loss, Undefined)
+        else f"a loss of quality against the LLM of {loss:.3f} or more"
+    )
+    return f"{start} {delta_words}, {loss_words}."

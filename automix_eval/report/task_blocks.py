@@ -13,7 +13,7 @@ from automix_eval.analysis.figures import (
     VerifierFigures,
 )
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.aim_lines import aim_words, kept_words
+from automix_eval.report.aim_lines import aim_words, detectable_words, kept_words
 from automix_eval.report.blocks import Block, Heading, Paragraph, Reasons, Table, interval_text
 from automix_eval.report.board_picture import tier_name
 from automix_eval.report.leaderboard_blocks import board_blocks
@@ -66,6 +66,7 @@ def _task(task: TaskReport) -> list[Block]:
     if task.aim:
         blocks.append(Paragraph(aim_words(task.aim, reasons.mark)))
     blocks.append(Paragraph(kept_words(task.kept, reasons.mark)))
+    blocks.append(Paragraph(detectable_words(task.detectable, reasons.mark)))
     blocks += reasons.blocks()
     if figures.num_documents < FEW_DOCUMENTS:
         blocks.append(

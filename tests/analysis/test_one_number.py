@@ -22,7 +22,7 @@ from automix_eval.config import compose as config
 from automix_eval.metrics.curves import area
 from automix_eval.metrics.ibc import Undefined
 
-RESAMPLES = 20
+RESAMPLES = 200
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ STORED = [{"task": "coqa", "phase": "evaluation", "tier": 0, "role": "answer",
 
 def report(folder: Path) -> Report:
     """The report on a folder."""
-    return assemble([folder], Settings(resamples=20)).report
+    return assemble([folder], Settings(resamples=200)).report
 
 
 def partial(folder: Path, name: str, number: int, **fields: Any) -> Path:

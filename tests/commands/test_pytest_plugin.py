@@ -74,7 +74,7 @@ def test_a_folder_without_runs_fails(tmp_path: Path) -> None:
 def test_undefined_figures_do_not_pass(tmp_path: Path) -> None:
     """A figure without a value or interval raises its reason."""
     build_run(tmp_path)
-    runs = GatedRuns.of(assemble([tmp_path], Settings(resamples=50)))
+    runs = GatedRuns.of(assemble([tmp_path], Settings(resamples=200)))
     (run,) = runs
     with pytest.raises(GateError, match=r"delta_ibc.*record=full"):
         _ = run.delta_ibc("coqa").low
@@ -89,7 +89,7 @@ def test_undefined_figures_do_not_pass(tmp_path: Path) -> None:
 def test_what_is_kept_of_the_quality_can_be_gated(tmp_path: Path) -> None:
     """It passes for a share that the questions show, and fails in words for another."""
     build_run(tmp_path, full=True)
-    run = GatedRuns.of(assemble([tmp_path], Settings(resamples=20)))[0]
+    run = GatedRuns.of(assemble([tmp_path], Settings(resamples=200)))[0]
     assert run.holds("coqa", share=0.8, confidence=0.9)
     assert not run.holds("coqa", share=1.0)
     assert "1 of the LLM's quality is not shown to be kept (0.95 one" in repr(run.holds("coqa", 1))
@@ -109,7 +109,7 @@ def test_what_is_kept_without_an_llm_or_of_few_questions_passes_no_gate(tmp_path
     build_run(tmp_path / "a")
     build_run(tmp_path / "b", rows=ROWS[:8], full=True)
     for name, why in (("a", "record=full"), ("b", "at least 10 documents, there are 8")):
-        run = GatedRuns.of(assemble([tmp_path / name], Settings(resamples=20)))[0]
+        run = GatedRuns.of(assemble([tmp_path / name], Settings(resamples=200)))[0]
         with pytest.raises(GateError, match=why):
             run.holds("coqa", share=0.9)
 
@@ -118,7 +118,7 @@ def test_comparisons_can_be_gated(tmp_path: Path) -> None:
     """Two runs of one leaderboard are compared by the names of their methods."""
     build_run(tmp_path / "a", full=True)
     build_run(tmp_path / "b", "r22", policy="always_slm", full=True)
-    runs = GatedRuns.of(assemble([tmp_path], Settings(resamples=50)))
+    runs = GatedRuns.of(assemble([tmp_path], Settings(resamples=200)))
     assert len(runs) == 2
     pair = runs.comparison("coqa", "pomdp", "always_slm")
     assert pair.quality.value == pytest.approx(0.5)
@@ -133,6 +133,6 @@ def test_a_run_that_was_not_finished_passes_no_gate(tmp_path: Path) -> None:
     size = records_path(path, manifest).stat().st_size
     manifest |= {"unfinished": {"coqa": {"questions": 7, "of": 90}}, "records_bytes": size}
     path.write_text(json.dumps(manifest))
-    runs = GatedRuns.of(assemble([tmp_path], Settings(resamples=20)))
+    runs = GatedRuns.of(assemble([tmp_path], Settings(resamples=200)))
     with pytest.raises(GateError, match="answered 7 of 90"):
         runs[0].quality("coqa")

@@ -273,7 +273,7 @@ def test_a_cut_text_says_how_much_is_missing() -> None:
 def test_a_run_gives_a_page_and_pictures(tmp_path: Path) -> None:
     """From records to the page: the figures of the report are those shown, the questions are in."""
     write_run(tmp_path / "run", {"coqa": make_records("coqa", 40)})
-    made = assemble([tmp_path / "run"], Settings(resamples=50))
+    made = assemble([tmp_path / "run"], Settings(resamples=200))
     text = render_html(made.report, made.runs)
     (found,) = made.report.boards
     live = next(m for m in found.methods if m.kind == "live")

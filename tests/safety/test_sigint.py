@@ -64,7 +64,7 @@ def _heeds_interrupts() -> None:
 
 def report(paths: Sequence[Path]) -> str:
     """The report in words, without what differs by nature and the names of other attempts."""
-    found = assemble(paths, Settings(resamples=50))
+    found = assemble(paths, Settings(resamples=200))
     kept = same_text(output.render(found, "text"))
     return kept.partition("\nWarnings\n")[0]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from automix_eval.analysis.figures import TaskReport, VerifierFigures
-from automix_eval.report.aim_lines import aim_words, kept_words
+from automix_eval.report.aim_lines import aim_words, detectable_words, kept_words
 from automix_eval.report.board_picture import defined, tier_name
 from automix_eval.report.page import page_tables, run_drawings
 from automix_eval.report.page.words import with_interval
@@ -68,6 +68,7 @@ def run_part(task: TaskReport, many_runs: bool) -> RunPart:
         promises=(
             *((aim_words(task.aim, lambda u: u.reason),) if task.aim else ()),
             kept_words(task.kept, lambda u: u.reason),
+            detectable_words(task.detectable, lambda u: u.reason),
         ),
         tiers=tuple(_tier_parts(task)),
         policy_json=json.dumps(task.policy, indent=1, ensure_ascii=False) if task.policy else "",

@@ -150,7 +150,7 @@ def _claim(drawn: BoardPicture, method: MethodFigures) -> Claim:
         cautions.append(f"escalates only {number(rate):.1%}: read \u0394IBC beside the quality")
     if ends_of(method.delta_ibc) and drawn.board.num_documents < FEW_DOCUMENTS:
         documents = many(drawn.board.num_documents, "document")
-        cautions.append(f"only {documents}: the interval is rough and rather too narrow")
+        cautions.append(f"only {documents}: the interval is rough")
     delta = with_interval(method.delta_ibc, "+.0%") if defined(method.delta_ibc) else ""
     return Claim(
         method.label, verdict(method.delta_ibc), delta, _achieved(drawn, method), tuple(cautions)

@@ -1,0 +1,147 @@
+"""How many questions find a difference, and which difference a number of questions finds.
+
+Found: the 95 % interval does not hold 0. That delta IBC is d means that A - (1 + d) B is 0, with
+A = (P_M - P_SLM)(C_LLM - C_SLM) and B = (P_LLM - P_SLM)(C_M - C_SLM). A pilot gives B and, by the
+delta method, how A and B vary from document to document; its own delta IBC does not enter. The rest
+is the power of Student's t-test on documents (statsmodels).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from automix_eval.metrics.bootstrap import DELTA_IBC_COLUMNS, LEVEL, MIN_DOCUMENTS
+from automix_eval.metrics.ibc import Undefined, delta_ibc
+
+POWER = 0.8
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Questions that are needed, and the documents they are about."""
+
+    questions: int
+    documents: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pilot:
+    """What some questions tell about how figures vary.
+
+    Attributes:
+        questions: Number of questions, n.
+        documents: Number of documents, G.
+        base: B of these questions.
+        covariance: (2, 2) of A - B and B from document to document.
+        loss_spread: Standard deviation of the LLM's quality less the method's, likewise.
+    """
+
+    questions: int
+    documents: int
+    base: float
+    covariance: Array
+    loss_spread: float
+
+    @classmethod
+    def of(cls, columns: Array, documents: npt.ArrayLike) -> Pilot | Undefined:
+        """Learn from questions that the method, the SLM and the LLM were asked.
+
+        Args:
+            columns: (n, 6) figures of each question, in the order of ``DELTA_IBC_COLUMNS``.
+            documents: (n,) what each question is about; equal values belong together.
+
+        Returns:
+            The pilot; undefined for fewer than :data:`MIN_DOCUMENTS` documents, where delta IBC is,
+            and where the method answers everywhere as the SLM does: nothing was escalated.
+
+        Raises:
+            ValueError: Shapes differ.
+        """
+        values = np.asarray(columns, dtype=float)
+        names, codes = np.unique(np.asarray(documents), return_inverse=True)
+        if values.shape != (len(codes), len(DELTA_IBC_COLUMNS)):
+            raise ValueError(f"need six figures of {len(codes)} questions, got {values.shape}")
+        number = len(names)
+        if number < MIN_DOCUMENTS:
+            return Undefined(f"{number} documents do not tell how documents vary: it takes "
+                             f"{MIN_DOCUMENTS} at least")  # fmt: skip
+        mean = values.mean(axis=0)
+        if isinstance(now := delta_ibc(*mean.tolist()), Undefined):
+            return now
+        if (values[:, 0] == values[:, 2]).all():
+            return Undefined(
+                "no question's score differs from the SLM's: nothing was escalated, or to no "
+                "effect, so nothing tells what an escalation brings"
+            )
+        rest = values - mean
+        by_document = np.column_stack([np.bincount(codes, c, minlength=number) for c in rest.T])
+        q, c, slm, slm_cost, llm, llm_cost = (by_document * (number / len(codes))).T
+        p, spent, p_slm, c_slm, p_llm, c_llm = mean.tolist()
+        a = (q - slm) * (c_llm - c_slm) + (p - p_slm) * (llm_cost - slm_cost)
+        b = (llm - slm) * (spent - c_slm) + (p_llm - p_slm) * (c - slm_cost)
+        return cls(
+            len(codes),
+            number,
+            (p_llm - p_slm) * (spent - c_slm),
+            np.cov(a - b, b),
+            float(np.std(llm - q, ddof=1)),
+        )
+
+    def size_for_delta_ibc(self, least: float) -> Size | Undefined:
+        """Questions that find a delta IBC of ``least`` > 0, a ratio, with :data:`POWER`."""
+        direction = np.array([1.0, -least])
+        return self._size(least * self.base, float(direction @ self.covariance @ direction) ** 0.5)
+
+    def size_for_loss(self, least: float) -> Size | Undefined:
+        """Questions that find a loss of quality against the LLM of ``least`` > 0."""
+        return self._size(least, self.loss_spread)
+
+    def detectable_delta_ibc(self) -> float | Undefined:
+        """The least delta IBC that as many questions find with :data:`POWER`."""
+        effect = self._effect()
+        (own, both), (_, base) = self.covariance.tolist()
+        # d B = effect x the standard deviation of A - (1 + d) B
+        square = self.base**2 - effect**2 * base
+        if square <= 0:
+            return Undefined(
+                "these questions hardly show that the LLM itself gains anything, so no delta IBC "
+                "is large enough to be found"
+            )
+        half = effect**2 * both / square
+        return float(-half + math.sqrt(half**2 + effect**2 * own / square))
+
+    def detectable_loss(self) -> float | Undefined:
+        """The least loss of quality against the LLM that as many questions find."""
+        if self.loss_spread == 0:
+            return _NO_SPREAD
+        return self._effect() * self.loss_spread
+
+    def _effect(self) -> float:
+        from statsmodels.stats.power import TTestPower  # type: ignore[import-untyped]
+
+        solved = TTestPower().solve_power(nobs=self.documents, alpha=1 - LEVEL, power=POWER)
+        return float(solved)
+
+    def _size(self, gap: float, spread: float) -> Size | Undefined:
+        from statsmodels.stats.power import TTestPower
+
+        if spread == 0:
+            return _NO_SPREAD
+        number = MIN_DOCUMENTS
+        if gap / spread < _LARGE:
+            solved = TTestPower().solve_power(
+                effect_size=gap / spread, alpha=1 - LEVEL, power=POWER
+            )
+            number = max(number, math.ceil(float(solved)))
+        return Size(math.ceil(number * self.questions / self.documents), number)
+
+
+# Of so many standard deviations six documents find every difference.
+_LARGE = 1.5
+_NO_SPREAD = Undefined("no document differs from another in it, so nothing tells how it varies")
