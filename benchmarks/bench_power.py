@@ -24,6 +24,7 @@ from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.power import Pilot
 
 DELTA_IBC = 0.3
+SIGNAL_OF_LOSS = 0.95  # of a confidence so good that the loss is small
 PILOTS = ((200, 200), (200, 40), (1000, 100))  # questions, documents
 BOUNDS = 0.75, 0.85
 
@@ -48,20 +49,19 @@ def realised(number: int, documents: int, runs: int, seed: int) -> Realised:
         seed: Of all draws.
     """
     signal = float(brentq(lambda s: world.truth(s).delta_ibc - DELTA_IBC, 0.1, 0.95))
-    loss = -world.truth(signal).difference
+    loss = -world.truth(SIGNAL_OF_LOSS).difference
     rng = np.random.default_rng([seed, number, documents])
     found, sizes = np.zeros((runs, 2)), np.zeros((runs, 2))
     for i in range(runs):
-        made = world.simulate(rng, number, documents, signal)
-        pilot = Pilot.of(np.column_stack(made.columns), made.documents)
-        if isinstance(pilot, Undefined):
-            continue  # the LLM is not better in this pilot: nothing is planned, nothing found
-        planned = pilot.size_for_delta_ibc(DELTA_IBC), pilot.size_for_loss(loss)
-        for j, size in enumerate(planned):
+        for j, s in enumerate((signal, SIGNAL_OF_LOSS)):
+            made = world.simulate(rng, number, documents, s)
+            pilot = Pilot.of(np.column_stack(made.columns), made.documents)
+            if isinstance(pilot, Undefined):
+                continue  # the LLM is not better in this pilot: nothing is planned, nothing found
+            size = pilot.size_for_loss(loss) if j else pilot.size_for_delta_ibc(DELTA_IBC)
             assert not isinstance(size, Undefined), size
-            ends = world.intervals(
-                world.simulate(rng, size.questions, size.documents, signal), i, 500
-            )[j]
+            run = world.simulate(rng, size.questions, size.documents, s)
+            ends = world.intervals(run, i, 500)[j]
             found[i, j] = isinstance(ends, tuple) and not ends[0] <= 0 <= ends[1]
             sizes[i, j] = size.questions
     (delta, lost), (questions, other) = found.mean(axis=0), np.median(sizes, axis=0)
@@ -81,7 +81,11 @@ def main() -> int:
         one = realised(number, documents, args.runs, args.seed)
         for what, questions, power in (
             (f"delta IBC {DELTA_IBC}", one.questions, one.delta_ibc),
-            ("loss", one.questions_for_loss, one.loss),
+            (
+                f"loss {-world.truth(SIGNAL_OF_LOSS).difference:.2f}",
+                one.questions_for_loss,
+                one.loss,
+            ),
         ):
             bad = not BOUNDS[0] <= power <= BOUNDS[1]
             failed += bad
