@@ -66,7 +66,8 @@ def plan_size(wanted: Wanted, paths: Sequence[Path], router: str) -> list[Block]
         )
     if missing := [p for p in paths if not p.exists()]:
         raise AutoMixError(f"there is no {printable(str(missing[0]))}")
-    rows, reasons = [], Reasons()
+    rows: list[tuple[str, ...]] = []
+    reasons = Reasons()
     found = list(_pilots(paths, router))
     if all(isinstance(pilot, Undefined) for _, pilot in found):
         why = (f"{name}: {p.reason}" for name, p in found if isinstance(p, Undefined))
@@ -75,7 +76,7 @@ def plan_size(wanted: Wanted, paths: Sequence[Path], router: str) -> list[Block]
         if isinstance(pilot, Undefined):
             rows.append((name, "-", "-", reasons.mark(pilot), "-", "-", "-"))
         else:
-            rows += list(_rows(name, pilot, wanted, reasons))
+            rows += _rows(name, pilot, wanted, reasons)
     header = ("Pilot", "Questions", "Documents", "To find", "Questions", "Documents", "It finds")
     note = (
         f"To find: with {POWER:.0%} power, a 95 % interval that does not hold 0. Questions are "
@@ -120,8 +121,8 @@ def _pilots(paths: Sequence[Path], router: str) -> Iterator[tuple[str, Pilot | U
     tiers = PricedTiers.of(test)
     made = fitted(lambda: parts.make_meta_verifier(settings), asked)
     routing = replayed(made, test, tiers, router, whole_range=False).routing
-    ends = (ChainRouting.only(tiers, t) for t in (0, tiers.last))
-    columns = six_columns(routing, *ends, len(test))
+    slm, llm = (ChainRouting.only(tiers, t) for t in (0, tiers.last))
+    columns = six_columns(routing, slm, llm, len(test))
     documents = np.arange(len(test)) if test.documents is None else np.asarray(test.documents)
     yield (
         f"{printable(held.task)}, {printable(router)} in folds",
