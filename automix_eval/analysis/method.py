@@ -331,7 +331,7 @@ class MethodScore:
             return area, correlation
         vectors = [e.benefit_cells[0].vectors()[0] for e in ends]
         mean = float(np.mean(np.asarray(values, dtype=np.float64)))
-        return figure(pooled(vectors, self.weights)), Figure(mean)
+        return self.table.figure(pooled(vectors, self.weights)), Figure(mean)
 
     # ------------------------------------------------------------- regions and seeds
 
