@@ -342,12 +342,7 @@ class TaskFigures:
 
 @dataclass(frozen=True, slots=True)
 class Detectable:
-    """What as many questions find with 80 % power: their 95 % interval does not hold 0.
-
-    Attributes:
-        delta_ibc: The least delta IBC above 0.
-        loss: The least loss of quality against the LLM.
-    """
+    """The least delta IBC, and the least loss against the LLM, found with 80 % power."""
 
     delta_ibc: Figure
     loss: Figure
