@@ -19,16 +19,33 @@ class Ensemble:
     ``isotonic`` or ``auto``); without a calibrator the confidence is the mean of those that are
     defined.
 
+    With ``only_if_open`` the members are asked in their order, each about those answers alone of
+    which the mean confidence so far lies within these bounds: a free member first (``margin``)
+    leaves few for a dear one. It holds in the calibration too, so that a policy is fitted on what
+    it will see. Samples that were not drawn are counted.
+
     Args:
         members: Name and verifier of each member, at least one.
         answer_length: Whether the length of the answer is a signal too.
+        only_if_open: (low, high), or None to ask every member about every answer.
     """
 
-    def __init__(self, members: Mapping[str, Verifier], answer_length: bool = True) -> None:
+    def __init__(
+        self,
+        members: Mapping[str, Verifier],
+        answer_length: bool = True,
+        only_if_open: Sequence[float] | None = None,
+    ) -> None:
         if not members or not isinstance(members, Mapping):
             raise AutoMixError("verifier.members must name at least one verifier")
         if not isinstance(answer_length, bool):
             raise AutoMixError(f"verifier.answer_length={answer_length!r} must be true or false")
+        if only_if_open is not None and not _is_range(only_if_open):
+            raise AutoMixError(
+                f"verifier.only_if_open={only_if_open!r} must be null or two confidences "
+                "[low, high] with 0 <= low <= high <= 1"
+            )
+        self.only_if_open = None if only_if_open is None else tuple(only_if_open)
         self.members = members
         self.answer_length = answer_length
 
@@ -40,11 +57,13 @@ class Ensemble:
     @property
     def identity(self) -> Mapping[str, Any]:
         """Name, members and hyper-parameters."""
-        return {
+        identity = {
             "name": "ensemble",
             "members": {name: dict(m.identity) for name, m in self.members.items()},
             "answer_length": self.answer_length,
         }
+        given = self.only_if_open
+        return identity | ({} if given is None else {"only_if_open": list(given)})
 
     def verify(
         self, questions: Sequence[Question], answers: Sequence[Answer], ask: Ask
@@ -52,13 +71,31 @@ class Ensemble:
         """One verification an answer, with the signals of all members."""
         # a member's confidence is not the one the router decides by
         ask.decide = None
-        parts = [member.verify(questions, answers, ask) for member in self.members.values()]
+        parts: list[dict[str, Verification]] = [{} for _ in answers]
+        saved = [0] * len(answers)
+        for name, member in self.members.items():
+            here = [i for i, own in enumerate(parts) if self._is_open(own)]
+            for i in set(range(len(answers))).difference(here):
+                saved[i] += getattr(member, "num_samples", 1)
+            found = member.verify([questions[i] for i in here], [answers[i] for i in here], ask)
+            for i, verification in zip(here, found, strict=True):
+                parts[i][name] = verification
         return [
-            self._merge(ask.tier, answer, dict(zip(self.members, each, strict=True)))
-            for answer, *each in zip(answers, *parts, strict=True)
+            self._merge(ask.tier, answer, own, number)
+            for answer, own, number in zip(answers, parts, saved, strict=True)
         ]
 
-    def _merge(self, tier: int, answer: Answer, parts: Mapping[str, Verification]) -> Verification:
+    def _is_open(self, parts: Mapping[str, Verification]) -> bool:
+        """Whether the next member is asked about an answer."""
+        held = [v.confidence for v in parts.values() if v.confidence is not None]
+        if self.only_if_open is None or not held:
+            return True
+        low, high = self.only_if_open
+        return low <= math.fsum(held) / len(held) <= high
+
+    def _merge(
+        self, tier: int, answer: Answer, parts: Mapping[str, Verification], saved: int
+    ) -> Verification:
         signals = {n: v.confidence for n, v in parts.items() if v.confidence is not None}
         confidence = math.fsum(signals.values()) / len(signals) if signals else None
         for member, v in parts.items():
@@ -75,6 +112,14 @@ class Ensemble:
             num_unparsable=sum(v.num_unparsable for v in parts.values()),
             dropped_demonstrations=max(v.dropped_demonstrations for v in parts.values()),
             cut_context_tokens=max(v.cut_context_tokens for v in parts.values()),
-            saved_samples=sum(v.saved_samples for v in parts.values()),
+            saved_samples=saved + sum(v.saved_samples for v in parts.values()),
             signals=signals,
         )
+
+
+def _is_range(given: Any) -> bool:
+    """Whether it is two numbers, in order, within [0, 1]."""
+    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 2:
+        return False
+    plain = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in given)
+    return plain and 0 <= given[0] <= given[1] <= 1
