@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,24 @@ def test_both_sides_of_a_leaderboard_lose_the_question(tmp_path: Path) -> None:
 def test_another_prompt_is_another_question(tmp_path: Path) -> None:
     """A run with other prompts loses nothing for this one's sake."""
     lossy(tmp_path / "a")
-    rows = [record(i, row, full=True) for i, row in enumerate(ROWS)]
-    other = [type(r)(**{**{f: getattr(r, f) for f in r.__dataclass_fields__}, "prompt_hash": "x"})
-             for r in rows]  # fmt: skip
-    build_run(tmp_path / "b", "r22", records=other)
+    rows = [record(i, row, full=True, policy="always_slm") for i, row in enumerate(ROWS)]
+    other = [replace(r, prompt_hash=f"other{r.doc_id}") for r in rows]
+    # another policy: the same command run again would take the place of the one that lost them
+    build_run(tmp_path / "b", "r22", records=other, policy="always_slm")
     sizes = {t.run_id: t.figures.num_questions for t in assemble([tmp_path], FAST).report.tasks}
     assert sizes == {"r1": len(ROWS) - 2, "r22": len(ROWS)}
+
+
+def test_a_repeat_is_a_question_of_its_own(tmp_path: Path) -> None:
+    """Where one of a document's repeats failed, the other run keeps the document's others."""
+    lost = [{**failed(2)[0], "repeat": 1}]
+    for folder, run_id, policy in (("a", "r1", "pomdp"), ("b", "r22", "always_slm")):
+        rows = [record(i, row, full=True, policy=policy) for i, row in enumerate(ROWS)]
+        rows += [replace(r, repeat=1) for r in rows if run_id != "r1" or r.doc_id != 2]
+        more = {"failed": lost} if run_id == "r1" else {}
+        build_run(tmp_path / folder, run_id, records=rows, policy=policy, **more)
+    sizes = {t.run_id: t.figures.num_questions for t in assemble([tmp_path], FAST).report.tasks}
+    assert sizes == {"r1": 2 * len(ROWS) - 1, "r22": 2 * len(ROWS) - 1}
 
 
 def test_the_llms_line_loses_what_the_llm_lost(tmp_path: Path) -> None:

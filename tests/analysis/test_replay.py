@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from replay_tables import TIERS, arguments, rows, write
 from report_builder import write_records
 from router_records import record
 
+from automix_eval.analysis.replay import _sampled
 from automix_eval.analysis.replay_score import score
 from automix_eval.commands.main import main
 from automix_eval.config import compose as config
 from automix_eval.meta_verifiers.self_consistency import SelfConsistency
 from automix_eval.meta_verifiers.threshold import Threshold
+from automix_eval.metrics.nested_sample import nested_sample
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.files import write_json
@@ -162,6 +165,16 @@ def test_more_bins_than_rows_are_no_error(folder: Path, table: Path) -> None:
         folder, *arguments(table, "meta_verifier=pomdp", "meta_verifier.num_bins=64", "max_train=8")
     )
     assert found["n_train"] == 8
+
+
+def test_training_rows_are_drawn_by_the_seed() -> None:
+    """A smaller sample of them is no beginning of the table, which may be sorted."""
+    every = outcomes(60, 5)
+    drawn = {s: _sampled(every, OmegaConf.create({"max_train": 10, "seed": s}), []) for s in (3, 4)}
+    for seed, found in drawn.items():
+        assert found is not None
+        assert found.ids == tuple(map(str, sorted(nested_sample(60, 10, seed))))
+    assert len({found.ids for found in drawn.values() if found}) == 2
 
 
 def test_equal_seeds_give_equal_results(folder: Path, table: Path) -> None:

@@ -15,6 +15,7 @@ from scripted import CALLS, SCRIPTS, read_run, scripted_args
 from automix_eval.harness.fitting_questions import FittingQuestions
 from automix_eval.harness.model import AutoMixLM
 from automix_eval.harness.task_source import config_hashes
+from automix_eval.metrics.nested_sample import nested_sample
 from automix_eval.records.task_settings import CODE, differing, hashes
 from automix_eval.safety.errors import AutoMixError
 
@@ -69,6 +70,15 @@ def test_equal_questions_are_left_out(tmp_path: Path) -> None:
     (said,) = (w["text"] for w in manifest["warnings"] if "evaluated too" in w["text"])
     assert "2 questions" in said
     assert "doc_id 3, 5" in said
+
+
+def test_the_questions_are_drawn_by_the_seed() -> None:
+    """They are no first rows of the split, which may be sorted; another seed draws others."""
+    made = task(rows([(i, 3) for i in range(60)]), rows([(1, 2)]))
+    chosen = {s: FittingQuestions("sums", made).choose(10, 5, s).doc_ids for s in (0, 1)}
+    assert all(chosen[s] == tuple(sorted(nested_sample(60, 10, s))) for s in chosen)
+    assert chosen[0] != chosen[1]
+    assert chosen[0] != tuple(range(10))
 
 
 @pytest.mark.parametrize("copies", [12, 9])

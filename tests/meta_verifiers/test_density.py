@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtri
 
-from automix_eval.meta_verifiers.pomdp.density import bandwidth, density, local_sums, make_axis
+from automix_eval.meta_verifiers.pomdp.density import (
+    _transition,
+    bandwidth,
+    density,
+    local_sums,
+    make_axis,
+)
 
 VALUES = st.lists(
     st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.125, 0.5, 1.0, float("nan")])),
@@ -106,6 +112,16 @@ def test_the_density_keeps_margins_and_dependence():
 
     assert 0.3 < correlation(table) <= correlation(counts)
     assert correlation(table) > 0.8 * correlation(counts)
+
+
+@pytest.mark.parametrize("width", [0.3, 1.0])
+def test_smoothing_leaves_the_spread_as_it_is(width):
+    """A kernel's centre is drawn to the mean, so that all kernels together are the normal again."""
+    axis = make_axis(np.arange(2000.0) / 2000, 100)
+    spread = axis.shares @ _transition(axis, width)
+    assert spread @ axis.centres**2 == pytest.approx(1.0, abs=0.02)
+    one = _transition(axis, width)[80] @ axis.centres
+    assert one == pytest.approx(axis.centres[80] / np.sqrt(1 + width**2), abs=0.02)
 
 
 def test_one_tier_needs_no_smoothing():

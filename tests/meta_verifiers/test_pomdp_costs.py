@@ -17,6 +17,7 @@ from automix_eval.meta_verifiers.calibrated import Calibrated
 from automix_eval.meta_verifiers.calibrators.logistic import Logistic
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.pomdp.costs import make_levels
+from automix_eval.meta_verifiers.pomdp.problem import estimate
 from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.records.outcomes import Seen
 from automix_eval.safety.errors import AutoMixError
@@ -157,6 +158,41 @@ def test_unrelated_costs_are_hardly_told_apart(seed):
     found = make_levels(paid[:, 0], paid, 0, 7)
     assert np.abs(found.ratios - 1).max() < 0.2
     assert found.shares @ found.ratios == pytest.approx(np.ones(2))
+
+
+def test_ratios_are_shrunk_as_far_as_chance_explains_them():
+    """By hand: 1 -/+ 1/3 are the means, 5/18 the variance within, so 3/8 of the distance stay."""
+    paid = np.array([[1.0, 1.0], [1.0, 3.0], [2.0, 2.0], [2.0, 6.0]])
+    found = make_levels(paid[:, 0], paid, 0, 2)
+    assert found.ratios[:, 1] == pytest.approx([1 - 1 / 8, 1 + 1 / 8])
+
+
+def second_asked_first(number=2000):
+    """Three tiers; the first is never right, the second's cost alone tells that of the third."""
+    rng = np.random.default_rng(0)
+    half = rng.random((number, 2)) < 0.5
+    scores = np.stack([np.zeros(number), np.zeros(number), half[:, 0]], axis=1)
+    costs = np.stack(
+        [rng.uniform(1, 2, number), np.where(half[:, 1], 0.02, 0.01),
+         np.where(half[:, 1], 1.5, 0.1)], axis=1,
+    )  # fmt: skip
+    held = np.tile([0.5, 0.5, np.nan], (number, 1))
+    data = replace(chain(number, 3), scores=scores, answer_costs=costs, confidences=held)
+    return data, half[:, 1]
+
+
+def test_the_level_is_read_off_the_tier_that_was_asked():
+    """A chain that begins at its second tier knows that tier's cost, and nothing of the first's."""
+    data, dear = second_asked_first()
+    problem, cells = estimate(data, 8, "scott", None, 10, 2)
+    share = dear.mean()
+    assert problem.levels[1].shares == pytest.approx([1 - share, share])
+    assert np.bincount(cells.levels[:, 1], cells.counts) == pytest.approx(
+        [(~dear).sum(), dear.sum()]
+    )
+    path = follow(Pomdp(lambda_=0.6, cost_levels=2).fit(data), data)
+    assert not path.visited[:, 0].any()
+    assert (path.final == np.where(dear, 1, 2)).all()
 
 
 def test_one_runaway_answer_moves_its_own_level_only():

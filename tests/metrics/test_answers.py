@@ -63,6 +63,9 @@ def test_case_articles_punctuation_and_white_space_do_not_matter(
         ("a red hen", "the red fox", 0.5),
         ("red red hen", "red fox", 2 * 1 / 5),
         ("in the old red barn", "red barn", 2 * 2 / 6),
+        ("An apple", "apple", 1.0),
+        ("a.m.", "am", 1.0),  # no article is left of it: punctuation goes first
+        ("the-red barn", "thered barn", 1.0),
     ],
 )
 def test_known_values(prediction: str, reference: str, expected: float) -> None:

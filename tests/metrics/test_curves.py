@@ -51,6 +51,22 @@ def test_random_router_has_the_area_of_the_line() -> None:
     assert cost_at(points, 0.75, 1.0) == 50
 
 
+def test_both_models_are_points_of_every_curve() -> None:
+    """Whatever router is asked about, the area is at least that of the line between the models."""
+    for points in ([], [(1.0, 0.25)], [(50.0, 0.75)]):
+        assert area(points, 0.25, 1, 0.75, 50) == pytest.approx(0.5)
+
+
+def test_what_is_hardly_missed_is_missed() -> None:
+    """Half a per cent above the best quality, or below the cheapest cost, is out of reach."""
+    points = [(2.0, 0.25), (50.0, 0.75)]
+    assert isinstance(cost_at(points, 0.75, 1.005), Undefined)
+    assert isinstance(quality_at(points, 1.99), Undefined)
+    costs, qualities = (np.array([[p[i] for p in points]]) for i in (0, 1))
+    assert np.isnan(cost_at_values(costs, qualities, np.array([0.75 * 1.005])))
+    assert np.isnan(quality_at_values(costs, qualities, np.array([1.99])))
+
+
 def test_worse_router_changes_nothing() -> None:
     """A point below the line between the models is not used by anybody."""
     line = [(1.0, 0.25), (50.0, 0.75)]

@@ -82,6 +82,22 @@ def test_interval_and_test_never_contradict_each_other(number: int) -> None:
     assert len(both) == 2
 
 
+@pytest.mark.parametrize("number", [10, 300, 2_500])
+def test_it_does_not_matter_which_method_is_better(number: int) -> None:
+    """The test is two-sided: exchanged methods have the same p-value, by every way."""
+    values = np.random.default_rng(number).normal(1, 1, size=number)
+    better, worse = against_nothing(values), against_nothing(-values)
+    assert better.p == pytest.approx(worse.p, rel=1e-9)
+    assert better.p < 0.02
+    assert worse.interval == pytest.approx((-better.interval[1], -better.interval[0]))
+
+
+@pytest.mark.parametrize(("number", "p_value"), [(12, 2 / 2**12), (40, 1e-4), (2_000, 1e-4)])
+def test_signs_are_permuted_up_to_two_thousand_documents(number: int, p_value: float) -> None:
+    """Equal differences have no variance, which a t-test would take for proof."""
+    assert against_nothing(np.ones(number)).p == pytest.approx(p_value)
+
+
 def test_permutations_agree_with_the_t_test() -> None:
     """For well-behaved differences the two tests say the same."""
     values = RNG.normal(0.1, 1, size=800)
@@ -114,7 +130,8 @@ def test_holm_is_stepwise_and_leaves_undefined_alone() -> None:
 def test_bootstrap_p_counts_both_sides() -> None:
     """A bootstrap that never reaches 0 has the smallest p, a centred one has p = 1."""
     many = 10**6
-    assert bootstrap_p(np.ones(999), many) == pytest.approx(2 / 1000, rel=1e-3)
+    for draws in (np.ones(999), -np.ones(999)):
+        assert bootstrap_p(draws, many) == pytest.approx(2 / 1000, rel=1e-3)
     assert bootstrap_p(np.array([-1.0, 1.0] * 500), many) == pytest.approx(1.0)
     assert isinstance(bootstrap_p(np.full(10, np.nan), many), Undefined)
     assert isinstance(bootstrap_p(np.ones(10), 1), Undefined)

@@ -1,0 +1,126 @@
+"""What tells one call of a tier from another in the store, and which samples are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from automix_eval.backends.prompts import Parts
+from automix_eval.cascade.store import CallStore, call_key
+from automix_eval.cascade.tier import Tier
+from automix_eval.records.schema import to_json
+from automix_eval.types import GenerateRequest, Generation, Prompt, Question
+
+
+class Backend:
+    """A model that answers with the number of its call, and keeps what it was asked."""
+
+    identity = {"model": "m"}  # noqa: RUF012 - as of the protocol
+    max_length = None
+    gives_token_probs = False
+
+    def __init__(self) -> None:
+        self.asked: list[GenerateRequest] = []
+
+    def render(self, prompt: Prompt) -> str:
+        """The text."""
+        return prompt.text
+
+    def count_tokens(self, text: str) -> int | None:
+        """Unknown."""
+        return None
+
+    def generate(self, requests: Any, on_result: Any, token_probs: bool = False) -> None:
+        """Each request is answered and kept."""
+        for i, request in enumerate(requests):
+            self.asked.append(request)
+            on_result(i, Generation(str(len(self.asked))))
+
+
+@pytest.fixture
+def tier(tmp_path: Path) -> Iterator[Tier]:
+    """A tier of that model with a store."""
+    with CallStore(tmp_path / "calls.sqlite") as store:
+        yield Tier(0, "slm", Backend(), store, seed=7, progress=False)  # type: ignore[arg-type]
+
+
+def asked(tier: Tier) -> list[GenerateRequest]:
+    """What the model was asked so far."""
+    return tier.backend.asked  # type: ignore[attr-defined,no-any-return]
+
+
+REQUEST = GenerateRequest("q", {"until": ["\n"]}, seed=1, stop_after="yes|no")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        GenerateRequest("r", {"until": ["\n"]}, seed=1, stop_after="yes|no"),
+        GenerateRequest("q", {"until": []}, seed=1, stop_after="yes|no"),
+        GenerateRequest("q", {"until": ["\n"]}, seed=2, stop_after="yes|no"),
+        GenerateRequest("q", {"until": ["\n"]}, seed=None, stop_after="yes|no"),
+        GenerateRequest("q", {"until": ["\n"]}, seed=1, stop_after="yes"),
+        GenerateRequest("q", {"until": ["\n"]}, seed=1),
+    ],
+)
+def test_requests_that_differ_are_calls_of_their_own(tier: Tier, other: GenerateRequest) -> None:
+    """Prompt, arguments, seed and where to stop: each alone makes another call, and is kept."""
+    for _ in range(2):
+        assert [g.text for g, _ in tier.generate([REQUEST, other, REQUEST])] == ["1", "2", "1"]
+    assert asked(tier) == [REQUEST, other]
+
+
+def test_role_model_and_token_probabilities_tell_calls_apart(tier: Tier) -> None:
+    """The phase and the task do not: what was asked for the fit is not asked again."""
+    tier.generate([REQUEST])
+    tier.working_on("calibration", "another task", "answer")
+    tier.generate([REQUEST])
+    assert len(asked(tier)) == 1
+    tier.generate([REQUEST], token_probs=True)
+    tier.working_on("evaluation", "t", "verify")
+    tier.generate([REQUEST])
+    tier.backend.identity = {"model": "n"}  # type: ignore[misc]
+    tier.generate([REQUEST])
+    assert len(asked(tier)) == 4
+
+
+def test_a_call_without_an_early_end_has_the_key_of_earlier_releases(tier: Tier) -> None:
+    """What a request leaves open is no part of its key."""
+    request = GenerateRequest("q", {}, seed=1)
+    old = {k: v for k, v in to_json(request).items() if k != "stop_after"}
+    tier._store.put(
+        call_key({"model": {"model": "m"}, "kind": "generate", "role": "answer", **old}),
+        {"text": "kept"},
+    )
+    assert tier.generate([request])[0][0].text == "kept"
+
+
+@pytest.mark.parametrize(("repeats", "seeds"), [((0, 1, 2), 1), ((0,), 3)])
+def test_every_repeat_is_a_sample_of_its_own(
+    tier: Tier, repeats: tuple[int, ...], seeds: int
+) -> None:
+    """Routed alone or as a unit, the repeats of a question are drawn with seeds that follow."""
+    questions = [
+        Question("t", 0, Prompt("q"), "", "q", repeat=r, repeats=seeds,
+                 generation={"do_sample": True})
+        for r in repeats
+    ]  # fmt: skip
+    answers = tier.answer(questions, _parts)
+    assert [r.seed for r in asked(tier)] == [7, 8, 9]
+    assert [a.text for a in answers] == ["1", "2", "3"][: len(repeats)]
+    if seeds == 3:
+        assert answers[0].repeats == ("1", "2", "3")
+
+
+def test_greedy_repeats_are_one_call(tier: Tier) -> None:
+    """They cannot differ, and have no seed."""
+    questions = [Question("t", 0, Prompt("q"), "", "q", repeat=r) for r in range(3)]
+    tier.answer(questions, _parts)
+    assert [r.seed for r in asked(tier)] == [None]
+
+
+def _parts(question: Question) -> Parts:
+    raise AssertionError("nothing is too long")
