@@ -183,7 +183,7 @@ def _requests(args: argparse.Namespace) -> tuple[HarnessRun, list[Instance]]:
             limit=args.limit,
             apply_chat_template=args.apply_chat_template,
             system_instruction=args.system_instruction,
-            task_manager=task_manager(args.include_path),
+            task_manager=task_manager(args.include_path, tasks=args.tasks),
         )
     except _Planned as planned:
         return planned.run, planned.requests

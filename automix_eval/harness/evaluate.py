@@ -81,7 +81,7 @@ def evaluate(
     import lm_eval
     from lm_eval.loggers import EvaluationTracker
 
-    manager = task_manager(include_path, metadata)
+    manager = task_manager(include_path, metadata, tasks)
     names = task_names(manager, tasks)
     tracker = EvaluationTracker(output_path=str(output_path))
     try:
@@ -191,25 +191,45 @@ def _unescaped(stop: Any) -> Any:
 
 
 def task_manager(
-    include_path: Path | str | None = None, metadata: Mapping[str, Any] | None = None
+    include_path: Path | str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    tasks: Sequence[str] = (),
 ) -> Any:
-    """The harness's index of tasks, which takes seconds to make, once a process.
+    """The harness's index of tasks, once a process.
+
+    Args:
+        include_path: Another folder with tasks.
+        metadata: Passed on to the tasks that ask for it.
+        tasks: Those that are asked for. Where each is one of ours or of ``include_path``, the
+            harness's own, more than ten thousand files and many seconds, are left unread.
 
     Raises:
         EvaluationError: The folder does not exist.
     """
-    return _task_manager(
-        None if include_path is None else str(include_path), json.dumps(dict(metadata or {}))
-    )
+    folder = None if include_path is None else str(include_path)
+    passed = json.dumps(dict(metadata or {}))
+    if tasks:
+        few = _task_manager(folder, passed, False)
+        if set(_listed(tasks)) <= set(few.all_subtasks):
+            return few
+    return _task_manager(folder, passed, True)
 
 
 @lru_cache(maxsize=4)
-def _task_manager(include_path: str | None, metadata: str) -> Any:
+def _task_manager(include_path: str | None, metadata: str, include_defaults: bool) -> Any:
     from lm_eval.tasks import TaskManager
 
     if include_path is not None and not Path(include_path).is_dir():
         raise EvaluationError(f"include_path={include_path} is no folder of tasks")
-    return TaskManager(include_path=include_path, metadata=json.loads(metadata))
+    return TaskManager(
+        include_path=include_path,
+        include_defaults=include_defaults,
+        metadata=json.loads(metadata),
+    )
+
+
+def _listed(tasks: Sequence[str]) -> list[str]:
+    return tasks.split(",") if isinstance(tasks, str) else list(tasks)
 
 
 def task_names(manager: Any, tasks: Sequence[str]) -> list[str]:
@@ -218,10 +238,8 @@ def task_names(manager: Any, tasks: Sequence[str]) -> list[str]:
     Raises:
         EvaluationError: There is none, or one does not exist; names the nearest.
     """
-    if isinstance(tasks, str):
-        tasks = tasks.split(",")
     found: dict[str, None] = {}
-    for task in tasks:
+    for task in _listed(tasks):
         path = Path(task)
         matches = [str(path.resolve())] if path.suffix == ".yaml" else manager.match_tasks([task])
         if not matches or (path.suffix == ".yaml" and not path.is_file()):

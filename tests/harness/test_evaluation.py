@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lm_eval.tasks import TaskManager
 from scripted import SCRIPTS, gold_answers, knows, read_run, scripted_args
 
 from automix_eval.harness import evaluate as evaluation
@@ -103,8 +105,34 @@ def test_results_that_the_harness_could_not_write_are_an_error(
 
 def test_the_index_of_tasks_is_made_once_a_process() -> None:
     """It takes seconds; the jobs of a sweep share it."""
-    one = evaluation._task_manager(None, "{}")
-    assert evaluation._task_manager(None, "{}") is one
+    one = evaluation.task_manager(tasks=["coqa"])
+    assert evaluation.task_manager(tasks="coqa,coqa_demo") is one
+
+
+def test_the_harnesss_tasks_are_read_only_where_they_may_be_meant(tmp_path: Path) -> None:
+    """Our tasks and those of include_path need no other; a pattern, a group or a file does."""
+    one = "{task: mine, dataset_path: json, output_type: generate_until, doc_to_text: a}"
+    (tmp_path / "mine.yaml").write_text(one)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "_task_manager", manager := Managers())
+        few = evaluation.task_manager(tmp_path, tasks=["mine", "coqa", "cnli_demo"])
+        assert not few.include_defaults
+        for tasks in (["mine", "arc_easy"], ["coqa*"], ["automix"], ["automix_demo"], "a.yaml", ()):
+            assert evaluation.task_manager(tmp_path, tasks=tasks).include_defaults
+    assert manager.made == 2
+
+
+class Managers:
+    """Makes indexes as evaluate.py does, but for the harness's own tasks."""
+
+    made = 0
+
+    @lru_cache  # noqa: B019 - lives as long as its test
+    def __call__(self, include_path: str, metadata: str, include_defaults: bool) -> Any:
+        self.made += 1
+        found = TaskManager(include_path=include_path, include_defaults=False)
+        found.include_defaults = include_defaults
+        return found
 
 
 @pytest.mark.parametrize(

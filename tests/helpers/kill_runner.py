@@ -105,7 +105,7 @@ def main() -> None:
     """Serve commands until stdin ends."""
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     torch.set_num_threads(1)
-    task_manager()
+    task_manager(tasks=settings["tasks"])
     # the harness asks pip for all packages, as long as the rest of a run takes
     packages = collect_env.get_pip_packages(collect_env.run)
     collect_env.get_pip_packages = lambda *_: packages

@@ -159,7 +159,7 @@ def _sources() -> Iterator[Path]:
 @lru_cache(maxsize=8)
 def _data(tasks: tuple[str, ...], include_path: str | None) -> str:
     """Hash of the tasks' configurations and of every document that a run may read."""
-    manager = task_manager(include_path)
+    manager = task_manager(include_path, tasks=tasks)
     digest = hashlib.sha256()
     try:
         loaded = manager.load(task_names(manager, tasks))["tasks"]
