@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import harness_yaml
 import pytest
 from tiny_models import save_tiny_encoder
 
@@ -12,6 +15,17 @@ from tiny_models import save_tiny_encoder
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slow ones first: processes that share the tests then end together."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def harness_tasks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The harness's task files are parsed once for all processes; see harness_yaml.py."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(harness_yaml.KEPT, str(folder / "harness_yaml.pickle"))
+        harness_yaml.install()
+        yield
 
 
 @pytest.fixture(autouse=True)

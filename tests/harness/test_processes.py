@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from processes import HERE, bare, environment, launch
+from processes import bare, launch
 
 from automix_eval.harness.ranks import Ranks, interleave
 
@@ -53,26 +50,8 @@ def test_several_processes_give_the_records_of_one(
 def test_two_nodes_give_the_records_of_one_process(alone: Path, tmp_path: Path) -> None:
     """The rank is the global one: on both nodes the local rank is 0, and each has its own share."""
     output = tmp_path / "nodes"
-    output.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    nodes = [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--node_rank={n}"),
-                *("--nproc_per_node=1", "--rdzv_backend=c10d", f"--rdzv_endpoint={address}"),
-                *("--rdzv_id=1", str(HERE / "run_scripted.py"), str(output)),
-            ],
-            cwd=HERE,
-            env=environment(),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for n in range(2)
-    ]
-    errors = [node.communicate(timeout=300)[1] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], errors[0][-2000:] + errors[1][-2000:]
+    done = launch(output, 2, nodes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
     (one, rows), (many, others) = bare(alone), bare(output)
     assert others == rows
     assert many == one

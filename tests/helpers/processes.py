@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 
 
 def launch(
-    output: Path, processes: int, torchrun: bool = False, **more: str
+    output: Path, processes: int, torchrun: bool = False, nodes: int = 1, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """One run of run_scripted.py in some processes, by default forks of one; see there."""
     output.mkdir()
@@ -27,7 +27,7 @@ def launch(
         start = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
         command[1:1] = start
     elif processes > 1:
-        command.append(str(processes))
+        command += [str(processes), str(nodes)]
     return subprocess.run(
         command, cwd=HERE, env=environment() | more, capture_output=True, text=True, timeout=300
     )

@@ -1,4 +1,4 @@
-"""A scripted cascade over two tasks: python run_scripted.py OUTPUT [PROCESSES].
+"""A scripted cascade over two tasks: python run_scripted.py OUTPUT [PROCESSES [NODES]].
 
 Alone, as a process that torchrun started, or, with a number, in so many forks of this process: what
 takes longest, the imports, is done once for all of them.
@@ -70,8 +70,14 @@ def main(output: Path) -> None:
             tracker.save_results_samples(task_name=task, samples=samples[task])
 
 
-def in_forks(output: Path, number: int) -> int:
-    """The processes of one run, as torchrun would start them; returns 1 if any of them failed."""
+def in_forks(output: Path, number: int, nodes: int = 1) -> int:
+    """The processes of one run, as torchrun would start them; returns 1 if any of them failed.
+
+    Args:
+        output: Where they write.
+        number: Of processes.
+        nodes: Of machines that they are said to be on, in equal shares.
+    """
     import accelerate  # noqa: F401
 
     from automix_eval.harness import model  # noqa: F401
@@ -79,11 +85,12 @@ def in_forks(output: Path, number: int) -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number, "MASTER_PORT": port}
+    on_each = number // nodes
+    shared = {"WORLD_SIZE": number, "LOCAL_WORLD_SIZE": on_each, "MASTER_PORT": port}
     ranks = []
     for rank in range(number):
         if not (pid := os.fork()):
-            own = {**shared, "RANK": rank, "LOCAL_RANK": rank}
+            own = {**shared, "RANK": rank, "LOCAL_RANK": rank % on_each}
             os.environ.update({k: str(v) for k, v in own.items()}, MASTER_ADDR="127.0.0.1")
             _end(output)
         ranks.append(pid)
@@ -118,5 +125,5 @@ def _end(output: Path) -> NoReturn:
 
 if __name__ == "__main__":
     if len(sys.argv) > 2:
-        sys.exit(in_forks(Path(sys.argv[1]), int(sys.argv[2])))
+        sys.exit(in_forks(Path(sys.argv[1]), *map(int, sys.argv[2:])))
     main(Path(sys.argv[1]))

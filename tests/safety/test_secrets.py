@@ -18,6 +18,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import python_path
 from pytest_httpserver import HTTPServer
 from scripted import REPO, SCRIPTS, gold_answers, knows, run_harness, scripted_args
 from werkzeug import Request, Response
@@ -310,7 +311,7 @@ def test_the_command_shows_no_secret(refused: bool, httpserver: HTTPServer, tmp_
     arguments += ["record=full", "verifier=few_shot", "verifier.num_samples=1"]
     environment = {
         **os.environ,
-        "PYTHONPATH": str(REPO),
+        "PYTHONPATH": python_path(),
         "SERVER": httpserver.url_for("/v1/completions") + f"?api_key={quote(CANARY, safe='')}",
         "MY_WORD": CANARY,
         "OPENAI_API_KEY": CANARY,

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from kill_series import same_text
 from loopback import CONCURRENT, Server, cascade_of, serving
-from scripted import REPO, gold_answers, knows
+from processes import python_path
+from scripted import gold_answers, knows
 
 from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.harness.evaluate import evaluate
@@ -43,7 +44,7 @@ def ended(
     command += ["--model_args", ",".join(f"{k}={v}" for k, v in args.items())]
     before = server.asked.total()
     with subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": str(REPO)}, cwd=folder.parent, text=True,
+        command, env={**os.environ, "PYTHONPATH": python_path()}, cwd=folder.parent, text=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=_heeds_interrupts,
     ) as process:  # fmt: skip
         deadline = time.monotonic() + PATIENCE
