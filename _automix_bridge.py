@@ -4,8 +4,8 @@ That release has no plugin discovery. Python executes the line in ``automix_eval
 an interpreter starts; it imports this module, which waits for two modules of the harness to be
 imported and completes them: ``lm_eval.models`` (the model's name, as a lazy string) and
 ``lm_eval.tasks.manager`` (the folder of our tasks). A harness that reads entry points (they are in
-pyproject.toml) is left alone. With the second, the log of ``lm_eval.evaluator`` gets a filter that
-keeps secrets out of it.
+pyproject.toml) is left alone. The logs of ``lm_eval.evaluator`` and ``lm_eval._cli.utils``, which
+show arguments before any model sees them, get a filter that keeps secrets out of them.
 
 It runs in every interpreter of the environment. So it imports nothing but ``sys`` until the harness
 is imported, never raises, and writes to stderr only when something failed.
@@ -42,7 +42,7 @@ def _register_model(_models: "Any") -> None:
 
 
 def _complete_manager(manager: "Any") -> None:
-    _blank_arguments()
+    _blank_arguments("lm_eval.evaluator")
     _add_tasks(manager)
 
 
@@ -164,11 +164,12 @@ def _unsaid(ours: "Path") -> "Any":
     return quiet()
 
 
-def _blank_arguments() -> None:
-    """Keep secrets out of the line with all arguments that the harness logs before any model runs.
+def _blank_arguments(name: str) -> None:
+    """Keep secrets out of the lines with arguments that the harness logs before any model runs.
 
     The model refuses them afterwards. ``lm_eval.evaluator`` imports the task manager, so the filter
-    is there before its first line, with which the package is imported.
+    is there before its first line, with which the package is imported; ``lm_eval._cli.utils`` warns
+    of a key that is given twice while the command line is parsed.
     """
     import logging
 
@@ -180,7 +181,7 @@ def _blank_arguments() -> None:
                 return True
             return bool(ArgumentsFilter().filter(record))
 
-    logging.getLogger("lm_eval.evaluator").addFilter(Lazy())
+    logging.getLogger(name).addFilter(Lazy())
 
 
 def _with_ours(ours: "Path", given: "Any") -> "list[Any]":
@@ -266,14 +267,17 @@ class _Completer:
     def run(self, name: str, module: "Any") -> None:
         """Run a module's hook once, and leave the import machinery after the last one."""
         hook = self.hooks.pop(name, None)
-        if not self.hooks:
-            # A new list, since another thread may be walking the old one.
-            sys.meta_path = [finder for finder in sys.meta_path if finder is not self]
         if hook is not None:
             try:
                 hook(module)
             except Exception as error:  # noqa: BLE001 - the harness must still import
                 _warn(f"{name} was not extended", error)
+        if name == "lm_eval.tasks.manager":
+            # the command line was parsed before this, or there is none
+            self.hooks.pop("lm_eval._cli.utils", None)
+        if not self.hooks:
+            # A new list, since another thread may be walking the old one.
+            sys.meta_path = [finder for finder in sys.meta_path if finder is not self]
 
 
 class _TasksPackage:
@@ -300,7 +304,11 @@ class _TasksPackage:
 
 def _install() -> None:
     completer = _Completer(
-        {"lm_eval.models": _register_model, "lm_eval.tasks.manager": _complete_manager}
+        {
+            "lm_eval.models": _register_model,
+            "lm_eval.tasks.manager": _complete_manager,
+            "lm_eval._cli.utils": lambda module: _blank_arguments(module.__name__),
+        }
     )
     sys.meta_path.insert(0, completer)
     sys.meta_path.append(_TasksPackage)

@@ -12,8 +12,7 @@ from typing import Any, Literal, Protocol
 
 Role = Literal["answer", "verify"]
 Phase = Literal["calibration", "evaluation"]
-# The event of a continuation of whose log-probability only an upper bound is known.
-UNSEEN = "unseen"
+UNSEEN = "unseen"  # the event of a log-probability of which only an upper bound is known
 Outcome = Literal["ok", "unparsable", "empty_answer", "empty_context", "empty_question"]
 
 
@@ -93,6 +92,7 @@ class Call:
         generated_tokens: Tokens generated (0 for a forward pass), None where unknown.
         seconds: Wall seconds; a batch's time is shared among its calls, so sums are exact.
         cached_tokens: Tokens of the prompt that were read from a cache; None where unknown.
+        latency: Wall seconds from request to reply; None where calls shared a batch.
     """
 
     tier: int
@@ -101,20 +101,20 @@ class Call:
     generated_tokens: int | None
     seconds: float | None
     cached_tokens: int | None = None
+    latency: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What a backend returns for one generation request.
+    """What a backend returns for one generation request; ``latency`` as of a :class:`Call`.
 
     Attributes:
         text: The text before the first stop sequence.
-        token_logprobs: Log-probability of each generated token, stop token excluded;
-            empty where not asked for or not available.
+        token_logprobs: Log-probability of each generated token but the stop; empty where unknown.
         token_margins: Probability of the best minus that of the second-best token, per token.
         cached_tokens: Tokens of the prompt that were read from a cache; None where unknown.
-        events: What is worth counting: ``length``, ``content_filter``, ``empty``, ``no_usage``,
-            and one ``retry:<kind>`` for each attempt that failed before.
+        events: What is worth counting: ``length``, ``content_filter``, ``empty``, ``no_usage``;
+            ``retry:<kind>`` for each attempt that failed.
     """
 
     text: str
@@ -125,6 +125,7 @@ class Generation:
     token_margins: tuple[float, ...] = ()
     cached_tokens: int | None = None
     events: tuple[str, ...] = ()
+    latency: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +155,11 @@ class ScoreRequest:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a backend returns for one :class:`ScoreRequest`.
+    """What a backend returns for one :class:`ScoreRequest`; the rest as of a :class:`Generation`.
 
     Attributes:
         logprobs: Natural-log probability of each continuation, in the request's order.
         greedy: Whether greedy decoding would produce each continuation.
-        cached_tokens: Tokens of the prompt that were read from a cache; None where unknown.
         events: As of a :class:`Generation`, and ``UNSEEN`` for each upper bound in ``logprobs``.
     """
 
@@ -169,6 +169,7 @@ class Scores:
     seconds: float | None = None
     cached_tokens: int | None = None
     events: tuple[str, ...] = ()
+    latency: float | None = None
 
 
 class Backend(Protocol):
@@ -336,8 +337,7 @@ class TierRecord:
     """What one tier did on one question.
 
     Attributes:
-        score: The task's main metric of this tier's answer, larger is better: minus the metric
-            where the task says that lower is better. None if it has no number for each question.
+        score: The main metric, or minus it where lower is better; None if it has no number.
         metrics: All numeric per-sample metrics of this tier's answer.
         on_path: False for tiers asked only because every tier is recorded (``record=full``).
     """
@@ -356,7 +356,7 @@ class Record:
     """One question and repeat: all calls, so that a new price needs no new run.
 
     Attributes:
-        tiers: Tiers asked, in ascending order.
+        tiers: Tiers asked, ascending.
         final: The tier whose answer counts.
         prompt_hash: SHA-256 of the harness's prompt, joins with its samples.
         document: Identity of the document several questions share, where the task has one.

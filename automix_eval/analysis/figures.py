@@ -390,6 +390,8 @@ class TaskReport:
         kept: Largest share of the LLM's quality, in whole per cents up to 1, that the questions
             show to be kept, at 95 % one-sided.
         detectable: What the questions could have shown.
+        latency: Part of a path (slm, verification, llm, path) -> p50, p95, p99 in seconds.
+        waits_for_two: Share of questions whose path has more than one model.
     """
 
     run_id: str
@@ -411,6 +413,8 @@ class TaskReport:
     aim: Aim | None = None
     kept: Figure = Figure(NOT_COMPARED)
     detectable: Detectable = Detectable(Figure(NOT_COMPARED), Figure(NOT_COMPARED))
+    latency: Mapping[str, Mapping[str, Figure]] = field(default_factory=dict)
+    waits_for_two: Figure = Figure(NOT_COMPARED)
 
     @property
     def method(self) -> str:

@@ -14,6 +14,7 @@ from automix_eval.analysis.comparable import group
 from automix_eval.analysis.detectable import detectable, pilot_of
 from automix_eval.analysis.figures import Detectable, Figure, Report, TaskReport
 from automix_eval.analysis.kept_quality import paired_with_llm
+from automix_eval.analysis.latency import latencies, waits_for_two
 from automix_eval.analysis.leaderboard import (
     BoardColumns,
     ReplayCache,
@@ -91,7 +92,7 @@ def assemble(paths: Sequence[Path], settings: Settings) -> ReportAndRuns:
             }
             live = columns.live[0].method
             pilot = pilot_of(live, questions.rows.documents)
-            one = _task_report(questions, columns, scores[live.name], detectable(pilot))
+            one = _task_report(questions, columns, scores[live.name], detectable(pilot), settings)
             tasks.append(one)
             paired[one.run_id, one.task] = scores
             whole = columns if alone else None
@@ -115,6 +116,7 @@ def _task_report(
     columns: BoardColumns,
     scores: PairedScores | Undefined,
     could: Detectable,
+    settings: Settings,
 ) -> TaskReport:
     run, task, info = questions.run, questions.task, questions.run.tasks[questions.task]
     warnings = [*questions.llm.warnings, *(text for about, text in run.warnings if about == task)]
@@ -146,4 +148,6 @@ def _task_report(
         aim=aim_of(run, task, figures),
         kept=Figure(scores if isinstance(scores, Undefined) else scores.largest_share()),
         detectable=could,
+        latency=latencies(questions.rows, settings.resamples, settings.seed),
+        waits_for_two=waits_for_two(questions.rows, settings.resamples, settings.seed),
     )

@@ -412,6 +412,7 @@ class Tier:
             result.generated_tokens if isinstance(result, Generation) else 0,
             result.seconds,
             result.cached_tokens,
+            result.latency,
         )
 
 

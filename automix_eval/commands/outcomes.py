@@ -2,7 +2,8 @@
 
 One CSV a task, one row a question: its split (train: the calibration; test: the evaluation), the
 number of its document where several share one, and every tier's score, confidence, cost and
-verification cost. No text of the data set or of a model is in it.
+verification cost. No text of the data set or of a model is in it. ``--as every-eval-ever`` writes
+the shared schema of that name instead, with texts.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ import argparse
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from automix_eval.costs.from_config import cost_from, parse_costs
 from automix_eval.records import schema as records
+from automix_eval.records.every_eval_ever_export import instances
 from automix_eval.records.from_run import find_manifest, from_records
 from automix_eval.records.outcomes import Outcomes
+from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import safe_name, write_file
 from automix_eval.safety.text import printable, show
 
@@ -27,6 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, help="folder of one run with record=full")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for TASK.csv"
+    )
+    parser.add_argument(
+        "--as",
+        dest="form",
+        choices=("tables", "every-eval-ever"),
+        default="tables",
+        help="tables of numbers, or the answers of any run in the schema Every Eval Ever: "
+        "TASK/MODEL/RUN_samples.jsonl, with the cascade as one of the models",
     )
     parser.add_argument("--task", action="append", help="only this task; may be repeated")
     parser.add_argument(
@@ -46,6 +58,10 @@ def run(args: argparse.Namespace) -> int:
     """
     path = find_manifest(args.path)
     manifest = records.read_manifest(path)
+    if args.form != "tables":
+        if args.costs:
+            raise AutoMixError("Every Eval Ever holds tokens and no costs: leave --costs out")
+        return _write_instances(path, manifest, args.out, args.task)
     cost = cost_from(args.costs or (manifest.get("config") or {}).get("cost") or {})
     for task in args.task or list(manifest.get("tasks", {})):
         source = from_records(path, cost, task)
@@ -57,6 +73,32 @@ def run(args: argparse.Namespace) -> int:
         sizes = ", ".join(f"{len(rows)} {split}" for split, rows in held)
         how = printable(command(file, names, source.grouped), 1000)
         show(f"{printable(str(file))} ({sizes}):\n  {how}\n")
+    return 0
+
+
+def _write_instances(
+    path: Path, manifest: Mapping[str, Any], out: Path, tasks: Sequence[str] | None
+) -> int:
+    """Write the instances of a run, a file a task and model."""
+    if unknown := set(tasks or ()) - set(manifest.get("tasks", {})):
+        raise AutoMixError(f"the run has no task {', '.join(sorted(map(printable, unknown)))}")
+    labels = [str(t.get("label") or t.get("name")) for t in manifest.get("tiers", [])]
+    models = [n if labels.count(n) == 1 else f"{n} (tier {t})" for t, n in enumerate(labels)]
+    run_id = str(manifest.get("run_id"))
+    cascade = f"automix/{manifest.get('model_label') or run_id}"
+    rows = records.read_records(
+        records.records_path(path, manifest), records.records_bytes(manifest)
+    )
+    files: dict[tuple[str, str], list[str]] = {}
+    for task, model, line in instances(rows, models, cascade, run_id):
+        if tasks is None or task in tasks:
+            files.setdefault((task, model), []).append(line)
+    if not files:
+        raise AutoMixError(f"{path} has no scored answers of an evaluation")
+    for (task, model), lines in files.items():
+        file = out / safe_name(task) / safe_name(model) / f"{safe_name(run_id)}_samples.jsonl"
+        write_file(file, "\n".join(lines) + "\n")
+        show(f"{printable(str(file))} ({len(lines)} answers)\n")
     return 0
 
 

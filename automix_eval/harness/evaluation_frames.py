@@ -1,21 +1,95 @@
-"""What the harness's run tells a composite model: its tasks, prompts, metrics and output folder."""
+"""What the harness's run tells a composite model: its tasks, prompts, metrics and output folder.
+
+The harness hands a model requests and no more, so the rest is read from the variables of its
+functions on the call stack. All that is read so is named in :data:`READ`, which is checked before
+anything is asked.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
+import importlib.metadata
+import importlib.util
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.abc import InspectLoader
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 from automix_eval.safety.errors import AutoMixError
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
+
+
+#: Variables of functions of ``lm_eval.evaluator`` that are read here, and nowhere else.
+READ: Mapping[str, frozenset[str]] = {
+    "evaluate": frozenset(
+        [
+            "apply_chat_template",
+            "eval_results_acc",
+            "eval_tasks",
+            "fewshot_as_multiturn",
+            "groups",
+            "limits",
+            "requests",
+            "samples",
+            "system_instruction",
+        ]
+    ),
+    "simple_evaluate": frozenset(
+        ["evaluation_tracker", "fewshot_random_seed", "gen_kwargs", "limit", "metadata"]
+    ),
+}
+
+
+def check_interface(has: Mapping[str, Collection[str]] | None = None) -> None:
+    """Refuse a harness whose functions do not have the variables that are read.
+
+    Args:
+        has: Variables by function; None looks at the installed harness.
+
+    Raises:
+        AutoMixError: Some are missing; names them, and the release that has them.
+    """
+    found = variables_of(_evaluator()) if has is None else has
+    missing = [
+        f"{function}: {name}"
+        for function, names in READ.items()
+        for name in sorted(names - set(found.get(function, ())))
+    ]
+    if missing:
+        version = importlib.metadata.version("lm-eval")
+        raise AutoMixError(
+            f"this harness (lm-eval {version}) lacks what the cascade reads from it "
+            f"({', '.join(missing)}): install lm-eval==0.4.13, or a newer automix-eval"
+        )
+
+
+def variables_of(module: CodeType) -> dict[str, set[str]]:
+    """Names of the variables of the module's functions that are read, by function."""
+    return {
+        code.co_name: {*code.co_varnames, *code.co_cellvars}
+        for code in module.co_consts
+        if isinstance(code, CodeType) and code.co_name in READ
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def _evaluator() -> CodeType:
+    """The code of the harness's module, which a decorator on its functions does not hide."""
+    spec = importlib.util.find_spec("lm_eval.evaluator")
+    code = (
+        spec.loader.get_code(spec.name) if spec and isinstance(spec.loader, InspectLoader) else None
+    )
+    if code is None:
+        raise AutoMixError("lm_eval.evaluator cannot be read: reinstall lm-eval")
+    return code
 
 
 @dataclasses.dataclass(frozen=True)

@@ -76,6 +76,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         _log_like_the_harness(self._rank)
         guard_logs()
         uncaught.show_in_one_line()
+        evaluation_frames.check_interface()
         evaluation_frames.refuse_limit_zero()
         for name, value in evaluation_frames.kept_arguments().items():
             refuse_secrets(name, value)

@@ -41,6 +41,7 @@ class Calls:
         seconds: Likewise.
         demonstrations: Demonstrations dropped from the prompt.
         context_tokens: Tokens cut from the context.
+        latency: Wall seconds of the longest call, NaN where one shared a batch.
     """
 
     number: IntArray
@@ -50,6 +51,7 @@ class Calls:
     seconds: FloatArray
     demonstrations: IntArray
     context_tokens: IntArray
+    latency: FloatArray
 
     def where(self, keep: BoolArray) -> Calls:
         """Those of some questions."""

@@ -25,7 +25,7 @@ import numpy as np
 
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import is_file_name
-from automix_eval.safety.untrusted import bounded, parse_json, read_json
+from automix_eval.safety.untrusted import bounded, open_file, parse_json, read_json
 from automix_eval.types import (
     Answer,
     Call,
@@ -40,7 +40,7 @@ VERSION = 1
 MANIFEST_GLOB = "automix_run_*.json"
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 # Fields that came later than the first records of this version.
-_LATER = frozenset({"cached_tokens", "signals", "saved_samples", "repeats"})
+_LATER = frozenset({"cached_tokens", "signals", "saved_samples", "repeats", "latency"})
 _REQUIRED: dict[type, frozenset[str]] = {
     kind: frozenset(f.name for f in fields(kind)) - _LATER
     for kind in (Record, TierRecord, Answer, Verification, Call, Decision)
@@ -57,6 +57,10 @@ def to_json(value: Any) -> dict[str, Any]:
     for tier in row.get("tiers", ()):
         if not tier["answer"]["repeats"]:  # as they were written before there were any
             del tier["answer"]["repeats"]
+        for part in (tier["answer"], tier["verification"] or {}):
+            for call in part.get("calls", ()):
+                if call["latency"] is None:  # likewise
+                    del call["latency"]
     return row
 
 
@@ -110,7 +114,7 @@ def read_records(path: Path, size: int | None = None) -> Iterator[Record]:
         RecordError: The file is missing or a line is damaged; names the line.
     """
     try:
-        with path.open("rb") as lines:
+        with open_file(path) as lines:
             for number, line in enumerate(vouched(bounded(lines), size), 1):
                 try:
                     yield from_line(line)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from automix_eval.records.record_columns import OUTCOMES, Calls, RecordColumns, digest
 from automix_eval.records.schema import RecordError, vouched
 from automix_eval.safety.text import printable
-from automix_eval.safety.untrusted import bounded
+from automix_eval.safety.untrusted import bounded, open_file
 from automix_eval.types import Outcome, Phase, Role
 
 # Sums of larger scores may leave the range of floating-point numbers.
@@ -34,6 +34,7 @@ class _Call(msgspec.Struct, gc=False):
     generated_tokens: Count | None
     seconds: float | None
     cached_tokens: Count | None = None
+    latency: float | None = None
 
 
 class _Answer(msgspec.Struct, gc=False):
@@ -77,7 +78,7 @@ class _Record(msgspec.Struct, gc=False):
 # One row of numbers a tier, in this order; the calls' part stands twice.
 _CALLS = (
     "number", "prompt_tokens", "cached_tokens", "generated_tokens", "seconds", "demonstrations",
-    "context_tokens",
+    "context_tokens", "latency",
 )  # fmt: skip
 _WHOLE = ("number", "demonstrations", "context_tokens")
 _TIER = (
@@ -190,7 +191,7 @@ def read_rows(
 def _lines(path: Path, size: int | None) -> Iterator[tuple[int, int, bytes]]:
     offset = 0
     try:
-        with path.open("rb", buffering=1 << 20) as lines:
+        with open_file(path) as lines:
             for number, line in enumerate(vouched(bounded(lines), size), 1):
                 yield number, offset, line
                 offset += len(line)
@@ -268,7 +269,8 @@ def _spent(part: _Answer | _Verification) -> tuple[float | None, ...]:
     if len(calls) == 1:  # most answers: numpy reads None as NaN
         one = calls[0]
         tokens = (one.prompt_tokens, _cached(one), one.generated_tokens, one.seconds)
-        return (1.0, *tokens, part.dropped_demonstrations, part.cut_context_tokens)
+        lost = (part.dropped_demonstrations, part.cut_context_tokens)
+        return (1.0, *tokens, *lost, one.latency)
     return (
         float(len(calls)),
         _sum([c.prompt_tokens for c in calls]),
@@ -277,6 +279,7 @@ def _spent(part: _Answer | _Verification) -> tuple[float | None, ...]:
         _sum([c.seconds for c in calls]),
         float(part.dropped_demonstrations),
         float(part.cut_context_tokens),
+        _longest([c.latency for c in calls]),
     )
 
 
@@ -287,6 +290,10 @@ def _cached(call: _Call) -> int:
 
 def _sum(values: list[Any]) -> float:
     return np.nan if None in values else float(sum(values))
+
+
+def _longest(values: list[Any]) -> float:
+    return np.nan if None in values else float(max(values, default=0.0))
 
 
 def _rows(path: Path, task: str, held: _Columns) -> tuple[RecordColumns, list[str]]:

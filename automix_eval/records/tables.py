@@ -21,7 +21,7 @@ import numpy as np
 
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.text import listing
+from automix_eval.safety.text import listing, printable
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
@@ -142,12 +142,13 @@ def read_table(path: Path, numbers: Iterable[str], texts: Iterable[str] = ()) ->
     import pyarrow as pa
 
     try:
+        _ordinary(path)
         digest = _sha256(path)
         columns = read(path, wanted, as_text)
     except OSError as err:
-        raise TableError(f"the table {path} cannot be read: {err}") from err
+        raise TableError(f"the table {path} cannot be read: {printable(err)}") from err
     except (pa.ArrowException, UnicodeDecodeError, csv.Error) as err:
-        raise TableError(f"the table {path} is damaged: {err}") from err
+        raise TableError(f"the table {path} is damaged: {printable(err)}") from err
     table = StoredTable(path, columns, digest)
     if not len(table):
         raise TableError(f"the table {path} has no rows")
@@ -164,6 +165,7 @@ def column_names(path: Path) -> list[str]:
 
     suffix = _suffix(path)
     try:
+        _ordinary(path)
         if suffix in _DELIMITERS:
             return _header(path, _DELIMITERS[suffix])[0]
         if suffix == ".parquet":
@@ -175,9 +177,15 @@ def column_names(path: Path) -> list[str]:
             line = next((x for x in io.BytesIO(stream.read(_CHUNK)) if x.strip()), b"{}")
         return _names(pa.Table.from_pylist([msgspec.json.decode(line, type=dict)]).schema)
     except OSError as err:
-        raise TableError(f"the table {path} cannot be read: {err}") from err
+        raise TableError(f"the table {path} cannot be read: {printable(err)}") from err
     except (pa.ArrowException, msgspec.MsgspecError, UnicodeDecodeError, csv.Error) as err:
-        raise TableError(f"the table {path} is damaged: {err}") from err
+        raise TableError(f"the table {path} is damaged: {printable(err)}") from err
+
+
+def _ordinary(path: Path) -> None:
+    """Refuse a pipe: a table is read more than once, and one without a writer for ever."""
+    if path.exists() and not path.is_file():
+        raise TableError(f"the table {path} is no ordinary file: write it to one")
 
 
 def _suffix(path: Path) -> str:

@@ -143,6 +143,8 @@ def _tier(held: QuestionSet, tier: int) -> dict[str, Any]:
         "generated_tokens": rows.answers.generated_tokens[:, tier],
         "seconds": rows.answers.seconds[:, tier],
         "verification_seconds": rows.verifications.seconds[:, tier],
+        "latency": rows.answers.latency[:, tier],
+        "verification_latency": rows.verifications.latency[:, tier],
         **{f"signal_{name}": table[:, tier] for name, table in rows.signals.items()},
     }
     return {k: v[asked] if isinstance(v, np.ndarray) else v for k, v in columns.items()}

@@ -147,6 +147,26 @@ class GatedRun:
             raise GateError(f"cost_at knows the shares {', '.join(map(str, found))}, not {share}")
         return Gate(f"cost at {share:.0%} of the LLM's quality on {task}", found[share])
 
+    def latency(self, task: str, p: float = 95, part: str = "path") -> Gate:
+        """Seconds within which p of 100 questions were answered on their routed path.
+
+        Args:
+            task: The task.
+            p: 50, 95 or 99.
+            part: ``path``, the whole; or ``slm``, ``verification`` or ``llm`` alone.
+        """
+        self.method(task)  # the task is there, and the run was finished
+        found = self.reports[task].latency
+        if part not in found or f"p{p:g}" not in found[part]:
+            known = f"p of {', '.join(n[1:] for n in found['path'])} and part {', '.join(found)}"
+            raise GateError(f"latency knows {known}, not p={p:g}, part={part}")
+        return Gate(f"p{p:g} of the latency of {part} on {task}", found[part][f"p{p:g}"])
+
+    def waits_for_two(self, task: str) -> Gate:
+        """Share of questions whose path has more than one model."""
+        self.method(task)
+        return Gate(f"waits_for_two on {task}", self.reports[task].waits_for_two)
+
     def holds(
         self, task: str, share: float, confidence: float = LEVEL, method: str | None = None
     ) -> Holds:

@@ -16,6 +16,7 @@ from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.aim_lines import aim_words, detectable_words, kept_words
 from automix_eval.report.blocks import Block, Heading, Paragraph, Reasons, Table, interval_text
 from automix_eval.report.board_picture import tier_name
+from automix_eval.report.latency_blocks import latency_blocks
 from automix_eval.report.leaderboard_blocks import board_blocks
 from automix_eval.report.legend import SAMPLE_NOTE, legend
 from automix_eval.safety.text import clip
@@ -76,6 +77,7 @@ def _task(task: TaskReport) -> list[Block]:
             )
         )
     blocks += _calls(task)
+    blocks += latency_blocks(task)
     for verifier in figures.verifiers:
         blocks += _verifier(task, verifier)
     blocks += [

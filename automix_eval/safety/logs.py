@@ -6,8 +6,10 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 
-from automix_eval.safety.redaction import blank, blank_text, scrub
+from automix_eval.safety.redaction import MARK, blank, blank_text, is_secret_name, scrub
 from automix_eval.safety.text import harmless_lines
+
+_REPLACED = re.compile(r"([\w.-]+): (.*?) -> (.*?)(?=, [\w.-]+: |$)", re.DOTALL)
 
 
 class LogFilter(logging.Filter):
@@ -37,6 +39,11 @@ class ArgumentsFilter(logging.Filter):
         """Rewrite the record; it is never dropped."""
         if isinstance(record.args, Mapping):
             record.args = blank(record.args)
+        elif record.args and "Overwriting" in str(record.msg):
+            # a key given twice: its name and both values are arguments of their own, or one text
+            key, *values = record.args
+            named = (key, *(blank(v, str(key)) for v in values))
+            record.args = tuple(_overwritten(a) if isinstance(a, str) else a for a in named)
         elif record.args:
             record.args = tuple(blank(a) if isinstance(a, Mapping) else a for a in record.args)
         elif "arguments:" in str(record.msg):
@@ -45,6 +52,16 @@ class ArgumentsFilter(logging.Filter):
             if (clean := blank_text(whole)) != whole:
                 record.msg = clean
         return True
+
+
+def _overwritten(text: str) -> str:
+    """``key: old -> new`` without the values of secrets."""
+
+    def one(match: re.Match[str]) -> str:
+        secret = is_secret_name(match[1])
+        return f"{match[1]}: {MARK} -> {MARK}" if secret else blank_text(match[0])
+
+    return _REPLACED.sub(one, text)
 
 
 def guard_logs() -> None:

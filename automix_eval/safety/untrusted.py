@@ -39,15 +39,22 @@ def read_bytes(path: Path, most: int) -> bytes:
         OSError: It cannot be read.
         ValueError: It is no ordinary file, or larger.
     """
-    # without O_NONBLOCK a pipe that nobody writes to is waited for already here
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise ValueError("no ordinary file")
+    with open_file(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise ValueError(f"larger than {most // MIB} MiB")
     return data
+
+
+def open_file(path: Path) -> BinaryIO:
+    """An ordinary file, open to be read; OSError and ValueError as of :func:`read_bytes`."""
+    # without O_NONBLOCK a pipe that nobody writes to is waited for already here
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    file = os.fdopen(handle, "rb", buffering=MIB)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        file.close()
+        raise ValueError("no ordinary file")
+    return file
 
 
 def read_json(path: Path, most: int = 256 * MIB) -> Any:
@@ -112,9 +119,9 @@ def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: A line is longer than :data:`LONGEST_LINE`.
+        ValueError: It is no ordinary file, or a line is longer than :data:`LONGEST_LINE`.
     """
-    with path.open("rb", buffering=MIB) as file:
+    with open_file(path) as file:
         yield from enumerate(bounded(file), 1)
 
 

@@ -11,6 +11,7 @@ import pytest
 from report_builder import ROWS, build_run, record
 
 from automix_eval.commands.main import main
+from automix_eval.records.importers.every_eval_ever import EveryEvalEver
 
 
 @pytest.fixture(params=[False, True], ids=["alone", "by document"])
@@ -58,3 +59,48 @@ def test_a_run_that_did_not_ask_every_tier_is_refused(
     assert main(["outcomes", str(tmp_path / "run"), "--out", str(tmp_path / "t")]) == 2
     assert "record=full" in capsys.readouterr().err
     assert not (tmp_path / "t").exists()
+
+
+def test_every_eval_ever_is_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Questions, answers, scores and tokens of both models and of the cascade, none for unasked."""
+    build_run(tmp_path / "run", full=True)
+    out = tmp_path / "shared"
+    assert (
+        main(["outcomes", str(tmp_path / "run"), "--as", "every-eval-ever", "--out", str(out)]) == 0
+    )
+    assert "(40 answers)" in capsys.readouterr().out
+    assert EveryEvalEver().recognises(out)
+    held = EveryEvalEver().read(out)
+    place = {name: held.models.index(name) for name in ("small", "large", "automix/demo")}
+    scores = {name: held.scores[:, i].tolist() for name, i in place.items()}
+    assert scores["small"] == [slm for slm, *_ in ROWS]
+    assert scores["large"] == [llm for _, llm, *_ in ROWS]
+    assert scores["automix/demo"] == [llm if up else slm for slm, llm, _, up in ROWS]
+    assert held.ids == tuple(f"coqa/{i}" for i in range(len(ROWS)))
+    assert held.answers is not None
+    assert held.answers[place["large"]][0] == "blue"
+    assert held.prompt_tokens is not None
+    spent = [100.0 * (1 + 8 + up) for *_, up in ROWS]  # the answer, eight samples, the LLM
+    assert held.prompt_tokens[:, place["automix/demo"]].tolist() == spent
+    assert held.prompt_tokens[:, place["small"]].tolist() == [100.0] * len(ROWS)
+
+
+def test_a_routed_run_gives_the_llm_what_it_was_asked(tmp_path: Path) -> None:
+    """Only escalated questions have an instance of the LLM; each line has what the schema needs."""
+    build_run(tmp_path / "run")
+    command = ["outcomes", str(tmp_path / "run"), "--as", "every-eval-ever", "--out"]
+    assert main([*command, str(tmp_path / "out")]) == 0
+    files = {p.parent.name: p for p in (tmp_path / "out").rglob("*_samples.jsonl")}
+    lines = {name: p.read_text().splitlines() for name, p in files.items()}
+    assert len(lines["large"]) == sum(up for *_, up in ROWS)
+    required = {
+        "schema_version", "evaluation_id", "model_id", "evaluation_name", "sample_id",
+        "interaction_type", "input", "output", "answer_attribution", "evaluation",
+    }  # fmt: skip
+    for line in (line for found in lines.values() for line in found):
+        value = json.loads(line)
+        assert required <= set(value)
+        assert all(isinstance(v, str) for v in value["metadata"].values())
+        assert isinstance(value["evaluation"]["is_correct"], bool)
+    assert main([*command, str(tmp_path / "more"), "--task", "nope"]) == 2
+    assert main([*command, str(tmp_path / "more"), "--costs", "paper:1,1,50"]) == 2

@@ -35,7 +35,7 @@ from automix_eval.types import (
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference_demo"
 # What earlier releases did not write yet.
-LATER = {"cached_tokens", "signals", "saved_samples", "repeats"}
+LATER = {"cached_tokens", "signals", "saved_samples", "repeats", "latency"}
 
 counts = st.integers(0, 2**53)
 texts = st.text(st.characters(), max_size=8)  # half surrogate pairs included

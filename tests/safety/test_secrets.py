@@ -193,6 +193,30 @@ def test_the_harness_logs_its_arguments_without_secrets(
 @pytest.mark.parametrize(
     "given",
     [
+        ["slm.api_key=hunter2f,slm.api_key=hunter3f"],
+        ["slm.api_key=hunter2f,llm.model=x", "llm.model=y,slm.api_key=hunter3f"],
+        ["slm.auth_token=hunter2f", "slm.auth_token=hunter3f"],
+    ],
+)
+def test_a_key_given_twice_is_warned_of_without_its_values(given: list[str]) -> None:
+    """The harness's own parser names the key before any model is there to refuse it."""
+    code = (
+        "import _automix_bridge, argparse, logging; logging.basicConfig(level=logging.WARNING)\n"
+        "from lm_eval._cli.utils import MergeDictAction\n"
+        "parser = argparse.ArgumentParser()\n"
+        "parser.add_argument('--model_args', nargs='+', action=MergeDictAction)\n"
+        f"parser.parse_args({[part for g in given for part in ('--model_args', g)]!r})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True
+    )
+    assert "Overwriting" in done.stderr
+    assert "hunter" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
         {"gen_kwargs": {"extra_headers": {"Authorization": CANARY}}},
         {"gen_kwargs": {"extra_body": {"api_key": CANARY}}},
         {"metadata": {"auth_token": CANARY}},

@@ -114,6 +114,29 @@ def test_only_ordinary_files_of_a_bounded_size_are_read(tmp_path: Path) -> None:
         read_bytes(tmp_path, MIB)
 
 
+def test_a_pipe_is_neither_records_nor_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A report or a replay does not wait for a writer that never comes: one line says why."""
+    build_run(tmp_path / "run")
+    (tmp_path / "run" / "automix_records_r1.jsonl").unlink()
+    os.mkfifo(tmp_path / "run" / "automix_records_r1.jsonl")
+    os.mkfifo(tmp_path / "table.csv")
+    for command in (["report", str(tmp_path / "run")], ["whatif", str(tmp_path / "table.csv")]):
+        assert cli.main(command) == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert "no ordinary file" in said or "holds no results" in said
+
+
+def test_an_error_of_a_damaged_table_is_one_line(tmp_path: Path) -> None:
+    """The reader's own error quotes rows of several lines; ours does not."""
+    path = tmp_path / "table.csv"
+    path.write_text('a:score,b:score\n0,1\n1,"x\ny",2\n')
+    with pytest.raises(TableError) as caught:
+        read_table(path, ["a:score", "b:score"])
+    assert "\n" not in str(caught.value)
+
+
 def test_a_line_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not held whole."""
     monkeypatch.setattr("automix_eval.safety.untrusted.LONGEST_LINE", 10)

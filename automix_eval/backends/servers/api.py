@@ -232,6 +232,8 @@ class APIBackend(HarnessBackend):
                 "missing_choices", f"{len(choices)} choices instead of {number}", retried=False
             )
         usages = divide(replies.usage_of(reply.body), batch)
+        # the samples of one prompt are waited for together; several prompts are several questions
+        latency = reply.latency if batch.samples == number else None
         made = []
         for i, (choice, usage) in enumerate(zip(choices, usages, strict=True)):
             prompt = batch.prompts[i if batch.samples == 1 else 0]
@@ -246,6 +248,7 @@ class APIBackend(HarnessBackend):
                     *replies.probabilities(tokens, text),
                     cached_tokens=usage.cached,
                     events=(reply.events if i == 0 else ()) + events_of(choice, usage),
+                    latency=latency,
                 )
             )
         return made
@@ -276,7 +279,9 @@ class APIBackend(HarnessBackend):
         usage = replies.usage_of(reply.body)
         events = reply.events + (("no_usage",) if usage.prompt is None else ())
         counted = self.count_tokens(prompt) if usage.prompt is None else usage.prompt
-        return next_token.NextToken(tokens[0].top, counted, usage.cached, reply.seconds, events)
+        return next_token.NextToken(
+            tokens[0].top, counted, usage.cached, reply.seconds, events, reply.latency
+        )
 
     # ----------------------------------------------------------------- sending
 

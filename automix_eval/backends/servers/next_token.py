@@ -30,6 +30,7 @@ class NextToken:
     cached_tokens: int | None = None
     seconds: float | None = None
     events: tuple[str, ...] = ()
+    latency: float | None = None
 
 
 Place = tuple[int, tuple[Any, ...]]
@@ -192,6 +193,8 @@ def _scores(paths: Sequence[_Path], steps: Sequence[NextToken]) -> Scores:
         seconds=math.fsum(s.seconds or 0.0 for s in steps),
         cached_tokens=_sum([s.cached_tokens for s in steps]),
         events=tuple(e for s in steps for e in s.events) + (UNSEEN,) * sum(p.unseen for p in paths),
+        # which of several steps were waited for at once is not known here
+        latency=steps[0].latency if len(steps) == 1 else None,
     )
 
 

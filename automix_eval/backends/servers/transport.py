@@ -46,11 +46,13 @@ class Reply:
         seconds: Wall time of the successful attempt, shared with the requests in flight beside it,
             so that the sum over requests is the time the server was busy for this run.
         events: One ``retry:<kind>`` for each attempt that failed before.
+        latency: Wall time of the successful attempt, all of it; None where there was none.
     """
 
     body: Mapping[str, Any] | None
     seconds: float
     events: tuple[str, ...] = ()
+    latency: float | None = None
 
 
 Send = Callable[["ClientSession", Any], Awaitable[Mapping[str, Any]]]
@@ -235,7 +237,7 @@ class _Batch:
             async for attempt in retrying:
                 with attempt:
                     try:
-                        body, seconds = await self._attempt(session, payload)
+                        body, seconds, latency = await self._attempt(session, payload)
                     except RequestError as failure:
                         failed.append(f"retry:{failure.kind}")
                         failure.attempts = len(failed)
@@ -244,20 +246,21 @@ class _Batch:
             if failure.kind != CONTENT_FILTER:
                 raise
             return Reply(None, 0.0, tuple(failed[:-1]))
-        return Reply(body, seconds, tuple(failed))
+        return Reply(body, seconds, tuple(failed), latency)
 
     async def _attempt(
         self, session: ClientSession, payload: Any
-    ) -> tuple[Mapping[str, Any], float]:
+    ) -> tuple[Mapping[str, Any], float, float]:
         import aiohttp
 
         # one request's Retry-After holds back all
         await self._nap(self._resume_at - time.monotonic())
         if self._stopped.is_set():
             raise RequestError(_STOPPED, "another request failed for good", retried=False)
-        mark = self._clock.start()
+        mark, begun = self._clock.start(), time.perf_counter()
         try:
             body = await self._t._send(session, payload)
+            latency = time.perf_counter() - begun
             self._t._check(body)
         except RequestError as failure:
             if failure.retry_after is not None and failure.retried:
@@ -275,7 +278,7 @@ class _Batch:
             raise RequestError("connection", f"{type(err).__name__}: {err}", retried=True) from err
         finally:
             seconds = self._clock.stop(mark)
-        return body, seconds
+        return body, seconds, latency
 
     async def _nap(self, seconds: float) -> None:
         """Sleep, but no longer than until the batch stops."""

@@ -11,6 +11,7 @@ from automix_eval.analysis.figures import DASHES, Figure, MethodFigures, TaskRep
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report import columns
 from automix_eval.report.board_picture import BoardPicture, role_of, tier_name
+from automix_eval.report.latency_blocks import NAMES
 from automix_eval.report.page import board_drawings
 from automix_eval.report.page.words import DASH, interval, many, reason, show, verdict
 
@@ -179,6 +180,23 @@ def calls(task: TaskReport) -> PageTable:
         for c in task.figures.calls
     )
     return PageTable("Calls", head, rows)
+
+
+def latency(task: TaskReport) -> PageTable | None:
+    """How long the questions of one run waited; None where nothing is defined."""
+    figures = [f for found in task.latency.values() for f in found.values()]
+    if all(isinstance(f.value, Undefined) for f in figures):
+        return None
+    notes = Notes()
+    head = (
+        ("Latency, seconds", False, ""),
+        *((name, True, "") for name in next(iter(task.latency.values()))),
+    )
+    rows = tuple(
+        PageRow((Cell(NAMES[part]), *(notes.cell(f, ".3f") for f in found.values())))
+        for part, found in task.latency.items()
+    )
+    return PageTable("Latency", head, rows, tuple(notes.numbers))
 
 
 def _method_row(method: MethodFigures, notes: Notes, glyph: Markup) -> PageRow:

@@ -51,6 +51,7 @@ class RunPart:
     tiers: tuple[TierPart, ...]
     policy_json: str
     calls: page_tables.PageTable
+    latency: page_tables.PageTable | None
     shortened: tuple[str, ...]
 
 
@@ -73,6 +74,7 @@ def run_part(task: TaskReport, many_runs: bool) -> RunPart:
         tiers=tuple(_tier_parts(task)),
         policy_json=json.dumps(task.policy, indent=1, ensure_ascii=False) if task.policy else "",
         calls=page_tables.calls(task),
+        latency=page_tables.latency(task),
         shortened=tuple(
             f"{tier_name(t.tier, len(task.tiers))}, {t.role}: {t.shortened} of {t.prompts} "
             f"prompts did not fit; {t.demonstrations} demonstrations and {t.context_tokens} "
