@@ -17,8 +17,7 @@ Kind = Literal["live", "replay", "plain"]
 # Shares of the LLM's quality of which the cost is given.
 QUALITY_SHARES = (0.95, 0.99, 1.0)
 
-
-# Reasons that a table shows as a dash: the figure has no meaning for such a row.
+# Reasons that a table shows as a dash.
 NO_VERIFIER = Undefined("the method reads no confidence")
 POINT_ON_A_LINE = Undefined("it is a point on a line, not a router with a curve of its own")
 NO_SINGLE_RATE = Undefined("a random choice between two oracles: its escalation rate is not unique")
@@ -387,8 +386,7 @@ class TaskReport:
         methods: The run's own row (``live``) and the replays from its records.
         policy: The fitted policy as its file holds it; None if there is none.
         aim: What the router was fitted to reach; None for one without an objective.
-        kept: Largest share of the LLM's quality, in whole per cents up to 1, that the questions
-            show to be kept, at 95 % one-sided.
+        kept: Largest share of the LLM's quality, in whole per cents, that is shown to be kept.
         detectable: What the questions could have shown.
         latency: Part of a path (slm, verification, llm, path) -> p50, p95, p99 in seconds.
         waits_for_two: Share of questions whose path has more than one model.

@@ -48,7 +48,9 @@ def waits_for_two(rows: RecordColumns, resamples: int, seed: int) -> Figure:
     value = float(several.mean())
     if isinstance(drawn, Undefined):
         return Figure(value, drawn)
-    return Figure(value, percentile_interval(drawn[:, 0]), float(drawn[:, 0].std()))
+    return Figure(
+        value, percentile_interval(drawn[:, 0], rows.num_documents), float(drawn[:, 0].std())
+    )
 
 
 def _path(rows: RecordColumns) -> BoolArray:

@@ -71,5 +71,5 @@ def quantile_intervals(
         elif not resamples:
             found.append((Undefined("no resamples were asked for"), None))
         else:
-            found.append((percentile_interval(drawn[:, k]), float(drawn[:, k].std())))
+            found.append((percentile_interval(drawn[:, k], number), float(drawn[:, k].std())))
     return found

@@ -49,6 +49,6 @@ def test_an_interval_needs_documents_beyond_the_quantile(share: float, least: in
     assert least_number(share) == least
     for number, given_one in ((least, True), (least - 1, False)):
         ((ends, _),) = quantile_intervals(
-            np.arange(float(number)), np.arange(number), (share,), 50, 0
+            np.arange(float(number)), np.arange(number), (share,), 500, 0
         )
         assert isinstance(ends, Undefined) != given_one
