@@ -9,16 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from automix_eval.analysis.detectable import pilot_of, six_columns
+from automix_eval.analysis.detectable import pilot_of
 from automix_eval.analysis.llm_point import attach
-from automix_eval.analysis.question_sets import PricedTiers
 from automix_eval.analysis.replay_input import read_chain
-from automix_eval.analysis.replayed import replayed
 from automix_eval.analysis.routed_paths import ChainRouting, Method, MethodOnRun
 from automix_eval.analysis.selection import select
-from automix_eval.analysis.what_if import ChainQuestion, fitted
-from automix_eval.config import compose as config
-from automix_eval.config import parts
+from automix_eval.analysis.slice_sources import RoutedColumns
+from automix_eval.analysis.what_if import ChainQuestion
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.power import POWER, Pilot, Size
 from automix_eval.records.importers.chain import Choice
@@ -115,16 +112,7 @@ def _pilots(paths: Sequence[Path], router: str) -> Iterator[tuple[str, Pilot | U
             yield name, pilot_of(Method("", "live", "", "", (part,)), questions.rows.documents)
         return
     held = read_chain(paths, Choice(), SampleReading())
-    test = held.outcomes
-    asked = ChainQuestion(test, None, (router,), held.task, held.metric, held.cost)
-    settings = config.build({"meta_verifier": router})
-    tiers = PricedTiers.of(test)
-    made = fitted(lambda: parts.make_meta_verifier(settings), asked)
-    routing = replayed(made, test, tiers, router, whole_range=False).routing
-    slm, llm = (ChainRouting.only(tiers, t) for t in (0, tiers.last))
-    columns = six_columns(routing, slm, llm, len(test))
-    documents = np.arange(len(test)) if test.documents is None else np.asarray(test.documents)
-    yield (
-        f"{printable(held.task)}, {printable(router)} in folds",
-        columns if isinstance(columns, Undefined) else Pilot.of(columns, documents),
-    )
+    asked = ChainQuestion(held.outcomes, None, (router,), held.task, held.metric, held.cost)
+    one = RoutedColumns.of(asked, router)
+    name = f"{printable(held.task)}, {printable(router)} in folds"
+    yield name, Pilot.of(one.columns, np.asarray(one.documents))

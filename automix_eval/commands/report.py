@@ -10,6 +10,7 @@ from automix_eval.analysis.gather import ReportAndRuns, Settings, assemble
 from automix_eval.costs.from_config import parse_costs
 from automix_eval.metrics.bootstrap import RESAMPLES
 from automix_eval.report import output
+from automix_eval.report.slice_report import FORMATS, render_slices
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import write_file
 from automix_eval.safety.text import show
@@ -38,6 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="also replay this meta-verifier (NAME or NAME:key=value) on runs with record=full; "
         "may be repeated",
+    )
+    parser.add_argument(
+        "--by",
+        metavar="FIELD",
+        help="instead: quality lost against the LLM, delta IBC and escalation by the values of a "
+        "field of the task's documents (with --log_samples), or of the records (document), as "
+        f"{', '.join(FORMATS)}",
     )
 
 
@@ -76,7 +84,25 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         AutoMixError: There is no run, or a file is damaged or cannot be written.
     """
+    if args.by is not None:
+        from automix_eval.analysis.slice_sources import slices_of_runs  # Hydra takes a second
+
+        settings = Settings(args.llm, args.seed, args.costs, (), args.resamples)
+        found = slices_of_runs(args.path, settings, args.by)
+        return write_text(render_slices(found, one_format(args.format)), args.out)
     return write(read(args, tuple(args.baseline)), args.out, args.format)
+
+
+def one_format(chosen: tuple[str, ...] | None) -> str:
+    """The one format that was asked for; text where none was.
+
+    Raises:
+        AutoMixError: Several were.
+    """
+    formats = chosen or ("text",)
+    if len(formats) > 1:
+        raise AutoMixError(f"slices are written in one format, not in {', '.join(formats)}")
+    return formats[0]
 
 
 def write(assembled: ReportAndRuns, out: Path | None, chosen: tuple[str, ...] | None) -> int:
@@ -102,7 +128,11 @@ def write(assembled: ReportAndRuns, out: Path | None, chosen: tuple[str, ...] | 
         raise AutoMixError(
             f"several formats ({', '.join(formats)}) need a folder: name one with --out"
         )
-    text = output.render(assembled, formats[0])
+    return write_text(output.render(assembled, formats[0]), out)
+
+
+def write_text(text: str, out: Path | None) -> int:
+    """Print a text, or write it into a file; returns the exit code."""
     if out is None:
         show(text)
     else:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from automix_eval.commands.report import natural, output_formats, write
+from automix_eval.commands.report import natural, one_format, output_formats, write, write_text
 from automix_eval.metrics.bootstrap import RESAMPLES
 from automix_eval.report import output
+from automix_eval.safety.errors import AutoMixError
+
+if TYPE_CHECKING:
+    from automix_eval.records.importers.chain import Choice
 
 _STATISTICS = ("probability", "margin")
 
@@ -74,6 +78,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(output.NAMES)}; default: text, and all of them for a folder",
     )
     parser.add_argument("--out", type=Path, metavar="DIR|FILE", help="as automix-eval report")
+    parser.add_argument(
+        "--by",
+        metavar="COLUMN",
+        help="instead: the routers by the values of a column of a table, as automix-eval report "
+        "--by",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -87,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
     from automix_eval.records.importers.chain import Choice
     from automix_eval.records.importers.lm_eval_samples import SampleReading
 
+    if args.by is not None:
+        return _by_column(args, Choice(args.models, args.task, args.costs, args.missing))
     asked = report_on_chain(
         args.path,
         Choice(args.models, args.task, args.costs, args.missing),
@@ -98,6 +110,20 @@ def run(args: argparse.Namespace) -> int:
         resamples=args.resamples,
     )
     return write(ReportAndRuns(asked.report, ()), args.out, args.format)
+
+
+def _by_column(args: argparse.Namespace, choice: Choice) -> int:
+    from automix_eval.analysis.gather import Settings
+    from automix_eval.analysis.slice_sources import slices_of_table
+    from automix_eval.report.slice_report import render_slices
+
+    if len(args.path) > 1 or args.train:
+        raise AutoMixError("--by takes one table, whose routers are fitted and scored in folds")
+    if args.folds < 2:
+        raise AutoMixError(f"folds {args.folds}: a router is fitted and scored in at least 2")
+    settings = Settings(seed=args.seed, resamples=args.resamples)
+    found = slices_of_table(args.path[0], args.by, choice, args.router or (), args.folds, settings)
+    return write_text(render_slices(found, one_format(args.format)), args.out)
 
 
 def _names(text: str) -> tuple[str, ...]:

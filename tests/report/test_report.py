@@ -62,14 +62,14 @@ def test_documents_make_intervals_wider(tmp_path: Path) -> None:
     """Questions about one document are drawn together, so fewer documents tell less."""
     # Like questions share a document: the worst case for who ignores documents.
     like = sorted(range(40), key=lambda i: i % 4)
-    for name, size in (("few", 8), ("many", 1)):
+    for name, size in (("few", 6), ("many", 1)):
         records = [
             record(i, ROWS[i], full=True, document=f"d{place // size}")
             for place, i in enumerate(like)
         ]
         build_run(tmp_path / name, records=records)
     few, many = (only(tmp_path / n).figures for n in ("few", "many"))
-    assert (few.num_documents, many.num_documents) == (5, 40)
+    assert (few.num_documents, many.num_documents) == (7, 40)
     widths = []
     for figures in (few, many):
         interval = figures.slm.quality.interval

@@ -1,0 +1,153 @@
+"""Figures of a method by slices of its questions, tested together, the worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from automix_eval.analysis.bootstrap_table import BootstrapTable, RoutingColumns
+from automix_eval.analysis.comparisons import difference
+from automix_eval.analysis.curve_figures import EndPoints, lift
+from automix_eval.analysis.figures import Figure
+from automix_eval.analysis.routed_paths import GivenRouting
+from automix_eval.metrics.ibc import Undefined
+from automix_eval.metrics.significance import SIGNIFICANT, PairedTests, holm
+from automix_eval.records.doc_fields import FieldValues
+from automix_eval.records.record_columns import BoolArray, FloatArray, IntArray
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.text import printable
+
+MOST_SLICES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The questions of which a field says the same.
+
+    Attributes:
+        label: What it says.
+        escalation_rate: Share of the questions answered above the first tier.
+        quality: Of the method.
+        loss: The LLM's quality less the method's, above 0 where the cascade loses.
+        loss_p: p-value of the paired test on the loss, as its interval.
+        loss_holm: The same after Holm's correction over the slices.
+        delta_ibc: Delta IBC on these questions.
+    """
+
+    label: str
+    num_questions: int
+    num_documents: int
+    escalation_rate: Figure
+    quality: Figure
+    loss: Figure
+    loss_p: Figure
+    loss_holm: Figure
+    delta_ibc: Figure
+
+    @property
+    def loses(self) -> bool | None:
+        """Whether the loss (or gain) is shown; None where it is not."""
+        p, loss = self.loss_holm.value, self.loss.value
+        if isinstance(p, Undefined) or isinstance(loss, Undefined) or p >= SIGNIFICANT:
+            return None
+        return loss > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Slices:
+    """A method by the values of a field.
+
+    Attributes:
+        about: Whose figures: task, run or router.
+        field: The field.
+        slices: Those of which a loss is shown, then the others, each by falling loss.
+        num_lacking: Questions without the field, in no slice.
+        lacking: The first of them, by name.
+    """
+
+    about: str
+    field: str
+    slices: tuple[Slice, ...]
+    num_lacking: int
+    lacking: tuple[str, ...]
+
+
+def by_slice(
+    about: str,
+    field: str,
+    held: FieldValues,
+    columns: FloatArray,
+    escalated: BoolArray,
+    documents: Sequence[object] | IntArray,
+    resamples: int,
+    seed: int,
+) -> Slices:
+    """Figures by the values of a field.
+
+    Args:
+        about: Task, run or router, for the reader.
+        field: The field's name.
+        held: What it says of each question.
+        columns: (n, 6) as ``analysis.detectable.six_columns`` gives them.
+        escalated: (n,) whether a tier above the first answered.
+        documents: (n,) equal for questions that are not independent.
+        resamples: Of the bootstrap.
+        seed: Of bootstrap and permutations.
+
+    Raises:
+        AutoMixError: There are more than :data:`MOST_SLICES` values.
+    """
+    labels = sorted({label for label in held.labels if label is not None})
+    if len(labels) > MOST_SLICES:
+        raise AutoMixError(
+            f"{printable(field)} has {len(labels)} values on {len(held.labels)} questions: slices "
+            f"are of a field with at most {MOST_SLICES}"
+        )
+    of = np.array([label or "" for label in held.labels])
+    made = []
+    for label in labels:
+        rows = np.flatnonzero(of == label)
+        codes = np.unique(np.asarray(documents)[rows], return_inverse=True)[1]
+        made.append(_slice(label, columns[rows], escalated[rows], codes, resamples, seed))
+    tested = holm([one.loss_p.value for one in made])
+    made = [replace(s, loss_holm=Figure(p)) for s, p in zip(made, tested, strict=True)]
+    made.sort(key=lambda s: (not s.loses, -_number(s.loss)))
+    return Slices(about, field, tuple(made), len(held.lacking), held.lacking[:10])
+
+
+def _slice(
+    label: str,
+    columns: FloatArray,
+    escalated: BoolArray,
+    codes: IntArray,
+    resamples: int,
+    seed: int,
+) -> Slice:
+    table = BootstrapTable(codes, resamples, seed)
+    names = ("quality", "cost")
+    method, slm, llm = (
+        RoutingColumns.of(table, GivenRouting(columns[:, i], columns[:, i + 1]), names)
+        for i in (0, 2, 4)
+    )
+    up = table.add(lambda rows: escalated[rows].astype(float))
+    ends = EndPoints(*(one.mean(name) for one in (slm, llm) for name in names))
+    quality = method.mean("quality")
+    sums = np.column_stack([np.bincount(codes, columns[:, i]) for i in (4, 0)])
+    test = PairedTests(sums, np.bincount(codes), seed).difference(0, 1)
+    return Slice(
+        label=label,
+        num_questions=len(codes),
+        num_documents=table.number,
+        escalation_rate=table.figure(table.mean(up)),
+        quality=table.figure(quality),
+        loss=replace(table.figure(difference(ends.llm_quality, quality)), interval=test.interval),
+        loss_p=Figure(test.p),
+        loss_holm=Figure(test.p),
+        delta_ibc=table.figure(*lift(quality, method.mean("cost"), ends)),
+    )
+
+
+def _number(figure: Figure) -> float:
+    return -np.inf if isinstance(figure.value, Undefined) else figure.value
