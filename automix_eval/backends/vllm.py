@@ -109,7 +109,8 @@ class VLLMBackend(HarnessBackend):
         def deliver(prompt: str, text: str) -> None:
             row = lm.finished.popleft()
             # the harness sorts stably: equal prompts come in the order of the requests
-            on_result(waiting[prompt].popleft(), row.made(text))
+            think = getattr(self.lm, "think_end_token", None)
+            on_result(waiting[prompt].popleft(), row.made(text, think))
 
         lm.watch(2 if token_probs else None)
         with self._engine():
@@ -262,9 +263,9 @@ class _Row:
     tokens: list[Token]
     first: Mapping[int, float]
 
-    def made(self, text: str) -> Generation:
-        """The generation, its text cut at the stop sequences."""
-        logprobs, margins = probabilities(self.tokens, text)
+    def made(self, text: str, think_end: Any) -> Generation:
+        """The generation, its text without thinking and cut at the stop sequences."""
+        logprobs, margins = probabilities(self.tokens, text, think_end)
         return Generation(
             text,
             self.prompt_tokens,

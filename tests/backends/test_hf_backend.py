@@ -219,3 +219,22 @@ def test_a_fault_in_the_middle_of_a_call_names_tier_and_remedy(
         assert str(caught.value).startswith("llm (")
         assert str(caught.value).endswith("run the same command to resume")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_thinking_is_in_no_token_probability(folder: Path, shared: bool) -> None:
+    """The probabilities are those of the text after the last end of thinking, on both paths."""
+    kind = {"dtype": "float32", "device": "cpu", "batch_size": 4, "shared_prefix": shared}
+    asked = [GenerateRequest(PROMPTS[0], {**GREEDY, "until": []})]
+    (whole,) = generate(HFBackend(pretrained=str(folder), **kind), asked, token_probs=True)
+    half = whole.text[: len(whole.text) // 2 + 1]
+    thinker = HFBackend(pretrained=str(folder), think_end_token=half, **kind)
+    (after,) = generate(thinker, asked, token_probs=True)
+    assert after.text == whole.text.split(half)[-1].lstrip()
+    number = len(after.token_logprobs)
+    assert 0 < number < len(whole.token_logprobs)
+    assert after.token_logprobs == pytest.approx(whole.token_logprobs[-number:], abs=1e-4)
+    assert after.token_margins == pytest.approx(whole.token_margins[-number:], abs=1e-4)
+    never = HFBackend(pretrained=str(folder), think_end_token="</never>", **kind)
+    (endless,) = generate(never, asked, token_probs=True)
+    assert len(endless.token_logprobs) == len(whole.token_logprobs)

@@ -180,3 +180,27 @@ def test_a_reply_of_no_known_shape_is_a_fault(body: dict[str, Any]) -> None:
     """It is never read as an answer."""
     with pytest.raises(RequestError):
         replies.check(body)
+
+
+THOUGHT = [
+    replies.Token(text, -float(i), {}, 0.1 * i)
+    for i, text in enumerate(["4", " or 5?", "</th", "ink>", "\n", " 4", ".", "\n", "Q"], 1)
+]
+
+
+@pytest.mark.parametrize(
+    ("end", "text", "first", "last"),
+    [
+        ("</think>", "4.", 6, 7),
+        ("</think>", "4.\nQ", 6, 9),
+        (None, "4 or", 1, 2),
+        ("<no>", "4", 1, 1),
+    ],
+)
+def test_token_probabilities_are_those_of_the_answer_alone(
+    end: str | None, text: str, first: int, last: int
+) -> None:
+    """Thinking and what follows a stop sequence are left out; thinking without end is the text."""
+    logprobs, margins = replies.probabilities(THOUGHT, text, end)
+    assert logprobs == tuple(-float(i) for i in range(first, last + 1))
+    assert margins == tuple(0.1 * i for i in range(first, last + 1))

@@ -380,6 +380,7 @@ class HFBackend(HarnessBackend):
         else:
             # a token may hold the end of the answer and the stop sequence at once
             answer = max(number - 1, 1) if any(s in raw for s in plan.until) else number
+        thought = lm.thinking(done.tokens[:answer]) if done.logprobs else 0
         if plan.stop_after and (decided := plan.stop_after.search(text)):
             text = text[: decided.end()]
         return Generation(
@@ -387,8 +388,8 @@ class HFBackend(HarnessBackend):
             len(done.prompt),
             number,
             done.seconds,
-            tuple(done.logprobs[:answer]),
-            tuple(done.margins[:answer]),
+            tuple(done.logprobs[thought:answer]),
+            tuple(done.margins[thought:answer]),
             done.cached,
         )
 

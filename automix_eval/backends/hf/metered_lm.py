@@ -209,18 +209,34 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
         for position, index in enumerate(rows):
             tokens = output[position, begin:].tolist()
             answer, used = self._lengths(tokens, stop)
+            begun_at = self.thinking(tokens[:answer])
             self.finished.append(
                 MeteredRow(
                     index,
                     prompt_tokens[position],
                     used,
                     seconds,
-                    tuple(logprobs[position][:answer]) if watch is not None else (),
-                    tuple(margins[position][:answer]) if watch is not None else (),
+                    tuple(logprobs[position][begun_at:answer]) if watch is not None else (),
+                    tuple(margins[position][begun_at:answer]) if watch is not None else (),
                 )
             )
         self._batch = None
         return output
+
+    def thinking(self, tokens: list[int]) -> int:
+        """How many of the tokens are thinking, with its end; 0 where that does not end."""
+        end = self.think_end_token
+        if isinstance(end, int):
+            return len(tokens) - tokens[::-1].index(end) if end in tokens else 0
+        number = self.tok_decode(tokens).count(end) if end else 0
+        if not number:
+            return 0
+        low, high = 1, len(tokens)
+        while low < high:
+            middle = (low + high) // 2
+            enough = self.tok_decode(tokens[:middle]).count(end) >= number
+            low, high = (low, middle) if enough else (middle + 1, high)
+        return low
 
     def _lengths(self, tokens: list[int], stop: Sequence[str]) -> tuple[int, int]:
         """Tokens of the answer, and tokens paid for (with the one that ended it)."""

@@ -238,6 +238,7 @@ class APIBackend(HarnessBackend):
         for i, (choice, usage) in enumerate(zip(choices, usages, strict=True)):
             prompt = batch.prompts[i if batch.samples == 1 else 0]
             text = self._text(choice, batch)
+            think = getattr(self.lm, "think_end_token", None)
             tokens = replies.tokens_of(choice) if token_probs else []
             made.append(
                 Generation(
@@ -245,7 +246,7 @@ class APIBackend(HarnessBackend):
                     self.count_tokens(prompt) if usage.prompt is None else usage.prompt,
                     self._count_generated(text) if usage.generated is None else usage.generated,
                     reply.seconds / number,
-                    *replies.probabilities(tokens, text),
+                    *replies.probabilities(tokens, text, think),
                     cached_tokens=usage.cached,
                     events=(reply.events if i == 0 else ()) + events_of(choice, usage),
                     latency=latency,

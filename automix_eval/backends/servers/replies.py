@@ -184,21 +184,28 @@ def _token(text: Any, logprob: Any, top: Any) -> Token | None:
 
 
 def probabilities(
-    tokens: Sequence[Token], text: str
+    tokens: Sequence[Token], text: str, think_end: Any = None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Log-probability and margin of each token of a text, those of its stop sequence left out.
+    """Log-probability and margin of each token of a text, without thinking and stop sequence.
 
     Args:
         tokens: All tokens generated.
         text: The text kept: they spell it, and perhaps more.
+        think_end: What ends the thinking, if the model thinks; the text begins after its last one.
     """
+    start = 0
+    said = "".join(token.text for token in tokens)
+    if isinstance(think_end, str) and think_end in said:
+        start = len(said) - len(said.split(think_end)[-1].lstrip())
     kept = []
-    length = 0
+    at = 0
     for token in tokens:
-        if length >= len(text):
+        if at >= start + len(text):
             break
-        kept.append(token)
-        length += len(token.text)
+        end = at + len(token.text)
+        if at >= start or end > start:
+            kept.append(token)
+        at = end
     return tuple(t.logprob for t in kept), tuple(t.margin for t in kept)
 
 
