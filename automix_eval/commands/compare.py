@@ -10,7 +10,7 @@ from pathlib import Path
 from automix_eval.analysis.compare import Compared, compare
 from automix_eval.analysis.figures import Figure
 from automix_eval.analysis.gather import Settings
-from automix_eval.commands.report import natural
+from automix_eval.commands.report import natural, positive
 from automix_eval.costs.from_config import parse_costs
 from automix_eval.metrics.bootstrap import LEVEL, RESAMPLES
 from automix_eval.report.blocks import Block, Heading, Paragraph, Reasons, Table, interval_text
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--costs", type=parse_costs, metavar="PRICES", help="as in report")
     parser.add_argument("--seed", type=natural, default=0, help="seed of the bootstrap")
-    parser.add_argument("--resamples", type=natural, default=RESAMPLES, help="bootstrap resamples")
+    parser.add_argument("--resamples", type=positive, default=RESAMPLES, help="bootstrap resamples")
 
 
 def run(args: argparse.Namespace) -> int:

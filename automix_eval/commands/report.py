@@ -72,7 +72,7 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--resamples",
-        type=natural,
+        type=positive,
         default=RESAMPLES,
         help=f"bootstrap resamples (default: {RESAMPLES})",
     )
@@ -152,6 +152,13 @@ def natural(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError("a number of 0 or more is needed")
+    return value
+
+
+def positive(text: str) -> int:
+    """A number of 1 or more."""
+    if (value := natural(text)) == 0:
+        raise argparse.ArgumentTypeError("a number of 1 or more is needed")
     return value
 
 

@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automix_eval.commands.report import natural, one_format, output_formats, write, write_text
+from automix_eval.commands.report import (
+    natural,
+    one_format,
+    output_formats,
+    positive,
+    write,
+    write_text,
+)
 from automix_eval.metrics.bootstrap import RESAMPLES
 from automix_eval.report import output
 from automix_eval.safety.errors import AutoMixError
@@ -69,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=natural, default=0, help="of the intervals (default: 0)")
     parser.add_argument(
-        "--resamples", type=natural, default=RESAMPLES, help=f"default: {RESAMPLES}"
+        "--resamples", type=positive, default=RESAMPLES, help=f"default: {RESAMPLES}"
     )
     parser.add_argument(
         "--format",

@@ -74,6 +74,8 @@ def read(
     Raises:
         AutoMixError: Nothing is there, it cannot be read, or an argument does not fit to it.
     """
+    if resamples < 1:
+        raise AutoMixError(f"resamples={resamples}: at least 1 is needed for an interval")
     if not paths:
         raise AutoMixError("name a folder with results, a file of records, or a table to read")
     found = [_existing(Path(p).expanduser()) for p in paths]

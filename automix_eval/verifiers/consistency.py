@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from automix_eval.metrics.answers import exact_match, token_f1
+from automix_eval.metrics.choice_values import choice_confidence, compared_values
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Answer, Ask, Call, Generation, Question, Verification
 
@@ -84,7 +85,7 @@ class Consistency:
         return [
             self._compare(answer, by_answer[i], ask.tier)
             if i in by_answer
-            else _of_choices(answer, ask.tier)
+            else _of_choices(questions[i], answer, ask.tier)
             for i, answer in enumerate(answers)
         ]
 
@@ -115,12 +116,12 @@ class Consistency:
         )
 
 
-def _of_choices(answer: Answer, tier: int) -> Verification:
+def _of_choices(question: Question, answer: Answer, tier: int) -> Verification:
     if not answer.text.strip():
         return Verification(tier, None, outcome="empty_answer")
     logprobs = [p for p, _ in answer.choice_logprobs]
-    top = max(logprobs)
-    share = 1.0 / math.fsum(math.exp(p - top) for p in logprobs)
+    values = compared_values(question.metric, logprobs, question.choice_texts)
+    share = choice_confidence(values, "probability")
     return Verification(tier, share, signals={"exact": share})
 
 

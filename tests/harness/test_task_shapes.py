@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 import shapes
 from scripted import CALLS, SCRIPTS, read_run, scripted_args
 
+from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.harness.model import AutoMixLM
 from automix_eval.harness.task_view import TaskView
 from automix_eval.records.runs import read_run as columns_of
+from automix_eval.report import output
 from automix_eval.safety.errors import AutoMixError
 
 
@@ -63,7 +66,7 @@ PROMPTS = (
     + [(s, "always_llm") for s in ("float", "repeats_majority", "winogrande", *SINGLE)],
 )
 def test_the_figure_is_the_harnesss_own(tmp_path: Path, shape: str, router: str) -> None:
-    """One tier alone: the mean score of its records is the harness's metric, to 1e-9."""
+    """One tier alone: the figure in its report is the harness's metric, to 1e-9."""
     found = evaluated(
         tmp_path, {shape: shapes.task(shape, shapes.SHAPES[shape])}, meta_verifier=router
     )
@@ -75,6 +78,8 @@ def test_the_figure_is_the_harnesss_own(tmp_path: Path, shape: str, router: str)
     theirs = found["results"][shape][f"{about['metric']},{about['filter']}"]
     assert sign * mean == pytest.approx(float(theirs), abs=1e-6 if shape in SINGLE else 1e-9)
     assert len(rows) == len(shapes.NUMBERS)
+    shown = json.loads(output.render(assemble([path.parent], Settings(resamples=20)), "json"))
+    assert shown["tasks"][0]["figures"]["method"]["quality"]["value"] == mean
 
 
 @pytest.mark.parametrize("shape", PROMPTS)

@@ -110,8 +110,9 @@ def test_another_file_is_no_table_of_a_format(tmp_path: Path, name: str) -> None
             made.read(path)
 
 
-def test_one_broken_file_of_a_tree_is_named(tmp_path: Path) -> None:
-    """Nothing of the tree is used, and the file is named."""
+@pytest.mark.parametrize("which", [0, -1])
+def test_one_broken_file_of_a_tree_is_named(tmp_path: Path, which: int) -> None:
+    """Nothing of the tree is used, and the file is named, also where nobody named the format."""
     for name, write, ending in (
         ("llmrouterbench", tables.llmrouterbench, "*.json"),
         ("every_eval_ever", tables.every_eval_ever, "*.jsonl"),
@@ -122,11 +123,20 @@ def test_one_broken_file_of_a_tree_is_named(tmp_path: Path) -> None:
         folder = tmp_path / write.__name__
         folder.mkdir()
         path = write(folder)
-        broken = sorted(path.rglob(ending))[-1]
+        broken = sorted(path.rglob(ending))[which]
         broken.write_bytes(broken.read_bytes()[:-40])
-        with pytest.raises(AutoMixError, match="damaged") as caught:
-            read(name, path)
-        assert broken.name in str(caught.value)
+        for option in (name, "auto"):
+            with pytest.raises(AutoMixError, match="damaged") as caught:
+                read(option, path)
+            assert broken.name in str(caught.value)
+
+
+def test_half_an_npz_is_damaged_and_no_table_without_a_suffix(tmp_path: Path) -> None:
+    """The format is known by the suffix, so that its own error is shown."""
+    path = tables.routereval(tmp_path)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(AutoMixError, match="damaged"):
+        read("auto", path)
 
 
 def test_objects_of_an_npz_are_not_unpickled(tmp_path: Path) -> None:

@@ -144,6 +144,7 @@ def test_plain_runs_and_tables_become_a_chain(tmp_path: Path) -> None:
         ({"task": "coqa"}, "task='coqa' is for tables"),
         ({"missing": "drop"}, "missing='drop' is for tables"),
         ({"costs": "free"}, "costs"),
+        ({"resamples": 0}, "at least 1"),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -40,17 +40,16 @@ class InspectLogs:
         self.scorer = scorer
 
     def recognises(self, path: Path) -> bool:
-        """By the suffix .eval, or the keys of the first JSON file."""
-        files = _files(path)
-        if not files:
-            return False
-        if files[0].suffix == ".eval":
-            return zipfile.is_zipfile(files[0])
-        try:
-            found = json_of(files[0])
-        except TableError:  # reading it tells what is wrong with it
-            return False
-        return isinstance(found, dict) and {"eval", "plan", "version"} <= set(found)
+        """By the suffix .eval, or the keys of the first JSON file that can be read."""
+        for file in _files(path):
+            if file.suffix == ".eval":
+                return True
+            try:
+                found = json_of(file)
+            except TableError:  # reading all of them tells what is wrong with it
+                continue
+            return isinstance(found, dict) and {"eval", "plan", "version"} <= set(found)
+        return False
 
     def read(self, path: Path) -> ModelOutcomes:
         """Read the logs; a damaged or unfinished one is refused."""

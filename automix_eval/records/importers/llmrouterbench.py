@@ -32,14 +32,15 @@ class LLMRouterBench:
     """
 
     def recognises(self, path: Path) -> bool:
-        """By the keys of the first file of the tree."""
-        if not path.is_dir() or (first := next(iter(sorted(path.rglob("*.json"))), None)) is None:
-            return False
-        try:
-            found = json_of(first)
-        except TableError:  # reading it tells what is wrong with it
-            return False
-        return isinstance(found, dict) and {"model_name", "dataset_name", "records"} <= set(found)
+        """By the keys of the first file of the tree that can be read."""
+        for file in sorted(path.rglob("*.json")) if path.is_dir() else ():
+            try:
+                found = json_of(file)
+            except TableError:  # reading all of them tells what is wrong with it
+                continue
+            keys = {"model_name", "dataset_name", "records"}
+            return isinstance(found, dict) and keys <= set(found)
+        return False
 
     def read(self, path: Path) -> ModelOutcomes:
         """Read the tree; a damaged file is refused, not passed over."""

@@ -28,8 +28,8 @@ class RouterEval:
     """
 
     def recognises(self, path: Path) -> bool:
-        """By the names of its arrays."""
-        return path.suffix == ".npz" and path.is_file() and bool(_scores(_members(path)))
+        """By its suffix: no other format has it, and reading it tells what is wrong with it."""
+        return path.suffix == ".npz" and path.is_file()
 
     def read(self, path: Path) -> ModelOutcomes:
         """Read the file; nothing in it is unpickled."""
@@ -83,14 +83,6 @@ def _array(file: Any, path: Path, name: str) -> Any:
             f"{path}: the array {name!r} is not read ({err}). Save it as numbers or as text, as in "
             "numpy.asarray(names, dtype=str)"
         ) from err
-
-
-def _members(path: Path) -> list[str]:
-    try:
-        with zipfile.ZipFile(path) as file:
-            return [n.removesuffix(".npy") for n in file.namelist()]
-    except _DAMAGE:  # reading it tells what is wrong with it
-        return []
 
 
 def _scores(names: list[str]) -> list[str]:
