@@ -144,7 +144,7 @@ COLUMNS = (
     ),
     Column(
         "verifier_benefit_auroc", "benefit_auroc", "AUROC (benefit)", "Benefit",
-        "of the SLM's low confidence as a predictor that the LLM's score is higher by > 0.1",
+        "AUROC of the SLM's low confidence as a predictor that the LLM's score is > 0.1 higher",
         ".3f", True, ("text, further", "page, further", "harness"),
     ),
     Column(
