@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from automix_eval import __version__
 from automix_eval.analysis.replay_input import source_of, where_to_fit
@@ -56,6 +56,7 @@ def replay(settings: DictConfig) -> dict[str, Any]:
             f"scored in {settings.folds} folds, each by a policy of the others; the policy that is "
             "written is fitted on all rows"
         )
+    pairs = _pairs(settings, train, source.test if in_folds else None)
     notes += [*source.notes, *fitted.notes()]
     shown = config.shown(settings)
     return {
@@ -63,7 +64,7 @@ def replay(settings: DictConfig) -> dict[str, Any]:
         "version": VERSION,
         "automix_eval_version": __version__,
         "meta_verifier": config.name_of(settings, "meta_verifier"),
-        **score(fitted, source.test, settings.seed, settings.resamples),
+        **score(fitted, source.test, settings.seed, settings.resamples, pairs),
         "n_train": 0 if train is None else len(train),
         "n_test": len(source.test),
         "seed": settings.seed,
@@ -101,6 +102,25 @@ def _fitted(
     }
     values = parts.router_parameters(settings)
     return router, policy.make(name, values, router.get_learned(), fitted_on)
+
+
+def _pairs(
+    settings: DictConfig, train: Outcomes | None, in_folds: Outcomes | None
+) -> MetaVerifier | None:
+    """The best cascade of two tiers by the same objective on the same rows, to compare with.
+
+    None where nothing is fitted, where there is no confidence, and beside itself.
+    """
+    if train is None or _is_blind(train) or config.name_of(settings, "meta_verifier") == "pairs":
+        return None
+    other = settings.copy()
+    with open_dict(other):
+        other.meta_verifier = config.compose_application(
+            "replay", {"meta_verifier": "pairs"}
+        ).meta_verifier
+    if in_folds is not None:
+        return CrossFitted(lambda: parts.make_meta_verifier(other), settings.folds).fit(in_folds)
+    return parts.make_meta_verifier(other).fit(train)
 
 
 def _restored(
@@ -144,12 +164,17 @@ def _refuse_blind(router: MetaVerifier, test: Outcomes, name: str) -> None:
     """A router that reads confidences must not decide without a single one unnoticed."""
     if not router.needs_verification or router.needs_hindsight:
         return
-    seen = [test.confidences[:, :-1], *(table[:, :-1] for table in test.signals.values())]
-    if all(np.isnan(table).all() for table in seen):
+    if _is_blind(test):
         raise AutoMixError(
             f"meta_verifier={name} reads confidences, and no tier before the last has one in the "
             "test rows: name the column of them, as in {name: s, score: COL, confidence: COL, ...}"
         )
+
+
+def _is_blind(rows: Outcomes) -> bool:
+    """Whether no tier before the last has a confidence or a signal."""
+    seen = [rows.confidences[:, :-1], *(table[:, :-1] for table in rows.signals.values())]
+    return all(bool(np.isnan(table).all()) for table in seen)
 
 
 def _check(settings: DictConfig) -> None:

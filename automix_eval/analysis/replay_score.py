@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from automix_eval.analysis.curve_figures import random_cost
-from automix_eval.analysis.figures import Figure
+from automix_eval.analysis.figures import Figure, MethodFigures
 from automix_eval.analysis.method import MethodScore
 from automix_eval.meta_verifiers.contract import MetaVerifier
-from automix_eval.metrics.curves import STEP_AREA, step_area
+from automix_eval.metrics.curves import STEP_AREA, Point, quality_at, step_area
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import Outcomes
 
 
-def score(router: MetaVerifier, test: Outcomes, seed: int, resamples: int) -> dict[str, Any]:
+def score(
+    router: MetaVerifier,
+    test: Outcomes,
+    seed: int,
+    resamples: int,
+    pairs: MetaVerifier | None = None,
+) -> dict[str, Any]:
     """Score a fitted router, its whole range and what it is compared with.
 
     Args:
@@ -22,6 +28,7 @@ def score(router: MetaVerifier, test: Outcomes, seed: int, resamples: int) -> di
         test: Outcomes of every tier.
         seed: Of the bootstrap.
         resamples: Number of bootstrap resamples.
+        pairs: The best cascade of two tiers, fitted likewise; None where there is none.
 
     Returns:
         JSON: a figure that does not exist is null, with the reason in ``undefined``. ``auc`` is the
@@ -35,10 +42,13 @@ def score(router: MetaVerifier, test: Outcomes, seed: int, resamples: int) -> di
     tiers = [_reference(*one) for one in zip(test.names, quality, costs, strict=True)]
     chance = found.random_quality.value
     chosen = {"performance": found.quality, "cost": found.cost, "delta_ibc": found.delta_ibc}
-    area = step_area(
-        [*((p.cost, p.quality) for p in found.curve), min(zip(costs, quality, strict=True))],
-        min(costs),
-        max(costs),
+    singles = list(zip(costs, quality, strict=True))
+    area = _area(found, singles)
+    best = min(range(len(singles)), key=lambda t: (-quality[t], costs[t]))
+    mixed = (
+        found.cost.value
+        if isinstance(found.cost.value, Undefined)
+        else quality_at(singles, found.cost.value)
     )
     shares = {str(share): figure.value for share, figure in found.cost_at}
     undefined = {
@@ -65,8 +75,32 @@ def score(router: MetaVerifier, test: Outcomes, seed: int, resamples: int) -> di
             "oracle": None
             if isinstance(corners, Undefined)
             else _reference("oracle", corners[0][0][0], corners[0][1][0]),
+            "best_single": tiers[best],
+            "zero": None
+            if isinstance(mixed, Undefined)
+            else _reference("zero router at the same cost", mixed, found.cost.value),
+            "pairs": None if pairs is None else _played("pairs", pairs, test, seed, singles),
         },
         "undefined": _reasons(undefined),
+    }
+
+
+def _area(found: MethodFigures, singles: Sequence[Point]) -> float | Undefined:
+    costs = [cost for cost, _ in singles]
+    points = [(p.cost, p.quality) for p in found.curve]
+    return step_area([*points, min(singles)], min(costs), max(costs))
+
+
+def _played(
+    name: str, router: MetaVerifier, test: Outcomes, seed: int, singles: Sequence[Point]
+) -> dict[str, Any]:
+    """A fitted opponent: its point, delta IBC and area, without intervals."""
+    found = MethodScore.of_routers([router], test, seed, 2).figures()
+    figures = {"performance": found.quality, "cost": found.cost, "delta_ibc": found.delta_ibc}
+    return {
+        "name": name,
+        **{key: _number(figure.value) for key, figure in figures.items()},
+        "auc": _number(_area(found, singles)),
     }
 
 

@@ -133,10 +133,12 @@ def table(result: Mapping[str, Any]) -> str:
             _percent(result["delta_ibc"]),
         )
     )
-    rivals = [*tiers, result["references"]["random"], result["references"]["oracle"]]
+    best = result["references"]["best_single"]
+    rivals = [*tiers, *(result["references"][k] for k in ("random", "zero", "pairs", "oracle"))]
     rows += [
-        (f"{one['name']} alone" if one in tiers else one["name"],
-         f"{one['performance']:.4f}", "", f"{one['cost']:.6g}", "", "")
+        (f"{one['name']} alone{', the best' if one == best else ''}" if one in tiers
+         else one["name"], f"{one['performance']:.4f}", "", f"{one['cost']:.6g}", "",
+         _percent(one["delta_ibc"]) if "delta_ibc" in one else "")
         for one in rivals
         if one is not None
     ]  # fmt: skip

@@ -358,7 +358,7 @@ def test_routers_that_read_texts_are_left_out_of_numbers(tmp_path: Path) -> None
     assert code == 0
     part = result["parts"]["families"]
     assert [r["router"] for r in part["rows"]] == ["random"]
-    assert "reads questions and answers" in part["left_out"][0]["reason"]
+    assert "reads texts" in part["left_out"][0]["reason"]
 
 
 KEPT = Path(__file__).parents[2] / "results" / "reference_experiments"

@@ -21,6 +21,7 @@ from automix_eval.commands.main import main
 from automix_eval.config import compose as config
 from automix_eval.meta_verifiers.self_consistency import SelfConsistency
 from automix_eval.meta_verifiers.threshold import Threshold
+from automix_eval.metrics.curves import quality_at
 from automix_eval.metrics.nested_sample import nested_sample
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.records.outcomes import Outcomes
@@ -93,6 +94,24 @@ def test_every_router_gives_a_whole_result(folder: Path, table: Path, name: str)
     assert found["policy"]["meta_verifier"]["name"] == name
     assert (found["delta_ibc"] is None) == (found["undefined_reason"] is not None)
     assert set(found["cost_at"]) == {"0.95", "0.99", "1.0"}
+
+
+def test_opponents_stand_beside_the_router(
+    folder: Path, table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The best single tier, mixtures of tiers and the best pair are part of every result."""
+    found = result(folder, *arguments(table, "meta_verifier=pomdp"))
+    beside = found["references"]
+    singles = [(t["cost"], t["performance"]) for t in beside["tiers"]]
+    assert beside["best_single"] == max(beside["tiers"], key=lambda t: t["performance"])
+    assert beside["zero"]["performance"] == pytest.approx(quality_at(singles, found["cost"]))
+    alone = result(folder, *arguments(table, "meta_verifier=pairs"))
+    assert beside["pairs"] == {
+        "name": "pairs", **{k: alone[k] for k in ("performance", "cost", "delta_ibc", "auc")}
+    }  # fmt: skip
+    assert alone["references"]["pairs"] is None
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("alone, the best", "zero router", "\npairs "))
 
 
 def test_figures_are_those_of_the_definitions(folder: Path, table: Path) -> None:

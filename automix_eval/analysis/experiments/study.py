@@ -21,11 +21,13 @@ from automix_eval.analysis.experiments.preset import AXES, Part, Preset
 from automix_eval.analysis.experiments.sources import Failure, StudySource, shown
 from automix_eval.analysis.method import MethodScore
 from automix_eval.meta_verifiers.baselines.frugal_gpt import FrugalGPT
+from automix_eval.meta_verifiers.baselines.knn_query import KnnQuery
 from automix_eval.meta_verifiers.baselines.texts import TextRouter
 from automix_eval.meta_verifiers.calibrated import Calibrated
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.metrics.benefit import benefit_auroc, benefit_correlation
 from automix_eval.metrics.calibration import auroc, is_correct
+from automix_eval.metrics.curves import quality_at
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import FloatArray, Outcomes
 from automix_eval.safety.errors import AutoMixError
@@ -140,8 +142,8 @@ def _unfit(cell: _Cell) -> str | None:
     """Why a router cannot be asked about these outcomes at all; None where it can."""
     router = _router(cell, 0)
     test = cell.test_on.test
-    if isinstance(router, TextRouter) and test.questions is None:
-        return "it reads questions and answers, and these outcomes are numbers"
+    if isinstance(router, (TextRouter, KnnQuery)) and test.questions is None:
+        return "it reads texts, and these outcomes are numbers"
     first = test.confidences[:, cell.test_chain[0]]
     blind = np.isnan(first).all() and not test.signals
     if router.needs_verification and not router.needs_hindsight and blind:
@@ -189,8 +191,11 @@ def _facts(
     score: MethodScore, test: Outcomes, train_rows: int, seeds: Sequence[int], cell: _Cell
 ) -> dict[str, Any]:
     slm_quality, slm_cost, llm_quality, llm_cost = (float(np.asarray(v)[0]) for v in score.ends())
-    corners = score.oracle()
+    corners, spent = score.oracle(), float(np.asarray(score.mean("cost"))[0])
     assert not isinstance(corners, Undefined)  # every tier was asked
+    quality, costs = test.scores.mean(axis=0), test.answer_costs.mean(axis=0)
+    best = int(np.lexsort((costs, -quality))[0])
+    mixed = quality_at(list(zip(costs.tolist(), quality.tolist(), strict=True)), spent)
     return {
         "slm_quality": slm_quality,
         "llm_quality": llm_quality,
@@ -199,6 +204,10 @@ def _facts(
         "cost_ratio": llm_cost / slm_cost if slm_cost > 0 else None,
         "oracle_quality": float(corners[0][0][0]),
         **_verifier_facts(test.confidences[:, 0], test),
+        "best_single": test.names[best],
+        "best_single_quality": float(quality[best]),
+        # of the zero router: single models mixed at the cost of this router
+        "zero_quality": None if isinstance(mixed, Undefined) else mixed,
         "family": "same" if len({_family(n) for n in test.names}) == 1 else "different",
         "num_tiers": test.num_tiers,
         "train_rows": train_rows,

@@ -83,21 +83,31 @@ def nearest_means(
     Returns:
         (len(sizes), n, f) means, of equally near rows the first.
     """
-    most = min(max(sizes), len(vectors))
+    number = len(vectors)
+    most = max((min(size, number) for size in sizes if size < number), default=0)
     made = np.empty((len(sizes), len(queries), table.shape[1]))
     held = vectors.astype(np.float32).T
     for start in range(0, len(queries), BATCH):
         part = slice(start, start + BATCH)
-        near = np.round(queries[part].astype(np.float32) @ held, DECIMALS)
+        far = -np.round(queries[part].astype(np.float32) @ held, DECIMALS).astype(np.float64)
+        known = np.ones(far.shape, dtype=np.bool_)
         if apart is not None:
-            near[apart[0][part, None] == apart[1]] = -2.0
-        order = np.argsort(-near, axis=1, kind="stable")[:, :most]
-        known = np.take_along_axis(near, order, axis=1) > -2.0
-        sums = np.cumsum(np.where(known[:, :, None], table[order], 0.0), axis=1)
-        counts = np.maximum(np.cumsum(known, axis=1), 1)[:, :, None]
+            known = apart[0][part, None] != apart[1]
+            far[~known] = 2.0
+        if most:
+            far += np.arange(number) * (0.1**DECIMALS / number / 2)  # of equals the first
+            order = np.argpartition(far, most - 1, axis=1)[:, :most]
+            rank = np.argsort(np.take_along_axis(far, order, axis=1), axis=1)
+            order = np.take_along_axis(order, rank, axis=1)
+            near = np.take_along_axis(known, order, axis=1)
+            totals = np.cumsum(np.where(near[:, :, None], table[order], 0.0), axis=1)
+            numbers = np.cumsum(near, axis=1)
         for k, size in enumerate(sizes):
-            at = min(size, most) - 1
-            made[k, part] = sums[:, at] / counts[:, at]
+            if size < number:
+                counts, sums = numbers[:, size - 1], totals[:, size - 1]
+            else:
+                counts, sums = known.sum(axis=1), known @ table
+            made[k, part] = sums / np.maximum(counts, 1)[:, None]
     return made
 
 
