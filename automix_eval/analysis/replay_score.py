@@ -45,11 +45,8 @@ def score(
     singles = list(zip(costs, quality, strict=True))
     area = _area(found, singles)
     best = min(range(len(singles)), key=lambda t: (-quality[t], costs[t]))
-    mixed = (
-        found.cost.value
-        if isinstance(found.cost.value, Undefined)
-        else quality_at(singles, found.cost.value)
-    )
+    own = found.cost.value
+    mixed = own if isinstance(own, Undefined) else quality_at(singles, own)
     shares = {str(share): figure.value for share, figure in found.cost_at}
     undefined = {
         "delta_ibc": found.delta_ibc.value,
@@ -77,8 +74,8 @@ def score(
             else _reference("oracle", corners[0][0][0], corners[0][1][0]),
             "best_single": tiers[best],
             "zero": None
-            if isinstance(mixed, Undefined)
-            else _reference("zero router at the same cost", mixed, found.cost.value),
+            if isinstance(mixed, Undefined) or isinstance(own, Undefined)
+            else _reference("zero router at the same cost", mixed, own),
             "pairs": None if pairs is None else _played("pairs", pairs, test, seed, singles),
         },
         "undefined": _reasons(undefined),
