@@ -137,6 +137,8 @@ class KnnQuery(ChoosingRouter):
         near_: The fitting questions; None before fitting.
         price_: Score that a unit of cost must buy.
         prices_: Those of the sweep, falling.
+        held_: (2, n, N) scores and costs of the fitting questions as the others predict them.
+        points_: (3, prices) mean score, cost and share above the first tier, by these predictions.
         note_: What the reader must know about the fit, else empty.
     """
 
@@ -158,6 +160,8 @@ class KnnQuery(ChoosingRouter):
         self.near_: Neighbourhood | None = None
         self.price_ = 0.0
         self.prices_: FloatArray = np.array([])
+        self.held_: FloatArray = np.empty((2, 0, 0))
+        self.points_: FloatArray = np.empty((3, 0))
         self.note_ = ""
 
     def _fit(self, outcomes: Outcomes) -> KnnQuery:
@@ -177,6 +181,7 @@ class KnnQuery(ChoosingRouter):
             for table in (rows.scores, rows.answer_costs)
         )
         above = np.array([(to > 0).mean() for to in chosen])
+        self.held_, self.points_ = held, np.stack([score, cost, above])
         taken = select(score, cost, above, Ends.of(rows), self)
         # no index: the objective exists for no price, and the first keeps to the first tier
         self.price_, self.note_ = float(self.prices_[taken.index or 0]), taken.note
@@ -184,16 +189,24 @@ class KnnQuery(ChoosingRouter):
 
     def choose(self, seen: Seen) -> IntArray:
         """The tier that is best at the price; then its answer is kept."""
+        require_fitted(self.near_, self.name)
+        if seen.tier >= 0 or not len(seen):
+            return np.full(len(seen), max(seen.tier, 0), dtype=np.intp)
+        return _route(self.expect(seen), self.price_, self.prices_)
+
+    def expect(self, seen: Seen) -> FloatArray:
+        """(2, n, N) score and cost of each tier on the nearest questions.
+
+        Raises:
+            AutoMixError: Not fitted, on another chain, or the questions have no texts.
+        """
         near: Neighbourhood = require_fitted(self.near_, self.name)
         if near.scores.shape[1] != seen.num_tiers:
             raise AutoMixError(
                 f"meta_verifier={self.name} was fitted for {near.scores.shape[1]} tiers and meets "
                 f"a chain of {seen.num_tiers}: fit it on records of this chain"
             )
-        if seen.tier >= 0 or not len(seen):
-            return np.full(len(seen), max(seen.tier, 0), dtype=np.intp)
-        expected = near.expect(require_texts(seen.questions, self.name))
-        return _route(expected, self.price_, self.prices_)
+        return near.expect(require_texts(seen.questions, self.name))
 
     def sweep(self) -> list[tuple[float | None, Any]]:
         """One policy a price, cheap to dear; all share the questions."""

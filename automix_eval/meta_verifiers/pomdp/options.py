@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from automix_eval.meta_verifiers.base import check_undefined
@@ -45,6 +46,15 @@ def check_options(
         raise AutoMixError(f"meta_verifier.mixtures={mixtures!r} must be true or false")
     if undefined != "observe":
         check_undefined(undefined)
+
+
+def check_prior(prior: Any) -> None:
+    """Raise AutoMixError unless it says where a belief before the first tier comes from."""
+    if prior not in (None, "knn") and not isinstance(prior, Mapping):
+        raise AutoMixError(
+            f"meta_verifier.prior={prior!r} must be null, knn, or a mapping of settings of "
+            "knn_query, as {encoder: FOLDER}"
+        )
 
 
 def check_solver(solver: Any, reward: Any, undefined: Any) -> None:

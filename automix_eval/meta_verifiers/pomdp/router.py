@@ -16,7 +16,12 @@ from automix_eval.meta_verifiers.pomdp import describe as pomdp_text
 from automix_eval.meta_verifiers.pomdp import policy_json as pomdp_json
 from automix_eval.meta_verifiers.pomdp.density import Axis
 from automix_eval.meta_verifiers.pomdp.family import Member, family, replay
-from automix_eval.meta_verifiers.pomdp.options import check_options, check_solver, parse_reward
+from automix_eval.meta_verifiers.pomdp.options import (
+    check_options,
+    check_prior,
+    check_solver,
+    parse_reward,
+)
 from automix_eval.meta_verifiers.pomdp.policy import Rule, make_rule, problem_edges
 from automix_eval.meta_verifiers.pomdp.pomdp_py import PomdpPy
 from automix_eval.meta_verifiers.pomdp.problem import PomdpCells, Problem, estimate
@@ -68,6 +73,8 @@ class Pomdp(ChoosingRouter):
             per_r}}`` of rewards fixed + r * per_r, each a list for [Complex, Simple, Unsolvable].
         mixtures: Whether to offer mixtures of two policies as well: a share of the questions, drawn
             by their identity, follows the dearer one. They meet a budget exactly.
+        prior: None, or ``knn``: what is believed of a question before the first tier comes from the
+            questions nearest to it (``query_prior.py``); a mapping are settings of ``knn_query``.
         undefined: What an undefined confidence is: ``observe``, an observation of its own, learned
             like any other; ``escalate`` or ``keep``, which fix the action; or a confidence in
             [0, 1] that stands in.
@@ -88,12 +95,20 @@ class Pomdp(ChoosingRouter):
     lambda_: float | None = None
     reward: Mapping[str, Any] | None = None
     mixtures: bool = True
+    prior: str | Mapping[str, Any] | None = None
     undefined: str | float = "observe"
 
     needs_verification = True
     needs_fit = True
 
     def __post_init__(self) -> None:
+        check_prior(self.prior)
+        if self.prior is not None and type(self) is Pomdp:
+            from automix_eval.meta_verifiers.pomdp.query_prior import PomdpWithPrior
+
+            self.__class__ = PomdpWithPrior  # a router of its own, under one name
+            self.__post_init__()
+            return
         super().__post_init__()
         check_solver(self.solver, self.reward, self.undefined)
         check_options(
@@ -239,7 +254,7 @@ def _choose(
 ) -> tuple[Rule, float | None, str]:
     table = np.array([(r.score, r.cost, r.escalation) for r in rules])
     if asked.budget is not None and asked.objective == "budget":
-        within = _within(table[:, 1], asked.budget, len(rows))
+        within = within_budget(table[:, 1], asked.budget, len(rows))
         asked = Selection(objective="budget", budget=within)
     chosen = select(table[:, 0], table[:, 1], table[:, 2], ends, asked)
     if chosen.index is not None:
@@ -247,7 +262,7 @@ def _choose(
     return _single_tiers(problem, rows, rules[0].parameter)[0], None, chosen.note
 
 
-def _within(costs: FloatArray, budget: float, number: int) -> float:
+def within_budget(costs: FloatArray, budget: float, number: int) -> float:
     """The mean cost to fit to, so that new questions rarely exceed the budget by more than SLACK.
 
     A mean cost C between the cheapest m and the dearest M has at most the standard error

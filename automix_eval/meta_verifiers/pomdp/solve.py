@@ -59,7 +59,7 @@ class Solution:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Node:
+class Node:
     """Rewards at one set of tiers asked, (2, symbols...): the fixed part and the slope.
 
     They are those at mean cost; a level multiplies a route's slope.
@@ -144,7 +144,7 @@ class Solver:
             values[subset], actions[subset] = held, action
         return Solution(x, float(values[()][0]), float(values[()][1]), actions)
 
-    def _performance(self, subset: Subset) -> _Node:
+    def _performance(self, subset: Subset) -> Node:
         problem, last = self.problem, self.problem.num_tiers - 1
         tier = subset[-1] if subset else -1
         mass = self.marginal(problem.mass, subset)
@@ -158,7 +158,7 @@ class Solver:
         if subset:
             kept = self.marginal(problem.mass * problem.scores[tier], subset)
             keep = np.stack([kept, np.zeros_like(kept)])
-        return _Node(mass, keep, routes)
+        return Node(mass, keep, routes)
 
 
 class _ByState:
@@ -167,16 +167,16 @@ class _ByState:
     def __init__(self, solver: Solver, reward: StateReward) -> None:
         self._solver, self._reward = solver, reward
 
-    def node(self, subset: Subset) -> _Node:
+    def node(self, subset: Subset) -> Node:
         problem = self._solver.problem
         mass = self._solver.marginal(problem.mass, subset)
         if not subset:
-            return _Node(mass, None, {0: np.zeros((2, *mass.shape))})
+            return Node(mass, None, {0: np.zeros((2, *mass.shape))})
         tier = subset[-1]
         shares = [self._solver.marginal(problem.mass * s, subset) for s in problem.states[tier]]
         escalate = _weigh(self._reward.escalate, shares)
         ahead = range(tier + 1, problem.num_tiers)
-        return _Node(mass, _weigh(self._reward.keep, shares), dict.fromkeys(ahead, escalate))
+        return Node(mass, _weigh(self._reward.keep, shares), dict.fromkeys(ahead, escalate))
 
 
 def _weigh(reward: Sequence[Sequence[float]], shares: Sequence[FloatArray]) -> FloatArray:

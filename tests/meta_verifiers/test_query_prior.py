@@ -1,0 +1,140 @@
+"""The POMDP that looks at the nearest questions before the first tier."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from tiny_models import save_tiny_encoder
+
+from automix_eval.meta_verifiers.baselines import embeddings
+from automix_eval.meta_verifiers.baselines.knn_query import KnnQuery
+from automix_eval.meta_verifiers.follow import follow
+from automix_eval.meta_verifiers.pomdp.query_prior import PomdpWithPrior
+from automix_eval.meta_verifiers.pomdp.router import Pomdp
+from automix_eval.metrics.curves import area
+from automix_eval.records.outcomes import Outcomes
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Answer, Observation, Prompt, Question
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory) -> dict[str, str]:
+    """The settings of nearest questions with a random encoder."""
+    return {"encoder": str(save_tiny_encoder(tmp_path_factory.mktemp("tiny")))}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """A cache folder of the test's own, and an empty memory."""
+    monkeypatch.setenv("AUTOMIX_CACHE_DIR", str(tmp_path / "cache"))
+    embeddings._memory.clear()
+
+
+def made(n: int, tiers: int = 2, seed: int = 0) -> Outcomes:
+    """Ferries are hard for all but the last tier; a confidence tells a little of the piers."""
+    rng = np.random.default_rng(seed)
+    ferry = rng.random(n) < 0.4
+    chance = np.where(ferry[:, None], 0.1, np.linspace(0.6, 0.9, tiers))
+    chance[:, -1] = 0.9
+    right = (rng.random((n, tiers)) < chance).astype(float)
+    sure = np.clip(0.5 + 0.3 * (right - 0.5) + rng.normal(0, 0.2, (n, tiers)), 0, 1)
+    sure[:, -1] = np.nan
+    word = np.where(ferry, "a ferry in rain and wind", "the old pier of stone")
+    return Outcomes(
+        right, np.tile(10.0 ** np.arange(tiers), (n, 1)), sure, np.full((n, tiers), 0.5),
+        tuple(f"tier {t}" for t in range(tiers)), tuple(str(i) for i in range(n)),
+        questions=tuple(f"{w} {i % 9}" for i, w in enumerate(word)),
+    )  # fmt: skip
+
+
+def under(router, chain: Outcomes) -> float:
+    """Area of a router's range."""
+    paths = [follow(policy, chain) for _, policy in router.sweep()]
+    ends = [chain.scores[:, t].mean() for t in (0, -1)]
+    cost = [chain.answer_costs[:, t].mean() for t in (0, -1)]
+    points = [(p.cost.mean(), p.score.mean()) for p in paths]
+    found = area(points, ends[0], cost[0], ends[1], cost[1])
+    assert isinstance(found, float)
+    return found
+
+
+@pytest.mark.parametrize("tiers", [2, 3])
+def test_it_is_as_good_as_either_of_its_halves(prior, tiers):
+    """Where questions and confidences both tell something, it beats both."""
+    fit, new = made(300, tiers), made(1500, tiers, seed=1)
+    joint = under(Pomdp(prior=prior).fit(fit), new)
+    knn = under(KnnQuery(prior["encoder"]).fit(fit), new)
+    alone = under(Pomdp().fit(fit), new)
+    assert joint >= max(knn, alone) - 0.002
+    assert joint > alone + 0.01
+
+
+def test_hard_questions_start_at_a_later_tier(prior):
+    """Before an answer ferries go to the last tier, and piers to the first."""
+    router = Pomdp(prior=prior, objective="budget", budget=6.0).fit(made(300))
+    new = made(200, seed=1)
+    path = follow(router, new)
+    ferry = np.array([q.startswith("a ferry") for q in new.questions])
+    assert path.visited[~ferry, 0].mean() > 0.8
+    assert path.visited[ferry, 0].mean() < 0.5
+
+
+@pytest.mark.parametrize("objective", [{}, {"objective": "budget", "budget": 6.0},
+                                       {"objective": "assured", "target": 0.8}])  # fmt: skip
+def test_it_survives_json_and_decides_live_as_in_a_replay(prior, objective):
+    """Whatever family the policy is of: restored, it decides the same, one question at a time."""
+    fit, new = made(120), made(30, seed=1)
+    router = Pomdp(prior=prior, **objective).fit(fit)
+    other = Pomdp(prior=prior, **objective)
+    other.set_learned(json.loads(json.dumps(router.get_learned(), allow_nan=False)))
+    assert other.describe() == router.describe()
+    assert json.dumps(other.get_learned()) == json.dumps(router.get_learned())
+    path = follow(router, new)
+    assert (follow(other, new).visited == path.visited).all()
+    for i, text in enumerate(new.questions):
+        question = Question("toy", i, Prompt("p"), "", text)
+        asked, tier, shown = [], -1, (None,)
+        while tier < 1:
+            seen = Observation(
+                tier, 2, () if tier < 0 else shown, question,
+                Answer(tier, "a") if tier >= 0 else None, costs=(1.0,) if tier >= 0 else (),
+            )  # fmt: skip
+            (decision,) = other.decide([seen])
+            if decision.to == tier:
+                break
+            tier = decision.to
+            asked.append(tier)
+            if other.needs_verification:
+                shown = (float(new.confidences[i, 0]),)
+        if router.policy_.kind != "answers" or router.policy_.router.rule_.high is None:
+            assert asked == np.flatnonzero(path.visited[i]).tolist()
+
+
+def test_the_order_of_the_rows_does_not_matter(prior):
+    """Shuffled rows give the same learned values."""
+    outcomes = made(80)
+    shuffled = outcomes.take(np.random.default_rng(3).permutation(80))
+    learned = [json.dumps(Pomdp(prior=prior).fit(o).get_learned()) for o in (outcomes, shuffled)]
+    assert learned[0] == learned[1]
+
+
+def test_bad_settings_are_errors(prior):
+    """Other words, unknown settings, rewards of a table and rows without texts are refused."""
+    for wrong in ("mlp", 3):
+        with pytest.raises(AutoMixError, match="must be null, knn"):
+            Pomdp(prior=wrong)
+    with pytest.raises(AutoMixError, match="settings of knn_query"):
+        Pomdp(prior={"neighbours": 3})
+    with pytest.raises(AutoMixError, match="lambda_ null"):
+        Pomdp(prior="knn", lambda_=0.1)
+    bare = made(20)
+    object.__setattr__(bare, "questions", None)
+    with pytest.raises(AutoMixError, match="question=COL"):
+        Pomdp(prior=prior).fit(bare)
+    assert isinstance(Pomdp(prior=prior), PomdpWithPrior)
+    with pytest.raises(AutoMixError, match="fit"):
+        Pomdp(prior=prior).sweep()
+    with pytest.raises(AutoMixError, match="fit it again"):
+        Pomdp(prior=prior).set_learned({"rules": [3]})
