@@ -154,7 +154,8 @@ def areas(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None: 
 
 
 def loss(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:
-    """Mean loss at six prices of an error, beside either model alone."""
+    """Mean loss at six prices of an error, and pomdp's beside the best other, with s.e."""
+    names = ("always_slm", "always_llm", *ROUTERS)
     for name, (chain, _) in tables.items():
         for price in (20.0, 50.0, 100.0, 200.0, 500.0, 1000.0):
             found = []
@@ -166,10 +167,14 @@ def loss(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:
                     path = follow(make(objective="loss", error_price=price).fit(fit), new)
                     row.append(path.cost.mean() + price * (1 - path.score.mean()))
                 found.append(row)
-            values = np.mean(found, axis=0)
-            said = zip(("always_slm", "always_llm", *ROUTERS), values, strict=True)
+            values = np.array(found)
+            mean = values.mean(axis=0)
+            apart = values[:, -1] - values[:, int(mean[:-1].argmin())]
+            error = apart.std(ddof=1) / np.sqrt(len(apart))
+            said = ", ".join(f"{k} {v:.2f}" for k, v in zip(names, mean, strict=True))
             print(
-                f"loss     {name:24} E={price:<6g} " + ", ".join(f"{k} {v:.2f}" for k, v in said),
+                f"loss     {name:24} E={price:<6g} {said}; pomdp - the best other "
+                f"{apart.mean():+.2f} (se {error:.2f})",
                 flush=True,
             )
 

@@ -11,9 +11,11 @@ fast questions are embedded (on one thread, from an empty cache).
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +25,15 @@ from automix_eval.meta_verifiers.baselines.encoder import DEFAULT
 from automix_eval.meta_verifiers.baselines.knn_query import KnnQuery
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.follow import follow
+from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.metrics.curves import Point, area
+from automix_eval.records.importers.model_outcomes import ModelOutcomes
 from automix_eval.records.importers.routerbench import RouterBench
 from automix_eval.records.outcomes import Outcomes
+
+# Models whose letters are compared, and length from which on an answer is no letter.
+FRIENDS, CHOICE = 3, 40
+CHAINS = ((0, -1), (2, -1), (0, 4, -1), (0, 2, 4, -1))
 
 
 def read(paths: Sequence[Path]) -> Outcomes:
@@ -43,7 +51,33 @@ def read(paths: Sequence[Path]) -> Outcomes:
         scores, costs, np.full(scores.shape, np.nan), np.zeros(scores.shape), names,
         tuple(f"{path.stem}/{i}" for path, one in zip(paths, held, strict=True) for i in one.ids),
         questions=tuple(q for one in held for q in one.questions or ()),
+        answers=tuple(
+            tuple(text for one, at in zip(held, order, strict=True) for text in _texts(one, at[m]))
+            for m in range(len(names))
+        ),
     )  # fmt: skip
+
+
+def _texts(held: ModelOutcomes, model: int) -> Sequence[str]:
+    return held.answers[model] if held.answers else [""] * len(held.ids)
+
+
+def with_agreement(chain: Outcomes, tiers: Sequence[int]) -> Outcomes:
+    """A chain of some tiers; confidence: agreement of letters with the cheapest models."""
+    assert chain.answers is not None
+    letters = np.array([[_letter(text) for text in column] for column in chain.answers])
+    part = chain.select_tiers(tiers)
+    sure = np.full(part.scores.shape, np.nan)
+    for place, tier in enumerate(tiers[:-1]):
+        others = [t for t in range(FRIENDS + 1) if t != tier][:FRIENDS]
+        same = np.mean([letters[tier] == letters[t] for t in others], axis=0)
+        sure[:, place] = np.where(letters[tier] == "", np.nan, same)
+    return replace(part, confidences=sure)
+
+
+def _letter(text: str) -> str:
+    found = re.search(r"\b([A-E])\b", text) if len(text) < CHOICE else None
+    return found.group(1) if found else ""
 
 
 def under(points: Sequence[Point], chain: Outcomes) -> float:
@@ -94,6 +128,13 @@ def main() -> None:
         f"query    zero router {zero:.4f}, knn_query {knn:.4f} ({router.near_.neighbors} "
         f"neighbours), oracle {best:.4f}: {share:.1f} % of the oracle's gap"
     )
+    for chosen in CHAINS:
+        tiers = [t % new.num_tiers for t in chosen]
+        few, rest = with_agreement(fit, tiers), with_agreement(new, tiers)
+        made = {"knn_query": KnnQuery(), "pomdp": Pomdp(), "pomdp,prior=knn": Pomdp(prior="knn")}
+        areas = {name: of_sweep(one.fit(few), rest) for name, one in made.items()}
+        said = ", ".join(f"{name} {value:.4f}" for name, value in areas.items())
+        print(f"prior    {' > '.join(n.split('/')[-1] for n in few.names)}: {said}")
     print(f"query    fit and sweep {spent:.1f} CPU s; {speed:.0f} questions embedded a CPU second")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +14,7 @@ class Pairs(Threshold):
 
     The sweep is the envelope, on the fitting data, of the threshold cascades of every two tiers and
     of the single tiers: the opponent that longer cascades must beat (arXiv 2605.06350, where fixed
-    chains lose to it). With two tiers it is ``threshold`` with observed candidates.
+    chains lose to it). With two tiers it is ``threshold``.
 
     Args:
         candidates: Values of t to try, or ``observed``, as for the threshold.
@@ -23,4 +22,3 @@ class Pairs(Threshold):
 
     name: ClassVar[str] = "pairs"
     longest: ClassVar[int] = 2
-    candidates: Sequence[float] | str = "observed"

@@ -30,10 +30,12 @@ class Threshold(RuleRouter):
     Args:
         candidates: Values of t to try, or ``observed``: every confidence of the fitting data, or
             1000 quantiles of them where there are more (250 in a chain of more than two tiers).
+            The paper's grid is :data:`EIGHTHS`, all that eight samples can show; between them a
+            confidence that is a probability has thresholds worth several times as much.
     """
 
     name: ClassVar[str] = "threshold"
-    candidates: Sequence[float] | str = EIGHTHS
+    candidates: Sequence[float] | str = "observed"
 
     def __post_init__(self) -> None:
         super().__post_init__()

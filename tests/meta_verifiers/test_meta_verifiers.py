@@ -29,7 +29,7 @@ from automix_eval.meta_verifiers.pomdp_v1 import (
 )
 from automix_eval.meta_verifiers.rules.bins import middles, nearest, points
 from automix_eval.meta_verifiers.self_consistency import SelfConsistency
-from automix_eval.meta_verifiers.threshold import Threshold
+from automix_eval.meta_verifiers.threshold import EIGHTHS, Threshold
 from automix_eval.meta_verifiers.union import Union
 from automix_eval.safety.errors import AutoMixError
 
@@ -271,7 +271,7 @@ def test_threshold_finds_the_boundary():
 def test_observed_candidates_reach_between_the_eighths():
     """A boundary between two eighths is found among the observed confidences only."""
     rows = [(0.03, 0.0, 1.0), (0.05, 0.0, 1.0), (0.07, 1.0, 1.0), (0.09, 1.0, 1.0)]
-    grid, seen = Threshold(objective="ibc"), Threshold(candidates="observed", objective="ibc")
+    grid, seen = Threshold(EIGHTHS, objective="ibc"), Threshold(objective="ibc")
     assert grid.fit(columns(pair_records(rows))).policy_.rules == (0.125,)
     assert seen.fit(columns(pair_records(rows))).policy_.rules == (0.05,)
 
