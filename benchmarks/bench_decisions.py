@@ -1,6 +1,6 @@
 """What routers decide, measured on real and on simulated tables: one row a claim, seeds fixed.
 
-    python benchmarks/bench_decisions.py FOLDER [PART ...] [--splits 100]
+    python benchmarks/bench_decisions.py [FOLDER [PART ...]] [--splits 100]
 
 FOLDER holds tables of chains as CSV: ``split`` (train or test), and for each model
 ``NAME:correct``, ``NAME:confidence`` and ``NAME:cost_usd``. Parts: gain, assured, area, loss, few,
@@ -123,13 +123,16 @@ def assure(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:
 
 
 def areas(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:  # noqa: ARG001
-    """Area on test of the chain's sweep; bootstrap interval of pomdp - pairs."""
+    """Area on test of single models mixed and of sweeps; bootstrap interval of pomdp - pairs."""
     for name, (chain, train) in tables.items():
         fit, new = chain.take(train.astype(bool)), chain.take(~train.astype(bool))
         rng = np.random.default_rng(0)
         weights = rng.multinomial(len(new), np.ones(len(new)) / len(new), RESAMPLES) / len(new)
         weights = np.concatenate([np.full((1, len(new)), 1 / len(new)), weights])
-        drawn = {}
+        singles = zip(new.answer_costs.mean(axis=0), new.scores.mean(axis=0), strict=True)
+        ends = Ends.of(new)
+        zero = area(list(singles), ends.slm_score, ends.slm_cost, ends.llm_score, ends.llm_cost)
+        drawn: dict[str, FloatArray] = {}
         alone = weights @ new.scores, weights @ new.answer_costs
         corners = np.stack([table[:, t] for t in (0, -1) for table in alone], axis=1)
         for kind, make in (("threshold", Threshold), ("pairs", Pairs), ("pomdp", Pomdp)):
@@ -148,7 +151,8 @@ def areas(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None: 
         low, high = np.quantile(apart[1:], [0.025, 0.975])
         said = ", ".join(f"{kind} {values[0]:.4f}" for kind, values in drawn.items())
         print(
-            f"area     {name:24} {said}; pomdp - pairs {apart[0]:+.4f} [{low:+.4f}, {high:+.4f}]",
+            f"area     {name:24} zero {zero:.4f}, {said}; pomdp - pairs {apart[0]:+.4f} "
+            f"[{low:+.4f}, {high:+.4f}]",
             flush=True,
         )
 
@@ -242,11 +246,12 @@ PARTS = {
 def main() -> None:
     """Run the parts that are asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", help="without: what is simulated alone")
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[])
     parser.add_argument("--splits", type=int, default=100)
     given = parser.parse_args()
-    tables = {path.stem: read(path) for path in sorted(given.folder.glob("*.csv"))}
+    files = sorted(given.folder.glob("*.csv")) if given.folder else []
+    tables = {path.stem: read(path) for path in files}
     for part in given.parts or PARTS:
         PARTS[part](tables, given.splits)
 

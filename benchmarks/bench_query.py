@@ -107,8 +107,11 @@ def oracle(chain: Outcomes) -> float:
 def main() -> None:
     """Print the areas and the speed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
     folder = parser.parse_args().folder
+    if folder is None:
+        print("query    no folder of RouterBench's tables is given: nothing is measured")
+        return
     fit, new = (read(sorted(folder.glob(f"*_{part}.csv"))) for part in ("train", "test"))
     order = np.argsort(fit.answer_costs.mean(axis=0)).tolist()
     fit, new = fit.select_tiers(order), new.select_tiers(order)
