@@ -97,6 +97,7 @@ class PomdpWithPrior(Pomdp):
         self.policy_: _Policy | None = None
         self.note_ = ""
         self._every: list[_Policy] | None = None
+        self._solvers: dict[str, Solver | None] = {}
 
     def _make_knn(self) -> KnnQuery:
         assert self.prior is not None
@@ -104,7 +105,7 @@ class PomdpWithPrior(Pomdp):
             return KnnQuery(**({} if isinstance(self.prior, str) else dict(self.prior)))
         except TypeError as err:
             raise AutoMixError(
-                f"meta_verifier.prior={dict(self.prior)!r} must have settings of knn_query ({err})"
+                f"meta_verifier.prior={self.prior!r} must have settings of knn_query ({err})"
             ) from err
 
     def _plain(self, kind: type[Pomdp]) -> Pomdp:
@@ -140,12 +141,8 @@ class PomdpWithPrior(Pomdp):
         order = kept[np.lexsort((table[kept, 0], table[kept, 1]))].tolist()
         self.knn_, self._every = knn, [every[i] for i in order]
         chosen = every[best]
-        if chosen.kind != "knn":
-            solved = (question if chosen.kind == "question" else answers)._solved
-            rule = chosen.router.rule_
-            summary = pomdp_text.summarise(solved, rule.low)
-            chosen.router._hold(replace(rule, objective=value, summary=summary))
         self._solvers = {"question": question._solved, "answers": answers._solved}
+        self._explain(chosen, value)
         return self._keep(chosen, "; ".join(filter(None, [note, *answers.notes()])))
 
     def choose(self, seen: Seen) -> IntArray:
@@ -161,7 +158,7 @@ class PomdpWithPrior(Pomdp):
         to = policy.router.choose(begun)
         looks = to == 0
         if not looks.any() and seen.tier < 0:
-            return to - 1
+            return np.asarray(to - 1, dtype=np.intp)
         signal = np.where(looks, self._signal(knn.expect(seen)), np.nan)[:, None]
         costs = None
         if seen.costs is not None:
@@ -184,7 +181,7 @@ class PomdpWithPrior(Pomdp):
                     costs=np.zeros((len(here), 1)),
                 )
             )
-            return to - 1
+            return np.asarray(to - 1, dtype=np.intp)
         return np.asarray(policy.router.choose(shown) - 1, dtype=np.intp)
 
     def sweep(self) -> list[tuple[float | None, Any]]:
@@ -200,7 +197,7 @@ class PomdpWithPrior(Pomdp):
     def get_learned(self) -> dict[str, Any]:
         """The nearest questions, and the policy."""
         policy: _Policy = require_fitted(self.policy_, "pomdp")
-        knn: KnnQuery = policy.router if policy.kind == "knn" else self.knn_
+        knn: KnnQuery = policy.router if policy.kind == "knn" else require_fitted(self.knn_, "")
         rule = None if policy.kind == "knn" else policy.router.get_learned()
         held = {name: getattr(policy, name) for name in ("kind", "score", "cost", "escalation")}
         return {
@@ -244,11 +241,16 @@ class PomdpWithPrior(Pomdp):
 
     def _take(self, chosen: Any, value: float, note: str) -> None:
         policy = chosen.policy_
-        if policy.kind != "knn":
-            rule, solved = policy.router.rule_, self._solvers[policy.kind]
+        self._explain(policy, value)
+        self._keep(policy, note)
+
+    def _explain(self, policy: _Policy, value: float | None) -> None:
+        """What a policy of the POMDP stores beside its actions."""
+        solved = self._solvers.get(policy.kind)
+        if solved is not None:
+            rule = policy.router.rule_
             summary = pomdp_text.summarise(solved, rule.low)
             policy.router._hold(replace(rule, objective=value, summary=summary))
-        self._keep(policy, note)
 
     def _keep(self, policy: _Policy, note: str) -> PomdpWithPrior:
         self.policy_, self.note_ = policy, note
@@ -258,7 +260,7 @@ class PomdpWithPrior(Pomdp):
     def _signal(self, expected: FloatArray) -> FloatArray:
         """(n,) in [0, 1]: what the last tier is expected to gain over the first; 0.5 nothing."""
         gain = (expected[0][:, -1] - expected[0][:, 0]) / self.span_
-        return np.clip(0.5 + 0.5 * gain, 0.0, 1.0)
+        return np.asarray(np.clip(0.5 + 0.5 * gain, 0.0, 1.0))
 
     def _reason(self, observation: Observation, to: int) -> str:
         if observation.tier < 0 and self.policy_ is not None and self.policy_.kind != "answers":
