@@ -28,10 +28,10 @@ from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.baselines.knn_query import KnnQuery
 from automix_eval.meta_verifiers.objectives import Ends, Selection, select
 from automix_eval.meta_verifiers.pomdp import describe as pomdp_text
+from automix_eval.meta_verifiers.pomdp.chain_pomdp import ChainPomdp, within_budget
 from automix_eval.meta_verifiers.pomdp.family import play
 from automix_eval.meta_verifiers.pomdp.policy import Rule
 from automix_eval.meta_verifiers.pomdp.problem import PomdpCells, Problem
-from automix_eval.meta_verifiers.pomdp.router import Pomdp, within_budget
 from automix_eval.meta_verifiers.pomdp.solve import Node, Solution, Solver, Subset
 from automix_eval.meta_verifiers.rules.chain_search import front
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
@@ -49,7 +49,7 @@ class _Solver(Solver):
         return replace(node, keep=None) if subset == (0,) else node
 
 
-class _WithQuestion(Pomdp):
+class _WithQuestion(ChainPomdp):
     """The POMDP of a chain with that step before its first tier."""
 
     def _solver(self, problem: Problem) -> Solver:
@@ -72,7 +72,7 @@ class _Policy:
     escalation: float
 
 
-class PomdpWithPrior(Pomdp):
+class PomdpWithPrior(ChainPomdp):
     """The POMDP, started from what the nearest questions say; see the module's docstring.
 
     Attributes:
@@ -81,6 +81,8 @@ class PomdpWithPrior(Pomdp):
         policy_: The chosen policy.
         note_: What the reader must know about the fit, else empty.
     """
+
+    prior: str | Mapping[str, Any]
 
     needs_texts = True
 
@@ -100,7 +102,6 @@ class PomdpWithPrior(Pomdp):
         self._solvers: dict[str, Solver | None] = {}
 
     def _make_knn(self) -> KnnQuery:
-        assert self.prior is not None
         try:
             return KnnQuery(**({} if isinstance(self.prior, str) else dict(self.prior)))
         except TypeError as err:
@@ -108,8 +109,8 @@ class PomdpWithPrior(Pomdp):
                 f"meta_verifier.prior={self.prior!r} must have settings of knn_query ({err})"
             ) from err
 
-    def _plain(self, kind: type[Pomdp]) -> Pomdp:
-        names = (f.name for f in fields(Pomdp))
+    def _plain(self, kind: type[ChainPomdp]) -> ChainPomdp:
+        names = (f.name for f in fields(ChainPomdp))
         return kind(**{name: getattr(self, name) for name in names} | _OF_ITS_OWN)
 
     def _fit(self, outcomes: Outcomes) -> PomdpWithPrior:
@@ -124,7 +125,7 @@ class PomdpWithPrior(Pomdp):
         self.span_ = float(np.ptp(rows.scores)) or 1.0
         shown = _with_question(rows, self._signal(knn.held_))
         question = self._plain(_WithQuestion)._fit(shown)
-        answers = self._plain(Pomdp)._fit(rows)
+        answers = self._plain(ChainPomdp)._fit(rows)
         every = [
             _Policy("knn", policy, *point)
             for (_, policy), point in zip(knn.sweep(), knn.points_.T.tolist(), strict=True)
@@ -218,7 +219,7 @@ class PomdpWithPrior(Pomdp):
             knn.set_learned(learned["knn"])
             router: Any = knn
             if learned["kind"] != "knn":
-                router = self._plain(_WithQuestion if learned["kind"] == "question" else Pomdp)
+                router = self._plain(_WithQuestion if learned["kind"] == "question" else ChainPomdp)
                 router.set_learned(learned["pomdp"])
         self.knn_, self.span_, self._every = knn, span, None
         self._keep(_Policy(learned["kind"], router, *numbers), note)
@@ -268,9 +269,9 @@ class PomdpWithPrior(Pomdp):
         return Router._reason(self, observation, to)
 
 
-# What the families within have: no prior, and an objective of which only the sweep is used.
+# What the families within have: an objective of which only the sweep is used.
 _OF_ITS_OWN: dict[str, Any] = {
-    "prior": None, "objective": "gain", "budget": None, "target": None, "error_price": None,
+    "objective": "gain", "budget": None, "target": None, "error_price": None,
 }  # fmt: skip
 
 

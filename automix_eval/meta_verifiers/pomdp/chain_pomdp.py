@@ -1,0 +1,320 @@
+"""AutoMix's POMDP over a chain of any length, solved exactly into a lookup policy."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from automix_eval.meta_verifiers.assured import ChoosingRouter
+from automix_eval.meta_verifiers.base import require_fitted, stand_in
+from automix_eval.meta_verifiers.objectives import Ends, Selection, select
+from automix_eval.meta_verifiers.pomdp import describe as pomdp_text
+from automix_eval.meta_verifiers.pomdp import policy_json as pomdp_json
+from automix_eval.meta_verifiers.pomdp.density import Axis
+from automix_eval.meta_verifiers.pomdp.family import Member, family, replay
+from automix_eval.meta_verifiers.pomdp.options import check_options, check_solver, parse_reward
+from automix_eval.meta_verifiers.pomdp.policy import Rule, make_rule, problem_edges
+from automix_eval.meta_verifiers.pomdp.pomdp_py import PomdpPy
+from automix_eval.meta_verifiers.pomdp.problem import PomdpCells, Problem, estimate
+from automix_eval.meta_verifiers.pomdp.solve import Actions, Solution, Solver, subsets
+from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
+from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Observation
+
+# A parameter so large that only its slope matters: prices that differ by one in 10^4 are told
+# apart.
+LARGEST = 1e4
+# Where rewards are a table there is no price; the largest parameter, in units of the rewards.
+LARGEST_OF_TABLE = 1e6
+# A budget is fitted so that one data set in ten exceeds it by more than this share.
+SLACK = 0.05
+RARELY = 1.28
+
+
+@dataclass(kw_only=True, eq=False)
+class ChainPomdp(ChoosingRouter):
+    """The paper's POMDP for N tiers: keep an answer, or route to any later tier.
+
+    State: the tier reached, and the question's hidden type with E[Perf_1..Perf_N]
+    (``problem.py``). Actions: keep, or route to any later tier; the first chooses the first
+    tier. Observation: the confidence of the tier reached, in bins, or "undefined"
+    (``density.py``); with the first answer also what it has cost, in levels
+    (``costs.py``). Reward: Perf - lambda * cost, a verification being paid with every tier
+    but the last; or a table over the states Simple, Complex, Unsolvable. Discount 1. Solved by
+    backward induction (``solve.py``; ``pomdp_py_model.py`` states the same problem in
+    pomdp-py's terms). Source: AutoMix, arXiv 2310.12963, appendix on the POMDP.
+
+    Lambda is chosen on the fitting data among all policies between the cheapest and the dearest
+    (``family.py``).
+
+    Args:
+        num_bins: Bins of a tier's confidence at most, with about equally many questions each.
+        cost_levels: Levels of a question's own cost at most, seen with its first answer
+            (``costs.py``); 1 looks at no cost. A reward table has no cost, and no level.
+        solver: ``exact``, or ``pomdp_py``: pomdp-py's value iteration, for chains of two tiers, to
+            the same policies; slower.
+        bandwidth: Of the kernel density: ``scott``, ``silverman``, or a number (standard
+            deviations).
+        ridge: Penalty on the slopes of E[Perf | type], per normal score; None: chosen by the data
+            (the most probable ones, for a tier's own confidence and for others').
+        neighbours: Questions nearby at which their own mean weighs as much as the regression.
+        lambda_: Quality a unit of cost must buy (with a reward table: its parameter r); None
+            chooses it by ``objective``.
+        reward: None for Perf - lambda * cost; or a table ``{keep: {fixed, per_r}, escalate: {fixed,
+            per_r}}`` of rewards fixed + r * per_r, each a list for [Complex, Simple, Unsolvable].
+        mixtures: Whether to offer mixtures of two policies as well: a share of the questions, drawn
+            by their identity, follows the dearer one. They meet a budget exactly.
+        undefined: What an undefined confidence is: ``observe``, an observation of its own, learned
+            like any other; ``escalate`` or ``keep``, which fix the action; or a confidence in
+            [0, 1] that stands in.
+
+    The others are those of :class:`~automix_eval.meta_verifiers.objectives.Selection`.
+
+    Attributes:
+        rule_: The policy, a :class:`~automix_eval.meta_verifiers.pomdp.policy.Rule`; None before
+            fitting.
+    """
+
+    num_bins: int = 64
+    cost_levels: int = 7
+    solver: str = "exact"
+    bandwidth: str | float = "scott"
+    ridge: float | None = None
+    neighbours: float = 50.0
+    lambda_: float | None = None
+    reward: Mapping[str, Any] | None = None
+    mixtures: bool = True
+    undefined: str | float = "observe"
+
+    needs_verification = True
+    needs_fit = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_solver(self.solver, self.reward, self.undefined)
+        check_options(
+            self.num_bins, self.cost_levels, self.bandwidth, self.ridge, self.neighbours,
+            self.lambda_, self.mixtures, self.undefined,
+        )  # fmt: skip
+        self._reward = None if self.reward is None else parse_reward(self.reward)
+        self.rule_: Rule | None = None
+        self._family: list[Rule] | None = None
+        self._solved: Solver | None = None
+
+    def _fit(self, outcomes: Outcomes) -> ChainPomdp:
+        """Estimate the problem, solve it for every lambda, and choose one policy.
+
+        Raises:
+            AutoMixError: Fewer than two questions or tiers.
+        """
+        _check_size(outcomes)
+        rows = outcomes.canonical()
+        rows = replace(rows, confidences=stand_in(rows.confidences, self._stand_in))
+        problem, cells = estimate(
+            rows, self.num_bins, self.bandwidth, self.ridge, self.neighbours,
+            self.cost_levels if self._reward is None else 1,
+        )  # fmt: skip
+        solver = self._solver(problem)
+        largest = LARGEST_OF_TABLE if self._reward else LARGEST * _largest_price(problem)
+        members = family(solver, largest, self.mixtures)
+        rules = [_as_asked(rule, rows) for rule in self._rules(problem, members, cells)]
+        if self._reward is None:
+            rules = [rule for rule in rules if not rule.is_single]
+            rules += _single_tiers(problem, rows, members[0].x)
+        rules.sort(key=lambda rule: (rule.cost, rule.score))
+        self._family = rules
+        if self.lambda_ is not None:
+            one = solver.solve(self.lambda_)
+            chosen = _as_asked(self._rules(problem, [Member(one, one, 0.0)], cells)[0], rows)
+            value, note = None, ""
+        else:
+            chosen, value, note = _choose(rules, Ends.of(rows), self, problem, rows)
+        notes = [note, *(_uninformed(a, t, len(rows)) for t, a in enumerate(problem.axes))]
+        summary = pomdp_text.summarise(solver, chosen.low)
+        note = "; ".join(filter(None, notes))
+        self._solved = solver
+        return self._hold(replace(chosen, objective=value, note=note, summary=summary))
+
+    def choose(self, seen: Seen) -> IntArray:
+        """The next tier, or the same to keep; before the first tier the one asked first."""
+        rule = self._rule(seen.num_tiers)
+        return rule.next_tier(seen, stand_in(seen.confidences, self._stand_in))
+
+    def sweep(self) -> list[tuple[float | None, Any]]:
+        """Every (parameter, policy) between the cheapest and the dearest, cheapest first."""
+        rules = self._family
+        if rules is None:
+            require_fitted(self.rule_, "pomdp")
+            raise AutoMixError(
+                "a stored policy of meta_verifier=pomdp is one of its family and does not hold "
+                "the others: fit it again to sweep over them"
+            )
+        return [(rule.parameter, copy.copy(self)._hold(rule)) for rule in rules]
+
+    def get_learned(self) -> dict[str, Any]:
+        """The chosen policy as JSON: edges, packed lookup tables and what explains them."""
+        return pomdp_json.to_json(require_fitted(self.rule_, "pomdp"))
+
+    def set_learned(self, learned: Mapping[str, Any]) -> None:
+        """Restore the chosen policy."""
+        try:
+            self._hold(pomdp_json.from_json(learned))
+        except (KeyError, TypeError, ValueError) as err:
+            raise AutoMixError(
+                f"this is no policy of meta_verifier=pomdp ({err!r}): fit it again"
+            ) from err
+        self._family = None
+
+    def describe(self) -> str:
+        """Prior, observation model, belief after each group of bins and action, as tables."""
+        parameter = "lambda (quality per unit of cost)" if self._reward is None else "r"
+        rule = require_fitted(self.rule_, "pomdp")
+        return pomdp_text.describe(rule, self.undefined, parameter)
+
+    def notes(self) -> list[str]:
+        """What the reader must know about the fit."""
+        return [self.rule_.note] if self.rule_ is not None and self.rule_.note else []
+
+    def _take(self, chosen: Any, value: float, note: str) -> None:
+        assert self._solved is not None
+        summary = pomdp_text.summarise(self._solved, chosen.rule_.low)
+        self._hold(replace(chosen.rule_, objective=value, note=note, summary=summary))
+
+    def _hold(self, rule: Rule) -> ChainPomdp:
+        self.rule_ = rule
+        # a mixture draws by the identity of a question
+        self.needs_texts = rule.high is not rule.low
+        self.needs_verification = not rule.is_single
+        return self
+
+    @property
+    def _stand_in(self) -> str | float:
+        return "" if isinstance(self.undefined, str) else self.undefined
+
+    def _solver(self, problem: Problem) -> Solver:
+        if self.solver == "pomdp_py":
+            return PomdpPy(problem)
+        return Solver(problem, self._reward, self.undefined)
+
+    def _rules(self, problem: Problem, members: Sequence[Member], cells: PomdpCells) -> list[Rule]:
+        # neighbours share their ends, so each policy is played once
+        ends = {id(s): s for m in members for s in (m.low, m.high)}
+        points = {key: self._point(solution, cells) for key, solution in ends.items()}
+        return [make_rule(problem, m, points[id(m.low)], points[id(m.high)]) for m in members]
+
+    def _point(self, solution: Solution, cells: PomdpCells) -> FloatArray:
+        """Mean score, mean cost and escalated share.
+
+        The score is what the model expects: chosen among many, the best score on the fitting
+        questions themselves is mostly luck. A reward table expects no score, so there it is theirs.
+        """
+        score, cost, escalation = replay(solution.actions, cells)
+        expected = solution.fixed if self._reward is None else score
+        return np.array([expected, cost, escalation])
+
+    def _rule(self, num_tiers: int) -> Rule:
+        rule: Rule = require_fitted(self.rule_, "pomdp")
+        if rule.num_tiers != num_tiers:
+            raise AutoMixError(
+                f"meta_verifier=pomdp was fitted for {rule.num_tiers} tiers and meets a chain of "
+                f"{num_tiers}: fit it on records of this chain"
+            )
+        return rule
+
+    def _reason(self, observation: Observation, to: int) -> str:
+        reason = super()._reason(observation, to)
+        rule, tier = self.rule_, observation.tier
+        if rule is None or tier < 0 or tier == rule.num_tiers - 1 or not rule.summary:
+            return reason
+        value = observation.confidence
+        return reason if value is None else f"{reason}: {pomdp_text.belief_at(rule, tier, value)}"
+
+
+def _choose(
+    rules: Sequence[Rule], ends: Ends, asked: Selection, problem: Problem, rows: Outcomes
+) -> tuple[Rule, float | None, str]:
+    table = np.array([(r.score, r.cost, r.escalation) for r in rules])
+    if asked.budget is not None and asked.objective == "budget":
+        within = within_budget(table[:, 1], asked.budget, len(rows))
+        asked = Selection(objective="budget", budget=within)
+    chosen = select(table[:, 0], table[:, 1], table[:, 2], ends, asked)
+    if chosen.index is not None:
+        return rules[chosen.index], chosen.value, chosen.note
+    return _single_tiers(problem, rows, rules[0].parameter)[0], None, chosen.note
+
+
+def within_budget(costs: FloatArray, budget: float, number: int) -> float:
+    """The mean cost to fit to, so that new questions rarely exceed the budget by more than SLACK.
+
+    A mean cost C between the cheapest m and the dearest M has at most the standard error
+    sqrt((C - m) (M - C) / n) (Bhatia and Davis, 2000), with equality where a question costs the
+    one or the other.
+    """
+    apart = (costs - costs.min()) * (costs.max() - costs) / number
+    safe = costs[costs + RARELY * np.sqrt(apart) <= (1 + SLACK) * budget]
+    return min(budget, float(safe.max())) if len(safe) else budget
+
+
+def _as_asked(rule: Rule, rows: Outcomes) -> Rule:
+    """The rule at what it costs: one that asks a single tier verifies nothing."""
+    if not rule.is_single:
+        return rule
+    return replace(rule, cost=float(rows.answer_costs[:, int(rule.low[()])].mean()))
+
+
+def _single_tiers(problem: Problem, rows: Outcomes, parameter: float) -> list[Rule]:
+    """Asks one tier and verifies nothing, for each tier, whatever the model expects of it."""
+    made = []
+    for tier in range(problem.num_tiers):
+        actions = _keep_all(problem, tier)
+        score, cost = (float(t[:, tier].mean()) for t in (rows.scores, rows.answer_costs))
+        edges, above = problem_edges(problem), float(tier > 0)
+        made.append(Rule(*edges, actions, actions, 0.0, parameter, above, score, cost))
+    return made
+
+
+def _keep_all(problem: Problem, start: int) -> Actions:
+    """Starts at a tier and keeps every answer."""
+    actions = {}
+    for subset in subsets(problem.num_tiers):
+        shape = tuple(len(problem.axes[t]) for t in subset)
+        if subset:
+            shape = (len(problem.levels[subset[0]]), *shape)
+        actions[subset] = np.full(shape, subset[-1] if subset else start, dtype=np.uint8)
+    return actions
+
+
+def _largest_price(problem: Problem) -> float:
+    """Quality for cost beyond which no tier is worth more than a cheaper one."""
+    paid = problem.costs[problem.costs > 0]
+    span = float(problem.scores.max() - problem.scores.min())
+    return (span or 1.0) / float(paid.min()) if len(paid) else 1.0
+
+
+def _uninformed(axis: Axis, tier: int, number: int) -> str:
+    if len(axis.edges):
+        return ""
+    defined = round(number * float(1.0 - axis.shares[-1]))
+    equal = ", all the same," if defined > 1 else ""
+    return (
+        f"{defined} of {number} fitting questions have a confidence{equal} at tier {tier}, so the "
+        "policy cannot tell that tier's answers apart. Look at the verifier's outcomes, or try "
+        "another"
+    )
+
+
+def _check_size(outcomes: Outcomes) -> None:
+    if len(outcomes) < 2:
+        raise AutoMixError(
+            f"meta_verifier=pomdp is fitted on at least 2 records and got {len(outcomes)}: raise "
+            "calibration.num_docs, or load a fitted policy"
+        )
+    if outcomes.num_tiers < 2:
+        raise AutoMixError(
+            "meta_verifier=pomdp is fitted on records of at least 2 tiers, and these have only "
+            "the first: record them with every tier asked (record=full)"
+        )
