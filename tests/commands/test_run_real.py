@@ -30,8 +30,8 @@ def test_a_sweep_of_the_embedded_pair_asks_in_its_first_job_only(tmp_path: Path)
     """Answers are scored, routed and reported; the second job, and a new run, make no call."""
     environment = os.environ | {"AUTOMIX_CACHE_DIR": str(REAL_CACHE), "HF_HUB_OFFLINE": "1"}
     settings = [
-        "tasks=[coqa_demo]", "limit=4", "num_fewshot=1", "batch_size=4", "bootstrap_iters=0",
-        "calibration.num_docs=6", "calibration.min_docs=4", "progress=false",
+        "tasks=[coqa_demo]", "limit=3", "num_fewshot=1", "batch_size=4", "bootstrap_iters=0",
+        "calibration.num_docs=4", "calibration.min_docs=4", "progress=false",
         f"store.path={tmp_path / 'calls.sqlite'}",
     ]  # fmt: skip
 
@@ -46,10 +46,10 @@ def test_a_sweep_of_the_embedded_pair_asks_in_its_first_job_only(tmp_path: Path)
     sweep = run("-m", "meta_verifier=threshold,pomdp", "output=sweep")
     with (tmp_path / "sweep" / "jobs.csv").open() as lines:
         rows = list(csv.DictReader(lines))
-    # 6 questions to fit on and 4 to score on, asked of both; the margin needs no call of its own
+    # 4 questions to fit on and 3 to score on, asked of both; the margin needs no call of its own
     assert [(r["meta_verifier"], r["calls_made"], r["calls_stored"]) for r in rows] == [
-        ("threshold", "20", "0"),
-        ("pomdp", "0", "20"),
+        ("threshold", "14", "0"),
+        ("pomdp", "0", "14"),
     ]
     assert all(0 <= float(r["quality"]) <= 1 for r in rows)
     assert (tmp_path / "sweep" / "report" / "report.html").is_file()
