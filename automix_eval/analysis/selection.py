@@ -89,15 +89,25 @@ def _once(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
 
 def _said_of(run: Run) -> Iterator[str]:
     """Warnings about a run that belong to none of its tasks."""
+    yield from _without_records(run)
+    yield from (text for about, text in run.warnings if about not in run.tasks)
+
+
+def _without_records(run: Run) -> Iterator[str]:
     for task in run.tasks:
         if task not in run.records:
             yield f"run {run.run_id} has no evaluation records of {task}"
-    yield from (text for about, text in run.warnings if about not in run.tasks)
 
 
 def _nothing(found: FoundRuns, warnings: Sequence[str]) -> str:
     if found.runs:
-        return f"the runs hold no evaluation records: {'; '.join(warnings)}"
+        # what else is known of a run without a figure helps nobody
+        missing = [text for run in found.runs for text in _without_records(run)]
+        missing = missing or [f"run {run.run_id} has no evaluation records" for run in found.runs]
+        return (
+            f"nothing to report: {'; '.join(missing)}. Was the run stopped before its first "
+            "questions were answered? The same command resumes it"
+        )
     text = (
         f"no run in {', '.join(map(str, found.paths))}: looked for {MANIFEST_GLOB} there and "
         "below, and for results of the harness with samples. A run with --output_path writes it "

@@ -221,9 +221,8 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
                 self.ranks.together(work)
         except KeyboardInterrupt as interrupt:
             log.warning(
-                "interrupted: finished calls are kept and the same command resumes; records of the "
-                "finished questions: %s",
-                self.log.file("records", "jsonl"),
+                "interrupted: finished calls are kept and the same command resumes; %s",
+                self.log.where_records_are(),
             )
             raise uncaught.explained(interrupt)  # noqa: B904 - the very same error
         except TooManyFailedError:

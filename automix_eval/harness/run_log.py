@@ -93,6 +93,11 @@ class RunLog:
         """Path of one of the run's files."""
         return self.folder / f"automix_{stem}_{self.run_id}.{suffix}"
 
+    def where_records_are(self) -> str:
+        """The file of the records in words, or that no question was finished."""
+        path = self.file("records", "jsonl")
+        return f"records: {path}" if path.is_file() else "no question was finished yet"
+
     # ----------------------------------------------------------------- records
 
     def expect(self, planned: Mapping[str, int], now: Sequence[str]) -> None:

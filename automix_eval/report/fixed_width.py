@@ -46,11 +46,18 @@ def _paragraph(block: Paragraph, width: int) -> list[str]:
 def _table(block: Table, width: int) -> list[str]:
     rows = [block.header, *block.rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(block.header))]
-    # Names may be cut, numbers not: a table too wide for that is left wider than the page.
+    # Names go on in a second line, numbers do not: a table too wide for that is left wider than the
+    # page.
     excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
     widths[0] = max(min(widths[0], _SHORTEST), widths[0] - max(0, excess))
-    lines = aligned(rows, widths)
-    return [lines[0], "-" * (sum(widths) + len(_GAP) * (len(widths) - 1)), *lines[1:]]
+    head, *others = [_row(row, widths) for row in rows]
+    rule = "-" * (sum(widths) + len(_GAP) * (len(widths) - 1))
+    return [*head, rule, *(line for lines in others for line in lines)]
+
+
+def _row(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    name, *more = textwrap.wrap(row[0], widths[0], subsequent_indent="  ") or [""]
+    return [*aligned([(name, *row[1:])], widths), *more]
 
 
 def aligned(rows: Sequence[Sequence[str]], widths: Sequence[int] = ()) -> list[str]:

@@ -72,6 +72,7 @@ def test_it_opens_from_disk_and_asks_for_nothing(opened: Any) -> None:
 
 def test_a_table_sorts_by_number_both_ways(opened: Any) -> None:
     """The first click puts the largest first, the second the smallest; undefined comes last."""
+    opened.page.locator(".panel:not(.away) summary", has_text="Leaderboard").click()
     table = opened.page.locator(".panel:not(.away) table.leaderboard")
     head = table.locator("th", has_text="\u0394IBC").locator("button")
     lifts = []
@@ -217,10 +218,12 @@ def test_it_fits_a_narrow_screen(browser: Any, path: Path) -> None:
 
 
 def test_printing_shows_every_task(browser: Any, path: Path) -> None:
-    """On paper all panels stand, and the controls do not."""
+    """On paper all panels stand, unfolded, and the controls do not."""
     with open_page(browser, path) as page:
         page.page.emulate_media(media="print")
+        page.page.evaluate("dispatchEvent(new Event('beforeprint'))")
         assert page.page.locator(".panel:visible").count() == 2
+        assert page.page.locator(".panel table.leaderboard:visible").count() == 2
         assert page.page.locator("#filters").is_hidden()
 
 

@@ -32,6 +32,16 @@ def test_folder_without_runs(tmp_path: Path, capsys: Capture) -> None:
     assert "does not exist" in failure(capsys, tmp_path / "nowhere")
 
 
+def test_a_run_stopped_in_its_first_block(tmp_path: Path, capsys: Capture) -> None:
+    """The run, its task and the remedy are named, and nothing else that is known of the run."""
+    warnings = [{"task": "", "text": "small: rounding depends on the batch"}]
+    build_run(tmp_path, records=[], rows=[], warnings=warnings)
+    said = failure(capsys, tmp_path)
+    assert "run r1 has no evaluation records" in said
+    assert "The same command resumes it" in said
+    assert "rounding" not in said
+
+
 def edit(field: str, value: Any) -> Callable[[dict[str, Any]], None]:
     """A change of one field of a record, given by its dotted path."""
 

@@ -83,7 +83,7 @@ def test_an_interrupted_command_stops_cleanly_and_resumes(tmp_path: Path) -> Non
         assert "Traceback" not in said
         assert said.rstrip().endswith(SAID)
         (manifest,) = folder.rglob(MANIFEST_GLOB)
-        assert f"records of the finished questions: {manifest.parent}" in said.replace("\n", "")
+        assert f"resumes; records: {manifest.parent}" in said.replace("\n", "")
         finished = read_manifest(manifest)["unfinished"][TASK]["questions"]
         assert 0 < finished < 16
         assert f"PARTIAL: the run answered {finished} of 16" in report([folder])

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from automix_eval.analysis.figures import VerifierFigures
-from automix_eval.report.pictures.style import ACCENT, INK, PALE, SOFT, WARM, figure
+from automix_eval.report.pictures.style import ACCENT, COLUMN, INK, PALE, SOFT, WARM, figure
 from automix_eval.report.policy_picture import STATES, PolicyPicture
 from automix_eval.safety.text import printable
 
@@ -23,9 +23,9 @@ def verifier(figures: VerifierFigures, title: str) -> Figure | None:
     """Share of right answers against confidence; and the confidences of right and wrong answers."""
     if not any(b.count for b in figures.reliability):
         return None
-    made, (left, right) = figure(2, (8.4, 4.1))
-    made.suptitle(printable(title, 80), x=0.01, ha="left", fontsize=10, fontweight="bold")
-    made.subplots_adjust(top=0.8)
+    made, (left, right) = figure(rows=2, size=(COLUMN, 4.6))
+    made.suptitle(printable(title, 48), x=0.02, ha="left", fontsize=8, fontweight="bold")
+    made.subplots_adjust(top=0.85, hspace=0.5)
     _reliability(left, figures)
     _distribution(right, figures)
     return made
@@ -33,8 +33,10 @@ def verifier(figures: VerifierFigures, title: str) -> Figure | None:
 
 def policy(picture: PolicyPicture, title: str) -> Figure:
     """From confidence to action, above it the belief over the hidden states where there is one."""
-    made, (axes,) = figure(size=(5.6, 3.9 if picture.belief else 1.9))
-    axes.set_title(printable(title, 60))
+    made, (axes,) = figure(size=(COLUMN, 2.8 if picture.belief else 1.3))
+    axes.set_title(printable(title, 48), pad=18 if picture.belief else 6)
+    if picture.belief:  # room for the legend below the title
+        made.subplots_adjust(top=1 - 0.46 / made.get_figheight())
     edges = picture.edges
     widths = [b - a for a, b in pairwise(edges)]
     bottom, height = _STRIP if picture.belief else (0.0, 1.0)
@@ -110,7 +112,7 @@ def _belief(axes: Axes, picture: PolicyPicture, widths: list[float]) -> None:
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0])
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.set_ylabel("belief")
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.995), ncols=3, handlelength=1.2)
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 0.995), ncols=3, handlelength=1.2)
 
 
 def _name_actions(axes: Axes, picture: PolicyPicture, middle: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,22 +19,25 @@ from automix_eval.report.board_picture import (
     role_of,
     sweep,
 )
-from automix_eval.report.pictures.style import ACCENT, INK, MARKERS, SOFT, figure
+from automix_eval.report.pictures.style import ACCENT, COLUMN, INK, MARKERS, SOFT, figure
 from automix_eval.safety.text import clip, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_TEXT = (7.4, 13.0)  # mean width of a character and height of a line, in pixels at 100 dpi
+_TEXT = (5.8, 10.0)  # mean width of a character and height of a line, in pixels at 100 dpi
+# Names longer than this stand one above the other in a legend.
+_BRIEF = 20
+_LINE = 0.135  # inches that a line of the legend takes
 
 
 def plane(drawn: BoardPicture) -> Figure | None:
     """Cost against quality of every method, with the line of always asking one model."""
     if not drawn.points:
         return None
-    made, (axes,) = figure(beside=_legend_width(drawn.points))
-    axes.set_title(printable(drawn.board.task, 80))
+    made, (axes,) = figure(below=_legend_height(drawn.points))
+    axes.set_title(printable(drawn.board.task, 40))
     axes.set_xlabel("mean cost per question")
     axes.set_ylabel(f"quality ({printable(drawn.board.metric, 40)})")
     _line(axes, drawn, "cost")
@@ -43,7 +47,7 @@ def plane(drawn: BoardPicture) -> Figure | None:
     # room to the right, so that the name of the dearest point is not at the frame
     axes.set_xlim(0.0, 1.08 * axes.get_xlim()[1])
     _points(axes, drawn.points, "cost")
-    _legend(axes)
+    _legend(axes, drawn.points)
     return made
 
 
@@ -52,16 +56,16 @@ def escalation(drawn: BoardPicture) -> Figure | None:
     points = [m for m in drawn.points if defined(m.escalation_rate) and m.role != "plain"]
     if not points:
         return None
-    made, (axes,) = figure(beside=_legend_width(drawn.points))
-    axes.set_title(printable(drawn.board.task, 80))
-    axes.set_xlabel("share of questions answered by a tier above the SLM")
+    made, (axes,) = figure(below=_legend_height(drawn.points))
+    axes.set_title(printable(drawn.board.task, 40))
+    axes.set_xlabel("share of questions escalated above the SLM")
     axes.set_ylabel(f"quality ({printable(drawn.board.metric, 40)})")
     _line(axes, drawn, "escalation_rate")
     _sweeps(axes, points, "escalation_rate")
     axes.set_xlim(-0.04, 1.12)
     axes.xaxis.set_major_formatter("{x:.0%}")
     _points(axes, points, "escalation_rate")
-    _legend(axes)
+    _legend(axes, drawn.points)
     return made
 
 
@@ -70,10 +74,11 @@ def by_task(pictures: Sequence[BoardPicture]) -> Figure | None:
     rows = [(s, m) for s in pictures for m in s.judged if defined(m.ibc) or defined(m.delta_ibc)]
     if not rows:
         return None
-    names = [clip(printable(f"{d.board.task}: {m.label}"), 60) for d, m in rows]
-    wide = 0.3 + 0.085 * max(map(len, names))
-    made, (left, right) = figure(2, (6.2 + wide, 1.3 + 0.38 * len(rows)))
-    made.subplots_adjust(left=wide / (6.2 + wide), wspace=0.16)
+    names = [
+        f"{clip(printable(d.board.task), 22)}\n{clip(printable(m.label), 22)}" for d, m in rows
+    ]
+    made, (left, right) = figure(rows=2, size=(COLUMN, 1.6 + 0.6 * len(rows)))
+    made.subplots_adjust(left=1.35 / COLUMN, top=1 - 0.3 / made.get_figheight())
     for i, (drawn, method) in enumerate(rows):
         base = next((m for m in drawn.board.methods if role_of(m) == "llm"), None)
         if base is not None and defined(base.ibc):
@@ -85,13 +90,12 @@ def by_task(pictures: Sequence[BoardPicture]) -> Figure | None:
     for axes in (left, right):
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_yticks(range(len(rows)), names)
-    right.tick_params(labelleft=False)
     left.axvline(0, color=SOFT, linewidth=0.8)
     right.axvline(0, color=SOFT, linestyle="--")
     left.set_xlabel("IBC")
     right.set_xlabel("delta IBC")
     for axes in (left, right):
-        axes.locator_params(axis="x", nbins=4)
+        axes.locator_params(axis="x", nbins=3)
     right.xaxis.set_major_formatter("{x:+.0%}")
     handles, labels = left.get_legend_handles_labels()
     first = dict(zip(labels, handles, strict=True))
@@ -99,18 +103,26 @@ def by_task(pictures: Sequence[BoardPicture]) -> Figure | None:
     return made
 
 
-def _legend_width(points: Sequence[Point]) -> float:
-    """Inches beside the axes for the names of all points."""
-    return 0.75 + 0.07 * max(len("random questions"), *(len(_name(p)) for p in points))
+def _legend_columns(points: Sequence[Point]) -> int:
+    return 1 if any(len(_name(p)) > _BRIEF for p in points) else 2
+
+
+def _legend_height(points: Sequence[Point]) -> float:
+    """Inches below the axes for the names of all points, of the line and of the oracle."""
+    return 0.1 + _LINE * math.ceil((len(points) + 2) / _legend_columns(points))
 
 
 def _name(point: Point) -> str:
     return clip(printable(point.label), 40)
 
 
-def _legend(axes: Axes) -> None:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
+def _legend(axes: Axes, points: Sequence[Point]) -> None:
+    held, names = axes.get_legend_handles_labels()
+    if held:
+        axes.get_figure().legend(
+            held, names, loc="lower left", bbox_to_anchor=(0.0, 0.0), borderaxespad=0.3,
+            ncols=_legend_columns(points), labelspacing=0.25, handlelength=1.8, columnspacing=1.0,
+        )  # fmt: skip
 
 
 def _dot(axes: Axes, method: MethodFigures, value: Any, place: int) -> None:
@@ -118,10 +130,10 @@ def _dot(axes: Axes, method: MethodFigures, value: Any, place: int) -> None:
     label = "the cascade" if method.kind == "live" else "replayed"
     if ends:
         axes.hlines(place, *ends, color=ACCENT, linewidth=1.6)
-        axes.plot(ends, [place, place], "|", color=ACCENT, markersize=8)
+        axes.plot(ends, [place, place], "|", color=ACCENT, markersize=6)
     face = ACCENT if method.kind == "live" else "white"
     axes.plot(
-        at, place, "o", color=ACCENT, markerfacecolor=face, markersize=7, label=label, zorder=3
+        at, place, "o", color=ACCENT, markerfacecolor=face, markersize=5, label=label, zorder=3
     )
 
 
@@ -165,7 +177,7 @@ def _points(axes: Axes, points: Sequence[Point], across: Across) -> None:
             xerr=errors[0],
             yerr=errors[1],
             color=color,
-            elinewidth=0.9,
+            elinewidth=0.7,
             zorder=3.5 if point.role == "live" else 3,
             **_shape(point),
         )
@@ -178,7 +190,7 @@ def _points(axes: Axes, points: Sequence[Point], across: Across) -> None:
         [_name(p) for p in points],
         (box.x0 + 2, height - box.y1 + 2, box.x1 - 2, height - box.y0 - 2),
         _TEXT,
-        gap=10,
+        gap=7,
     )
     for point, label in zip(points, labels, strict=True):
         # The legend names every point, with the line of its other operating points.
@@ -191,7 +203,7 @@ def _points(axes: Axes, points: Sequence[Point], across: Across) -> None:
             x, y = axes.transData.inverted().transform((left, height - (top + bottom) / 2))
             weight = "bold" if point.role != "replay" else "normal"
             axes.text(
-                x, y, label.text, va="center", color=INK, fontsize=8.5, weight=weight, zorder=4,
+                x, y, label.text, va="center", color=INK, fontsize=7, weight=weight, zorder=4,
                 path_effects=[withStroke(linewidth=2.5, foreground="white")],
             )  # fmt: skip
 
@@ -199,11 +211,11 @@ def _points(axes: Axes, points: Sequence[Point], across: Across) -> None:
 def _shape(point: Point) -> dict[str, Any]:
     if point.role == "live":
         shape = MARKERS[(point.kind - 1) % len(MARKERS)] if point.kind else "o"
-        return {"marker": shape, "markersize": 8, "markeredgecolor": "white"}
+        return {"marker": shape, "markersize": 6, "markeredgecolor": "white"}
     if point.role in ("slm", "llm"):
-        return {"marker": "s", "markersize": 7}
+        return {"marker": "s", "markersize": 5}
     shape = MARKERS[point.kind % len(MARKERS)]
-    return {"marker": shape, "markersize": 6.5, "markerfacecolor": "white"}
+    return {"marker": shape, "markersize": 4.5, "markerfacecolor": "white"}
 
 
 def _error(value: Any, at: float) -> list[list[float]] | None:

@@ -23,17 +23,19 @@ ACCENT = "#0b5fa5"
 WARM = "#e39a35"
 PALE = "#dde3ea"
 
-DPI = 160
-SIZE = (6.4, 4.3)
+DPI = 300
+#: Width of one column of a paper, in inches.
+COLUMN = 3.4
+SIZE = (COLUMN, 2.6)
 # The same shapes in the same order as on the page.
 MARKERS = ("^", "D", "v", "P", "<", ">", "s")
 
 # matplotlib types the names of its settings one by one; a misspelt one is an error when it is set.
 _RC: Any = {
-    "font.size": 9.0,
+    "font.size": 7.5,
     "axes.edgecolor": SOFT,
     "axes.labelcolor": INK,
-    "axes.titlesize": 10.0,
+    "axes.titlesize": 8.0,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.grid": True,
@@ -41,11 +43,11 @@ _RC: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "hatch.linewidth": 0.8,
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.6,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "lines.linewidth": 1.5,
+    "legend.fontsize": 7.0,
+    "lines.linewidth": 1.2,
     "savefig.dpi": DPI,
     # A task's name is no formula; "$" in it is a dollar sign.
     "text.parse_math": False,
@@ -69,23 +71,24 @@ def styled() -> Iterator[None]:
 
 
 def figure(
-    columns: int = 1, size: tuple[float, float] = SIZE, beside: float = 0.0
+    columns: int = 1, size: tuple[float, float] = SIZE, below: float = 0.0, rows: int = 1
 ) -> tuple[Figure, list[Axes]]:
-    """An empty figure and its axes side by side; without pyplot, so nothing stays open.
+    """An empty figure and its axes, row by row; without pyplot, so nothing stays open.
 
     Args:
-        columns: Number of axes.
+        columns: Number of axes side by side.
         size: Width and height in inches.
-        beside: Inches added at the right, for a legend.
+        below: Inches added at the bottom, for a legend.
+        rows: Number of axes above each other.
     """
     from matplotlib.figure import Figure
 
-    size = (size[0] + beside, size[1])
+    size = (size[0], size[1] + below)
     made = Figure(figsize=size, dpi=100)
-    axes = made.subplots(1, columns, squeeze=False)
-    made.subplots_adjust(left=0.7 / size[0], right=1 - (0.15 + beside) / size[0], wspace=0.28)
-    made.subplots_adjust(bottom=0.55 / size[1], top=1 - 0.35 / size[1])
-    return made, list(axes[0])
+    axes = made.subplots(rows, columns, squeeze=False)
+    made.subplots_adjust(left=0.62 / size[0], right=1 - 0.13 / size[0], wspace=0.28, hspace=0.6)
+    made.subplots_adjust(bottom=(0.42 + below) / size[1], top=1 - 0.26 / size[1])
+    return made, list(axes.flat)
 
 
 def save(made: Figure, folder: Path, name: str) -> list[Path]:

@@ -4,5 +4,6 @@ document.documentElement.dataset.script = "on";
 startTheme();
 startTables();
 startPanels();
+startPrinting();
 startCharts();
 document.addEventListener("DOMContentLoaded", startExplorer);

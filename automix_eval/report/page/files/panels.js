@@ -29,3 +29,15 @@ function startPanels() {
   }
   showPanel(tabs[0].dataset.opens, false);
 }
+
+/** On paper nothing can be unfolded: all of it stands there. */
+function startPrinting() {
+  let folded = [];
+  addEventListener("beforeprint", () => {
+    folded = [...document.querySelectorAll(".panel details:not([open])")];
+    for (const part of folded) part.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const part of folded) part.open = false;
+  });
+}
