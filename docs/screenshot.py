@@ -1,44 +1,78 @@
-"""Takes the README's pictures of a report's page: ``docs/report.png`` and ``docs/report-dark.png``.
+"""Makes ``results/reference_demo`` and the README's pictures from one run of the demo.
 
-Run it on the demo's report, so that the pictures show figures that anyone can reproduce::
-
-    make demo
-    automix-eval report results/demo --format html --out report.html
-    python docs/screenshot.py report.html
-
-It needs playwright and Debian's chromium.
+``make reference`` runs the demo and then this. The records are kept without the questions and
+references of the data set, which are not ours to copy. It needs playwright and Debian's chromium.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+from PIL import Image, PngImagePlugin
 from playwright.sync_api import sync_playwright
 
-SIZE = {"width": 1280, "height": 1600}
+from automix_eval.analysis.gather import Settings, assemble
+from automix_eval.records.schema import MANIFEST_GLOB, from_line, to_line
+from automix_eval.report import output
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "results" / "reference_demo"
+SIZE = {"width": 1280, "height": 1180}
+PICTURES = {"light": "report.png", "dark": "report-dark.png"}
 
 
 def main() -> None:
-    """Open the page in light and in dark and keep what a reader sees first."""
+    """Keep the newest run of a folder, and take the pictures of its page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("page", type=Path, help="a file written by automix-eval report")
-    parser.add_argument("--task", help="the task to show (default: the first)")
-    args = parser.parse_args()
+    parser.add_argument("run", type=Path, help="the folder that `make demo` wrote")
+    manifest = newest(parser.parse_args().run)
+    shutil.rmtree(REFERENCE, ignore_errors=True)
+    REFERENCE.mkdir(parents=True)
+    keep(manifest)
+    assembled = assemble([REFERENCE], Settings())
+    for form in ("text", "json"):
+        (REFERENCE / output.NAMES[form]).write_text(output.render(assembled, form))
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "report.html"
+        page.write_text(output.render(assemble([manifest], Settings()), "html"))
+        photograph(page, json.loads(manifest.read_text())["run_id"])
+
+
+def newest(folder: Path) -> Path:
+    """The manifest of the last run of a folder."""
+    return max(folder.glob(MANIFEST_GLOB), key=lambda path: path.stat().st_mtime)
+
+
+def keep(manifest: Path) -> None:
+    """Copy manifest and policies, and the records without the texts of the data set."""
+    held = json.loads(manifest.read_text())
+    for name in (manifest.name, *held["policies"].values()):
+        shutil.copy(manifest.with_name(name), REFERENCE / name)
+    lines = manifest.with_name(held["records"]).read_bytes().splitlines()
+    bare = (replace(from_line(line), question="", references=()) for line in lines)
+    (REFERENCE / held["records"]).write_bytes(b"".join(map(to_line, bare)))
+
+
+def photograph(page: Path, run_id: str) -> None:
+    """Take what a reader sees first, in light and in dark; the run is named inside the pictures."""
+    about = PngImagePlugin.PngInfo()
+    about.add_text("run", run_id)
     with sync_playwright() as play:
         browser = play.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        for scheme, name in (("light", "report.png"), ("dark", "report-dark.png")):
-            page = browser.new_page(viewport=SIZE, color_scheme=scheme)
-            page.goto(args.page.resolve().as_uri())
-            page.wait_for_selector("#samples[data-ready]", state="attached")
-            if args.task:
-                page.get_by_role("button", name=f"Show {args.task}", exact=True).click()
-                page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
-                page.mouse.move(0, 0)
-            page.screenshot(path=Path(__file__).with_name(name))
+        for scheme, name in PICTURES.items():
+            tab = browser.new_page(viewport=SIZE, color_scheme=scheme)
+            tab.goto(page.as_uri())
+            tab.wait_for_selector("#samples[data-ready]", state="attached")
+            path = ROOT / "docs" / name
+            tab.screenshot(path=path)
+            Image.open(path).convert("RGB").quantize(128).save(path, pnginfo=about, optimize=True)
         browser.close()
 
 
