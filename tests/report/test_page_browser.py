@@ -90,6 +90,7 @@ def test_a_table_sorts_by_number_both_ways(opened: Any) -> None:
 
 def test_a_mark_of_the_plane_tells_its_figures(opened: Any) -> None:
     """Hovering shows the method's figures and lights its row; leaving hides them."""
+    opened.page.locator(".panel:not(.away) summary", has_text="Leaderboard").click()
     mark = opened.page.locator(".panel:not(.away) .picture.wide g.live")
     mark.locator(".dot").hover()
     tip = opened.page.locator("#tip")

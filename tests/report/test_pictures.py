@@ -22,7 +22,7 @@ from automix_eval.records.outcomes import Outcomes
 from automix_eval.report.board_picture import board_pictures, place_labels
 from automix_eval.report.page.board_drawings import forest, glyph
 from automix_eval.report.pictures import plane, save_all
-from automix_eval.report.pictures.style import styled
+from automix_eval.report.pictures.style import COLUMN, styled
 from automix_eval.report.policy_picture import policy_pictures
 from automix_eval.safety.errors import AutoMixError
 
@@ -122,14 +122,16 @@ def test_the_legend_names_every_point_and_no_name_is_at_the_frame() -> None:
         for made in (plane.plane(drawn), plane.escalation(drawn)):
             assert made is not None
             (axes,) = made.axes
-            legend = axes.get_legend()
-            assert legend is not None
+            (legend,) = made.legends
             names = [t.get_text() for t in legend.get_texts()]
             lines = dict(zip(names, legend.get_lines(), strict=True))
             assert {p.label for p in drawn.points} <= set(lines)
             for point in drawn.points:
                 assert (lines[point.label].get_linestyle() == "-") == bool(point.sweep("cost"))
             made.draw_without_rendering()
+            assert made.get_figwidth() == COLUMN
+            assert legend.get_window_extent().x1 <= made.bbox.x1
+            assert legend.get_window_extent().y1 <= axes.xaxis.label.get_window_extent().y0
             for text in axes.texts:
                 assert text.get_window_extent().x1 < axes.get_window_extent().x1
                 assert any(text.get_text() == p.label for p in drawn.points)
