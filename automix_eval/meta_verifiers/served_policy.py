@@ -14,6 +14,7 @@ from automix_eval.records.outcomes import ROUNDING, Seen
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Decision
 
+_ANY = (-math.inf, math.inf)
 Values = float | None | Mapping[int, float | None]
 
 
@@ -112,12 +113,15 @@ class ServedPolicy:
         seen = Seen(
             tier,
             len(self.tiers),
-            _row(confidences, tier, "confidence", 1.0),
+            _row(confidences, tier, "confidence", (0.0, 1.0)),
             None if identity is None else (identity,),
-            {k: _row({tier: v}, tier, f"signal {k}", math.inf) for k, v in signals.items()},
+            {
+                k: _row({tier: v}, tier, f"signal {k}", (-math.inf, math.inf))
+                for k, v in signals.items()
+            },
             None if question is None else (question,),
             None if answer is None else (answer,),
-            costs=_row(costs, tier, "cost", math.inf) if costs else None,
+            costs=_row(costs, tier, "cost", (0.0, math.inf)) if costs else None,
         )
         return int(self.router.choose(seen)[0])
 
@@ -130,17 +134,23 @@ def _by_tier(values: Values, first: int) -> Mapping[int, float | None]:
     return values
 
 
-def _row(values: Mapping[int, float | None], tier: int, what: str, most: float) -> Any:
+def _row(
+    values: Mapping[int, float | None], tier: int, what: str, within: tuple[float, float]
+) -> Any:
+    (least, most), expected = within, "a finite number"
+    if least == 0.0:
+        expected = (
+            "a number in [0, 1], or None where there is none"
+            if most == 1.0
+            else ("a finite number of 0 or more")
+        )
     row = np.full((1, tier + 1), np.nan)
     for t, value in values.items():
         if value is None:
             continue
         number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-        if not number or not -ROUNDING <= value <= most + ROUNDING:
-            raise AutoMixError(
-                f"tier {t}: the {what} is {value!r}, expected a number"
-                + (" in [0, 1], or None where there is none" if most == 1.0 else " of 0 or more")
-            )
+        if not number or not least - ROUNDING <= value <= most + ROUNDING or math.isinf(value):
+            raise AutoMixError(f"tier {t}: the {what} is {value!r}, expected {expected}")
         if 0 <= t <= tier:
-            row[0, t] = min(max(float(value), 0.0), most)
+            row[0, t] = min(max(float(value), least), most)
     return row

@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from automix_eval.meta_verifiers.calibrated import Calibrated
+from automix_eval.meta_verifiers.calibrators.signals import CLIP
 from automix_eval.meta_verifiers.compiled import (
     CompiledPolicy,
     NotCompiledError,
@@ -23,6 +25,7 @@ from automix_eval.meta_verifiers.served_policy import ServedPolicy
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import printable
 
+_IMPORT = "from bisect import bisect_right"
 _MODULE = '''"""A routing policy: decides from a confidence whether a larger model must answer.
 
 FIRST is the tier to ask first. Then, with the confidence of its answer:
@@ -76,6 +79,47 @@ def _symbol(edges, confidence):
     return bisect_right(edges, min(max(confidence, 0.0), 1.0))
 '''
 
+# Only for a policy behind a calibrator.
+_CALIBRATION = '''
+
+# Of each tier but the last: the signals, and what turns them into the confidence.
+CALIBRATION = {calibration}
+
+
+def calibrate(tier, signals):
+    """The confidence that decide reads, from what the verifiers said of an answer, by name."""
+    part = CALIBRATION[tier]
+    if all(signals.get(name) is None for name in part["signals"]):
+        return None
+    own = _expected(part["own"], signals)
+    if part["last"] is None:
+        return own
+    last = part["mean"] + part["weight"] * (_expected(part["last"], signals) - part["mean"])
+    return min(max((1 + own - last) / 2, 0.0), 1.0)
+
+
+def _expected(part, signals):
+    if "x" not in part:
+        z = part["intercept"]
+        for name, logit, mean, scale, weight in part["terms"]:
+            value = signals.get(name)
+            if value is None:
+                continue
+            if logit:
+                value = min(max(value, {clip!r}), 1 - {clip!r})
+                value = log(value) - log1p(-value)
+            z += weight * (value - mean) / scale
+        return 1 / (1 + exp(-z)) if z > -700 else 0.0
+    x, y = part["x"], part["y"]
+    at = signals.get(part["of"]) if isinstance(part["of"], str) else _expected(part["of"], signals)
+    if at is None:
+        return sum(y) / len(y)
+    i = bisect_right(x, at) - 1
+    if i < 0 or i >= len(x) - 1:
+        return y[0] if i < 0 else y[-1]
+    return (y[i + 1] - y[i]) / (x[i + 1] - x[i]) * (at - x[i]) + y[i]
+'''
+
 
 def export(policy: ServedPolicy, form: str, verifier_url: str | None = None) -> str:
     """The text of a policy for a service.
@@ -103,9 +147,14 @@ def export(policy: ServedPolicy, form: str, verifier_url: str | None = None) -> 
 
 def as_python(policy: ServedPolicy) -> str:
     """One module without dependencies that decides as the policy does."""
-    found = compile_policy(policy.router, len(policy.tiers))
+    router, calibration, math_names = policy.router, "", ""
+    if isinstance(router, Calibrated):
+        parts = [_calibration(entry) for entry in router.get_learned()["calibrators"]]
+        calibration = _CALIBRATION.format(calibration=_literal(parts), clip=CLIP)
+        router, math_names = router.meta_verifier, "\nfrom math import exp, log, log1p"
+    found = compile_policy(router, len(policy.tiers))
     tables = "\n".join(_entry(path, table) for path, table in found.tables.items())
-    return _MODULE.format(
+    module = _MODULE.replace(_IMPORT, _IMPORT + math_names).format(
         about=_literal(_about(policy)),
         tiers=_literal(tuple(printable(t) for t in policy.tiers)),
         first=found.first,
@@ -114,6 +163,7 @@ def as_python(policy: ServedPolicy) -> str:
         tables=tables,
         path="tuple(asked)" if found.by_path else "(asked[-1],)",
     )
+    return module + calibration
 
 
 def as_litellm(policy: ServedPolicy) -> str:
@@ -205,6 +255,33 @@ def _signal(
         + (f" with statistic={printable(statistic)}" if statistic else "")
         + ": margin with mean_probability (avg_logprob) and few_shot (automix_entailment) have one"
     )
+
+
+def _calibration(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A tier's calibrator, as the module reads it."""
+    names, last = [str(n) for n in entry["signals"]], entry.get("last")
+    return {
+        "signals": names,
+        "own": _calibrator(entry["learned"], names),
+        "last": None if last is None else _calibrator(last["learned"], names),
+        "weight": None if last is None else last["weight"],
+        "mean": None if last is None else last["mean"],
+    }
+
+
+def _calibrator(learned: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+    if "chosen" in learned:
+        alone = learned["kind"].endswith("confidence")
+        return _calibrator(learned["chosen"], names[:1] if alone else names)
+    if "x" in learned:
+        inner = learned["combination"]
+        of = names[0] if inner is None else _calibrator(inner, names)
+        return {"of": of, "x": learned["x"], "y": learned["y"]}
+    made = learned["preparation"]
+    columns = zip(
+        names, made["logit"], made["mean"], made["scale"], learned["weights"], strict=True
+    )
+    return {"intercept": learned["intercept"], "terms": [list(column) for column in columns]}
 
 
 def _about(policy: ServedPolicy) -> dict[str, Any]:

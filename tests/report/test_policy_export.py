@@ -7,6 +7,7 @@ import math
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,37 @@ def test_a_module_decides_as_the_policy_or_is_refused(
             asked[ours.to], paid[ours.to] = rng.choice(values), cost
     if not name.startswith("always"):
         assert escalated > 10
+
+
+@pytest.mark.parametrize("name", ["logistic", "isotonic", "auto"])
+@pytest.mark.parametrize("predicts", ["score", "benefit"])
+def test_a_module_calibrates_as_the_policy(name: str, predicts: str) -> None:
+    """Signals of every kind, missing ones too: 1,000 decisions are equal."""
+    rng = np.random.default_rng(3)
+    table = outcomes(2)
+    held = table.confidences
+    noise = rng.normal(size=held.shape)
+    signals = {"entropy": 3 - 2 * held + noise, "margin": np.clip(held + noise / 9, 0, 1)}
+    values = config.build(
+        {
+            "meta_verifier": "pomdp", "meta_verifier.mixtures": False, "calibrator": name,
+            "meta_verifier.cost_levels": 1, "calibrator.predicts": predicts,
+        }
+    )  # fmt: skip
+    router = parts.make_meta_verifier(values).fit(replace(table, signals=signals))
+    about = {"tiers": [{"label": "small"}, {"label": "large"}], "verifier": MARGIN}
+    made = policies.make("pomdp", parts.router_parameters(values), router.get_learned(), about)
+    policy = ServedPolicy(parts.restore(made), made)
+    module = decider(export(policy, "python"))
+    ups = 0
+    for v, e, m in zip(rng.random(1000), rng.normal(2, 1, 1000), rng.random(1000), strict=True):
+        said = {k: float(x) for k, x in (("entropy", e), ("margin", m)) if rng.random() < 0.9}
+        confidence = float(v) if rng.random() < 0.9 else None
+        ours = policy.decide(confidence=confidence, signals=said)
+        shown = module["calibrate"](0, {**said, "confidence": confidence})
+        assert module["decide"](shown) == ours.to
+        ups += ours.escalates
+    assert 10 < ups < 990
 
 
 def test_what_a_policy_decides_is_what_its_router_chooses() -> None:
