@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,13 @@ import numpy.typing as npt
 from automix_eval.analysis.figures import Figure
 from automix_eval.analysis.routed_paths import Index, Routing
 from automix_eval.metrics.bootstrap import Totals, percentile_interval, resample
-from automix_eval.metrics.calibration import ConfidenceCells, auroc_of, calibration_error_of
+from automix_eval.metrics.calibration import (
+    ConfidenceCells,
+    auroc_of,
+    brier_of,
+    calibration_error_of,
+    risk_coverage_area_of,
+)
 from automix_eval.metrics.ibc import Undefined
 
 ROUNDING = 1e-12
@@ -107,6 +114,25 @@ class RoutingColumns:
         return place if isinstance(place, Undefined) else self.table.mean(place)
 
 
+class VerifierVectors(NamedTuple):
+    """What answers counted by confidence tell of a verifier."""
+
+    auroc: Array
+    calibration_error: Array
+    brier: Array
+    risk_coverage: Array
+
+    @classmethod
+    def of(cls, right: Array, wrong: Array, confidence: Array) -> VerifierVectors:
+        """From counts (..., m) of right and of wrong answers by ascending confidence (m,)."""
+        return cls(
+            auroc_of(right, wrong),
+            calibration_error_of(right, wrong, confidence),
+            brier_of(right, wrong, confidence),
+            risk_coverage_area_of(right, wrong),
+        )
+
+
 @dataclass(slots=True)
 class ConfidenceColumns:
     """The answers of one verifier, counted by confidence, in a table."""
@@ -132,12 +158,11 @@ class ConfidenceColumns:
 
         return cls(table, cells, right, table.add(column, 2 * number))
 
-    def vectors(self) -> tuple[Array, Array]:
-        """AUROC and expected calibration error, (1 + B,) each."""
+    def vectors(self) -> VerifierVectors:
+        """How good the confidence is, (1 + B,) each."""
         number = len(self.cells.confidence)
         counts = self.table.sums(self.first, 2 * number)
-        right, wrong = counts[:, :number], counts[:, number:]
-        return auroc_of(right, wrong), calibration_error_of(right, wrong, self.cells.confidence)
+        return VerifierVectors.of(counts[:, :number], counts[:, number:], self.cells.confidence)
 
 
 def figure(vector: Vector, documents: int, undefined: Undefined | None = None) -> Figure:

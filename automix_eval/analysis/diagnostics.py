@@ -49,13 +49,11 @@ def verifier_figures(rows: RecordColumns, references: References) -> tuple[Verif
         outcomes = Counter(OUTCOMES[i] for i in rows.outcomes[judged, tier].tolist())
         scored = np.isfinite(confidences) & np.isfinite(rows.scores[:, tier])
         right = rows.scores[scored, tier] > CORRECT_ABOVE
-        auroc, error = references.verifier(tier)
         benefit_auroc, benefit_correlation = references.benefit(tier)
         found.append(
             VerifierFigures(
                 tier=tier,
-                auroc=auroc,
-                calibration_error=error,
+                **references.verifier(tier)._asdict(),
                 five_numbers=tuple(map(float, np.quantile(known, [0, 0.25, 0.5, 0.75, 1])))
                 if len(known)
                 else None,

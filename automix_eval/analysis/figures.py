@@ -177,6 +177,8 @@ class MethodFigures:
     calls_saved: Figure
     auroc: Figure = Figure(NO_VERIFIER)
     calibration_error: Figure = Figure(NO_VERIFIER)
+    brier: Figure = Figure(NO_VERIFIER)
+    risk_coverage: Figure = Figure(NO_VERIFIER)
     benefit_auroc: Figure = Figure(NO_VERIFIER)
     benefit_correlation: Figure = Figure(NO_VERIFIER)
     curve: tuple[CurvePoint, ...] = ()
@@ -281,8 +283,9 @@ class VerifierFigures:
 
     Attributes:
         auroc: Of the confidence as a predictor of score > 0.5.
-        calibration_error: Expected calibration error over the bins of ``reliability``: mean of
-            |accuracy - confidence|, weighted by count.
+        calibration_error: Mean of |accuracy - confidence| over ``reliability``, by count.
+        brier: Mean squared distance of the confidence from 1 (correct) or 0.
+        risk_coverage: Mean share of errors among the k surest answers, over all k.
         five_numbers: Minimum, lower quartile, median, upper quartile, maximum; None if no
             confidence is defined.
         distinct: Number of different confidences.
@@ -298,6 +301,8 @@ class VerifierFigures:
     tier: int
     auroc: Figure
     calibration_error: Figure
+    brier: Figure
+    risk_coverage: Figure
     five_numbers: tuple[float, ...] | None
     distinct: int
     outcomes: Mapping[str, int]
@@ -422,13 +427,9 @@ class TaskReport:
     @property
     def systems(self) -> tuple[tuple[str, str, System], ...]:
         """(name, model, figures) of the rows of the main table."""
-        f = self.figures
-        chain = " -> ".join(self.tiers)
-        return (
-            ("SLM", self.tiers[0], f.slm),
-            ("LLM", self.tiers[-1], f.llm),
-            (self.method, chain, f.method),
-        )
+        f, chain = self.figures, " -> ".join(self.tiers)
+        slm, llm = ("SLM", self.tiers[0], f.slm), ("LLM", self.tiers[-1], f.llm)
+        return slm, llm, (self.method, chain, f.method)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from automix_eval.analysis.figures import (
     TierShare,
 )
 from automix_eval.analysis.question_sets import PricedTiers
-from automix_eval.analysis.references import References
+from automix_eval.analysis.references import References, VerifierQuality
 from automix_eval.analysis.replayed import NUM_REGIONS, replayed
 from automix_eval.analysis.routed_paths import ChainRouting, Method, MethodOnRun
 from automix_eval.meta_verifiers.contract import MetaVerifier
@@ -221,7 +221,6 @@ class MethodScore:
         quality, cost = self.mean("quality"), self.mean("cost")
         curve = self.curve() or [(None, quality, cost, self._escalation())]
         whole = Curve.of([*((c, q) for _, q, c, _ in curve), (cost, quality)], ends)
-        auroc_figure, error = self._verifier()
         benefit_area, correlation = self._benefit()
         gain, delta = benefit(quality, cost, ends.slm_quality, ends.slm_cost), self.delta_ibc()
         if method.name == "replay:always_slm":
@@ -254,8 +253,7 @@ class MethodScore:
             ),
             area=figure(whole) if isinstance(whole, Undefined) else figure(*whole.area()),
             calls_saved=figure(self._calls_saved()),
-            auroc=auroc_figure,
-            calibration_error=error,
+            **self._verifier()._asdict(),
             benefit_auroc=benefit_area,
             benefit_correlation=correlation,
             curve=_points(curve, quality, cost),
@@ -307,18 +305,19 @@ class MethodScore:
             return Estimate(reason, reason)
         return curve.quality(cost)
 
-    def _verifier(self) -> tuple[Figure, Figure]:
+    def _verifier(self) -> VerifierQuality:
         ends = [p.references for p in self._parts]
         if not self.method.verifier or not all(ends):
-            return Figure(NO_VERIFIER), Figure(NO_VERIFIER)
+            return VerifierQuality.without(NO_VERIFIER)
         if len(ends) == 1 and ends[0]:
             return ends[0].verifier(0)
-        pairs = [e.cells[0].vectors() for e in ends if e and 0 in e.cells]
-        if len(pairs) < len(ends):
-            reason = Undefined("the first tier was not verified in every run")
-            return Figure(reason), Figure(reason)
-        one, two = (self.table.figure(pooled([p[i] for p in pairs], self.weights)) for i in (0, 1))
-        return one, two
+        seeds = [e.cells[0].vectors() for e in ends if e and 0 in e.cells]
+        if len(seeds) < len(ends):
+            return VerifierQuality.without(
+                Undefined("the first tier was not verified in every run")
+            )
+        figures = (self.table.figure(pooled(v, self.weights)) for v in zip(*seeds, strict=True))
+        return VerifierQuality(*figures)
 
     def _benefit(self) -> tuple[Figure, Figure]:
         ends = [p.references for p in self._parts if p.references]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from automix_eval.analysis.bootstrap_table import (
     BootstrapTable,
     ConfidenceColumns,
     RoutingColumns,
+    VerifierVectors,
 )
 from automix_eval.analysis.curve_figures import EndPoints
 from automix_eval.analysis.figures import Figure
@@ -23,6 +25,21 @@ from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import FloatArray
 
 NOT_VERIFIED = Undefined("no answer of this tier was verified")
+_NO_ANSWER = Undefined("no answer has both a confidence and a score")
+
+
+class VerifierQuality(NamedTuple):
+    """How good a verifier's confidence is; the names are those of the figures of a method."""
+
+    auroc: Figure
+    calibration_error: Figure
+    brier: Figure
+    risk_coverage: Figure
+
+    @classmethod
+    def without(cls, reason: Undefined) -> VerifierQuality:
+        """A verifier without figures."""
+        return cls(*(Figure(reason),) * 4)
 
 
 @dataclass(slots=True)
@@ -85,16 +102,26 @@ class References:
             slm.mean("quality"), slm.mean("cost"), llm.mean("quality"), llm.mean("cost")
         )
 
-    def verifier(self, tier: int) -> tuple[Figure, Figure]:
-        """AUROC and calibration error of a tier's confidence."""
+    def verifier(self, tier: int) -> VerifierQuality:
+        """How good a tier's confidence is."""
         if tier not in self.cells:
-            return (Figure(NOT_VERIFIED),) * 2
+            return VerifierQuality.without(NOT_VERIFIED)
         columns = self.cells[tier]
         known = columns.cells.codes >= 0
-        exact = auroc(self.tiers.confidences[known, tier], columns.right[known].tolist())
-        if isinstance(exact, Undefined):
-            return Figure(exact), self._error(columns)
-        return _around(exact, columns), self._error(columns)
+        if not known.any():
+            return VerifierQuality.without(_NO_ANSWER)
+        confidence, right = self.tiers.confidences[known, tier], columns.right[known]
+        area = auroc(confidence, right.tolist())
+        values, codes = np.unique(confidence, return_inverse=True)
+        counts = [np.bincount(codes[m], minlength=len(values)) for m in (right, ~right)]
+        exact = VerifierVectors.of(*(c.astype(float) for c in counts), values)
+        draws, figure = columns.vectors(), columns.table.figure
+        return VerifierQuality(
+            Figure(area) if isinstance(area, Undefined) else _around(area, columns),
+            figure(draws.calibration_error),
+            figure(draws.brier - draws.brier[0] + exact.brier),
+            figure(draws.risk_coverage - draws.risk_coverage[0] + exact.risk_coverage),
+        )
 
     def benefit(self, tier: int) -> tuple[Figure, Figure]:
         """AUROC and rank correlation of a tier's low confidence and the LLM's benefit."""
@@ -109,11 +136,6 @@ class References:
         exact = benefit_auroc(confidence, benefit[known])
         area = Figure(exact) if isinstance(exact, Undefined) else _around(exact, columns)
         return area, Figure(benefit_correlation(confidence, benefit[known]))
-
-    def _error(self, columns: ConfidenceColumns) -> Figure:
-        draws = columns.vectors()[1]
-        return columns.table.figure(draws, Undefined("no answer has both a confidence and a score")
-                      if np.isnan(draws[0]) else None)  # fmt: skip
 
 
 def _around(exact: float, columns: ConfidenceColumns) -> Figure:

@@ -95,6 +95,51 @@ def calibration_error_of(right: Array, wrong: Array, confidence: Array) -> Array
     return np.where(weight > 0, gap / np.where(weight > 0, weight, 1), np.nan)
 
 
+def brier_of(right: Array, wrong: Array, confidence: Array) -> Array:
+    """Brier score: mean squared distance of the confidence from 1 (correct) or 0 (G. Brier 1950).
+
+    Args:
+        right: (..., m) weight of the correct answers in each cell.
+        wrong: (..., m) weight of the others.
+        confidence: (m,) confidence of each cell.
+
+    Returns:
+        (...,) in [0, 1]; NaN without any answer.
+    """
+    weight = (right + wrong).sum(axis=-1)
+    total = right @ (1 - confidence) ** 2 + wrong @ confidence**2
+    return np.where(weight > 0, total / np.where(weight > 0, weight, 1), np.nan)
+
+
+def risk_coverage_area_of(right: Array, wrong: Array) -> Array:
+    """Area under the risk-coverage curve: the mean share of errors among the k surest answers.
+
+    Source: Y. Geifman, G. Uziel and R. El-Yaniv, "Bias-reduced uncertainty estimation for deep
+    neural classifiers" (2019), over k = 1 .. n. Of answers with equal confidence the order is
+    random: the mean over all orders, which harmonic numbers give.
+
+    Args:
+        right: (..., m) number of the correct answers in each cell, by ascending confidence.
+        wrong: (..., m) number of the others.
+
+    Returns:
+        (...,) in [0, 1], 0 where the surest answers are right until there are no others; NaN
+        without any answer.
+    """
+    from scipy.special import digamma  # imported late: it takes a moment
+
+    right, wrong = right[..., ::-1], wrong[..., ::-1]
+    size = right + wrong
+    until, errors = np.cumsum(size, axis=-1), np.cumsum(wrong, axis=-1)
+    before = until - size
+    rate = wrong / np.where(size > 0, size, 1)
+    # sum over j = 1 .. size of (errors before + rate j) / (answers before + j)
+    carried = errors - wrong - rate * before
+    total = (wrong + carried * (digamma(until + 1) - digamma(before + 1))).sum(axis=-1)
+    number = until[..., -1] if size.shape[-1] else np.zeros(size.shape[:-1])
+    return np.where(number > 0, total / np.where(number > 0, number, 1), np.nan)
+
+
 CORRECT_ABOVE = 0.5
 
 

@@ -143,6 +143,16 @@ COLUMNS = (
         ".3f", False, ("text, further", "page, further", "harness"),
     ),
     Column(
+        "verifier_brier", "brier", "Brier score", "Brier",
+        "mean squared distance of the SLM's confidence from 1 (score > 0.5) or 0",
+        ".3f", False, ("page, further", "harness"),
+    ),
+    Column(
+        "verifier_risk_coverage", "risk_coverage", "Risk-coverage area", "AURC",
+        "mean share of wrong answers among the k surest of the SLM, over all k",
+        ".3f", False, ("page, further", "harness"),
+    ),
+    Column(
         "verifier_benefit_auroc", "benefit_auroc", "AUROC (benefit)", "Benefit",
         "AUROC of the SLM's low confidence as a predictor that the LLM's score is > 0.1 higher",
         ".3f", True, ("text, further", "page, further", "harness"),

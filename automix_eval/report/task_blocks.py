@@ -161,6 +161,10 @@ def _verifier(task: TaskReport, figures: VerifierFigures) -> list[Block]:
         text += f", {figures.benefit_auroc.value:.3f} for benefit (the LLM's score > 0.1 higher)"
     if not isinstance(figures.benefit_correlation.value, Undefined):
         text += f", rank correlation with it {figures.benefit_correlation.value:+.3f}"
+    if not isinstance(figures.brier.value, Undefined):
+        text += ", calibration error " + reasons.show(figures.calibration_error.value, ".3f")
+        text += f", Brier score {figures.brier.value:.3f}, area under the risk-coverage curve "
+        text += reasons.show(figures.risk_coverage.value, ".3f")
     text += ". "
     if figures.five_numbers is None:
         text += "No answer has a confidence. "

@@ -283,7 +283,8 @@ def task_report(
         System(figure(q, 0.01), figure(c), none) for q, c in ((0.48, 1), (0.67, 50), (0.54, 9))
     ]
     verifier = VerifierFigures(
-        0, figure(0.71, 0.02), figure(0.14, 0.01), (0, 0.25, 0.5, 0.75, 1.0), 9,
+        0, figure(0.71, 0.02), figure(0.14, 0.01), figure(0.21, 0.01), figure(0.3, 0.02),
+        (0, 0.25, 0.5, 0.75, 1.0), 9,
         {"ok": 3890, "unparsable": 18}, 31264, 412, bins(10), bins(20),
     )  # fmt: skip
     figures = TaskFigures(

@@ -17,7 +17,9 @@ from automix_eval.metrics.calibration import (
     auroc,
     auroc_of,
     bin_of,
+    brier_of,
     calibration_error_of,
+    risk_coverage_area_of,
 )
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.significance import (
@@ -190,6 +192,28 @@ def test_calibration_error_by_hand() -> None:
     right, wrong = np.array([6.0, 2.0]), np.array([4.0, 8.0])
     assert calibration_error_of(right, wrong, np.array([0.8, 0.2])) == pytest.approx(0.1)
     assert np.isnan(calibration_error_of(np.zeros(1), np.zeros(1), np.array([0.5])))
+
+
+def test_brier_score_by_hand() -> None:
+    """One sure right answer, one doubtful wrong one: (0.1^2 + 0.4^2) / 2."""
+    found = brier_of(np.array([0.0, 1.0]), np.array([1.0, 0.0]), np.array([0.4, 0.9]))
+    assert found == pytest.approx((0.01 + 0.16) / 2)
+    assert np.isnan(brier_of(np.zeros(1), np.zeros(1), np.array([0.5])))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.3, 1.0]), st.booleans()), min_size=1, max_size=6))
+def test_risk_coverage_area_is_the_mean_over_all_orders(cases: list[tuple[float, bool]]) -> None:
+    """Sure answers first, equally sure ones in every order, as the definition counts them."""
+    areas = []
+    for order in itertools.permutations(cases):
+        if [c for c, _ in order] == sorted((c for c, _ in cases), reverse=True):
+            wrong = np.cumsum([not right for _, right in order])
+            areas.append((wrong / np.arange(1, len(cases) + 1)).mean())
+    values, codes = np.unique([c for c, _ in cases], return_inverse=True)
+    flags = np.array([r for _, r in cases])
+    counts = (np.bincount(codes, f, minlength=len(values)) for f in (flags, ~flags))
+    assert risk_coverage_area_of(*counts) == pytest.approx(np.mean(areas))
 
 
 def test_bins_hold_their_upper_end() -> None:

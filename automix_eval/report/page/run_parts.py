@@ -122,6 +122,8 @@ def _verifier_words(figures: VerifierFigures) -> str:
         parts.append(f"AUROC for benefit {with_interval(figures.benefit_auroc, '.3f')}")
     if defined(figures.calibration_error):
         parts.append(f"calibration error {with_interval(figures.calibration_error, '.3f')}")
+        parts.append(f"Brier score {with_interval(figures.brier, '.3f')}")
+        parts.append(f"risk-coverage area {with_interval(figures.risk_coverage, '.3f')}")
     if figures.distinct == 1:
         parts.append("the confidence is the same for every answer, so nothing can route by it")
     outcomes = ", ".join(f"{k.replace('_', ' ')} {n:,}" for k, n in figures.outcomes.items())
