@@ -3,7 +3,10 @@
 Found: the 95 % interval does not hold 0. That delta IBC is d means that A - (1 + d) B is 0, with
 A = (P_M - P_SLM)(C_LLM - C_SLM) and B = (P_LLM - P_SLM)(C_M - C_SLM). A pilot gives B and, by the
 delta method, how A and B vary from document to document; its own delta IBC does not enter. The rest
-is the power of Student's t-test on documents (statsmodels).
+is the power of Student's t-test on documents, the mean over what the pilot leaves open of that
+variance (S. Julious and R. Owen, "Sample size calculations for clinical studies allowing for
+uncertainty about the variance", 2006): as rare losses have long tails, its degrees of freedom
+are counted by their kurtosis.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ class Pilot:
         base: B of these questions.
         covariance: (2, 2) of A - B and B from document to document.
         loss_spread: Standard deviation of the LLM's quality less the method's, likewise.
+        degrees: How many degrees of freedom the variances of A - B and of the loss are known by.
     """
 
     questions: int
@@ -47,6 +51,7 @@ class Pilot:
     base: float
     covariance: Array
     loss_spread: float
+    degrees: tuple[float, float]
 
     @classmethod
     def of(cls, columns: Array, documents: npt.ArrayLike) -> Pilot | Undefined:
@@ -91,20 +96,22 @@ class Pilot:
             (p_llm - p_slm) * (spent - c_slm),
             np.cov(a - b, b),
             float(np.std(llm - q, ddof=1)),
+            (_degrees(a - b), _degrees(llm - q)),
         )
 
     def size_for_delta_ibc(self, least: float) -> Size | Undefined:
         """Questions that find a delta IBC of ``least`` > 0, a ratio, with :data:`POWER`."""
         direction = np.array([1.0, -least])
-        return self._size(least * self.base, float(direction @ self.covariance @ direction) ** 0.5)
+        spread = float(direction @ self.covariance @ direction) ** 0.5
+        return self._size(least * self.base, spread, self.degrees[0])
 
     def size_for_loss(self, least: float) -> Size | Undefined:
         """Questions that find a loss of quality against the LLM of ``least`` > 0."""
-        return self._size(least, self.loss_spread)
+        return self._size(least, self.loss_spread, self.degrees[1])
 
     def detectable_delta_ibc(self) -> float | Undefined:
         """The least delta IBC that as many questions find with :data:`POWER`."""
-        effect = self._effect()
+        effect = _quantile(self.documents, self.degrees[0]) / math.sqrt(self.documents)
         (own, both), (_, base) = self.covariance.tolist()
         # d B = effect x the standard deviation of A - (1 + d) B
         square = self.base**2 - effect**2 * base
@@ -120,28 +127,36 @@ class Pilot:
         """The least loss of quality against the LLM that as many questions find."""
         if self.loss_spread == 0:
             return _NO_SPREAD
-        return self._effect() * self.loss_spread
+        effect = _quantile(self.documents, self.degrees[1]) / math.sqrt(self.documents)
+        return effect * self.loss_spread
 
-    def _effect(self) -> float:
-        from statsmodels.stats.power import TTestPower  # type: ignore[import-untyped]
-
-        solved = TTestPower().solve_power(nobs=self.documents, alpha=1 - LEVEL, power=POWER)
-        return float(solved)
-
-    def _size(self, gap: float, spread: float) -> Size | Undefined:
-        from statsmodels.stats.power import TTestPower
-
+    def _size(self, gap: float, spread: float, degrees: float) -> Size | Undefined:
         if spread == 0:
             return _NO_SPREAD
-        number = MIN_DOCUMENTS
-        if gap / spread < _LARGE:
-            solved = TTestPower().solve_power(
-                effect_size=gap / spread, alpha=1 - LEVEL, power=POWER
-            )
-            number = max(number, math.ceil(float(solved)))
-        return Size(math.ceil(number * self.questions / self.documents), number)
+        number = float(MIN_DOCUMENTS)
+        for _ in range(20):  # the quantile hardly depends on the number: it settles at once
+            number = max(MIN_DOCUMENTS, (_quantile(number, degrees) * spread / gap) ** 2)
+        documents = math.ceil(number - 1e-6)
+        return Size(math.ceil(documents * self.questions / self.documents), documents)
 
 
-# Of so many standard deviations six documents find every difference.
-_LARGE = 1.5
+def _quantile(documents: float, degrees: float) -> float:
+    """Standard errors that a difference must have: about 2.8 of many documents."""
+    from scipy import stats  # imported late: it takes a moment
+
+    critical = stats.t.ppf((1 + LEVEL) / 2, documents - 1)
+    return float(stats.nct.ppf(POWER, degrees, critical))
+
+
+def _degrees(values: Array) -> float:
+    """Degrees of freedom by which the variance of n values is known: n - 1 of normal ones."""
+    rest = values - values.mean()
+    variance = float((rest**2).mean())
+    if variance == 0:
+        return float(len(values) - 1)
+    kurtosis = float((rest**4).mean()) / variance**2
+    return min(max(2 * len(values) / max(kurtosis - 1, 1e-9), 2.0), _MANY)
+
+
+_MANY = 10_000.0  # degrees: no different from knowing the variance
 _NO_SPREAD = Undefined("no document differs from another in it, so nothing tells how it varies")

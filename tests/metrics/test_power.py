@@ -54,13 +54,13 @@ def test_half_the_difference_takes_four_times_the_questions() -> None:
 
 
 def test_a_loss_is_found_as_the_t_test_finds_it() -> None:
-    """80 % of t-tests on as many normal differences reject: by the noncentral t."""
+    """80 % of t-tests on as many normal differences reject, a little more for the pilot's sake."""
     pilot = made(columns())
     number = questions(pilot.size_for_loss(0.05))
     shift = 0.05 / pilot.loss_spread * math.sqrt(number)
     critical = stats.t.ppf(0.975, number - 1)
     power = stats.nct.sf(critical, number - 1, shift)
-    assert power == pytest.approx(0.8, abs=0.01)
+    assert 0.8 <= power <= 0.82
 
 
 def test_documents_of_alike_questions_need_more() -> None:
