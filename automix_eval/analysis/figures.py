@@ -286,8 +286,7 @@ class VerifierFigures:
         calibration_error: Mean of |accuracy - confidence| over ``reliability``, by count.
         brier: Mean squared distance of the confidence from 1 (correct) or 0.
         risk_coverage: Mean share of errors among the k surest answers, over all k.
-        five_numbers: Minimum, lower quartile, median, upper quartile, maximum; None if no
-            confidence is defined.
+        five_numbers: Minimum, three quartiles, maximum; None if no confidence is defined.
         distinct: Number of different confidences.
         outcomes: Outcome -> number of verifications.
         num_samples: Verification samples drawn, and of them those without a decision.
