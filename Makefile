@@ -6,8 +6,9 @@ STAMP := .venv/.installed
 TESTS := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses logical \
 	--maxprocesses 4 --dist worksteal
 LINT_STAMP := .venv/.installed-lint
+DOCS_STAMP := .venv/.installed-docs
 
-.PHONY: setup test test-quick kill-test lint wheel-test demo reference bench coverage fuzz clean
+.PHONY: setup test test-quick kill-test lint docs wheel-test demo reference bench coverage fuzz clean
 
 setup: $(STAMP)
 
@@ -23,6 +24,10 @@ $(STAMP): pyproject.toml constraints.txt _automix_bridge.py automix_eval_bridge.
 
 $(LINT_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet -e '.[lint]' -c constraints.txt
+	touch $@
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet -e '.[docs]' -c constraints.txt
 	touch $@
 
 test: setup
@@ -52,8 +57,13 @@ lint: $(LINT_STAMP)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# The site, into build/site; a warning (a broken link, a page in no menu) is an error.
+docs: $(DOCS_STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
 # 99 questions to fit on, 198 to score; the same command again, or another router, asks no model.
-DEMO := tasks=[narrativeqa_packaged] calibration.num_docs=99 record=full batch_size=16
+DEMO := tasks=narrativeqa_packaged calibration.num_docs=99 record=full batch_size=16
 demo: setup
 	$(BIN)/automix-eval run $(DEMO) output=results/demo
 	$(BIN)/automix-eval report results/demo --out results/demo/report

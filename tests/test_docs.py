@@ -2,41 +2,95 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import importlib.util
+import json
 import re
 import shlex
+import shutil
 import sys
+import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from scripted import REPO
+from scripted import REPO, SCRIPTS, gold_answers, knows, run_harness, scripted_args
 
 from automix_eval.analysis.experiments import preset
 from automix_eval.commands import main as cli
 from automix_eval.commands.job import application
 from automix_eval.config import command_line as hydra_app
 from automix_eval.config import compose as config
-from automix_eval.config import parts
+from automix_eval.config import described, parts
 from automix_eval.types import Answer, Prompt, Question
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 CONTRIBUTING = (REPO / "CONTRIBUTING.md").read_text(encoding="utf-8")
 DOCUMENTS = [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted((REPO / "docs").glob("*.md"))]
+# Programs whose commands other tests hold, or that are not this project's.
+_CHECKED_ELSEWHERE = ("make ", "pip ", "eval ", "python -m pytest ", ".venv/bin/python -m pytest ",
+                      "pre-commit ", "git ", "cd ")  # fmt: skip
 
 
-def commands(path: Path) -> list[str]:
+@dataclass(frozen=True)
+class Block:
+    """A block of a document.
+
+    Attributes:
+        kind: Its language.
+        text: As it stands.
+        reason: Why it is not run; empty where it is.
+    """
+
+    kind: str
+    text: str
+    reason: str
+
+
+def _reference() -> Any:
+    """The module that makes pages from the code, which lies beside them."""
+    spec = importlib.util.spec_from_file_location("reference", REPO / "docs" / "reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+reference = _reference()
+
+
+def blocks(path: Path) -> list[Block]:
+    """The fenced blocks of a document, with the mark before them."""
+    text = path.read_text(encoding="utf-8")
+    found = re.finditer(
+        r"(?:<!-- not run: (?P<reason>[^\n]+?) -->\n\s*)?```(?P<kind>\w+)\n(?P<text>.*?)```",
+        text,
+        re.DOTALL,
+    )
+    return [Block(m["kind"], textwrap.dedent(m["text"]), m["reason"] or "") for m in found]
+
+
+def write_files(path: Path, folder: Path) -> None:
+    """Write the YAML blocks of a document that begin with the name of a file."""
+    for block in blocks(path):
+        if block.kind == "yaml" and (file := re.match(r"# ([\w./-]+\.yaml)", block.text)):
+            (folder / file[1]).write_text(block.text)
+
+
+def lines(block: Block) -> list[str]:
+    """The commands of a shell block, continued ones joined."""
+    joined = block.text.replace("\\\n", " ").splitlines()
+    return [line for line in joined if line.strip() and not line.startswith("#")]
+
+
+def commands(path: Path, kinds: tuple[str, ...] = ("bash",)) -> list[str]:
     """The lines of a document's shell blocks, continued ones joined."""
-    blocks = re.findall(r"```bash\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
-    return [
-        line
-        for block in blocks
-        for line in block.replace("\\\n", " ").splitlines()
-        if line.strip() and not line.startswith("#")
-    ]
+    return [line for block in blocks(path) if block.kind in kinds for line in lines(block)]
 
 
 def of(pattern: str) -> list[Any]:
@@ -47,6 +101,64 @@ def of(pattern: str) -> list[Any]:
         for number, line in enumerate(commands(path))
         if re.search(pattern, line)
     ]
+
+
+# --------------------------------------------------------------------------- what is run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scripted run with record=full, for every document to read."""
+    folder = tmp_path_factory.mktemp("finished")
+    gold = gold_answers("coqa_demo")
+    SCRIPTS["small"], SCRIPTS["large"] = knows(gold, 0.5), knows(gold, 0.95)
+    args = scripted_args(meta_verifier="threshold", record="full", model="demo")
+    run_harness(["coqa_demo"], args, folder, limit=20, log_samples=True)
+    return folder
+
+
+def runnable() -> list[Any]:
+    """The documents with a block that is run."""
+    return [
+        pytest.param(path, id=path.name)
+        for path in DOCUMENTS
+        if any(b.kind in ("bash", "python") and not b.reason for b in blocks(path))
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", runnable())
+def test_every_block_runs_or_says_why_not(
+    path: Path,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Commands and Python of one document, in its order, in a folder with a finished run.
+
+    A YAML block that begins with the name of a file is that file.
+    """
+    monkeypatch.chdir(tmp_path)
+    write_files(path, tmp_path)
+    (tmp_path / "results").symlink_to(REPO / "results")
+    shutil.copytree(finished, tmp_path / "out")
+    shutil.copy(REPO / "results" / "reference_real" / "narrativeqa.csv", tmp_path / "mine.csv")
+    names: dict[str, Any] = {}
+    for block in blocks(path):
+        if block.reason:
+            continue
+        if block.kind == "python":
+            exec(compile(block.text, path.name, "exec"), names)
+        elif block.kind == "bash":
+            for line in lines(block):
+                if line.startswith(_CHECKED_ELSEWHERE):
+                    continue
+                program, *arguments = shlex.split(line, comments=True)
+                assert program == "automix-eval", (
+                    f"{line}: mark the block with <!-- not run: ... -->"
+                )
+                assert cli.main(arguments) == 0, capsys.readouterr().err
 
 
 # by itself, or as the module that a launcher starts
@@ -78,39 +190,53 @@ def test_every_make_target_exists(command: str) -> None:
 
 @pytest.mark.parametrize("command", of("^automix-eval "))
 def test_every_automix_eval_command_is_parsed(
-    command: str,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It fails for the missing folder only, never for its arguments; no model is loaded."""
+    """Whether or not it is run: its settings and options exist; no model is loaded."""
     monkeypatch.chdir(tmp_path)
+    for path in DOCUMENTS:
+        write_files(path, tmp_path)
     name, *arguments = shlex.split(command, comments=True)[1:]
-    if name == "run":
+    if name in ("run", "fit"):
         # a plugin of Hydra that is not installed here is not the command's fault
         monkeypatch.setattr(hydra_app, "_has_plugin", lambda module: True)
-        assert hydra_app.read(application(), arguments).runs
-        return
-    if name == "experiment":  # it would run on the tables that the package holds
+        assert hydra_app.read(application(), arguments).runs or "--help" in arguments
+    elif name == "replay":
+        assert hydra_app.read(hydra_app.REPLAY, arguments).runs
+    elif name == "plan":
+        hydra_app.read(application(), arguments)
+    elif name == "experiment":
         assert set(arguments[:1]) <= set(preset.names())
         if arguments:
             preset.read(arguments[0], arguments[1:])
-        return
-    code = cli.main([name, *arguments])
-    assert code == 2
-    assert "usage" not in capsys.readouterr().err
+    else:
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        importlib.import_module(f"automix_eval.{cli.COMMANDS[name]}").add_arguments(parser)
+        parser.parse_args(arguments)
 
 
-def test_every_option_is_in_the_table_of_settings() -> None:
-    """An option that is added is documented."""
+@pytest.mark.parametrize("command", of("^(automix-eval|lm_eval) "))
+def test_no_command_needs_quotes_in_zsh(command: str) -> None:
+    """Zsh takes brackets, braces, stars and question marks for patterns, and ends there."""
+    bare = re.sub(r"""'[^']*'|"[^"]*"|#.*$""", "", command)
+    assert not re.search(r"[][{}*?()]", bare)
+
+
+def test_every_option_and_key_is_in_the_reference_of_settings() -> None:
+    """The generated page names every option and key."""
+    text = reference.pages()["settings.md"]
     for group in config.GROUPS:
         for option in config.options(group):
-            assert f"`{option}`" in README, (group, option)
+            assert f"`{option}`" in text, (group, option)
+            for setting in described.of_option(group, option):
+                key = setting.key.replace("llm.", "slm.", 1)
+                assert f"`{key}`" in text, (option, key)
 
 
-def test_the_chain_of_the_readme_composes(tmp_path: Path) -> None:
-    """A chain of three tiers as the README writes it."""
-    block = next(block for kind, block in BLOCKS if kind == "yaml" and "tiers:" in block)
+def test_the_chain_of_the_documentation_composes(tmp_path: Path) -> None:
+    """A chain of three tiers as it is written there."""
+    path = REPO / "docs" / "own-pair.md"
+    block = next(b.text for b in blocks(path) if b.kind == "yaml" and "tiers:" in b.text)
     (tmp_path / "chain.yaml").write_text(block)
     made = config.build({"config": str(tmp_path / "chain.yaml")})
     assert config.tier_names(made) == ["tier0", "middle", "large"]
@@ -120,9 +246,10 @@ def test_the_chain_of_the_readme_composes(tmp_path: Path) -> None:
 def test_the_verifier_of_the_tutorial_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The code and the YAML of "Add a verifier" do what they say."""
-    code = next(block for kind, block in BLOCKS if kind == "python" and "class Brevity" in block)
-    settings = next(block for kind, block in BLOCKS if kind == "yaml" and "_target_" in block)
+    """The code and the YAML of "Your own verifier" do what they say."""
+    found = blocks(REPO / "docs" / "own-verifier.md")
+    code = next(b.text for b in found if b.kind == "python")
+    values = next(b.text for b in found if b.kind == "yaml")
     (tmp_path / "brevity.py").write_text(code)
     name = "automix_eval.verifiers.brevity"
     spec = importlib.util.spec_from_file_location(name, tmp_path / "brevity.py")
@@ -132,7 +259,7 @@ def test_the_verifier_of_the_tutorial_works(
     monkeypatch.setitem(sys.modules, name, module)
     spec.loader.exec_module(module)
     monkeypatch.setattr("automix_eval.verifiers.brevity", module, raising=False)
-    verifier: Any = instantiate(OmegaConf.create(settings))
+    verifier: Any = instantiate(OmegaConf.create(values))
     question = Question("t", 0, Prompt("p"), "context", "question")
     answers = [Answer(0, t) for t in ("pier", "the old wooden pier", " ")]
 
@@ -167,6 +294,26 @@ def test_contributing_names_every_room_and_no_other() -> None:
     for path in paths:
         at = REPO / path
         assert (at.parent if "NAME" in at.name else at).exists() or "NAME" in at.parent.name, path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted((REPO / "docs").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_every_notebook_runs(path: Path) -> None:
+    """Its cells, in order, without a model; each that ends in a value shows it."""
+    shown = [printed for _, printed in reference.run_notebook(path) if printed]
+    assert len(shown) >= 2
+
+
+def test_the_reference_names_every_key_of_a_run_s_files(finished: Path) -> None:
+    """What a run writes is what the page says."""
+    text = reference.pages()["files.md"]
+    (manifest,) = finished.rglob("automix_run_*.json")
+    (policy,) = finished.rglob("automix_policy_*.json")
+    for path in (manifest, policy):
+        for key in json.loads(path.read_text()):
+            assert f"`{key}`" in text, key
+    for key in json.loads(policy.read_text())["fitted_on"]:
+        assert f"`{key}`" in text, key
 
 
 def test_the_project_speaks_of_itself_alone() -> None:

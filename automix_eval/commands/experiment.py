@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="a preset; without one they are listed")
     parser.add_argument(
         "changes", nargs="*", metavar="KEY=VALUE",
-        help="size=smoke|full, tables=[a.csv,b.csv], records=DIR, data=simulated|runs, seeds=10, "
-        "out=DIR, and values of an axis such as router=[pomdp,threshold]; see docs/experiments.md",
+        help="size=smoke|full, tables=a.csv,b.csv, records=DIR, data=simulated|runs, seeds=10, "
+        "out=DIR, and values of an axis such as router=pomdp,threshold; see docs/experiments.md",
     )  # fmt: skip
 
 

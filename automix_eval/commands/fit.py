@@ -12,7 +12,9 @@ from automix_eval.commands.job import (
     takes_verbose,
 )
 from automix_eval.commands.run import add_arguments
+from automix_eval.commands.settings_help import command_help, wanted
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.text import show
 
 if TYPE_CHECKING:
     import argparse
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 __all__ = ["OWN_GRAMMAR", "add_arguments", "run"]
 
 OWN_GRAMMAR = True
+EXAMPLES = """\
+automix-eval fit tasks=coqa slm=hf slm.pretrained=NAME llm=hf llm.pretrained=NAME output=fitted
+
+-v          the notices of other libraries too
+--cfg job   the configuration, nothing is fitted
+--help KEY  what is said of a group or key, such as --help calibration"""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -36,6 +44,9 @@ def run(args: argparse.Namespace) -> int:
     from automix_eval.config import command_line as hydra_app
 
     app = application()
+    if wanted(args.arguments):
+        show(command_help("fit", app, EXAMPLES, args.arguments))
+        return 0
     line = hydra_app.read(app, takes_verbose(args.arguments))
     if line.is_multirun:
         raise AutoMixError("fit makes one policy a task: for sweeps use automix-eval run -m")

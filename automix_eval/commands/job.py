@@ -1,4 +1,4 @@
-"""``automix-eval run``: evaluate the cascade in this process; with ``-m`` a sweep that resumes."""
+"""What ``run``, ``fit`` and the jobs of a sweep have in common."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 
 RUNS = Path("results") / "runs"
-
-
 SWEEPS = Path("results") / "sweeps"
 
 # Set by -v; a variable, so that the processes of a launcher have it too.
@@ -28,14 +26,16 @@ _VERBOSE = "AUTOMIX_VERBOSE"
 
 
 def application() -> Application:
-    """The command line of this command, or of ``fit``, which takes the same settings."""
-    from automix_eval.config.command_line import Application
+    """The command line of ``run``, and of ``fit``, which takes the same settings."""
+    from automix_eval.config.command_line import RUN
 
-    return Application("run", config.GROUPS, config.TIERS)
+    return RUN
 
 
 def single(app: Application, line: CommandLine, work: Callable[[HydraJob], None]) -> int:
     """Do the one job of a command line; its error comes through Hydra, which would print a trace.
+
+    Folders that were made for a job that wrote nothing are taken away again.
 
     Returns:
         0, or 2 where Hydra refused the configuration.
@@ -50,7 +50,13 @@ def single(app: Application, line: CommandLine, work: Callable[[HydraJob], None]
         except AutoMixError as err:
             errors.append(err)
 
-    code = hydra_app.run(app, line, do, {"hydra.run.dir": run_folder(line)} if line.runs else None)
+    folder = run_folder(line)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    code = hydra_app.run(app, line, do, {"hydra.run.dir": folder} if line.runs else None)
+    for path in made:
+        if not path.is_dir() or any(path.iterdir()):
+            break
+        path.rmdir()
     if errors:
         raise errors[0]
     return code

@@ -11,23 +11,39 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 
 from automix_eval import __version__
 from automix_eval.safety.errors import AutoMixError, one_line
 from automix_eval.safety.logs import guard_logs
+from automix_eval.safety.text import did_you_mean, printable
 
+# What people want to do -> the commands for it.
+PURPOSES: Mapping[str, Mapping[str, str]] = {
+    "Run a cascade": {
+        "plan": "commands.plan",
+        "run": "commands.run",
+        "fit": "commands.fit",
+    },
+    "Read results": {
+        "report": "commands.report",
+        "compare": "commands.compare",
+        "policy": "commands.policy",
+    },
+    "Try routers without a model": {
+        "whatif": "commands.whatif",
+        "replay": "commands.replay",
+        "outcomes": "commands.outcomes",
+        "experiment": "commands.experiment",
+    },
+    "Set up": {
+        "init": "commands.init",
+        "doctor": "commands.doctor",
+        "completion": "commands.completion",
+    },
+}
 COMMANDS: Mapping[str, str] = {
-    "report": "commands.report",
-    "compare": "commands.compare",
-    "run": "commands.run",
-    "fit": "commands.fit",
-    "replay": "commands.replay",
-    "whatif": "commands.whatif",
-    "policy": "commands.policy",
-    "outcomes": "commands.outcomes",
-    "experiment": "commands.experiment",
-    "plan": "commands.plan",
-    "doctor": "commands.doctor",
+    name: module for purpose in PURPOSES.values() for name, module in purpose.items()
 }
 
 
@@ -42,18 +58,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="automix-eval",
-        description="AutoMix for the lm-evaluation-harness: what to do after a run.",
+        usage="automix-eval COMMAND ...",
+        description="Does a cascade of a small and a large language model pay?",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"automix-eval {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     given = list(sys.argv[1:] if argv is None else argv)
-    if given[:1] == ["-sc"]:
-        given = _completed(given)
-    for name in given[:1] if given and given[0] in COMMANDS else COMMANDS:
+    if given[:1] in (["-h"], ["--help"]):
+        parser.epilog = _purposes()
+    if "-sc" in given:  # as Hydra's programs are asked
+        given = ["completion", *(w.removeprefix("install=") for w in given if "=" in w)]
+    if given and not given[0].startswith("-") and given[0] not in COMMANDS:
+        name = printable(given[0], 60)
+        parser.error(f"there is no command {name}{did_you_mean(name, COMMANDS)} --help lists all")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS
+    )
+    for name in given[:1] if given and given[0] in COMMANDS else ():
         module = importlib.import_module(f"automix_eval.{COMMANDS[name]}")
-        summary = (module.__doc__ or "").strip().splitlines()[0].split(": ", 1)[-1]
-        child = commands.add_parser(name, help=summary, description=summary)
+        child = commands.add_parser(name, prog=f"automix-eval {name}", description=summary(module))
         module.add_arguments(child)
+        if hasattr(module, "prepared"):  # lm_eval's --KEY VALUE as KEY=VALUE
+            try:
+                given[1:] = module.prepared(given[1:])
+            except AutoMixError as err:
+                print(one_line(err), file=sys.stderr)
+                return 2
         child.set_defaults(run=module.run)
         if given[:1] == [name] and getattr(module, "OWN_GRAMMAR", False):
             # nothing that looks like an option may be taken for one of ours
@@ -73,11 +103,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _completed(given: Sequence[str]) -> list[str]:
-    """The shell asks the program, without its command, to complete ``COMP_LINE``."""
-    program, _, rest = os.environ.get("COMP_LINE", "").lstrip().partition(" ")
-    command, _, settings = rest.lstrip().partition(" ")
-    if command not in COMMANDS:
-        return list(given)
-    os.environ["COMP_LINE"] = f"{program} {settings}"
-    return [command, *given]
+def summary(module: ModuleType) -> str:
+    """What a command does: the first line of its module, without marks."""
+    line = (module.__doc__ or "").strip().splitlines()[0].split(": ", 1)[-1]
+    return line.replace("`", "")
+
+
+def _purposes() -> str:
+    lines = []
+    for purpose, commands in PURPOSES.items():
+        lines.append(f"{purpose}:")
+        for name, path in commands.items():
+            module = importlib.import_module(f"automix_eval.{path}")
+            lines.append(f"  {name.ljust(12)}{summary(module)}")
+        lines.append("")
+    return "\n".join([*lines, "automix-eval COMMAND --help tells more of each."])

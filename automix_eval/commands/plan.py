@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from automix_eval.cascade.tier import samples
 from automix_eval.commands import plan_size
+from automix_eval.commands.settings_help import settings_text
 from automix_eval.config import compose as config
 from automix_eval.config import parts
+from automix_eval.config.command_line import RUN, as_settings
+from automix_eval.config.run_settings import RunSettings, harness_settings
 from automix_eval.harness import evaluation_frames, refusals
 from automix_eval.harness import task_view as harness
-from automix_eval.harness.evaluate import task_manager
+from automix_eval.harness.evaluate import generation_arguments, task_manager, task_names
 from automix_eval.harness.evaluation_frames import HarnessRun
 from automix_eval.harness.grouping import group
 from automix_eval.harness.task_view import TaskView
@@ -45,6 +48,8 @@ from automix_eval.types import (
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
+# Settings of the harness; the other ones are the cascade's.
+_HARNESS = RunSettings.__struct_fields__
 _DEFAULT_MAX_GEN_TOKS = 256
 _WIDTH = 120
 
@@ -75,19 +80,16 @@ class Line:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the sub-command."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = settings_text(RUN, ("evaluation", "config"))
     parser.add_argument(
         "overrides",
         nargs="*",
         metavar="KEY=VALUE|PATH",
-        help="model arguments of the run, as after --model_args (slm=hf slm.pretrained=...); with "
-        "--detect: a folder with a pilot run, or a table of outcomes",
+        help="settings of the run (tasks=coqa limit=100 slm=hf slm.pretrained=...), listed below; "
+        "--KEY VALUE of lm_eval is taken too; with --detect: a folder with a pilot run, or a "
+        "table of outcomes",
     )
-    parser.add_argument("--tasks", help="tasks of the run, with commas between them")
-    parser.add_argument("--num_fewshot", type=int, help="as in the run")
-    parser.add_argument("--limit", type=float, help="as in the run")
-    parser.add_argument("--apply_chat_template", action="store_true", help="as in the run")
-    parser.add_argument("--system_instruction", help="as in the run")
-    parser.add_argument("--include_path", help="as in the run")
     parser.add_argument(
         "--escalation_rate",
         type=float,
@@ -114,6 +116,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def prepared(arguments: Sequence[str]) -> list[str]:
+    """The command line with the options of lm_eval as settings."""
+    return as_settings(RUN, arguments)
+
+
 def run(args: argparse.Namespace) -> int:
     """Print the plan."""
     if args.detect is not None or args.detect_loss is not None:
@@ -121,14 +128,13 @@ def run(args: argparse.Namespace) -> int:
         paths = [Path(text) for text in args.overrides]
         show(render_text(plan_size.plan_size(wanted, paths, args.router), _WIDTH) + "\n")
         return 0
-    if args.tasks is None:
-        raise AutoMixError("name the tasks of the run (--tasks), or what is to be found (--detect)")
     if not 0 <= args.escalation_rate <= 1:
         raise AutoMixError(f"--escalation_rate={args.escalation_rate:g} must lie in [0, 1]")
-    overrides = _arguments(args.overrides)
-    settings = config.build(overrides)
+    given = _arguments(args.overrides)
+    harness = harness_settings({k: given.pop(k) for k in _HARNESS if k in given})
+    settings = config.build(given)
     parts.make_cost(settings).check(len(config.tier_names(settings)))
-    found, requests = _requests(args)
+    found, requests = _requests(harness)
     lines = [
         line
         for name, positions in evaluation_frames.group_by_task(requests).items()
@@ -150,8 +156,8 @@ class _Planned(Exception):  # noqa: N818  not an error: it carries the requests 
         self.run, self.requests = run, requests
 
 
-def _requests(args: argparse.Namespace) -> tuple[HarnessRun, list[Instance]]:
-    """The tasks and requests that the harness makes of the command line."""
+def _requests(asked: RunSettings) -> tuple[HarnessRun, list[Instance]]:
+    """The tasks and requests that the harness makes of its settings."""
     import lm_eval
     from lm_eval.api.model import LM
 
@@ -175,21 +181,26 @@ def _requests(args: argparse.Namespace) -> tuple[HarnessRun, list[Instance]]:
         def chat_template(self, chat_template: bool | str = False) -> str:
             return "each tier's own" if chat_template else ""
 
+    manager = task_manager(asked.include_path, asked.metadata, tasks=asked.tasks)
     try:
         lm_eval.simple_evaluate(
             model=Planner(),
-            tasks=args.tasks.split(","),
-            num_fewshot=args.num_fewshot,
-            limit=args.limit,
-            apply_chat_template=args.apply_chat_template,
-            system_instruction=args.system_instruction,
-            task_manager=task_manager(args.include_path, tasks=args.tasks),
+            tasks=task_names(manager, asked.tasks),
+            num_fewshot=asked.num_fewshot,
+            limit=asked.limit,
+            apply_chat_template=asked.apply_chat_template,
+            fewshot_as_multiturn=bool(
+                asked.apply_chat_template
+                if asked.fewshot_as_multiturn is None
+                else asked.fewshot_as_multiturn
+            ),
+            system_instruction=asked.system_instruction,
+            gen_kwargs=generation_arguments(asked.gen_kwargs),
+            task_manager=manager,
         )
     except _Planned as planned:
         return planned.run, planned.requests
-    except KeyError as err:
-        raise AutoMixError(f"--tasks={args.tasks}: the harness has no such task ({err})") from err
-    raise AutoMixError(f"--tasks={args.tasks} gives no request: nothing to plan")
+    raise AutoMixError(f"tasks={','.join(asked.tasks)} gives no request: nothing to plan")
 
 
 def _arguments(pairs: Sequence[str]) -> dict[str, Any]:

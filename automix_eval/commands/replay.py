@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automix_eval.commands.settings_help import command_help, wanted
 from automix_eval.report.fixed_width import aligned, cell
 from automix_eval.report.job_table import jobs_table, write_csv
 from automix_eval.safety.errors import AutoMixError
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 
 # The rest of the command line is read by Hydra, in its own grammar.
 OWN_GRAMMAR = True
+EXAMPLES = """\
+automix-eval replay table=F.csv meta_verifier=pomdp output=out.json
+automix-eval replay records=out meta_verifier=threshold objective=target target=0.95
+automix-eval replay -m table=F.csv meta_verifier=threshold,pomdp seed=0,1,2
+
+-m          every combination of the values that are given as A,B,C, one job each
+--cfg job   the configuration, nothing is replayed
+--help KEY  what is said of a group or key, such as --help meta_verifier"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +49,12 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         AutoMixError: The replay, or some of several, failed.
     """
-    from automix_eval.analysis.replay import replay
     from automix_eval.config import command_line as hydra_app
+
+    if wanted(args.arguments):
+        show(command_help("replay", hydra_app.REPLAY, EXAMPLES, args.arguments))
+        return 0
+    from automix_eval.analysis.replay import replay
 
     rows: list[dict[str, Any]] = []
     errors: list[AutoMixError] = []

@@ -11,6 +11,8 @@ from automix_eval.commands.job import (
     single,
     takes_verbose,
 )
+from automix_eval.commands.settings_help import command_help, wanted
+from automix_eval.safety.text import show
 
 if TYPE_CHECKING:
     import argparse
@@ -19,6 +21,17 @@ if TYPE_CHECKING:
 
 # The rest of the command line is read by Hydra, in its own grammar.
 OWN_GRAMMAR = True
+EXAMPLES = """\
+automix-eval run tasks=coqa slm=hf slm.pretrained=NAME llm=hf llm.pretrained=NAME record=full
+automix-eval run -m tasks=coqa meta_verifier=threshold,pomdp seed=0,1,2
+automix-eval run -m tasks=coqa slm=smollm2,gemma3 llm=hf llm.pretrained=NAME
+
+-m          every combination of the values that are given as A,B,C; started again, only what is
+            missing runs. With it: hydra/launcher=processes (joblib), slurm and submitit_here
+            (submitit), ray_here (ray); hydra/sweeper=search (optuna)
+-v          the notices of other libraries too
+--cfg job   the configuration, nothing is run
+--help KEY  what is said of a group or key, such as --help verifier"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +51,9 @@ def run(args: argparse.Namespace) -> int:
     from automix_eval.config import command_line as hydra_app
 
     app = application()
+    if wanted(args.arguments):
+        show(command_help("run", app, EXAMPLES, args.arguments))
+        return 0
     line = hydra_app.read(app, takes_verbose(args.arguments))
     if line.is_multirun and line.runs:
         from automix_eval.commands.sweep.run import sweep
@@ -56,7 +72,6 @@ def one_run(job: HydraJob) -> None:
     from automix_eval.harness.evaluate import evaluate
     from automix_eval.records.schema import MANIFEST_GLOB
     from automix_eval.report import output
-    from automix_eval.safety.text import show
 
     settings, args = checked(job)
     before = set(job.folder.glob(MANIFEST_GLOB))

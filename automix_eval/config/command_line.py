@@ -1,4 +1,4 @@
-"""The Hydra application behind a command: the job loop, ``-m``, ``--cfg`` and ``--help``.
+"""The Hydra application behind a command: the job loop, ``-m`` and ``--cfg``.
 
 Apart from config.py the only importer of Hydra: config.py composes a configuration inside other
 programs, this file lets Hydra own the command line, so that its flags, its sweeper and its override
@@ -27,7 +27,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from automix_eval.config import compose as config
-from automix_eval.config.compose import options, unknown_key
+from automix_eval.config import described
+from automix_eval.config.compose import unknown_key
 from automix_eval.config.overrides import ConfigError, refuse_secrets
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.safety.redaction import blank_text
@@ -57,18 +58,22 @@ class Application:
     """A command whose command line is Hydra's.
 
     Attributes:
-        name: Of the command, and of its file in hydra_conf/.
+        name: Of its file in hydra_conf/, and of the command.
         groups: The groups of which options are chosen.
+        files: Files of hydra_conf/ with its settings, in the order in which help shows them.
         open_groups: Groups that take keys which their files do not name; whoever reads the
             configuration judges them.
     """
 
     name: str
     groups: tuple[str, ...]
+    files: tuple[str, ...]
     open_groups: tuple[str, ...] = ()
 
 
-REPLAY = Application("replay", ("meta_verifier", "calibrator", "cost", "format"))
+REPLAY = Application("replay", ("meta_verifier", "calibrator", "cost", "format"), ("replay",))
+# Of `run`, `fit` and `plan`.
+RUN = Application("run", config.GROUPS, ("evaluation", "run", "config"), config.TIERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,21 +151,73 @@ def read(app: Application, arguments: Sequence[str]) -> CommandLine:
         ConfigError: A key or option does not exist (with the nearest), or names code, or a
             launcher is not installed.
     """
-    given = [a for a in arguments if _is_override(a)]
-    flags = [a for a in arguments if not _is_override(a)]
-    if "-sc" in flags or "--shell-completion" in flags:
-        return CommandLine((), tuple(arguments), ())
+    words = as_settings(app, arguments)
+    given = [a for a in words if _is_override(a)]
+    flags = [a for a in words if not _is_override(a)]
     for flag in flags:  # a setting by mistake: the error would repeat it
         name, _, value = flag.lstrip("-").partition("=")
         refuse_secrets(name, value)
     if len(modes := [f for f in flags if f.partition("=")[0] in _MODES]) > 1:
         raise ConfigError(f"{' and '.join(modes)} exclude each other: give one of them")
     overrides = _check(app, given)
+    several = [o for o in overrides if o.is_sweep_override()]
+    if several and not any(f in ("-m", "--multirun") for f in flags):
+        key, values = several[0].key_or_group, ", ".join(map(str, _values(several[0])))
+        raise ConfigError(f"{key} has several values, {values}: add -m to run each, or give one")
     opened = tuple(
         f"++{text.lstrip('+')}" if _is_open(app, o.key_or_group) else text
         for text, o in zip(given, overrides, strict=True)
     )
     return CommandLine(opened, tuple(flags), tuple(overrides))
+
+
+def as_settings(app: Application, arguments: Sequence[str]) -> list[str]:
+    """A command line in the one language: KEY=VALUE, lists with commas, and flags as they are.
+
+    ``--KEY VALUE`` of lm_eval and its ``--model_args A=B,C=D`` are taken too. ``tasks=a,b`` is a
+    list of two and ``gen_kwargs=a=1,b=2`` a mapping, of every key that takes one; lists to be
+    swept over are written ``cost.tiers=1+10,1+50``.
+    """
+    kinds = described.kinds(app.files, app.groups)
+    words = list(_without_dashes(kinds, arguments))
+    return [_spelled_out(kinds, w) if _is_override(w) else w for w in words]
+
+
+def _without_dashes(kinds: Mapping[str, str], arguments: Sequence[str]) -> Iterator[str]:
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
+        key = "output" if name == "output_path" else name
+        known = word.startswith("--") and (key in kinds or name == "model_args")
+        if not known or "." in key:
+            yield word
+            continue
+        if not equals and kinds.get(key, "").startswith("true | false"):
+            takes = bool(rest) and rest[0].lower() in ("true", "false")
+            value = rest.pop(0).lower() if takes else "true"
+        elif not equals:
+            if not rest:
+                raise ConfigError(f"{word} needs a value: {key}=VALUE")
+            value = rest.pop(0)
+        if name == "model_args":
+            yield from re.split(r",(?=[\w.]+=)", value)
+        elif (key, value) != ("model", "automix"):  # what lm_eval calls the cascade
+            yield f"{key}={value}"
+
+
+def _spelled_out(kinds: Mapping[str, str], word: str) -> str:
+    key, _, value = word.partition("=")
+    kind = kinds.get(key.lstrip("+"), "")
+    if not value or value[0] in "[{'\"$" or value == "null":
+        return word
+    if kind.startswith("list"):
+        parts = value.split(",") if described.PLUS.search(value) else [value]
+        return f"{key}=" + ",".join(f"[{','.join(described.PLUS.split(p))}]" for p in parts)
+    if kind.startswith("mapping") and re.fullmatch(r"[^=,]+=[^=,]*(,[^=,]+=[^=,]*)*", value):
+        inner = ",".join(part.replace("=", ": ", 1) for part in value.split(","))
+        return f"{key}={{{inner}}}"
+    return word
 
 
 def run(
@@ -315,35 +372,15 @@ def _job_name(differing: str, overrides: Sequence[str]) -> str:
     return f"{readable or 'job'}-{digest}"
 
 
-def _described(*_: Any) -> str:
-    """Every option of the groups of a run, each with the first sentence of its file."""
-    lines = []
-    for group in config.GROUPS:
-        for option in options(group):
-            text = config.description(group, option)
-            lines.append(f"{group}={option}".ljust(34) + text)
-    return "\n".join(lines)
-
-
-def _settings_described(*names: str) -> str:
-    """Every setting of some files, with the comment above it and its default."""
-    return config.settings_described(*names)
-
-
 # At import: a launcher's processes import this file and compose configurations of their own.
-OmegaConf.register_new_resolver("automix_options", lambda g: ", ".join(options(g)), replace=True)
 OmegaConf.register_new_resolver("automix_job", _job_name, replace=True)
-OmegaConf.register_new_resolver("automix_options_described", _described, replace=True)
-OmegaConf.register_new_resolver("automix_settings_described", _settings_described, replace=True)
 
 
 @contextmanager
 def _command_line(app: Application, arguments: Sequence[str]) -> Iterator[None]:
     """Hydra reads sys.argv, and nothing else."""
     before = sys.argv
-    # completion is of the program, whatever its command
-    program = "automix-eval" if "-sc" in arguments else f"automix-eval {app.name}"
-    sys.argv = cast(list[str], [program, *arguments])
+    sys.argv = cast(list[str], [f"automix-eval {app.name}", *arguments])
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ else.
 from __future__ import annotations
 
 import copy
-import itertools
+import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -21,6 +21,8 @@ from hydra.core.singleton import Singleton
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from automix_eval.config import described
+from automix_eval.config.described import options as options
 from automix_eval.config.overrides import GROUPS as GROUPS
 from automix_eval.config.overrides import TIERS as TIERS
 from automix_eval.config.overrides import ConfigError as ConfigError
@@ -28,11 +30,6 @@ from automix_eval.config.overrides import flatten, read_file
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.safety.redaction import blank, know
 from automix_eval.safety.text import did_you_mean
-
-
-def options(group: str) -> list[str]:
-    """Names of a group's options: its YAML files."""
-    return sorted(p.stem for p in (hydra_conf_dir() / group).glob("*.yaml"))
 
 
 def hydra_options(group: str) -> list[str]:
@@ -81,7 +78,7 @@ def build(arguments: Mapping[str, Any]) -> DictConfig:
         if group in config:
             _name(config, group, choices)
     for key in sorted(_missing(config)):
-        raise ConfigError(f"{key} is not set: add {key}=... to --model_args")
+        raise ConfigError(f"{key} is not set: add {key}=VALUE")
     _check_label(config.model)
     if config.record not in ("routed", "full"):
         raise ConfigError(f"record={config.record!r} is unknown: routed or full")
@@ -160,30 +157,25 @@ def compose_run(choices: Mapping[str, str]) -> DictConfig:
 def unknown_key(config: DictConfig, key: str, groups: Iterable[str]) -> ConfigError:
     """The error for a key that a configuration does not have, with the nearest that it has."""
     known = _keys(config)
-    group = key.partition(".")[0]
+    group, _, name = key.partition(".")
+    inside = [k for k in known if k.startswith(group + ".")]
+    nearest = difflib.get_close_matches(key, inside, 1, cutoff=0.9)
+    if name and group in groups and not nearest and (held := _held_elsewhere(group, name)):
+        return ConfigError(f"{key} is no key of the {group} that is chosen: {held}")
+    listed = f" Keys of {group}: {', '.join(inside)}." if inside else ""
     return ConfigError(
-        f"{key} is no key of the configuration{did_you_mean(key, known)} "
-        f"Groups: {', '.join(groups)}. Keys of {group}: "
-        + (", ".join(k for k in known if k.startswith(group + ".")) or "(no such group)")
+        f"{key} is no key of the configuration{did_you_mean(key, [*known, *groups])}{listed} "
+        "automix-eval run --help lists every key"
     )
 
 
-def description(group: str, option: str) -> str:
-    """What the comment on top of an option's file says."""
-    file = hydra_conf_dir() / ("tier" if group in TIERS else group) / f"{option}.yaml"
-    lines = file.read_text(encoding="utf-8").splitlines()
-    top = itertools.takewhile(lambda line: line.startswith("#"), lines)
-    return " ".join(line.lstrip("# ") for line in top)
-
-
-def settings_described(*names: str) -> str:
-    """The files of a command's own settings as they stand, comments included."""
-    found = []
-    for name in names:
-        text = (hydra_conf_dir() / f"{name}.yaml").read_text(encoding="utf-8")
-        _, _, body = text.partition("\n\n")
-        found.append(body.partition("\nhydra:")[0].strip())
-    return "\n\n".join(found)
+def _held_elsewhere(group: str, name: str) -> str:
+    """Which options of a group have the key, or one of nearly its name; empty where none has."""
+    near = difflib.get_close_matches(name, described.names_in(group), 1, cutoff=0.8)
+    if not near:
+        return ""
+    holders = " or ".join(f"{group}={option}" for option in described.holders(group, near[0]))
+    return f"{group}.{near[0]} is one of {holders}"
 
 
 def _compose(name: str, overrides: list[str]) -> DictConfig:
@@ -333,6 +325,9 @@ def _set(config: DictConfig, key: str, value: Any) -> None:
     name = key.rpartition(".")[2]
     if not isinstance(parent, DictConfig) or name not in parent:
         raise unknown_key(config, key, (*GROUPS, "tiers"))
+    if isinstance(value, str):
+        kind = described.kinds(("config",), GROUPS).get(key, "")
+        value = described.as_list(value, kind) if kind.startswith("list") else value
     OmegaConf.update(config, key, value)
 
 

@@ -139,10 +139,7 @@ def router_parameters(config: DictConfig) -> dict[str, Any]:
 def _fixed_answer(config: DictConfig) -> dict[str, Any]:
     """Arguments of the fixed-answer rule; empty where no answer is fixed."""
     values = cast(dict[str, Any], OmegaConf.to_container(config.fixed_answer, resolve=True))
-    answers = values["answers"]
-    if isinstance(answers, str):  # --model_args has no lists
-        values["answers"] = answers.split("+")
-    return values if answers else {}
+    return values if values["answers"] else {}
 
 
 def _make(config: DictConfig, group: str) -> Any:

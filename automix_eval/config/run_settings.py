@@ -55,9 +55,18 @@ def run_settings(composed: DictConfig) -> RunSettings:
     """
     values = config.resolved(composed)
     names = RunSettings.__struct_fields__
-    made: RunSettings = _convert({k: values[k] for k in names if k in values}, RunSettings)
-    if not made.tasks:
-        raise ConfigError("tasks is not set: add tasks=[qasper_demo], say")
+    return harness_settings({k: values[k] for k in names if k in values})
+
+
+def harness_settings(values: Mapping[str, Any]) -> RunSettings:
+    """The harness's settings, checked.
+
+    Raises:
+        ConfigError: A value has the wrong type or lies out of range, or no task is named.
+    """
+    if not values.get("tasks"):
+        raise ConfigError("tasks is not set: add tasks=qasper_demo, say")
+    made: RunSettings = _convert(values, RunSettings)
     return made
 
 

@@ -249,7 +249,7 @@ def task_names(manager: Any, tasks: Sequence[str]) -> list[str]:
             )
         found |= dict.fromkeys(matches)
     if not found:
-        raise EvaluationError("no task is named: tasks=[coqa,qasper], say")
+        raise EvaluationError("no task is named: tasks=coqa,qasper, say")
     return list(found)
 
 

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 
 from automix_eval.cascade import budget as budgets
 from automix_eval.cascade.tier import Tier
+from automix_eval.safety.text import printable
 from automix_eval.types import Answer, Phase, Record, Verification
 
+# Answers without a point that are no accident.
+MANY = 10
 _THOUGHTS = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[THINK]", "[/THINK]"))
 
 
@@ -61,6 +64,9 @@ class PromptLosses:
         spent: Questions whose escalation the budget refused.
         reason: (doc_id, repeat, decision) of the first of them.
         short: Questions that not every tier was asked.
+        scored: Answers with a score, of all tiers.
+        above: Of these, scores that are not 0.
+        example: (answer, reference) of the first answer that scored 0.
     """
 
     num_tiers: int
@@ -68,6 +74,9 @@ class PromptLosses:
     spent: int = 0
     reason: tuple[int, int, str] | None = None
     short: int = 0
+    scored: int = 0
+    above: int = 0
+    example: tuple[str, str] | None = None
     tiers: dict[int, _TierLosses] = field(default_factory=dict)
 
     def take(self, rows: Sequence[Record]) -> None:
@@ -79,6 +88,11 @@ class PromptLosses:
                 if tier.decision and tier.decision.reason.startswith(budgets.SPENT):
                     self.spent += 1
                     self.reason = self.reason or (row.doc_id, row.repeat, tier.decision.reason)
+                if tier.score is not None:
+                    self.scored += 1
+                    self.above += tier.score != 0
+                    shown = tier.answer.text, (*row.references, "")[0]
+                    self.example = self.example or shown
                 counts = self.tiers.setdefault(tier.tier, _TierLosses())
                 _count(counts, tier.answer)
                 for text in tier.answer.repeats or (tier.answer.text,):
@@ -99,6 +113,9 @@ class PromptLosses:
         self.questions += other.questions
         self.spent += other.spent
         self.short += other.short
+        self.scored += other.scored
+        self.above += other.above
+        self.example = self.example or other.example
         reasons = [r for r in (self.reason, other.reason) if r is not None]
         self.reason = min(reasons, default=None)
         for tier, counts in other.tiers.items():
@@ -117,6 +134,15 @@ class PromptLosses:
         """
         if phase == "evaluation":
             yield from self._limits(all_wanted)
+        if self.scored >= MANY and not self.above and self.example:
+            answer, reference = (printable(text, 80) for text in self.example)
+            yield (
+                f"{phase}: all {self.scored} answers of all tiers score 0, such as {answer!r} "
+                f"where the reference is {reference!r}. Likely causes: white space or further "
+                "lines that no filter of the task takes away (filter_list, until), case and "
+                "punctuation that the metric counts (ignore_case, ignore_punctuation), or a chat "
+                "model without --apply_chat_template"
+            )
         for tier in tiers:
             counts = self.tiers.get(tier.tier, _TierLosses())
             if counts.cut or counts.dropped:

@@ -89,11 +89,11 @@ class Selection:
             )
         for key, objectives in _NUMBERS.items():
             value = getattr(self, key)
+            said = "mean_cost" if key == "budget" else key  # as it is set
             if value is None and self.objective in objectives:
-                number = "mean_cost=NUMBER (in a replay budget=NUMBER)" if key == "budget" else ""
-                raise AutoMixError(f"objective={self.objective} needs {number or f'{key}=NUMBER'}")
+                raise AutoMixError(f"objective={self.objective} needs {said}=NUMBER")
             if value is not None and not is_number(value, 0.0, np.inf):
-                raise AutoMixError(f"{key}={value!r} must be a number of at least 0")
+                raise AutoMixError(f"{said}={value!r} must be a number of at least 0")
         if self.error_price == 0:
             raise AutoMixError("error_price=0 must be above 0: free errors need no second tier")
         if not is_number(self.confidence, 0.5, 0.9999):

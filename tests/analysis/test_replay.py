@@ -285,7 +285,7 @@ def test_a_job_that_fails_does_not_end_the_sweep(
         (["max_train=0"], "max_train=0"),
         (["resamples=many"], "resamples"),
         (["objective=speed"], "objective"),
-        (["objective=budget"], "budget=NUMBER"),
+        (["objective=budget"], "mean_cost=NUMBER"),
         (["train_split=nope"], "no row has the split 'nope'"),
         (["test_split=nope"], "has 'test', 'train'"),
         (["split_column=null"], "split_column=COL"),

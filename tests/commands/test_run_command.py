@@ -27,7 +27,7 @@ CASCADE = [
     "slm=harness", "slm.lm=scripted", "slm.script=small",
     "llm=harness", "llm.lm=scripted", "llm.script=large",
     "verifier=few_shot", "verifier.num_samples=2", "progress=false",
-    "tasks=[coqa_demo]", "limit=6", "bootstrap_iters=0",
+    "tasks=coqa_demo", "limit=6", "bootstrap_iters=0",
 ]  # fmt: skip
 
 
@@ -254,15 +254,52 @@ def test_a_mistake_is_refused_before_anything_is_loaded(
     assert CALLS == []
 
 
-def test_help_names_every_option_and_setting(capsys: pytest.CaptureFixture) -> None:
-    """Groups with the first sentence of each file, settings with their comments."""
-    assert main(["run", "--help"]) == 0
-    said = capsys.readouterr().out
-    for group in config.GROUPS:
-        for option in config.options(group):
-            assert f"{group}={option} " in said
-    for key in ("num_fewshot", "optimize", "when_spent"):
-        assert key in said
+@pytest.mark.parametrize("command", ["run", "fit"])
+def test_a_refused_command_leaves_no_folder(command: str) -> None:
+    """Neither for a key that does not exist nor for a task that is not there."""
+    assert main([command, *CASCADE, "taskss=coqa_demo"]) == 2
+    assert main([command, *CASCADE, "tasks=no_such_task"]) == 2
+    assert main([command, *CASCADE, "num_fewshot=-1", "output=mine/inner"]) == 2
+    assert [p for p in Path.cwd().iterdir() if p.name != "cache"] == []
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("tasks=coqa,qasper", "tasks=[coqa,qasper]"),
+        ("tasks=coqa", "tasks=[coqa]"),
+        ("cost.tiers=1,50", "cost.tiers=[1,50]"),
+        ("cost.tiers=1+10,1+50", "cost.tiers=[1,10],[1,50]"),
+        ("cost.parameters=1e+8+7e+9", "cost.parameters=[1e+8,7e+9]"),
+        ("tiers=smollm2+gemma3", "tiers=[smollm2,gemma3]"),
+        ("tasks=[coqa]", "tasks=[coqa]"),
+        ("seed=0,1", "seed=0,1"),
+        ("gen_kwargs=max_gen_toks=8,temperature=0", "gen_kwargs={max_gen_toks: 8,temperature: 0}"),
+    ],
+)
+def test_a_list_needs_no_brackets(said: str, meant: str) -> None:
+    """A comma makes a list where a key takes one, and a sweep elsewhere."""
+    assert hydra_app.as_settings(job.application(), [said]) == [meant]
+
+
+def test_the_options_of_lm_eval_are_understood() -> None:
+    """The same words as after ``lm_eval`` give the same settings."""
+    words = "--model automix --tasks coqa,qasper --limit=5 --apply_chat_template --output_path out"
+    cascade = ["--model_args", "slm=hf,slm.pretrained=a/b,record=full", "-m"]
+    assert hydra_app.as_settings(job.application(), [*words.split(), *cascade]) == [
+        "tasks=[coqa,qasper]", "limit=5", "apply_chat_template=true", "output=out", "slm=hf",
+        "slm.pretrained=a/b", "record=full", "-m",
+    ]  # fmt: skip
+
+
+def test_several_values_without_m_are_refused_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The remedy is named, and nothing of Hydra's."""
+    assert main(["run", *CASCADE, "meta_verifier=threshold,pomdp"]) == 2
+    said = capsys.readouterr().err
+    assert "add -m to run each" in said
+    assert "HYDRA" not in said
 
 
 @pytest.mark.slow

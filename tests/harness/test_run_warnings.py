@@ -97,3 +97,30 @@ def test_a_dropped_system_message_is_said(render: Any, lost: bool) -> None:
     model.answer([question], lambda _: None)  # type: ignore[arg-type,return-value]
     said = notes(model, Answer(0, "4"))
     assert any("no system role" in s for s in said) == lost
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ([0.0] * 10, True),
+        ([0.0] * 9, False),
+        ([0.0] * 30 + [0.5], False),
+        ([None] * 20, False),
+    ],
+)
+def test_answers_that_all_score_0_are_named_with_the_likely_causes(
+    scores: list[float | None], said: bool
+) -> None:
+    """Scoring that takes no answer for right would look like two models that know nothing."""
+    rows = [
+        Record("t", i, 0, "calibration", 0, (TierRecord(0, Answer(0, " 42\n"), score),),
+               references=("42",))
+        for i, score in enumerate(scores)
+    ]  # fmt: skip
+    losses = PromptLosses(1)
+    losses.take(rows)
+    found = [n for n in losses.notes("t", "calibration", [tier()], False) if "score 0" in n]
+    assert bool(found) == said
+    if said:
+        assert "'42'" in found[0]
+        assert "filter_list" in found[0]

@@ -202,10 +202,10 @@ def test_an_unreachable_bound_takes_the_most_and_says_so():
     ("values", "message"),
     [
         ({"objective": "accuracy"}, "objective"),
-        ({"objective": "budget"}, "budget=NUMBER"),
+        ({"objective": "budget"}, "mean_cost=NUMBER"),
         ({"objective": "target"}, "target=NUMBER"),
-        ({"budget": -1.0}, "budget"),
-        ({"budget": float("nan")}, "budget"),
+        ({"budget": -1.0}, "mean_cost"),
+        ({"budget": float("nan")}, "mean_cost"),
         ({"target": float("inf")}, "target"),
         ({"target": "0.9"}, "target"),
         ({"min_escalation": 1.5}, "min_escalation"),

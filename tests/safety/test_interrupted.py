@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from interrupted import QUESTIONS, arguments, run
 from scripted import CALLS, SCRIPTS, read_run, run_harness
 
+from automix_eval.commands.main import main
 from automix_eval.safety import files
 from automix_eval.safety.errors import AutoMixError
 
@@ -44,6 +46,35 @@ def test_an_interrupt_stops_cleanly_and_says_how_to_resume(
     in_flight = 1
     whole = 3 * (6 + QUESTIONS)
     assert len(asked) == whole - len([c for c in before if c[0] == "small"]) + in_flight
+
+
+@pytest.mark.parametrize("calls", [-10, 2])
+def test_an_interrupt_before_the_first_question_names_no_file_that_is_not_there(
+    calls: int,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And a report of it says what to do, and nothing else."""
+    args = arguments(tmp_path)
+    honest, left = SCRIPTS["small"], [3 * 6 + calls]
+
+    def interrupted(prompt: str, generation: dict[str, Any]) -> str:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return honest(prompt, generation)
+
+    SCRIPTS["small"] = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        run_harness(["coqa_demo"], args, tmp_path / "out", limit=QUESTIONS, log_samples=True)
+    assert "the same command resumes" in caplog.text
+    named = re.findall(r"\S+\.jsonl", caplog.text)
+    assert all(Path(name).is_file() for name in named), named
+    assert main(["report", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert ("The same command resumes" if calls > 0 else "does not exist") in said
+    assert "rounding" not in said
 
 
 @pytest.mark.parametrize("place", ["manifest", "records", "policy"])

@@ -247,6 +247,8 @@ def _change(text: str) -> tuple[str, Any]:
     key, sign, value = text.partition("=")
     if not sign or not key.strip():
         raise AutoMixError(f"{text!r} is no setting: settings are written KEY=VALUE")
+    if "," in value and value[0] not in "[{'\"":  # a list, as in the other commands
+        value = f"[{value}]"
     try:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError as err:
