@@ -9,35 +9,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from automix_eval.metrics.bootstrap import RESAMPLES, Interval
+from automix_eval.analysis.figure import DASHES as DASHES
+from automix_eval.analysis.figure import NO_SINGLE_RATE as NO_SINGLE_RATE
+from automix_eval.analysis.figure import NO_VERIFIER as NO_VERIFIER
+from automix_eval.analysis.figure import ON_A_LINE, WITHOUT_VERIFIER
+from automix_eval.analysis.figure import POINT_ON_A_LINE as POINT_ON_A_LINE
+from automix_eval.analysis.figure import THE_SLM as THE_SLM
+from automix_eval.analysis.figure import Figure as Figure
+from automix_eval.analysis.point_figures import OperatingPoints
+from automix_eval.metrics.bootstrap import RESAMPLES
 from automix_eval.metrics.ibc import Undefined
 
 Kind = Literal["live", "replay", "plain"]
 
 # Shares of the LLM's quality of which the cost is given.
 QUALITY_SHARES = (0.95, 0.99, 1.0)
-
-# Reasons that a table shows as a dash.
-NO_VERIFIER = Undefined("the method reads no confidence")
-POINT_ON_A_LINE = Undefined("it is a point on a line, not a router with a curve of its own")
-NO_SINGLE_RATE = Undefined("a random choice between two oracles: its escalation rate is not unique")
-THE_SLM = Undefined("it is the SLM itself, from which gain and extra cost are counted")
-DASHES = frozenset({NO_VERIFIER, POINT_ON_A_LINE, NO_SINGLE_RATE, THE_SLM})
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A number and its 95 % interval; either may be undefined, the interval also absent.
-
-    Attributes:
-        value: The figure of the data, or why there is none.
-        interval: (low, high) of the paired bootstrap, in the unit of the value.
-        stderr: Standard deviation of the bootstrap, where there is an interval.
-    """
-
-    value: float | Undefined
-    interval: Interval | None = None
-    stderr: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,18 +155,18 @@ class MethodFigures:
     random_quality: Figure
     oracle_quality: Figure
     regions: tuple[Region, ...] = ()
-    regions_mean: Figure = Figure(POINT_ON_A_LINE)
+    regions_mean: Figure = ON_A_LINE
     cost_at: tuple[tuple[float, Figure], ...] = tuple(
-        (share, Figure(POINT_ON_A_LINE)) for share in QUALITY_SHARES
+        (share, ON_A_LINE) for share in QUALITY_SHARES
     )
-    area: Figure = Figure(POINT_ON_A_LINE)
+    area: Figure = ON_A_LINE
     calls_saved: Figure
-    auroc: Figure = Figure(NO_VERIFIER)
-    calibration_error: Figure = Figure(NO_VERIFIER)
-    brier: Figure = Figure(NO_VERIFIER)
-    risk_coverage: Figure = Figure(NO_VERIFIER)
-    benefit_auroc: Figure = Figure(NO_VERIFIER)
-    benefit_correlation: Figure = Figure(NO_VERIFIER)
+    auroc: Figure = WITHOUT_VERIFIER
+    calibration_error: Figure = WITHOUT_VERIFIER
+    brier: Figure = WITHOUT_VERIFIER
+    risk_coverage: Figure = WITHOUT_VERIFIER
+    benefit_auroc: Figure = WITHOUT_VERIFIER
+    benefit_correlation: Figure = WITHOUT_VERIFIER
     curve: tuple[CurvePoint, ...] = ()
     by_seed: Mapping[str, Spread] = field(default_factory=dict)
     note: str = ""
@@ -310,8 +296,8 @@ class VerifierFigures:
     reliability: tuple[ReliabilityBin, ...]
     histogram: tuple[ReliabilityBin, ...]
     num_saved: int = 0
-    benefit_auroc: Figure = Figure(NO_VERIFIER)
-    benefit_correlation: Figure = Figure(NO_VERIFIER)
+    benefit_auroc: Figure = WITHOUT_VERIFIER
+    benefit_correlation: Figure = WITHOUT_VERIFIER
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,7 +338,9 @@ class Detectable:
 
 
 NOT_COMPARED = Undefined("it was not compared with the LLM question by question")
+UNCOMPARED = Figure(NOT_COMPARED)
 NO_NUMBER = Undefined("the objective sets no quality and no cost to reach")
+WITHOUT_NUMBER = Figure(NO_NUMBER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,9 +361,9 @@ class Aim:
     objective: str
     of: Literal["quality", "cost"] | None = None
     value: float | None = None
-    aimed: Figure = Figure(NO_NUMBER)
-    reached: Figure = Figure(NO_NUMBER)
-    share: Figure = Figure(NO_NUMBER)
+    aimed: Figure = WITHOUT_NUMBER
+    reached: Figure = WITHOUT_NUMBER
+    share: Figure = WITHOUT_NUMBER
     missed: bool | None = None
     confidence: float | None = None
 
@@ -413,10 +401,10 @@ class TaskReport:
     methods: tuple[MethodFigures, ...] = ()
     policy: Mapping[str, Any] | None = None
     aim: Aim | None = None
-    kept: Figure = Figure(NOT_COMPARED)
-    detectable: Detectable = Detectable(Figure(NOT_COMPARED), Figure(NOT_COMPARED))
+    kept: Figure = UNCOMPARED
+    detectable: Detectable = Detectable(UNCOMPARED, UNCOMPARED)
     latency: Mapping[str, Mapping[str, Figure]] = field(default_factory=dict)
-    waits_for_two: Figure = Figure(NOT_COMPARED)
+    waits_for_two: Figure = UNCOMPARED
 
     @property
     def method(self) -> str:
@@ -441,6 +429,7 @@ class Report:
         seed: Seed of the bootstrap.
         boards: One a task, more where its runs cannot be compared.
         resamples: Number of bootstrap resamples.
+        operating_points: What one may choose between, one entry a task of a run.
     """
 
     tasks: tuple[TaskReport, ...]
@@ -448,3 +437,4 @@ class Report:
     seed: int
     boards: tuple[Board, ...] = ()
     resamples: int = RESAMPLES
+    operating_points: tuple[OperatingPoints, ...] = ()

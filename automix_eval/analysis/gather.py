@@ -24,6 +24,7 @@ from automix_eval.analysis.leaderboard import (
 )
 from automix_eval.analysis.llm_point import attach
 from automix_eval.analysis.question_sets import QuestionSet
+from automix_eval.analysis.run_points import points_of_run
 from automix_eval.analysis.selection import select
 from automix_eval.analysis.summary import summarise
 from automix_eval.metrics.bootstrap import RESAMPLES
@@ -81,6 +82,7 @@ def assemble(paths: Sequence[Path], settings: Settings) -> ReportAndRuns:
     sets = attach(selected)
     cache = ReplayCache(settings.baselines, settings.resamples, settings.seed)
     boards, tasks, paired, about = [], [], {}, list(selected.warnings)
+    points = {}
     for runs in group(sets, selected.single_models, selected.versions):
         about += notes(runs)
         whole, alone = None, len(runs.sets) == 1
@@ -95,11 +97,15 @@ def assemble(paths: Sequence[Path], settings: Settings) -> ReportAndRuns:
             one = _task_report(questions, columns, scores[live.name], detectable(pilot), settings)
             tasks.append(one)
             paired[one.run_id, one.task] = scores
+            points[one.run_id, one.task] = points_of_run(questions, cache)
             whole = columns if alone else None
         boards.append(board(runs, cache, whole))
     warnings = dict.fromkeys(printable(w, 600) for w in about)
     tasks.sort(key=lambda t: _place(t, sets))
-    report = Report(tuple(tasks), tuple(warnings), settings.seed, tuple(boards), settings.resamples)
+    report = Report(
+        tuple(tasks), tuple(warnings), settings.seed, tuple(boards), settings.resamples,
+        tuple(points[t.run_id, t.task] for t in tasks),
+    )  # fmt: skip
     return ReportAndRuns(report, selected.runs, paired)
 
 

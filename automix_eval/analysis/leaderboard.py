@@ -62,9 +62,13 @@ class ReplayCache:
         """A baseline on a question set; the empty name is the run's own router."""
         key = (id(questions), spec)
         if key not in self._replayed:
-            data = self._data.setdefault(id(questions), ReplayData(questions))
+            data = self.data(questions)
             self._replayed[key] = play(data, spec) if spec else play_own(data)
         return self._replayed[key]
+
+    def data(self, questions: QuestionSet) -> ReplayData:
+        """The columns of a question set that routers are fitted and played on."""
+        return self._data.setdefault(id(questions), ReplayData(questions))
 
 
 @dataclass(slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,18 @@ import numpy as np
 from omegaconf import DictConfig, open_dict
 
 from automix_eval import __version__
+from automix_eval.analysis.operating_points import (
+    FOLDS,
+    PolicyChoice,
+    ScoredQuestions,
+    chosen_policies,
+    routed,
+    scored_points,
+    verdict_of,
+)
+from automix_eval.analysis.point_figures import OperatingPoints
 from automix_eval.analysis.replay_input import source_of, where_to_fit
-from automix_eval.analysis.replay_score import score
+from automix_eval.analysis.replay_score import points_json, score
 from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.meta_verifiers.contract import MetaVerifier
@@ -24,16 +36,18 @@ from automix_eval.records.evaluated_rows import without_evaluated
 from automix_eval.records.from_table import Source
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.text import printable
 
 FORMAT = "automix-eval replay"
 VERSION = 1
 
 
-def replay(settings: DictConfig) -> dict[str, Any]:
+def replay(settings: DictConfig) -> tuple[dict[str, Any], OperatingPoints]:
     """Fit and score what a composed hydra_conf/replay.yaml describes.
 
     Returns:
-        The result as JSON: figures on the test rows, curve, policy, and what they rest on.
+        The result as JSON: figures on the test rows, curve, policy, and what they rest on. And the
+        operating points of the router, which the JSON holds too.
 
     Raises:
         AutoMixError: A setting, the input or the fit is at fault; names cause and remedy.
@@ -59,7 +73,8 @@ def replay(settings: DictConfig) -> dict[str, Any]:
     pairs = _pairs(settings, train, source.test if in_folds else None)
     notes += [*source.notes, *fitted.notes()]
     shown = config.shown(settings)
-    return {
+    points = _points(settings, fitted, train if not in_folds else None, source)
+    result = {
         "format": FORMAT,
         "version": VERSION,
         "automix_eval_version": __version__,
@@ -75,7 +90,58 @@ def replay(settings: DictConfig) -> dict[str, Any]:
         "input": dict(source.about),
         "config": shown,
         "policy": learned,
+        "operating_points": points_json(points),
     }
+    return result, points
+
+
+def _points(
+    settings: DictConfig, fitted: MetaVerifier, train: Outcomes | None, source: Source
+) -> OperatingPoints:
+    """The operating points of the router on the test rows, its own policy among them."""
+    test, name = source.test, config.name_of(settings, "meta_verifier")
+    scored = ScoredQuestions.of(test)
+    points = [routed(PolicyChoice("live", fitted), test, scored)]
+    notes, how = [], ""
+    try:
+        make, chooser = _maker(settings, name), settings.meta_verifier
+        same = chooser.objective == "gain" and not chooser.policy
+        choices = chosen_policies(make, train, test, fitted if same else None)
+        points += [routed(choice, test, scored) for choice in choices]
+        how = f"on {len(train)} other questions" if train is not None else (
+            f"in {FOLDS} folds of the same questions"
+        )  # fmt: skip
+    except AutoMixError as err:
+        notes.append(f"Only this policy is known: {printable(err, 600)}.")
+    found = scored_points(scored, points, settings.resamples, settings.seed)
+    documents = int(scored.documents.max()) + 1
+    return OperatingPoints(
+        task=str(source.fitted_on.get("task") or "replay"),
+        run_id="",
+        metric="score",
+        cost="as the rows have it",
+        sample=False,
+        tiers=tuple(map(printable, test.names)),
+        num_questions=len(test),
+        num_documents=documents,
+        router=name if how else "",
+        fitted=how,
+        verdict=verdict_of(found, len(test), documents),
+        points=found,
+        notes=tuple(notes),
+    )
+
+
+def _maker(settings: DictConfig, name: str) -> Callable[[], MetaVerifier]:
+    """Makes the router with the objective ``gain``."""
+    other = copy.deepcopy(settings)
+    if "objective" not in other.meta_verifier:
+        raise AutoMixError(f"{name} has no objective")
+    other.meta_verifier.objective = "gain"
+    router = parts.make_meta_verifier(other)
+    if router.needs_texts or router.needs_hindsight:
+        raise AutoMixError(f"{name} would be fitted anew on texts, or sees the scores")
+    return partial(parts.make_meta_verifier, other)
 
 
 def _fitted(

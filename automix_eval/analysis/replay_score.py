@@ -8,10 +8,13 @@ from typing import Any
 from automix_eval.analysis.curve_figures import random_cost
 from automix_eval.analysis.figures import Figure, MethodFigures
 from automix_eval.analysis.method import MethodScore
+from automix_eval.analysis.point_figures import OperatingPoints
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.metrics.curves import STEP_AREA, Point, quality_at, step_area
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import Outcomes
+
+_FIGURES = ("quality", "share", "cost", "saved", "escalation_rate", "delta_ibc", "kept")
 
 
 def score(
@@ -99,6 +102,29 @@ def _played(
         **{key: _number(figure.value) for key, figure in figures.items()},
         "auc": _number(_area(found, singles)),
     }
+
+
+def points_json(points: OperatingPoints) -> dict[str, Any]:
+    """Operating points as JSON; figures as those of :func:`score`, shares as ratios."""
+    rows = []
+    for point in points.points:
+        held = {name: getattr(point, name) for name in _FIGURES}
+        missing = {name: figure.value for name, figure in held.items()}
+        rows.append(
+            {
+                "name": point.name,
+                **{name: _number(figure.value) for name, figure in held.items()},
+                "intervals": {name: _number(_interval(figure)) for name, figure in held.items()},
+                "shown": point.shown,
+                "words": point.words,
+                "why": point.why,
+                "same_as": point.same_as,
+                "undefined": _reasons(missing),
+            }
+        )
+    verdict = {"kind": points.verdict.kind, "words": points.verdict.words}
+    about = {"router": points.router, "fitted": points.fitted, "notes": list(points.notes)}
+    return {"verdict": verdict, **about, "points": rows}
 
 
 def _reference(name: str, performance: float, cost: float) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -12,6 +13,14 @@ from automix_eval.analysis.comparisons import compare_all
 from automix_eval.analysis.figures import Board, Report
 from automix_eval.analysis.leaderboard import oracle_curve
 from automix_eval.analysis.method import MethodScore
+from automix_eval.analysis.operating_points import (
+    ScoredQuestions,
+    chosen_policies,
+    routed,
+    scored_points,
+    verdict_of,
+)
+from automix_eval.analysis.point_figures import OperatingPoints
 from automix_eval.analysis.question_sets import PricedTiers
 from automix_eval.analysis.reference_methods import (
     NOT_COMPARED,
@@ -36,6 +45,8 @@ from automix_eval.safety.text import printable
 
 # Routers that are fitted in seconds, of those that hydra_conf has.
 _QUICK = ("threshold", "pomdp", "pairs", "knn_query")
+# The router whose operating points are shown, if it is played.
+_POINTS_OF = "pomdp"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +105,8 @@ def what_if(asked: ChainQuestion) -> Report:
         _method(ZERO, ZERO_LABEL, *zero_router(tiers)),
         _oracle(tiers),
     ]
-    methods += [_routed(asked, spec, tiers, notes) for spec in asked.routers]
+    played: dict[str, MetaVerifier] = {}
+    methods += [_routed(asked, spec, tiers, notes, played) for spec in asked.routers]
     rows = [MethodScore.of(table, m, [references] * len(m.parts)) for m in methods]
     board = Board(
         key=asked.task,
@@ -109,7 +121,53 @@ def what_if(asked: ChainQuestion) -> Report:
         comparisons=compare_all([r for r in rows if r.method.name not in NOT_COMPARED], asked.seed),
         oracle_curve=oracle_curve(rows[0]),
     )
-    return Report((), tuple(notes), asked.seed, (board,), asked.resamples)
+    points = _points(asked, played, len(test), board.num_documents)
+    return Report((), tuple(notes), asked.seed, (board,), asked.resamples, (points,))
+
+
+def _points(
+    asked: ChainQuestion, played: Mapping[str, MetaVerifier], questions: int, documents: int
+) -> OperatingPoints:
+    """The operating points of the default router, or else of the first that has an objective."""
+    scored, points, notes, fitted = ScoredQuestions.of(asked.test), [], [], ""
+    name = next((n for n in sorted(played, key=lambda n: n != _POINTS_OF) if _aims(n)), "")
+    try:
+        if not name:
+            raise AutoMixError("no router with an objective was played")
+        make = partial(parts.make_meta_verifier, config.build({"meta_verifier": name}))
+        choices = chosen_policies(make, asked.train, asked.test, played[name])
+        points = [routed(c, asked.test, scored) for c in choices]
+        fitted = (
+            f"on {len(asked.train)} other questions"
+            if asked.train is not None
+            else f"in {asked.folds} folds of the same questions"
+        )
+    except AutoMixError as err:
+        notes.append(f"Only the models alone are known: {printable(err, 600)}.")
+    found = scored_points(scored, points, asked.resamples, asked.seed)
+    return OperatingPoints(
+        task=asked.task,
+        run_id="",
+        metric=asked.metric,
+        cost=asked.cost,
+        sample=False,
+        tiers=asked.test.names,
+        num_questions=questions,
+        num_documents=documents,
+        router=name,
+        fitted=fitted,
+        verdict=verdict_of(found, questions, documents),
+        points=found,
+        notes=tuple(notes),
+    )
+
+
+def _aims(option: str) -> bool:
+    """Whether a router chooses by an objective, and reads no texts while it is fitted."""
+    settings = config.build({"meta_verifier": option})
+    router = parts.make_meta_verifier(settings)
+    texts = router.needs_texts or router.needs_hindsight
+    return "objective" in settings.meta_verifier and not texts
 
 
 def _alone(tiers: PricedTiers, names: Sequence[str]) -> list[Method]:
@@ -123,7 +181,13 @@ def _oracle(tiers: PricedTiers) -> Method:
     return _method("oracle", "oracle", oracle_routings(tiers)[0])
 
 
-def _routed(asked: ChainQuestion, option: str, tiers: PricedTiers, notes: list[str]) -> Method:
+def _routed(
+    asked: ChainQuestion,
+    option: str,
+    tiers: PricedTiers,
+    notes: list[str],
+    played: dict[str, MetaVerifier],
+) -> Method:
     settings = config.build({"meta_verifier": option})
     try:
         router = fitted(lambda: parts.make_meta_verifier(settings), asked)
@@ -131,6 +195,7 @@ def _routed(asked: ChainQuestion, option: str, tiers: PricedTiers, notes: list[s
     except AutoMixError as err:
         reason = Undefined(printable(err, 600))
         return Method(f"replay:{option}", "replay", option, "", (), missing=reason)
+    played[option] = router
     notes += [f"{option}: {note}" for note in router.notes()]
     return _method(option, option, one.routing, one.curve)
 

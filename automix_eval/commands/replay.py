@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automix_eval.commands.settings_help import command_help, wanted
-from automix_eval.report.fixed_width import aligned, cell
+from automix_eval.report.fixed_width import aligned, cell, render_text
 from automix_eval.report.job_table import jobs_table, write_csv
+from automix_eval.report.point_blocks import task_points
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import as_json_text, write_file
 from automix_eval.safety.text import printable, show
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         row: dict[str, Any] = {"job": job.number, **job.swept}
         rows.append(row)
         try:
-            result = replay(job.config)
+            result, points = replay(job.config)
             path = output_path(job)
             if path is not None:
                 write_file(path, as_json_text(result))
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
             return
         row |= summary(result)
         if job.number is None:
-            show(table(result))
+            show(render_text(task_points(points)) + "\n" + table(result))
         else:
             show(f"job {job.number}  " + _line({**job.swept, **summary(result)}) + "\n")
         if job.number is not None and path is not None:

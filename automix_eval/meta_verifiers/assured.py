@@ -17,13 +17,14 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
 from automix_eval.meta_verifiers.base import Router
+from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.objectives import TOLERANCE, Selection
 from automix_eval.metrics.ibc import Undefined
@@ -62,25 +63,97 @@ class ChoosingRouter(Selection, Router):
 
 def _assure(router: S, rows: Outcomes) -> S:
     assert router.target is not None
-    names = rows.documents if rows.documents is not None else rows.ids
-    documents = np.unique(np.array(names), return_inverse=True)[1].astype(np.intp)
-    fitted = copy.copy(router)._fit(rows)
-    policies, places = _sweep(fitted, rows)
-    scores = _held_out(router, rows, documents % FOLDS, places)
-    last = rows.scores[:, -1]
-    # the cheapest way to ask the last tier always comes first
-    start = int(np.flatnonzero([i == 0 or (s == last).all() for i, s in enumerate(scores)])[-1])
-    policies, scores = policies[start:], scores[start:]
-    bounds = [_bound(s, last, documents, router) for s in scores]
-    # nothing needs to be shown of asking the last tier
-    passed = 1
-    while passed < len(bounds) and bounds[passed].least > 0:
-        passed += 1
-    at = passed - 1
+
+    def fit(questions: Outcomes) -> S:
+        return copy.copy(router)._fit(questions)
+
+    fitted = fit(rows)
+    promise = HeldOutSweep.of(fit, fitted, rows).choose(router.target, router.confidence)
     vars(router).update({**vars(fitted), "objective": router.objective})
-    cost = float(follow(policies[at], rows).cost.mean())
-    router._take(policies[at], cost, _words(router, bounds, passed, float(last.mean()), len(rows)))
+    router._take(promise.policy, promise.cost, promise.words)
     return router
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """The cheapest policy that is shown to hold a share of the last tier's quality.
+
+    Attributes:
+        policy: The policy; one that asks the last tier always where no cheaper one is shown.
+        cost: Its mean cost on the fitting questions.
+        shown: Whether a cheaper policy than that is shown to hold it, or there is no cheaper one.
+        needed: How many questions like these would show it of a cheaper policy; None where it is
+            shown, and where no cheaper one reaches it on these.
+        words: The same in words.
+    """
+
+    policy: Any
+    cost: float
+    shown: bool
+    needed: int | None
+    words: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldOutSweep:
+    """The policies of a sweep, dear to cheap, and what each is worth on questions it has not seen.
+
+    Attributes:
+        rows: The fitting questions, n.
+        documents: (n,) what each is about.
+        policies: From "ask the last tier always" downward in cost, m.
+        scores: (m, n) of each question by the policy at the same place, fitted without its fold.
+    """
+
+    rows: Outcomes
+    documents: IntArray
+    policies: Sequence[Any]
+    scores: FloatArray
+
+    @classmethod
+    def of(
+        cls, fit: Callable[[Outcomes], MetaVerifier], fitted: MetaVerifier, rows: Outcomes
+    ) -> HeldOutSweep:
+        """Fit without each fold in turn.
+
+        Args:
+            fit: Fits a router of this kind anew.
+            fitted: The router that ``fit`` gives of all rows.
+            rows: In their canonical order.
+        """
+        names = rows.documents if rows.documents is not None else rows.ids
+        documents = np.unique(np.array(names), return_inverse=True)[1].astype(np.intp)
+        policies, places = _sweep(fitted, rows)
+        scores = _held_out(fit, rows, documents % FOLDS, places)
+        # the cheapest way to ask the last tier always comes first
+        ends = [(follow(p, rows).final == rows.num_tiers - 1).all() for p in policies]
+        start = int(np.flatnonzero([True, *ends[1:]])[-1])
+        return cls(rows, documents, policies[start:], scores[start:])
+
+    def choose(self, target: float, confidence: float) -> Promise:
+        """The last policy that passes.
+
+        Args:
+            target: Share of the last tier's mean score to hold.
+            confidence: With which the fitting questions show it.
+        """
+        last = self.rows.scores[:, -1]
+        bounds = [_bound(s, last, self.documents, target, confidence) for s in self.scores]
+        # nothing needs to be shown of asking the last tier
+        passed = 1
+        while passed < len(bounds) and bounds[passed].least > 0:
+            passed += 1
+        policy = self.policies[passed - 1]
+        shown = passed > 1 or len(bounds) == 1
+        needed = None if shown else _needed(bounds, len(last))
+        least = bounds[passed - 1].least / last.mean() if last.mean() > 0 else 0.0
+        return Promise(
+            policy,
+            float(follow(policy, self.rows).cost.mean()),
+            shown,
+            needed,
+            _words(target, confidence, target + least if shown else None, needed, len(last)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +164,17 @@ class _Bound:
     least: float
 
 
-def _bound(score: FloatArray, last: FloatArray, documents: IntArray, asked: Selection) -> _Bound:
-    assert asked.target is not None
-    mean = float((score - asked.target * last).mean())
+def _bound(
+    score: FloatArray, last: FloatArray, documents: IntArray, target: float, confidence: float
+) -> _Bound:
+    mean = float((score - target * last).mean())
     paired = PairedScores.of(score, last, documents)
     if isinstance(paired, Undefined):
         return _Bound(mean, -math.inf)
-    return _Bound(mean, paired.lower_bound(asked.target, asked.confidence))
+    return _Bound(mean, paired.lower_bound(target, confidence))
 
 
-def _sweep(fitted: ChoosingRouter, rows: Outcomes) -> tuple[list[Any], FloatArray]:
+def _sweep(fitted: MetaVerifier, rows: Outcomes) -> tuple[list[Any], FloatArray]:
     """Policies from the dearest to the cheapest, and the place of each, 1 to 0."""
     every = [policy for _, policy in fitted.sweep()]
     cost = np.array([follow(policy, rows).cost.mean() for policy in every])
@@ -113,7 +187,7 @@ def _sweep(fitted: ChoosingRouter, rows: Outcomes) -> tuple[list[Any], FloatArra
 
 
 def _held_out(
-    router: ChoosingRouter, rows: Outcomes, folds: IntArray, places: FloatArray
+    fit: Callable[[Outcomes], MetaVerifier], rows: Outcomes, folds: IntArray, places: FloatArray
 ) -> FloatArray:
     """(places, n) score of each question by the policy at a place, fitted without its fold."""
     scores = np.empty((len(places), len(rows)))
@@ -122,7 +196,7 @@ def _held_out(
         rest = np.flatnonzero(folds != fold)
         # one document, or two questions: nothing can be held out, and nothing will be shown
         used = rows.take(rest) if len(rest) > 1 else rows
-        policies, found = _sweep(copy.copy(router)._fit(used), used)
+        policies, found = _sweep(fit(used), used)
         held = rows.take(out)
         played: dict[int, FloatArray] = {}
         for k, place in enumerate(places.tolist()):
@@ -133,29 +207,30 @@ def _held_out(
     return scores
 
 
-def _words(
-    router: Selection, bounds: Sequence[_Bound], passed: int, last: float, number: int
-) -> str:
-    assert router.target is not None
-    aim, sure = f"{router.target:.4g}", f"{router.confidence:.0%}"
-    if passed > 1 or len(bounds) == 1:
-        least = router.target + bounds[passed - 1].least / last if last > 0 else router.target
-        return (
-            f"assured: holds {aim} of the last tier's quality with {sure} confidence (at least "
-            f"{least:.4g} of it, by {number} fitting questions)"
-        )
-    # how many questions like these would show the policies that are no worse on average
+def _needed(bounds: Sequence[_Bound], number: int) -> int | None:
+    """How many questions like these would show the policies that are no worse on average."""
     needed = [
         number * ((b.mean - b.least) / b.mean) ** 2
         for b in bounds[1:]
         if b.mean > TOLERANCE and math.isfinite(b.least)
     ]
+    return math.ceil(min(needed)) if needed else None
+
+
+def _words(
+    target: float, confidence: float, least: float | None, needed: int | None, number: int
+) -> str:
+    if least is not None:
+        return (
+            f"assured: holds {target:.4g} of the last tier's quality with {confidence:.0%} "
+            f"confidence (at least {least:.4g} of it, by {number} fitting questions)"
+        )
     more = (
-        f"about {math.ceil(min(needed))} questions would be needed"
+        f"about {needed} questions would be needed"
         if needed
         else "on these no cheaper policy reaches it, and more of them would not change that"
     )
     return (
-        f"assured: {aim} of the last tier's quality is not shown by {number} fitting questions for "
-        f"any cheaper policy, so the last tier is asked always; {more}"
+        f"assured: {target:.4g} of the last tier's quality is not shown by {number} fitting "
+        f"questions for any cheaper policy, so the last tier is asked always; {more}"
     )

@@ -91,7 +91,7 @@ class CrossFitted(Router):
             return [(None, self)]
         places = [np.linspace(0, len(f) - 1, number).round().astype(int) for f in families]
         return [
-            (None, self._with([f[p[i]][1] for f, p in zip(families, places, strict=True)]))
+            (None, self.with_policies([f[p[i]][1] for f, p in zip(families, places, strict=True)]))
             for i in range(number)
         ]
 
@@ -111,7 +111,8 @@ class CrossFitted(Router):
         """Refused, as :meth:`get_learned`."""
         raise AutoMixError("a cross-fitted router is no policy, so none can be loaded into it")
 
-    def _with(self, policies: list[MetaVerifier]) -> CrossFitted:
+    def with_policies(self, policies: list[MetaVerifier]) -> CrossFitted:
+        """The same folds with other policies, one a fold."""
         other = copy(self)
         other.policies_ = policies
         return other

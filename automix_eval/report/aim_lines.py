@@ -38,12 +38,14 @@ def aim_words(aim: Aim, because: Callable[[Undefined], str]) -> str:
     return f"Aim: {what}; reached {reached}: {'missed' if aim.missed else 'met'}."
 
 
-def kept_words(kept: Figure, because: Callable[[Undefined], str]) -> str:
-    """Which share of the LLM's quality the questions show to be kept; as :func:`aim_words`."""
-    level = f"({LEVEL:.0%} one-sided)"
+def kept_words(kept: Figure) -> str:
+    """Which share of the LLM's quality the questions show that the live policy keeps."""
     if isinstance(kept.value, Undefined):
-        return f"Keeps a share of the LLM's quality {level}: not shown: {because(kept.value)}."
-    return f"Keeps at least {kept.value:.0%} of the LLM's quality {level}."
+        return f"No share of the LLM's quality is shown to be kept: {kept.value.reason}."
+    return (
+        f"The live policy keeps at least {kept.value:.0%} of the LLM's quality ({LEVEL:.0%} "
+        "one-sided)."
+    )
 
 
 def detectable_words(could: Detectable, because: Callable[[Undefined], str]) -> str:

@@ -37,7 +37,7 @@ Block = Heading | Paragraph | Table
 
 @dataclass(slots=True)
 class Reasons:
-    """Numbers the reasons why figures are undefined, equal reasons once."""
+    """Numbers the reasons why figures are undefined, and other notes, equal ones once."""
 
     numbers: dict[str, int] = field(default_factory=dict)
 
@@ -51,11 +51,15 @@ class Reasons:
 
     def mark(self, undefined: Undefined) -> str:
         """The number that stands for a reason."""
-        return f"[{self.numbers.setdefault(undefined.reason, len(self.numbers) + 1)}]"
+        return self.note(f"undefined: {undefined.reason}")
+
+    def note(self, text: str) -> str:
+        """The number that stands for a note."""
+        return f"[{self.numbers.setdefault(text, len(self.numbers) + 1)}]"
 
     def blocks(self) -> list[Block]:
         """The reasons, for below the table."""
-        return [Paragraph(f"undefined: {text}", f"[{n}] ") for text, n in self.numbers.items()]
+        return [Paragraph(text, f"[{n}] ") for text, n in self.numbers.items()]
 
 
 def interval_text(figure: Figure, form: str, reasons: Reasons) -> str:
@@ -66,3 +70,15 @@ def interval_text(figure: Figure, form: str, reasons: Reasons) -> str:
         return f"undefined {reasons.mark(figure.interval)}"
     low, high = figure.interval
     return f"[{low:{form}}, {high:{form}}]"
+
+
+def value_text(figure: Figure, form: str, reasons: Reasons) -> str:
+    """A value and its interval in one cell."""
+    if isinstance(figure.value, Undefined):
+        return reasons.show(figure.value, form, "- ")
+    text = format(figure.value, form)
+    if figure.interval is None:
+        return text
+    if isinstance(figure.interval, Undefined):
+        return f"{text} {reasons.mark(figure.interval)}"
+    return f"{text} [{figure.interval[0]:{form}}, {figure.interval[1]:{form}}]"

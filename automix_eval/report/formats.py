@@ -6,16 +6,19 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from automix_eval.analysis.figures import Board, MethodFigures, Report
+from automix_eval.analysis.figures import Board, Figure, MethodFigures, Report
+from automix_eval.analysis.point_figures import OperatingPoint, OperatingPoints
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.blocks import Block, Heading, Table
 from automix_eval.report.columns import Column, all_figures, shown_in
 from automix_eval.report.fixed_width import markdown_table
+from automix_eval.report.point_blocks import LABELS
 from automix_eval.safety.text import csv_cell, printable
 
+_OF_A_POINT = ("quality", "cost", "escalation_rate", "delta_ibc", "saved", "share", "kept")
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~])")
 _TEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
@@ -39,9 +42,13 @@ def render_markdown(blocks: Sequence[Block]) -> str:
 
 
 def render_csv(report: Report) -> str:
-    """One row a leaderboard and method; undefined figures are empty, their reasons in one cell."""
+    """One row a leaderboard and method, then one an operating point.
+
+    Undefined figures are empty, their reasons in one cell.
+    """
     out = io.StringIO()
     rows = method_rows(report)
+    rows += [_point_row(one, p) for one in report.operating_points for p in one.points]
     names = list(dict.fromkeys(name for row in rows for name in row)) or ["task"]
     writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
     writer.writeheader()
@@ -146,8 +153,19 @@ def _method_row(board: Board, m: MethodFigures) -> dict[str, object]:
         "runs": " ".join(printable(r) for r in m.runs),
         "seeds": " ".join(str(s) for s in m.seeds if s >= 0),
     }
+    cells, undefined = _csv_figures(all_figures(m))
+    row |= cells
+    for name, spread in m.by_seed.items():
+        parts = {"mean": spread.mean, "std": spread.std, "min": spread.low, "max": spread.high}
+        row |= {f"{name}_seeds_{k}": v for k, v in parts.items()}
+    return {**row, "note": m.note, "undefined": undefined}
+
+
+def _csv_figures(figures: Mapping[str, Figure]) -> tuple[dict[str, object], str]:
+    """Cells of figures and of the ends of their intervals, and the reasons of what is undefined."""
+    row: dict[str, object] = {}
     reasons: dict[str, list[str]] = {}
-    for name, figure in all_figures(m).items():
+    for name, figure in figures.items():
         value, ends = figure.value, figure.interval
         row[name] = None if isinstance(value, Undefined) else value
         known = isinstance(ends, tuple) and not isinstance(value, Undefined)
@@ -155,11 +173,28 @@ def _method_row(board: Board, m: MethodFigures) -> dict[str, object]:
         missing = value if isinstance(value, Undefined) else ends
         if isinstance(missing, Undefined):
             reasons.setdefault(missing.reason, []).append(name)
-    for name, spread in m.by_seed.items():
-        parts = {"mean": spread.mean, "std": spread.std, "min": spread.low, "max": spread.high}
-        row |= {f"{name}_seeds_{k}": v for k, v in parts.items()}
-    texts = [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
-    return {**row, "note": m.note, "undefined": "; ".join(texts)}
+    return row, "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
+
+
+def _point_row(one: OperatingPoints, point: OperatingPoint) -> dict[str, object]:
+    cells, undefined = _csv_figures({name: getattr(point, name) for name in _OF_A_POINT})
+    return {
+        "task": one.task,
+        "embedded_sample": one.sample,
+        "metric": one.metric,
+        "questions": one.num_questions,
+        "documents": one.num_documents,
+        "tiers": " -> ".join(one.tiers),
+        "prices": one.cost,
+        "method": f"point:{point.name}",
+        "label": LABELS[point.name],
+        "kind": "point",
+        "runs": one.run_id,
+        **cells,
+        "shown": point.shown,
+        "note": point.why or point.words,
+        "undefined": undefined,
+    }
 
 
 def _tex_heading(column: Column) -> str:

@@ -19,6 +19,7 @@ from automix_eval.analysis.figures import (
     TaskReport,
 )
 from automix_eval.analysis.gather import ReportAndRuns
+from automix_eval.analysis.point_figures import OperatingPoint, OperatingPoints, PointName
 from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.noninferiority import PairedScores
@@ -115,12 +116,14 @@ class GatedRun:
         run_id: The run.
         label: Its label, empty if it has none.
         reports: Task -> what the report says of it.
+        points: Task -> its operating points, with the verdict.
         paired: Task -> method -> its scores beside the LLM's, or why there are none.
     """
 
     run_id: str
     label: str
     reports: Mapping[str, TaskReport]
+    points: Mapping[str, OperatingPoints] = field(default_factory=dict)
     paired: Mapping[str, Mapping[str, PairedScores | Undefined]] = field(default_factory=dict)
 
     @property
@@ -192,6 +195,21 @@ class GatedRun:
         except ValueError as err:
             raise GateError(f"holds: {err}") from err
 
+    def point(self, task: str, name: PointName = "live") -> OperatingPoint:
+        """An operating point of a task: ``live``, ``gain``, ``keeps_95``, ``keeps_99``, ...
+
+        Raises:
+            GateError: There is none of this name; says why.
+        """
+        self.method(task)  # the task is there, and the run was finished
+        held = self.points[task]
+        found = next((p for p in held.points if p.name == name), None)
+        if found is None:
+            names = ", ".join(p.name for p in held.points)
+            why = "; ".join(held.notes)
+            raise GateError(f"{task} has no point {name}, only {names}{': ' if why else ''}{why}")
+        return found
+
     def method(self, task: str, name: str | None = None) -> MethodFigures:
         """A row of the run: its own, or a replay such as ``always_llm`` or ``threshold``."""
         if task not in self.reports:
@@ -227,6 +245,7 @@ class GatedRuns(Sequence[GatedRun]):
     @classmethod
     def of(cls, assembled: ReportAndRuns) -> GatedRuns:
         """The runs of a report."""
+        points = {(p.run_id, p.task): p for p in assembled.report.operating_points}
         by_run: dict[str, dict[str, TaskReport]] = {}
         for task in assembled.report.tasks:
             by_run.setdefault(task.run_id, {})[task.task] = task
@@ -235,6 +254,7 @@ class GatedRuns(Sequence[GatedRun]):
                 run_id,
                 next(iter(tasks.values())).label,
                 tasks,
+                {name: points[run_id, name] for name in tasks if (run_id, name) in points},
                 {name: assembled.paired.get((run_id, name), {}) for name in tasks},
             )
             for run_id, tasks in by_run.items()

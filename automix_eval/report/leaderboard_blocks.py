@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from automix_eval.analysis.figures import Board, Comparison, Figure, MethodFigures
+from automix_eval.analysis.figures import Board, Comparison, MethodFigures
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.blocks import (
     Block,
@@ -13,6 +13,7 @@ from automix_eval.report.blocks import (
     Reasons,
     Table,
     interval_text,
+    value_text,
 )
 from automix_eval.report.columns import COLUMNS, Column, shown_in
 
@@ -61,23 +62,11 @@ def _quality_row(m: MethodFigures, reasons: Reasons) -> tuple[str, ...]:
             steps = (t.escalated.value for t in m.tiers[:-1])
             return "/".join("-" if isinstance(v, Undefined) else f"{v:.0%}" for v in steps)
         if column.field in _WITH_INTERVAL:
-            return _short_text(figure, column.brief, reasons)
+            return value_text(figure, column.brief, reasons)
         return reasons.show(figure.value, column.brief, "- ")
 
     label = m.label + (f" (n={len(m.runs)})" if len(m.runs) > 1 else "")
     return label, m.kind, *map(show, shown_in("text"))
-
-
-def _short_text(figure: Figure, form: str, reasons: Reasons) -> str:
-    """A value and its interval in one cell."""
-    if isinstance(figure.value, Undefined):
-        return reasons.show(figure.value, form, "- ")
-    text = format(figure.value, form)
-    if figure.interval is None:
-        return text
-    if isinstance(figure.interval, Undefined):
-        return f"{text} {reasons.mark(figure.interval)}"
-    return f"{text} [{figure.interval[0]:{form}}, {figure.interval[1]:{form}}]"
 
 
 def _value_row(m: MethodFigures, reasons: Reasons) -> tuple[str, ...]:

@@ -7,27 +7,24 @@ from collections.abc import Sequence
 from automix_eval.analysis.figures import (
     Figure,
     Report,
-    System,
     TaskFigures,
     TaskReport,
     VerifierFigures,
 )
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.aim_lines import aim_words, detectable_words, kept_words
-from automix_eval.report.blocks import Block, Heading, Paragraph, Reasons, Table, interval_text
+from automix_eval.report.blocks import Block, Heading, Paragraph, Reasons, Table
 from automix_eval.report.board_picture import tier_name
 from automix_eval.report.latency_blocks import latency_blocks
 from automix_eval.report.leaderboard_blocks import board_blocks
-from automix_eval.report.legend import SAMPLE_NOTE, legend
+from automix_eval.report.legend import legend
+from automix_eval.report.point_blocks import points_blocks
 from automix_eval.safety.text import clip
-
-# Below this few differences can be shown at all.
-FEW_DOCUMENTS = 30
 
 
 def report_blocks(report: Report) -> list[Block]:
     """The whole report."""
     blocks: list[Block] = [Heading("AutoMix report", 1)]
+    blocks += points_blocks(report)
     for task in report.tasks:
         blocks += _task(task)
     if report.tasks:
@@ -42,40 +39,21 @@ def report_blocks(report: Report) -> list[Block]:
 
 def _task(task: TaskReport) -> list[Block]:
     figures, reasons = task.figures, Reasons()
-    title = f"Task {task.task}" + (f" ({SAMPLE_NOTE})" if task.sample else "")
     blocks: list[Block] = [
-        Heading(title, 2),
+        Heading(f"Run {task.run_id}, task {task.task}", 2),
         Paragraph(
-            f"{_size(figures)}; metric: {task.metric}. Run {task.run_id}"
-            + (f" ({task.label})" if task.label else "")
-            + (f", {task.created}" if task.created else "")
-            + (f", automix-eval {task.version}" if task.version else "")
+            ", ".join(
+                filter(None, (task.label, task.created, f"automix-eval {task.version or '?'}"))
+            )
             + "."
         ),
         Paragraph(
-            f"Tiers: {' -> '.join(task.tiers)}; verifier: {task.verifier}; meta-verifier: "
-            f"{task.meta_verifier}; cost: {task.cost}. LLM figures from: "
-            f"{task.llm_source or 'nowhere, see below'}."
-        ),
-        Table(
-            ("", "Quality", "95% interval", "Cost", "95% interval", "Escalated"),
-            tuple(_system_row(name, s, reasons) for name, _, s in task.systems),
+            f"Verifier: {task.verifier}; meta-verifier: {task.meta_verifier}. LLM figures from: "
+            f"{task.llm_source or 'nowhere'}."
         ),
         Paragraph(_ibc_line(figures, reasons)),
-        Paragraph(_delta_line(figures, reasons)),
+        *reasons.blocks(),
     ]
-    if task.aim:
-        blocks.append(Paragraph(aim_words(task.aim, reasons.mark)))
-    blocks.append(Paragraph(kept_words(task.kept, reasons.mark)))
-    blocks.append(Paragraph(detectable_words(task.detectable, reasons.mark)))
-    blocks += reasons.blocks()
-    if figures.num_documents < FEW_DOCUMENTS:
-        blocks.append(
-            Paragraph(
-                f"Only {_size(figures)}: the intervals are rough; ask more before believing a "
-                "difference."
-            )
-        )
     blocks += _calls(task)
     blocks += latency_blocks(task)
     for verifier in figures.verifiers:
@@ -90,39 +68,12 @@ def _task(task: TaskReport) -> list[Block]:
     return [*blocks, *(Paragraph(w, "! ") for w in task.warnings)]
 
 
-def _system_row(name: str, system: System, reasons: Reasons) -> tuple[str, ...]:
-    return (
-        name,
-        reasons.show(system.quality.value, ".4f"),
-        interval_text(system.quality, ".3f", reasons),
-        reasons.show(system.cost.value, ".4g"),
-        interval_text(system.cost, ".4g", reasons),
-        reasons.show(system.escalation_rate.value, ".1%"),
-    )
-
-
 def _ibc_line(figures: TaskFigures, reasons: Reasons) -> str:
     method, base = (
         "-" if system.ibc is None else reasons.show(system.ibc, ".3g")
         for system in (figures.method, figures.llm)
     )
     return f"IBC: AutoMix {method}, always asking the LLM {base}"
-
-
-def _delta_line(figures: TaskFigures, reasons: Reasons) -> str:
-    delta = figures.delta_ibc
-    text = f"delta IBC: {reasons.show(delta.value, '+.1%')}"
-    if delta.interval is None:
-        return text
-    text += f", 95% interval {interval_text(delta, '+.1%', reasons)}"
-    if isinstance(delta.interval, Undefined):
-        return text
-    low, high = delta.interval
-    if low <= 0 <= high:
-        return f"{text}: not distinguishable from 0"
-    if low > 0:
-        return f"{text}: more quality per cost than always asking the LLM"
-    return f"{text}: less quality per cost than always asking the LLM"
 
 
 def _calls(task: TaskReport) -> list[Block]:
@@ -217,14 +168,3 @@ def _short(figure: Figure, form: str) -> str:
 
 def _tier(task: TaskReport, index: int) -> str:
     return tier_name(index, len(task.tiers))
-
-
-def _size(figures: TaskFigures) -> str:
-    questions = _many(figures.num_questions, "question")
-    if figures.num_documents == figures.num_questions:
-        return questions
-    return f"{questions} about {_many(figures.num_documents, 'document')}"
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")

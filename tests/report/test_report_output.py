@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -32,11 +33,11 @@ def test_text_says_what_a_newcomer_needs(tmp_path: Path, capsys: Capture) -> Non
     text = report(capsys, tmp_path)
     for words in (
         "Task coqa\n",
-        "40 questions; metric: f1. Run r1 (demo)",
-        "AutoMix (pomdp)   0.7500  [0.600, 0.875]    27",
+        "40 questions; metric: f1; tiers: small -> large",
+        "Run r1, task coqa",
+        "The live policy pays: 100% of the LLM's quality at 54% of its cost",
         "IBC: AutoMix 0.0192, always asking the LLM 0.0102",
-        "delta IBC: +88.5%",
-        "more quality per cost than always asking the LLM",
+        "  +88% [",
         "LLM answers saved against always asking the LLM: 20 of 40 (50.0%)",
         "AUROC 1.000 (correct = score > 0.5)",
         "Outcomes: ok 40",
@@ -45,6 +46,7 @@ def test_text_says_what_a_newcomer_needs(tmp_path: Path, capsys: Capture) -> Non
     ):
         assert words in text
     assert text.count("undefined") == text.count("Latency: undefined: batched") == 1
+    assert re.search(r"Live.* 0\.750 \[0\.\d{3}, 0\.\d{3}\] +27 +46% +50%", text)
     assert "benchmark" not in text
 
 
@@ -57,15 +59,15 @@ def test_text_fits_one_hundred_columns(tmp_path: Path, capsys: Capture) -> None:
     )
     text = report(capsys, tmp_path)
     assert max(map(len, text.splitlines())) <= 100
-    assert "[0.600, 0.875]" in text
+    assert re.search(r"0\.750 \[0\.\d{3}, 0\.\d{3}\]", text)
 
 
 def test_undefined_figures_have_numbered_reasons(tmp_path: Path, capsys: Capture) -> None:
     """Each undefined figure points to a reason, printed once a section, and nothing is NaN."""
     build_run(tmp_path)
     text = report(capsys, tmp_path)
-    assert "delta IBC: undefined [1]" in text
-    assert text.count("undefined: the LLM was not asked 20 of 40 questions") == 2
+    assert "Nothing can be concluded: the LLM was not asked 20 of 40 questions" in text
+    assert text.count("undefined: the LLM was not asked 20 of 40 questions") == 3
     assert "nan" not in text.lower()
 
 
@@ -75,7 +77,7 @@ def test_few_questions_are_said_to_be_few(tmp_path: Path, capsys: Capture) -> No
     build_run(tmp_path, rows=rows, full=True)
     text = report(capsys, tmp_path)
     assert "Only 12 questions: the intervals are rough" in text
-    assert "not distinguishable from 0" in text
+    assert "12 questions do not tell its delta IBC from 0" in text
 
 
 def test_embedded_samples_are_marked(tmp_path: Path, capsys: Capture) -> None:
@@ -122,10 +124,14 @@ def table(capsys: Capture, folder: Path, *arguments: object) -> dict[str, dict[s
 
 
 def test_csv(tmp_path: Path, capsys: Capture) -> None:
-    """CSV has one row a method, with numbers that parse and empty cells where undefined."""
+    """CSV has one row a method and a point; numbers parse, undefined cells are empty."""
     build_run(tmp_path, full=True)
     build_run(tmp_path / "b", "r22", policy="always_slm")
     rows = table(capsys, tmp_path)
+    points = [
+        rows.pop(f"point:{n}") for n in ("slm", "live", "gain", "keeps_95", "keeps_99", "llm")
+    ]
+    assert {p["kind"] for p in points} == {"point"}
     assert list(rows) == [
         "pomdp", "always_slm", "replay:always_slm", "replay:always_llm", "replay:zero",
         "replay:oracle", "random@pomdp", "oracle@pomdp", "random@always_slm", "oracle@always_slm",
@@ -161,7 +167,7 @@ def test_markdown(tmp_path: Path, capsys: Capture) -> None:
     build_run(tmp_path, full=True, model_label="<b>|x|</b>")
     text = report(capsys, tmp_path, "--format", "md")
     table = [line for line in text.splitlines() if line.startswith("| ")]
-    assert {line.replace("\\|", "").count("|") for line in table[:5]} == {7}
+    assert {line.replace("\\|", "").count("|") for line in table[:5]} == {8}
     assert "\\<b\\>\\|x\\|" in text
 
 

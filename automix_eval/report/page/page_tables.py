@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from automix_eval.analysis.figures import DASHES, Figure, MethodFigures, TaskReport
+from automix_eval.analysis.point_figures import OperatingPoints
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report import columns
 from automix_eval.report.board_picture import BoardPicture, role_of, tier_name
 from automix_eval.report.latency_blocks import NAMES
 from automix_eval.report.page import board_drawings
 from automix_eval.report.page.words import DASH, interval, many, reason, show, verdict
+from automix_eval.report.point_blocks import labelled
 
 _NO_GLYPH = Markup("")
 _KINDS = {"live": "ran", "replay": "replayed", "plain": "plain run"}
@@ -90,6 +92,38 @@ def leaderboard(drawn: BoardPicture) -> PageTable:
     glyphs = {m.name: Markup(board_drawings.glyph(m)) for m in drawn.points}
     rows = [_method_row(m, notes, glyphs.get(m.name, _NO_GLYPH)) for m in drawn.board.methods]
     return PageTable("Leaderboard", head, tuple(rows), tuple(notes.numbers))
+
+
+def points(one: OperatingPoints) -> PageTable:
+    """What one may choose between on a task."""
+    notes = Notes()
+    head = (
+        ("Operating point", False, ""),
+        ("Quality", True, "mean score, with its 95 % interval"),
+        ("Cost", True, "mean cost per question, verification included"),
+        ("Saved", True, "share of the LLM's cost that is saved"),
+        ("Escalated", True, "share of questions answered by a tier above the SLM"),
+        ("\u0394IBC", True, "lift of quality per cost over always asking the LLM"),
+        ("Shown", False, "a gain over a random choice of the same cost, or the share that is kept"),
+    )
+    rows = []
+    for label, p in labelled(one):
+        shown = {None: DASH, True: "shown", False: "not shown"}[p.shown]
+        cells = (
+            Cell(label, css="name"),
+            notes.cell(p.quality, ".3f"),
+            Cell(show(p.cost.value, ".4g"), sort=_sort(p.cost.value)),
+            Cell(show(p.saved.value, ".0%"), sort=_sort(p.saved.value)),
+            Cell(show(p.escalation_rate.value, ".0%"), sort=_sort(p.escalation_rate.value)),
+            Cell(
+                show(p.delta_ibc.value, "+.0%"),
+                interval(p.delta_ibc, "+.0%"),
+                _sort(p.delta_ibc.value),
+            ),
+            Cell(shown, note=notes.of(p.why)),
+        )
+        rows.append(PageRow(cells))
+    return PageTable("Operating points", head, tuple(rows), tuple(notes.numbers))
 
 
 def further(drawn: BoardPicture) -> PageTable:

@@ -68,7 +68,7 @@ def run_part(task: TaskReport, many_runs: bool) -> RunPart:
         f"{task.llm_source or 'nowhere'}.",
         promises=(
             *((aim_words(task.aim, lambda u: u.reason),) if task.aim else ()),
-            kept_words(task.kept, lambda u: u.reason),
+            kept_words(task.kept),
             detectable_words(task.detectable, lambda u: u.reason),
         ),
         tiers=tuple(_tier_parts(task)),

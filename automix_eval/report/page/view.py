@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from automix_eval.analysis.figures import Board, MethodFigures, Report
+from automix_eval.analysis.point_figures import OperatingPoints
 from automix_eval.report.board_picture import BoardPicture, board_pictures, defined, ends_of, number
 from automix_eval.report.legend import SAMPLE_NOTE
 from automix_eval.report.page import board_drawings, page_tables
 from automix_eval.report.page.run_parts import Picture, RunPart, picture_of, run_part
 from automix_eval.report.page.words import Verdict, many, show, verdict, with_interval
-from automix_eval.report.task_blocks import FEW_DOCUMENTS
+from automix_eval.report.point_blocks import FEW_DOCUMENTS, scored_words
 
 # Below this share a large delta IBC says little: hardly a question was escalated.
 LITTLE_ESCALATION = 0.05
@@ -36,6 +37,16 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class PointsPart:
+    """The operating points of one run on a task: verdict, table, and how they were fitted."""
+
+    verdict: str
+    table: page_tables.PageTable
+    about: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Panel:
     """One board: a card at the top of the page, and the part it opens.
 
@@ -49,6 +60,7 @@ class Panel:
     size: str
     sample: bool
     claims: tuple[Claim, ...]
+    points: tuple[PointsPart, ...]
     plane: Picture | None
     escalation: Picture | None
     leaderboard: page_tables.PageTable
@@ -73,7 +85,9 @@ class View:
 def view_of(report: Report) -> View:
     """The page of a report."""
     all_drawn = board_pictures(report)
-    panels = tuple(_panel(f"task{i}", drawn) for i, drawn in enumerate(all_drawn))
+    panels = tuple(
+        _panel(f"task{i}", drawn, report.operating_points) for i, drawn in enumerate(all_drawn)
+    )
     return View(
         summary=_summary(panels),
         sample_note=_sample_note(panels),
@@ -111,8 +125,9 @@ def _sample_note(panels: Sequence[Panel]) -> str:
     return f"{', '.join(dict.fromkeys(names))}: {SAMPLE_NOTE}." if names else ""
 
 
-def _panel(id_: str, drawn: BoardPicture) -> Panel:
+def _panel(id_: str, drawn: BoardPicture, points: Sequence[OperatingPoints]) -> Panel:
     board = drawn.board
+    here = {(t.run_id, t.task) for t in drawn.tasks} or {("", board.task)}
     size = many(board.num_questions, "question")
     if board.num_documents != board.num_questions:
         size += f" about {many(board.num_documents, 'document')}"
@@ -122,6 +137,11 @@ def _panel(id_: str, drawn: BoardPicture) -> Panel:
         size=size,
         sample=board.sample,
         claims=tuple(_claim(drawn, m) for m in drawn.judged),
+        points=tuple(
+            PointsPart(one.verdict.words, page_tables.points(one), scored_words(one), one.notes)
+            for one in points
+            if (one.run_id, one.task) in here
+        ),
         plane=picture_of(
             "Quality against cost",
             board_drawings.plane(drawn),

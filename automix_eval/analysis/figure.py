@@ -1,0 +1,35 @@
+"""One figure: a number with its interval, or the reason why there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from automix_eval.metrics.bootstrap import Interval
+from automix_eval.metrics.ibc import Undefined
+
+# Reasons that a table shows as a dash: the figure has no meaning for such a row.
+NO_VERIFIER = Undefined("the method reads no confidence")
+POINT_ON_A_LINE = Undefined("it is a point on a line, not a router with a curve of its own")
+NO_SINGLE_RATE = Undefined("a random choice between two oracles: its escalation rate is not unique")
+THE_SLM = Undefined("it is the SLM itself, from which gain and extra cost are counted")
+THE_LLM = Undefined("it is the LLM itself, which delta IBC compares with")
+DASHES = frozenset({NO_VERIFIER, POINT_ON_A_LINE, NO_SINGLE_RATE, THE_SLM, THE_LLM})
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number and its 95 % interval; either may be undefined, the interval also absent.
+
+    Attributes:
+        value: The figure of the data, or why there is none.
+        interval: (low, high) of the paired bootstrap, in the unit of the value.
+        stderr: Standard deviation of the bootstrap, where there is an interval.
+    """
+
+    value: float | Undefined
+    interval: Interval | None = None
+    stderr: float | None = None
+
+
+ON_A_LINE = Figure(POINT_ON_A_LINE)
+WITHOUT_VERIFIER = Figure(NO_VERIFIER)

@@ -1,0 +1,388 @@
+"""Operating points: what one may choose between on a chain, scored on questions not fitted on.
+
+The models alone, the live policy, and three that a router could take instead: the one of the
+largest gain, and the cheapest that are shown to keep 95 and 99 % of the last tier's quality
+(learn-then-test on the fitting questions, :mod:`automix_eval.meta_verifiers.assured`). Policies are
+fitted on the fitting questions; where there are none, in folds of the scored ones by whole
+documents, so that no question is decided by a policy that saw its score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from automix_eval.analysis.bootstrap_table import BootstrapTable, Vector, figure, first_undefined
+from automix_eval.analysis.figure import THE_LLM, THE_SLM, Figure
+from automix_eval.analysis.method import MethodScore
+from automix_eval.analysis.point_figures import Conclusion, OperatingPoint, PointName, size_words
+from automix_eval.analysis.question_sets import PricedTiers
+from automix_eval.analysis.references import References
+from automix_eval.analysis.replayed import replayed
+from automix_eval.analysis.routed_paths import ChainRouting, Method, MethodOnRun, Routing
+from automix_eval.meta_verifiers.assured import HeldOutSweep, Promise
+from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.meta_verifiers.cross_fitted import CrossFitted
+from automix_eval.metrics.bootstrap import document_codes
+from automix_eval.metrics.ibc import TOLERANCE, Undefined
+from automix_eval.metrics.noninferiority import MIN_DOCUMENTS, PairedScores
+from automix_eval.records.outcomes import IntArray, Outcomes
+
+TARGETS: tuple[tuple[PointName, float], ...] = (("keeps_95", 0.95), ("keeps_99", 0.99))
+# With which the fitting questions show that a share is kept.
+CONFIDENCE = 0.9
+FOLDS = 5
+
+Make = Callable[[], MetaVerifier]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredQuestions:
+    """The questions that points are scored on.
+
+    Attributes:
+        tiers: What every tier did.
+        documents: (n,) what each is about, 0 .. D - 1.
+        llm: The LLM alone.
+        from_calibration: Whether they are the calibration questions.
+    """
+
+    tiers: PricedTiers
+    documents: IntArray
+    llm: Routing
+    from_calibration: bool = False
+
+    @classmethod
+    def of(cls, outcomes: Outcomes, from_calibration: bool = False) -> ScoredQuestions:
+        """Questions that every tier was asked."""
+        tiers = PricedTiers.of(outcomes)
+        names = range(len(outcomes)) if outcomes.documents is None else outcomes.documents
+        llm = ChainRouting.only(tiers, tiers.last)
+        return cls(tiers, document_codes(names), llm, from_calibration)
+
+    @property
+    def words(self) -> str:
+        """How many there are."""
+        return size_words(len(self.tiers), int(self.documents.max()) + 1)
+
+
+class PolicyChoice(NamedTuple):
+    """A fitted policy that is an operating point.
+
+    Attributes:
+        name: Of the point.
+        policy: Fitted.
+        proven: Whether the fitting questions show that it keeps its share; None for ``gain``.
+        why: Why not; empty otherwise.
+    """
+
+    name: PointName
+    policy: MetaVerifier
+    proven: bool | None = None
+    why: str = ""
+
+
+class RoutedPoint(NamedTuple):
+    """Where a point leads, on which questions, and what of it the fitting questions showed."""
+
+    name: PointName
+    routing: Routing
+    questions: ScoredQuestions
+    proven: bool | None = None
+    why: str = ""
+
+
+def chosen_policies(
+    make: Make, fitting: Outcomes | None, scored: Outcomes, fitted: MetaVerifier | None = None
+) -> list[PolicyChoice]:
+    """The policy of the largest gain, and those that are shown to keep a share.
+
+    Args:
+        make: Makes one unfitted router whose objective is ``gain``.
+        fitting: Questions to fit on; None: in folds of the scored ones.
+        scored: The questions that will be decided.
+        fitted: What ``make`` gives, fitted so already; None: it is fitted here.
+
+    Raises:
+        AutoMixError: The router cannot be fitted on these questions.
+    """
+    if fitting is None:
+        crossed = (
+            fitted if isinstance(fitted, CrossFitted) else CrossFitted(make, FOLDS).fit(scored)
+        )
+        return [PolicyChoice("gain", crossed), *_kept_in_folds(make, crossed, scored)]
+    rows = fitting.canonical()
+    router = fitted or make().fit(rows)
+    sweep = HeldOutSweep.of(lambda some: make().fit(some), router, rows)
+    found = [PolicyChoice("gain", router)]
+    for name, target in TARGETS:
+        promise = sweep.choose(target, CONFIDENCE)
+        found.append(
+            PolicyChoice(name, promise.policy, promise.shown, _why_not(promise, len(rows)))
+        )
+    return found
+
+
+def _why_not(promise: Promise, number: int) -> str:
+    if promise.shown:
+        return ""
+    more = (
+        f"about {promise.needed:,} would be needed"
+        if promise.needed
+        else "on them no cheaper policy keeps as much"
+    )
+    return (
+        f"{number} fitting questions show it of no policy cheaper than the LLM, which is asked "
+        f"always; {more}"
+    )
+
+
+def _kept_in_folds(make: Make, crossed: CrossFitted, scored: Outcomes) -> Iterator[PolicyChoice]:
+    """The same, each fold by the policy that the other folds show to keep the share."""
+    sweeps = []
+    for number, policy in enumerate(crossed.policies_ or ()):
+        rest = scored.take([crossed.fold_of_[name] != number for name in scored.ids]).canonical()
+        sweeps.append(HeldOutSweep.of(lambda some: make().fit(some), policy, rest))
+    for name, target in TARGETS:
+        promises = [sweep.choose(target, CONFIDENCE) for sweep in sweeps]
+        failed = [(p, len(s.rows)) for p, s in zip(promises, sweeps, strict=True) if not p.shown]
+        why = f"in {len(failed)} of {len(sweeps)} folds {_why_not(*failed[0])}" if failed else ""
+        policies = crossed.with_policies([p.policy for p in promises])
+        yield PolicyChoice(name, policies, not failed, why)
+
+
+def routed(choice: PolicyChoice, test: Outcomes, questions: ScoredQuestions) -> RoutedPoint:
+    """Where a policy leads.
+
+    Raises:
+        AutoMixError: It cannot decide on these questions.
+    """
+    one = replayed(choice.policy, test, questions.tiers, choice.name, whole_range=False)
+    return RoutedPoint(choice.name, one.routing, questions, choice.proven, choice.why)
+
+
+# --------------------------------------------------------------------------- figures
+
+
+@dataclass(slots=True)
+class _Board:
+    """The bootstrap of one set of questions, and the points that are scored on it."""
+
+    questions: ScoredQuestions
+    table: BootstrapTable
+    references: References
+    rows: dict[PointName, MethodScore] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, questions: ScoredQuestions, resamples: int, seed: int) -> _Board:
+        table = BootstrapTable(questions.documents, resamples, seed)
+        return cls(questions, table, References.of(table, questions.tiers, questions.llm))
+
+    def add(self, point: RoutedPoint) -> None:
+        """Register the columns of a point."""
+        part = MethodOnRun(point.routing, None, "")
+        method = Method(point.name, "replay", point.name, "", (part,))
+        self.rows[point.name] = MethodScore.of(self.table, method, [self.references])
+
+
+def scored_points(
+    questions: ScoredQuestions, points: Sequence[RoutedPoint], resamples: int, seed: int
+) -> tuple[OperatingPoint, ...]:
+    """The figures of points, between those of the two models alone.
+
+    Args:
+        questions: Those on which the two models are scored.
+        points: In the order in which they are shown.
+        resamples: Bootstrap resamples.
+        seed: Of the bootstrap: figures of one set of questions are of the same draws.
+    """
+    tiers = questions.tiers
+    every = [
+        RoutedPoint("slm", ChainRouting.only(tiers, 0), questions),
+        *points,
+        RoutedPoint("llm", questions.llm, questions),
+    ]
+    boards: dict[int, _Board] = {}
+    for point in every:
+        key = id(point.questions)
+        if key not in boards:
+            boards[key] = _Board.of(point.questions, resamples, seed)
+        boards[key].add(point)
+    found: list[OperatingPoint] = []
+    for i, point in enumerate(every):
+        one = _scored(point, boards[id(point.questions)])
+        if point.name not in ("slm", "llm"):
+            # of a share that is kept the models come first, of a gain the live policy
+            others = [every[0], every[-1], *every[1:i]] if point.proven is not None else (
+                [*every[1:i], every[0], every[-1]]
+            )  # fmt: skip
+            one = replace(one, same_as=next((p.name for p in others if _alike(p, point)), ""))
+        found.append(one)
+    return tuple(found)
+
+
+def _alike(first: RoutedPoint, second: RoutedPoint) -> bool:
+    """Whether two points decide the same of the same questions, and verify the same."""
+    if first.questions is not second.questions:
+        return False
+    rows = np.arange(len(first.questions.documents))
+    last = first.questions.tiers.last
+    names = ["quality", "cost", *(f"final {tier}" for tier in range(last + 1))]
+    a, b = first.routing, second.routing
+    absent = {*a.missing(), *b.missing()}
+    return all(
+        np.array_equal(a.values(n, rows), b.values(n, rows)) for n in names if n not in absent
+    )
+
+
+def _scored(point: RoutedPoint, board: _Board) -> OperatingPoint:
+    row = board.rows[point.name]
+    ends, quality, cost = row.ends(), row.mean("quality"), row.mean("cost")
+    first = row.mean("final 0")
+    documents = int(point.questions.documents.max()) + 1
+    vector, undefined = row.delta_ibc()
+    delta = figure(vector, documents, undefined)
+    if point.name in ("slm", "llm"):
+        delta = Figure(THE_SLM if point.name == "slm" else THE_LLM)
+    saved = _ratio(cost, ends.llm_cost, "the LLM costs nothing, so there is nothing to save")
+    share = _ratio(quality, ends.llm_quality, "the LLM's quality is not above 0")
+    one = OperatingPoint(
+        name=point.name,
+        quality=figure(quality, documents),
+        share=figure(share, documents),
+        cost=figure(cost, documents),
+        saved=figure(saved if isinstance(saved, Undefined) else 1 - saved, documents),
+        escalation_rate=figure(first if isinstance(first, Undefined) else 1 - first, documents),
+        delta_ibc=delta,
+        kept=Figure(_kept(point)),
+        from_calibration=point.questions.from_calibration,
+    )
+    if point.name in ("slm", "llm"):
+        return one
+    shown, words, why = (
+        _shown_gain(one, point) if point.proven is None else _shown_share(one, point)
+    )
+    return replace(one, shown=shown, words=words, why=why)
+
+
+def _ratio(part: Vector, whole: Vector, why_not: str) -> Vector:
+    if reason := first_undefined(part, whole):
+        return reason
+    above, below = np.asarray(part), np.asarray(whole)
+    if not below[0] > 0:
+        return Undefined(why_not)
+    return np.where(below > 0, above / np.where(below > 0, below, 1), np.nan)
+
+
+def _kept(point: RoutedPoint) -> float | Undefined:
+    routings = (point.routing, point.questions.llm)
+    if reason := next((r for one in routings if (r := one.missing().get("quality"))), None):
+        return reason
+    rows = np.arange(len(point.questions.documents))
+    own, llm = (one.values("quality", rows) for one in routings)
+    paired = PairedScores.of(own, llm, point.questions.documents)
+    return paired if isinstance(paired, Undefined) else paired.largest_share()
+
+
+def _shown_gain(one: OperatingPoint, point: RoutedPoint) -> tuple[bool, str, str]:
+    """Whether delta IBC is above 0."""
+    size = point.questions.words
+    missing = f"not shown by {size}"
+    if int(point.questions.documents.max()) + 1 < MIN_DOCUMENTS:
+        return False, missing, f"at least {MIN_DOCUMENTS} documents are needed"
+    for part in (one.delta_ibc.value, one.delta_ibc.interval):
+        if isinstance(part, Undefined):
+            return False, missing, part.reason
+    ends = one.delta_ibc.interval
+    if isinstance(ends, tuple) and ends[0] > 0:
+        return True, f"shown by {size}", ""
+    if isinstance(ends, tuple) and ends[1] < 0:
+        why = "it buys less quality than a random choice of the models at the same cost"
+        return False, f"a loss, shown by {size}", why
+    return False, missing, f"{size} do not tell its delta IBC from 0"
+
+
+def _shown_share(one: OperatingPoint, point: RoutedPoint) -> tuple[bool, str, str]:
+    """Whether the fitting questions prove that the share is kept, and the scored ones agree."""
+    target = dict(TARGETS)[point.name]
+    if not point.proven:
+        return False, "not shown by the fitting questions", point.why
+    reached = one.share.value
+    if isinstance(reached, Undefined):
+        return False, "not shown", reached.reason
+    if reached < target * (1 - TOLERANCE):
+        why = (
+            f"shown by the fitting questions, but {point.questions.words} reach "
+            f"{reached:.1%} of the LLM's quality only"
+        )
+        return False, f"not shown by {point.questions.words}", why
+    return True, f"shown with {CONFIDENCE:.0%} confidence", ""
+
+
+# --------------------------------------------------------------------------- the verdict
+
+
+def verdict_of(points: Sequence[OperatingPoint], questions: int, documents: int) -> Conclusion:
+    """What points come to: whether a cascade pays, and what to take."""
+    named = {p.name: p for p in points}
+    slm, llm = named["slm"].quality.value, named["llm"].quality.value
+    for value in (llm, slm):
+        if isinstance(value, Undefined):
+            return Conclusion("unknown", f"Nothing can be concluded: {value.reason}.")
+    if documents < MIN_DOCUMENTS:
+        return Conclusion(
+            "not shown",
+            f"Nothing can be concluded from {size_words(questions, documents)}: at least "
+            f"{MIN_DOCUMENTS} documents are needed.",
+        )
+    assert isinstance(slm, float)
+    assert isinstance(llm, float)
+    if llm <= slm:
+        return Conclusion(
+            "nothing to gain",
+            f"Nothing to gain: on these questions the LLM ({llm:.3f}) is not better than the SLM "
+            f"({slm:.3f}).",
+        )
+    live = named.get("live")
+    found = [_gain_words(p) for p in (live, named.get("gain")) if p and p.shown][:1]
+    found += [_keeps_words(p) for n, _ in TARGETS if (p := named.get(n)) and p.shown and _saves(p)]
+    if live and live.words.startswith("a loss"):
+        found.insert(0, "The live policy does not pay: a random choice of the same cost is better.")
+        return Conclusion("pays" if len(found) > 1 else "costs", " ".join(found))
+    if found:
+        if live and not live.shown:
+            found.insert(0, "No gain of the live policy is shown, but there are others.")
+        return Conclusion("pays", " ".join(found))
+    if not any(n in named for n in ("live", "gain")):
+        return Conclusion("unknown", "Nothing can be concluded: no router could be followed.")
+    return Conclusion(
+        "not shown",
+        "Not shown to pay: no policy is told from a random choice of the models at the same cost, "
+        f"and none cheaper than the LLM is shown to keep {TARGETS[0][1]:.0%} of its quality.",
+    )
+
+
+def _saves(point: OperatingPoint) -> bool:
+    return not isinstance(point.saved.value, Undefined) and point.saved.value > TOLERANCE
+
+
+def _gain_words(point: OperatingPoint) -> str:
+    who = "The live policy" if point.name == "live" else "The policy of the largest gain"
+    share, saved = point.share.value, point.saved.value
+    if isinstance(share, Undefined) or isinstance(saved, Undefined):
+        return f"{who} pays: it buys more than a random choice of the same cost."
+    return (
+        f"{who} pays: {share:.0%} of the LLM's quality at {1 - saved:.0%} of its cost, more than "
+        "a random choice of the same cost buys."
+    )
+
+
+def _keeps_words(point: OperatingPoint) -> str:
+    assert not isinstance(point.saved.value, Undefined)
+    return (
+        f"{dict(TARGETS)[point.name]:.0%} of the LLM's quality is kept at "
+        f"{1 - point.saved.value:.0%} of its cost."
+    )

@@ -1,0 +1,103 @@
+"""Operating points: what is fitted apart from what is scored, what is shown, and the verdict."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from automix_eval.analysis.operating_points import (
+    PolicyChoice,
+    ScoredQuestions,
+    chosen_policies,
+    routed,
+    scored_points,
+    verdict_of,
+)
+from automix_eval.analysis.point_figures import OperatingPoint
+from automix_eval.meta_verifiers.cross_fitted import CrossFitted
+from automix_eval.meta_verifiers.threshold import Threshold
+from automix_eval.records.outcomes import Outcomes
+
+
+def world(n: int, seed: int = 0, useful: bool = True, slm: float = 0.5, group: int = 1) -> Outcomes:
+    """Questions of which the SLM's confidence tells whether it is right, or tells nothing."""
+    rng = np.random.default_rng(seed)
+    right, confidence = rng.random(n) < slm, rng.random(n)
+    if useful:
+        confidence = 0.5 * confidence + 0.5 * right
+    scores = np.stack([right, right | (rng.random(n) < 0.8)], axis=1).astype(float)
+    return Outcomes(
+        scores,
+        np.tile([1.0, 50.0], (n, 1)),
+        np.stack([confidence, np.full(n, np.nan)], axis=1),
+        np.zeros((n, 2)),
+        ("s", "l"),
+        tuple(f"q{i}" for i in range(n)),
+        documents=tuple(f"d{i // group}" for i in range(n)),
+    )
+
+
+def points(
+    test: Outcomes, fitting: Outcomes | None, live: Threshold | None = None
+) -> dict[str, OperatingPoint]:
+    """The operating points of a threshold, by name."""
+    scored = ScoredQuestions.of(test)
+    chosen = chosen_policies(lambda: Threshold(candidates="observed"), fitting, test)
+    first = [PolicyChoice("live", live)] if live else []
+    routings = [routed(choice, test, scored) for choice in [*first, *chosen]]
+    return {p.name: p for p in scored_points(scored, routings, 200, 0)}
+
+
+def test_a_useful_verifier_pays_and_the_points_say_so() -> None:
+    """With a confidence that tells right from wrong, a share is kept for less, and it is shown."""
+    found = points(world(400, 1), world(400))
+    assert list(found) == ["slm", "gain", "keeps_95", "keeps_99", "llm"]
+    assert found["gain"].shown
+    assert found["keeps_95"].shown
+    saved = [found[n].saved.value for n in ("slm", "keeps_95", "keeps_99", "llm")]
+    assert saved == sorted(saved, reverse=True)
+    assert saved[-1] == 0
+    verdict = verdict_of(list(found.values()), 400, 400)
+    assert verdict.kind == "pays"
+    assert "95% of the LLM's quality is kept" in verdict.words
+
+
+def test_what_is_not_shown_says_why() -> None:
+    """Few fitting questions show nothing: the LLM is asked always, and a number would do."""
+    found = points(world(60, 1, useful=False), world(25, useful=False))
+    for name in ("keeps_95", "keeps_99"):
+        assert found[name].shown is False
+        assert found[name].same_as == "llm"
+        assert "25 fitting questions show it of no policy cheaper" in found[name].why
+
+
+@pytest.mark.parametrize("useful", [True, False])
+def test_in_folds_no_policy_saw_what_it_decides(useful: bool) -> None:
+    """Where nothing is apart, each document is decided by policies of the other folds."""
+    test = world(200, useful=useful, group=4)
+    for choice in chosen_policies(Threshold, None, test):
+        assert isinstance(choice.policy, CrossFitted)
+        folds = choice.policy.fold_of_
+        names = zip(test.documents or (), (folds[i] for i in test.ids), strict=True)
+        assert len(set(names)) == 50
+    assert points(test, None)["gain"].shown is useful
+
+
+def test_the_verdict_knows_small_samples_and_missing_gaps() -> None:
+    """Few documents conclude nothing, and an LLM that is not better leaves nothing to gain."""
+    few = points(world(100, group=20), world(60))
+    assert verdict_of(list(few.values()), 100, 5).kind == "not shown"
+    assert "at least 10 documents" in few["gain"].why
+    alike = points(world(60, 1, slm=1.0), world(60, slm=1.0))
+    assert verdict_of(list(alike.values()), 60, 60).kind == "nothing to gain"
+    useless = points(world(60, 1, useful=False), world(60, useful=False))
+    assert verdict_of(list(useless.values()), 60, 60).kind == "not shown"
+
+
+def test_a_live_policy_with_the_largest_gain_is_one_point() -> None:
+    """Points that decide the same are marked, so that nothing is shown twice."""
+    test, fitting = world(100, 1), world(100)
+    live = Threshold(candidates="observed").fit(fitting)
+    found = points(test, fitting, live)
+    assert found["gain"].same_as == "live"
+    assert found["gain"].quality == found["live"].quality
