@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import lm_eval  # noqa: F401
-import statsmodels.stats.multitest  # noqa: F401  takes a second, and every fork would
+import statsmodels.stats.power  # noqa: F401  takes a second, and every fork would
 import torch
 from kill_phases import Marks, mark
 from torch.utils import collect_env

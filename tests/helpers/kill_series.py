@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import random
 import re
@@ -134,16 +133,12 @@ class Series:
 
     def go(self, kills: int, phases: tuple[str, ...] = PHASES) -> None:
         """Kill until there are enough kills and each phase was hit; a miss is tried again."""
-        gc.freeze()  # statsmodels collects garbage in every report: half a second of all imports
-        try:
-            for number in range(3 * kills + 20):
-                if self.seen.kills.total() >= kills and all(self.seen.kills[p] for p in phases):
-                    return
-                self._one(number, phases[number % len(phases)])
-                if number % 25 == 24:  # a long series may be stopped
-                    print(f"\n{self.seen.table()}", flush=True)
-        finally:
-            gc.unfreeze()
+        for number in range(3 * kills + 20):
+            if self.seen.kills.total() >= kills and all(self.seen.kills[p] for p in phases):
+                return
+            self._one(number, phases[number % len(phases)])
+            if number % 25 == 24:  # a long series may be stopped
+                print(f"\n{self.seen.table()}", flush=True)
         raise AssertionError(f"kills miss:\n{self.seen.table()}")
 
     def _aim(self, phase: str) -> list[Any]:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from automix_eval.metrics.bootstrap import FEW, percentile_interval
 from automix_eval.metrics.calibration import (
@@ -127,6 +128,12 @@ def test_holm_is_stepwise_and_leaves_undefined_alone() -> None:
     assert holm([0.01, gone, 0.04, 0.03]) == [pytest.approx(0.03), gone, pytest.approx(0.06),
                                               pytest.approx(0.06)]  # fmt: skip
     assert holm([gone]) == [gone]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_holm_is_the_one_of_statsmodels(p_values: list[float]) -> None:
+    """To the last bit, ties and certainties included."""
+    assert holm(p_values) == multipletests(p_values, method="holm")[1].tolist()
 
 
 def test_bootstrap_p_counts_both_sides() -> None:
