@@ -243,6 +243,8 @@ class _Planner:
         self._settings, self._run, self._rate = settings, found, rate
         self._names = config.tier_names(settings)
         self._cost = parts.make_cost(settings)
+        if "only_if_open" in settings.verifier:  # unknown beforehand of which answers: all count
+            settings.verifier.only_if_open = None
         self._verifier = parts.make_verifier(settings)
         self._router = parts.make_meta_verifier(settings)
         self._asks = [

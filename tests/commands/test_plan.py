@@ -48,6 +48,21 @@ def test_a_plan_makes_the_calls_of_the_run(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.slow
+def test_a_plan_counts_what_a_free_signal_may_leave_open(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Which answers only_if_open spares is not known beforehand, so all of them are counted."""
+    arguments = scripted_args(verifier="ensemble", meta_verifier="self_consistency")
+    del arguments["verifier.num_samples"]
+    members = "[{option: few_shot, num_samples: 1}, {option: few_shot, num_samples: 3}]"
+    rows = planned(
+        capsys, "--limit", "5", *(f"{k}={v}" for k, v in arguments.items()),
+        f"verifier.members={members}", "verifier.only_if_open=[0.2, 0.8]",
+    )  # fmt: skip
+    assert float(rows["evaluation", "slm", "verify"][1]) == 5 * 4
+
+
+@pytest.mark.slow
 def test_tokens_come_from_the_tier_s_own_tokenizer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
