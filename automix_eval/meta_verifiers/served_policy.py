@@ -116,7 +116,7 @@ class ServedPolicy:
             _row(confidences, tier, "confidence", (0.0, 1.0)),
             None if identity is None else (identity,),
             {
-                k: _row({tier: v}, tier, f"signal {k}", (-math.inf, math.inf))
+                k: _row({tier: v}, tier, f"signal {k}", _ANY)
                 for k, v in signals.items()
             },
             None if question is None else (question,),
