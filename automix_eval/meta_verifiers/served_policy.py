@@ -115,10 +115,7 @@ class ServedPolicy:
             len(self.tiers),
             _row(confidences, tier, "confidence", (0.0, 1.0)),
             None if identity is None else (identity,),
-            {
-                k: _row({tier: v}, tier, f"signal {k}", _ANY)
-                for k, v in signals.items()
-            },
+            {k: _row({tier: v}, tier, f"signal {k}", _ANY) for k, v in signals.items()},
             None if question is None else (question,),
             None if answer is None else (answer,),
             costs=_row(costs, tier, "cost", (0.0, math.inf)) if costs else None,

@@ -47,8 +47,7 @@ def render_csv(report: Report) -> str:
     Undefined figures are empty, their reasons in one cell.
     """
     out = io.StringIO()
-    rows = method_rows(report)
-    rows += [_point_row(one, p) for one in report.operating_points for p in one.points]
+    rows = [*method_rows(report), *point_rows(report)]
     names = list(dict.fromkeys(name for row in rows for name in row)) or ["task"]
     writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
     writer.writeheader()
@@ -59,6 +58,11 @@ def render_csv(report: Report) -> str:
 def method_rows(report: Report) -> list[dict[str, object]]:
     """A row a leaderboard and method: its figures by their names in the CSV, None if undefined."""
     return [_method_row(board, m) for board in report.boards for m in board.methods]
+
+
+def point_rows(report: Report) -> list[dict[str, object]]:
+    """A row an operating point of a task of a run, likewise."""
+    return [_point_row(one, p) for one in report.operating_points for p in one.points]
 
 
 def render_latex(report: Report) -> str:

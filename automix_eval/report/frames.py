@@ -17,19 +17,23 @@ from automix_eval.records.outcomes import Outcomes
 from automix_eval.records.record_columns import OUTCOMES
 from automix_eval.records.repricing import Prices
 from automix_eval.records.runs import Run
-from automix_eval.report.formats import method_rows
+from automix_eval.report.formats import method_rows, point_rows
 
 _NO_LLM = Undefined("it is not looked for")
 
 
 def methods(report: Report) -> pd.DataFrame:
     """A row a leaderboard and method, with the columns of ``report.csv``; NaN where undefined."""
-    rows = method_rows(report)
-    return pd.DataFrame({k: np.nan if v is None else v for k, v in row.items()} for row in rows)
+    return _table(method_rows(report))
 
 
 def points(report: Report) -> pd.DataFrame:
-    """A row an operating point of a method: cost, quality, escalation rate, parameter, chosen."""
+    """A row an operating point, as ``report.csv`` has them; NaN where undefined."""
+    return _table(point_rows(report))
+
+
+def curves(report: Report) -> pd.DataFrame:
+    """A row a policy in the range of a method: cost, quality, escalation rate, parameter."""
     return pd.DataFrame(
         {"leaderboard": board.key, "method": method.name, **asdict(point)}
         for board in report.boards
@@ -95,6 +99,10 @@ def chain_tiers(outcomes: Outcomes) -> pd.DataFrame:
         }
         for tier, name in enumerate(outcomes.names)
     )
+
+
+def _table(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+    return pd.DataFrame({k: np.nan if v is None else v for k, v in row.items()} for row in rows)
 
 
 def _sets(runs: Sequence[Run]) -> Iterator[QuestionSet]:

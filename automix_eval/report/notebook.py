@@ -15,12 +15,13 @@ from automix_eval.report.leaderboard_blocks import board_blocks
 from automix_eval.report.page.visible import visible
 from automix_eval.report.pictures import plane
 from automix_eval.report.pictures.style import styled
+from automix_eval.report.point_blocks import points_blocks
 
 
 def as_html(report: Report) -> str:
-    """Every leaderboard with its cost-quality plane, and the warnings; texts are escaped."""
+    """Operating points, leaderboards with their planes, and warnings; texts are escaped."""
     drawn = board_pictures(report)
-    parts: list[str] = []
+    parts: list[str] = [_html(block) for block in points_blocks(report)]
     with styled():
         for one in drawn:
             parts += _board(one.board)

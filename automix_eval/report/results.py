@@ -225,8 +225,13 @@ class Results:
 
     @cached_property
     def points(self) -> pd.DataFrame:
-        """A row an operating point of a method."""
+        """A row an operating point: what one may choose between, and whether it is shown."""
         return _frames().points(self.report)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """A row a policy in the range of a method; ``chosen`` marks the method's own."""
+        return _frames().curves(self.report)
 
     @cached_property
     def questions(self) -> pd.DataFrame:

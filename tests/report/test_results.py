@@ -66,8 +66,19 @@ def test_frames_of_a_run_hold_its_records(tmp_path: Path) -> None:
     paid = tiers.groupby("doc_id")[["answer_cost", "verification_cost"]].sum().sum(axis=1)
     assert paid.tolist() == questions.cost.tolist()
     assert texts[texts.final].answer.isin(["\x1b[31mred\x07", "blue"]).all()
-    chosen = results.points[results.points.chosen]
+    chosen = results.curves[results.curves.chosen]
     assert results.quality.value in chosen.quality.tolist()
+
+
+def test_operating_points_are_those_of_the_report(tmp_path: Path) -> None:
+    """A row a point, its quality and cost the report's own; what is shown stands beside it."""
+    build_run(tmp_path, full=True)
+    results = read(tmp_path)
+    (one,) = results.report.operating_points
+    frame = results.points
+    assert frame.method.tolist() == [f"point:{p.name}" for p in one.points]
+    assert frame.quality.tolist() == [p.quality.value for p in one.points]
+    assert frame.cost.tolist() == [p.cost.value for p in one.points]
 
 
 def test_a_manifest_or_its_records_are_the_run(tmp_path: Path) -> None:
