@@ -374,6 +374,7 @@ def _check_share(share: Any) -> None:
 def _integers(config: DictConfig) -> None:
     for key, least in (
         ("seed", 0),
+        ("block_size", 1),
         ("calibration.num_docs", 1),
         ("calibration.min_docs", 1),
         ("calibration.seed", 0),

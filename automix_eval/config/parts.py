@@ -81,6 +81,8 @@ def make_meta_verifier(config: DictConfig) -> MetaVerifier:
     rule = _fixed_answer(config)
     if rule:
         router = FixedAnswer(router, **rule)
+    if config.calibrator.get("_target_"):
+        _make(config, "calibrator")  # a wrong value is refused now, and not by the fit
     if config.calibrator.get("_target_") and router.needs_verification:
         return Calibrated(router, partial(_make, config, "calibrator"))
     return router
