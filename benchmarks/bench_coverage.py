@@ -9,6 +9,8 @@ two fifths with the least confidence are escalated. Either the confidence tells 
 nothing, so that delta IBC is 0, or it costs 1 and correlates .7 with what the SLM's answer is
 worth. The truth is computed from the normal distributions that all is drawn from.
 
+Then the figures of curves where the verifier is useless (``curve_bias.py``).
+
 ``coverage``: of the intervals there are; ``none``: runs without one (the LLM is not better in too
 many resamples). ``pays``: runs whose interval of delta IBC lies above 0. ``difference``: coverage
 of the quality of the method less that of the LLM.
@@ -22,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from curve_bias import print_curve_bias
 from scipy import stats
 
 from automix_eval.analysis.bootstrap_table import BootstrapTable, RoutingColumns
@@ -175,6 +178,7 @@ def main() -> int:
                     flush=True,
                 )
     print(f"Cells out of bounds (coverage .93 to .97, false pays 5 % + 2 s.e.): {failed}")
+    failed += print_curve_bias(args.runs, args.seed)
     return int(failed > 0)
 
 

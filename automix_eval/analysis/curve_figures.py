@@ -19,6 +19,8 @@ from automix_eval.metrics.curves import (
     area_values,
     cost_at,
     cost_at_values,
+    path_area_values,
+    path_cost_values,
     quality_at,
     quality_at_values,
 )
@@ -26,6 +28,9 @@ from automix_eval.metrics.ibc import TOLERANCE, Undefined, delta_ibc, ibc
 
 _TOO_CHEAP = Undefined("the method costs less than the SLM: no random choice is as cheap")
 NO_LINE = Undefined("the LLM does not cost more than the SLM: there is no line")
+
+
+_NO_GAP = Undefined("the LLM is not better than the SLM on these questions: no gap to recover")
 
 
 class Estimate(NamedTuple):
@@ -133,6 +138,60 @@ class Curve:
 
     def _first(self) -> list[tuple[float, float]]:
         return list(zip(self.costs[0].tolist(), self.qualities[0].tolist(), strict=True))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedCurve:
+    """The way from the SLM to the LLM along policies that were chosen on other questions.
+
+    Attributes:
+        costs: (1 + B, m) of its points, the SLM first and the LLM last.
+        qualities: (1 + B, m) likewise.
+        calls: (1 + B, m) share of questions on which the last tier is asked.
+    """
+
+    costs: Array
+    qualities: Array
+    calls: Array
+
+    @classmethod
+    def of(
+        cls, points: Sequence[tuple[Vector, Vector, Vector]], ends: EndPoints
+    ) -> FittedCurve | Undefined:
+        """The curve through points (cost, quality, calls) in their order, or why there is none."""
+        pairs = [(ends.slm_cost, ends.slm_quality), *((c, q) for c, q, _ in points),
+                 (ends.llm_cost, ends.llm_quality)]  # fmt: skip
+        vectors = [*(v for pair in pairs for v in pair), *(u for _, _, u in points)]
+        if reason := first_undefined(*vectors):
+            return reason
+        costs, qualities = (np.stack([np.asarray(p[i]) for p in pairs], axis=1) for i in (0, 1))
+        asked = [np.zeros(len(costs)), *(np.asarray(u) for _, _, u in points), np.ones(len(costs))]
+        return cls(costs, qualities, np.stack(asked, axis=1))
+
+    def area(self) -> Estimate:
+        """Area under the curve, per unit of cost."""
+        values = path_area_values(self.costs, self.qualities)
+        return Estimate(values, NO_LINE if np.isnan(values[0]) else None)
+
+    def cost_of_share(self, share: float) -> Estimate:
+        """Cost down to which the curve holds a share of the LLM's quality."""
+        values = path_cost_values(self.costs, self.qualities, share * self.qualities[:, -1])
+        reason = Undefined(f"the LLM itself does not reach {share:.0%} of its quality")
+        return Estimate(values, reason if np.isnan(values[0]) else None)
+
+    def recovered(self) -> Estimate:
+        """Mean share of the gap in quality recovered over 0 to 100 % of the LLM's calls (APGR)."""
+        low, high = self.qualities[:, 0], self.qualities[:, -1]
+        gap = np.where(high > low, high - low, np.nan)
+        values = (path_area_values(self.calls, self.qualities) - low) / gap
+        return Estimate(values, _NO_GAP if np.isnan(values[0]) else None)
+
+    def calls_of_gap(self, share: float) -> Estimate:
+        """Least share of the LLM's calls that recovers a share of the gap in quality (CPT)."""
+        low, high = self.qualities[:, 0], self.qualities[:, -1]
+        goal = low + share * (high - low)
+        values = np.where(high > low, path_cost_values(self.calls, self.qualities, goal), np.nan)
+        return Estimate(values, _NO_GAP if np.isnan(values[0]) else None)
 
 
 def spread_of(values: Array) -> tuple[float, float, float, float]:

@@ -24,6 +24,8 @@ Kind = Literal["live", "replay", "plain"]
 
 # Shares of the LLM's quality of which the cost is given.
 QUALITY_SHARES = (0.95, 0.99, 1.0)
+# Shares of the gap between SLM and LLM of which the LLM's calls are given (RouteLLM's CPT).
+GAP_SHARES = (0.5, 0.8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ class MethodFigures:
         tiers: One entry a tier of the chain; empty for plain runs.
         regions: Delta IBC in five cost regions; empty where SLM or LLM has no figures.
         cost_at: (share, cost) for :data:`QUALITY_SHARES` of the LLM's quality.
+        cpt: (share, LLM calls) for :data:`GAP_SHARES` of the gap in quality.
         curve: Operating points, ascending in cost; one for a router without a sweep.
         by_seed: Figure name -> its spread over seeds; empty for fewer than two seeds.
         note: What the reader should know of the row; may be empty.
@@ -160,6 +163,8 @@ class MethodFigures:
         (share, ON_A_LINE) for share in QUALITY_SHARES
     )
     area: Figure = ON_A_LINE
+    apgr: Figure = ON_A_LINE
+    cpt: tuple[tuple[float, Figure], ...] = tuple((share, ON_A_LINE) for share in GAP_SHARES)
     calls_saved: Figure
     auroc: Figure = WITHOUT_VERIFIER
     calibration_error: Figure = WITHOUT_VERIFIER

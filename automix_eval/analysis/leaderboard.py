@@ -168,8 +168,9 @@ def live_methods(sets: Sequence[QuestionSet], cache: ReplayCache) -> list[Method
             own = cache.played(questions, "")
             curve = () if isinstance(own, Undefined) else own.curve
             regions = () if isinstance(own, Undefined) else own.regions
+            path = () if isinstance(own, Undefined) else own.path
             live, run = ChainRouting.live(questions), questions.run.run_id
-            parts.append(MethodOnRun(live, questions, run, seed, curve, regions))
+            parts.append(MethodOnRun(live, questions, run, seed, curve, regions, path))
         judged = any((s.rows.judged & s.rows.on_path).any() for s in group)
         verifier = group[0].run.part("verifier") if judged else ""
         label = f"AutoMix ({name})"
@@ -231,7 +232,7 @@ def _baseline(spec: str, group: Sequence[QuestionSet], suffix: str, cache: Repla
     if reason := next((p for p in played if isinstance(p, Undefined)), None):
         return Method(name, "replay", label, "", (), missing=reason)
     parts = tuple(
-        MethodOnRun(p.routing, questions, questions.run.run_id, seed, p.curve, p.regions)
+        MethodOnRun(p.routing, questions, questions.run.run_id, seed, p.curve, p.regions, p.path)
         for p, questions, seed in zip(played, group, _seeds(group), strict=True)
         if isinstance(p, Replayed)
     )

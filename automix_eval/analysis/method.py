@@ -20,12 +20,14 @@ from automix_eval.analysis.curve_figures import (
     Curve,
     EndPoints,
     Estimate,
+    FittedCurve,
     benefit,
     lift,
     random_quality,
     spread_of,
 )
 from automix_eval.analysis.figures import (
+    GAP_SHARES,
     NO_VERIFIER,
     QUALITY_SHARES,
     THE_SLM,
@@ -59,6 +61,7 @@ class _OnRun:
     references: References | None
     curve: list[RoutingColumns]
     regions: list[RoutingColumns | Undefined]
+    path: list[RoutingColumns]
 
     def alone(self, name: str) -> Estimate:
         """A figure of this seed alone."""
@@ -109,7 +112,8 @@ class MethodScore:
                 for c in part.regions
             ]
             routing = RoutingColumns.of(table, part.routing, names)
-            row._parts.append(_OnRun(part, routing, own, curve, regions))
+            steps = [RoutingColumns.of(table, r, (*point, "calls")) for r in part.path]
+            row._parts.append(_OnRun(part, routing, own, curve, regions, steps))
         return row
 
     @classmethod
@@ -121,6 +125,7 @@ class MethodScore:
         resamples: int,
         label: str = "",
         whole_range: bool = True,
+        fitting: Sequence[Outcomes | None] = (),
     ) -> MethodScore:
         """Score a router on outcomes of every tier; no model is called.
 
@@ -131,15 +136,16 @@ class MethodScore:
             resamples: Number of resamples.
             label: The router's name.
             whole_range: Whether to follow the policies of its range too.
+            fitting: The questions each was fitted on; empty or None where they are unknown.
         """
         tiers = PricedTiers.of(test)
         documents = range(len(test)) if test.documents is None else test.documents
         table = BootstrapTable(document_codes(documents), resamples, seed)
         references = References.of(table, tiers, ChainRouting.only(tiers, tiers.last))
         parts = []
-        for router in routers:
-            one = replayed(router, test, tiers, label, whole_range=whole_range)
-            parts.append(MethodOnRun(one.routing, None, "", curve=one.curve))
+        for router, rows in zip(routers, fitting or [None] * len(routers), strict=True):
+            one = replayed(router, test, tiers, label, rows, whole_range)
+            parts.append(MethodOnRun(one.routing, None, "", curve=one.curve, path=one.path))
         method = Method(label, "replay", label, "", tuple(parts))
         return cls.of(table, method, [references] * len(parts))
 
@@ -221,6 +227,19 @@ class MethodScore:
         quality, cost = self.mean("quality"), self.mean("cost")
         curve = self.curve() or [(None, quality, cost, self._escalation())]
         whole = Curve.of([*((c, q) for _, q, c, _ in curve), (cost, quality)], ends)
+        along = self._along(ends)
+        shown: Curve | FittedCurve | Undefined = (
+            along if isinstance(along, FittedCurve) and self._has_path() else whole
+        )
+
+        def cost_of(share: float) -> Figure:
+            held = shown if isinstance(shown, Undefined) else shown.cost_of_share(share)
+            return figure(held) if isinstance(held, Undefined) else figure(*held)
+
+        def calls_of(share: float) -> Figure:
+            held = along if isinstance(along, Undefined) else along.calls_of_gap(share)
+            return figure(held) if isinstance(held, Undefined) else figure(*held)
+
         benefit_area, correlation = self._benefit()
         gain, delta = benefit(quality, cost, ends.slm_quality, ends.slm_cost), self.delta_ibc()
         if method.name == "replay:always_slm":
@@ -242,16 +261,10 @@ class MethodScore:
             oracle_quality=figure(*self.oracle_quality()),
             regions=self._regions(ends),
             regions_mean=self._regions_mean(ends),
-            cost_at=tuple(
-                (
-                    s,
-                    figure(whole)
-                    if isinstance(whole, Undefined)
-                    else figure(*whole.cost_of_share(s)),
-                )
-                for s in QUALITY_SHARES
-            ),
-            area=figure(whole) if isinstance(whole, Undefined) else figure(*whole.area()),
+            cost_at=tuple((share, cost_of(share)) for share in QUALITY_SHARES),
+            area=figure(shown) if isinstance(shown, Undefined) else figure(*shown.area()),
+            apgr=figure(along) if isinstance(along, Undefined) else figure(*along.recovered()),
+            cpt=tuple((share, calls_of(share)) for share in GAP_SHARES),
             calls_saved=figure(self._calls_saved()),
             **self._verifier()._asdict(),
             benefit_auroc=benefit_area,
@@ -260,6 +273,25 @@ class MethodScore:
             by_seed=self._by_seed(),
             note=method.note,
         )
+
+    def _has_path(self) -> bool:
+        lengths = {len(p.path) for p in self._parts}
+        return len(lengths) == 1 and 0 not in lengths
+
+    def _along(self, ends: EndPoints) -> FittedCurve | Undefined:
+        """The way from the SLM to the LLM; through the method's own point where it has no range."""
+        if not self._has_path():
+            saved = self._calls_saved()
+            calls = saved if isinstance(saved, Undefined) else 1 - saved
+            return FittedCurve.of([(self.mean("cost"), self.mean("quality"), calls)], ends)
+        steps = [
+            tuple(
+                self._pooled(lambda p, n=n, i=i: p.path[i].mean(n))  # type: ignore[misc]
+                for n in ("cost", "quality", "calls")
+            )
+            for i in range(len(self._parts[0].path))
+        ]
+        return FittedCurve.of([(c, q, u) for c, q, u in steps], ends)
 
     def _escalation(self) -> Vector:
         first = self._share("final", 0)

@@ -73,13 +73,14 @@ def replay(settings: DictConfig) -> tuple[dict[str, Any], OperatingPoints]:
     pairs = _pairs(settings, train, source.test if in_folds else None)
     notes += [*source.notes, *fitted.notes()]
     shown = config.shown(settings)
+    known = None if in_folds or settings.meta_verifier.policy else train
     points = _points(settings, fitted, train if not in_folds else None, source)
     result = {
         "format": FORMAT,
         "version": VERSION,
         "automix_eval_version": __version__,
         "meta_verifier": config.name_of(settings, "meta_verifier"),
-        **score(fitted, source.test, settings.seed, settings.resamples, pairs),
+        **score(fitted, source.test, settings.seed, settings.resamples, pairs, known),
         "n_train": 0 if train is None else len(train),
         "n_test": len(source.test),
         "seed": settings.seed,

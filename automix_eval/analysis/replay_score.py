@@ -23,6 +23,7 @@ def score(
     seed: int,
     resamples: int,
     pairs: MetaVerifier | None = None,
+    fitting: Outcomes | None = None,
 ) -> dict[str, Any]:
     """Score a fitted router, its whole range and what it is compared with.
 
@@ -32,13 +33,16 @@ def score(
         seed: Of the bootstrap.
         resamples: Number of bootstrap resamples.
         pairs: The best cascade of two tiers, fitted likewise; None where there is none.
+        fitting: The questions it was fitted on; None where they are unknown, or in folds.
 
     Returns:
         JSON: a figure that does not exist is null, with the reason in ``undefined``. ``auc`` is the
         :func:`~automix_eval.metrics.curves.step_area` of the router's range, ``cost_at`` the
-        least cost on the hull of its range and of both ends, where policies may be mixed.
+        cost down to which its policies, chosen on the fitting questions and mixed, hold a share of
+        the last tier's quality; without fitting questions the least on the hull of its range.
+        ``apgr`` and ``cpt`` are RouteLLM's (arXiv 2406.18665).
     """
-    row = MethodScore.of_routers([router], test, seed, resamples)
+    row = MethodScore.of_routers([router], test, seed, resamples, fitting=[fitting])
     found, corners = row.figures(), row.oracle()
     spent = random_cost(row.mean("cost"), row.ends())
     quality, costs = test.scores.mean(axis=0).tolist(), test.answer_costs.mean(axis=0).tolist()
@@ -56,6 +60,8 @@ def score(
         "auc": area,
         "random": chance,
         **{f"cost_at_{share}": value for share, value in shares.items()},
+        "apgr": found.apgr.value,
+        **{f"cpt_{share}": figure.value for share, figure in found.cpt},
         **{f"{name}_interval": _interval(figure) for name, figure in chosen.items()},
     }
     return {
@@ -65,6 +71,8 @@ def score(
         "intervals": {name: _number(_interval(figure)) for name, figure in chosen.items()},
         "curve": [[p.cost, p.quality, p.parameter] for p in found.curve],
         "cost_at": {share: _number(value) for share, value in shares.items()},
+        "apgr": _number(found.apgr.value),
+        "cpt": {str(share): _number(figure.value) for share, figure in found.cpt},
         "auc": _number(area),
         "auc_definition": STEP_AREA,
         "references": {

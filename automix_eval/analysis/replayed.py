@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from automix_eval.analysis.fitted_path import PathStep, fitted_path
 from automix_eval.analysis.question_sets import PricedTiers
 from automix_eval.analysis.routed_paths import ChainRouting, Choice, Mask, pack
 from automix_eval.meta_verifiers.contract import MetaVerifier
@@ -39,12 +40,14 @@ class Replayed:
         regions: The policy for each of five cost regions, chosen on the calibration questions; the
             reason where there is none. Empty where none was to be chosen.
         label: The router's name.
+        path: Steps from the SLM to the LLM, chosen on the calibration questions.
     """
 
     routing: ChainRouting
     curve: tuple[Choice, ...]
     regions: tuple[Choice | Undefined, ...]
     label: str
+    path: tuple[PathStep, ...] = ()
 
 
 def replayed(
@@ -62,7 +65,8 @@ def replayed(
         test: Questions that every tier was asked.
         tiers: The same questions.
         label: The router's name.
-        fitting: Questions to choose the policy of each cost region on; None: no regions.
+        fitting: Those it was fitted on, to choose the policy of each cost region and the path on;
+            None: no regions, and a path only for a router fitted in folds.
         whole_range: Whether to follow the policies of its range too. Of more than 10,000 questions
             some ranges are thinned evenly, so that time and memory stay bounded.
 
@@ -83,6 +87,7 @@ def replayed(
         tuple((parameter, routing(policy)) for parameter, policy in _thin(family, len(test))),
         tuple(c if isinstance(c, Undefined) else (c[0], routing(c[1])) for c in regions),
         label,
+        fitted_path(router, test, fitting) if family else (),
     )
 
 

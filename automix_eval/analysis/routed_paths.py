@@ -161,6 +161,7 @@ class MethodOnRun:
         seed: Its seed, -1 where it names none.
         curve: Operating points of its range.
         regions: The policy for each of five cost regions, or the reason; empty for one point.
+        path: Steps from the SLM to the LLM, chosen on the fitting questions; empty for one point.
     """
 
     routing: Routing
@@ -169,6 +170,7 @@ class MethodOnRun:
     seed: int = -1
     curve: tuple[Choice, ...] = ()
     regions: tuple[Choice | Undefined, ...] = ()
+    path: tuple[Routing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

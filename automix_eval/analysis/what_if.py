@@ -31,7 +31,7 @@ from automix_eval.analysis.reference_methods import (
 )
 from automix_eval.analysis.references import References
 from automix_eval.analysis.replayed import oracle_routings, replayed
-from automix_eval.analysis.routed_paths import ChainRouting, Choice, Method, MethodOnRun
+from automix_eval.analysis.routed_paths import ChainRouting, Choice, Method, MethodOnRun, Routing
 from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.meta_verifiers.baselines.encoder import DEFAULT, why_not
@@ -191,19 +191,24 @@ def _routed(
     settings = config.build({"meta_verifier": option})
     try:
         router = fitted(lambda: parts.make_meta_verifier(settings), asked)
-        one = replayed(router, asked.test, tiers, option)
+        one = replayed(router, asked.test, tiers, option, asked.train)
     except AutoMixError as err:
         reason = Undefined(printable(err, 600))
         return Method(f"replay:{option}", "replay", option, "", (), missing=reason)
     played[option] = router
     notes += [f"{option}: {note}" for note in router.notes()]
-    return _method(option, option, one.routing, one.curve)
+    return _method(option, option, one.routing, one.curve, one.path)
 
 
-def _method(name: str, label: str, routing: ChainRouting, curve: tuple[Choice, ...] = ()) -> Method:
-    return Method(
-        f"replay:{name}", "replay", label, "", (MethodOnRun(routing, None, "", curve=curve),)
-    )
+def _method(
+    name: str,
+    label: str,
+    routing: ChainRouting,
+    curve: tuple[Choice, ...] = (),
+    path: tuple[Routing, ...] = (),
+) -> Method:
+    part = MethodOnRun(routing, None, "", curve=curve, path=path)
+    return Method(f"replay:{name}", "replay", label, "", (part,))
 
 
 def fitted(make: Callable[[], MetaVerifier], asked: ChainQuestion) -> MetaVerifier:

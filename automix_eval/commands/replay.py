@@ -168,7 +168,12 @@ def table(result: Mapping[str, Any]) -> str:
     ]
     lines.append(f"questions end at: {', '.join(ends)}")
     costs = [f"{float(s):.0%} {_number(c)}" for s, c in result["cost_at"].items()]
-    lines.append(f"least cost that reaches a share of the last tier: {', '.join(costs)}")
+    lines.append(f"cost down to which a share of the last tier's quality holds: {', '.join(costs)}")
+    calls = [f"{float(s):.0%} {_percent(c, '.1f')}" for s, c in result["cpt"].items()]
+    lines.append(
+        f"share of the gap recovered, mean over all shares of the last tier's calls (APGR): "
+        f"{_number(result['apgr'])}; calls that recover (CPT): {', '.join(calls)}"
+    )
     lines.append(f"area under the curve of {len(result['curve'])} policies: "
                  f"{_number(result['auc'])}")  # fmt: skip
     lines.append(f"fitted on {result['n_train']} rows, scored on {result['n_test']}")
@@ -200,8 +205,8 @@ def _number(value: float | None) -> str:
     return "never" if value is None else f"{value:.6g}"
 
 
-def _percent(value: float | None) -> str:
-    return "undefined" if value is None else f"{100 * value:+.1f} %"
+def _percent(value: float | None, form: str = "+.1f") -> str:
+    return "undefined" if value is None else f"{100 * value:{form}} %"
 
 
 def _span(value: Sequence[float] | None) -> str:

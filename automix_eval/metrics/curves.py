@@ -175,6 +175,51 @@ def area_values(costs: Array, qualities: Array) -> Array:
     return np.where(dearer, total / np.where(dearer, llm - slm, 1), np.nan)
 
 
+def path_area_values(along: Array, qualities: Array) -> Array:
+    """Area under B ways whose points are taken in the given order, divided by their width.
+
+    No hull is taken: which points belong to the way was decided on other questions, so that on
+    average a point counts for what it is worth.
+
+    Args:
+        along: (B, m) cost of each point, or share of questions escalated.
+        qualities: (B, m) likewise.
+
+    Returns:
+        (B,) NaN where the last point does not lie beyond the first.
+    """
+    first, last = along[:, 0], along[:, -1]
+    further = last - first > TOLERANCE * np.maximum(np.abs(last), np.abs(first))
+    total = np.trapezoid(qualities, along, axis=1)
+    return np.asarray(np.where(further, total / np.where(further, last - first, 1), np.nan))
+
+
+def path_cost_values(along: Array, qualities: Array, target: Array) -> Array:
+    """How far down from their last point B ways hold a quality, neighbours mixed.
+
+    The first place from the cheap end that reaches it would be reached too early by chance; a walk
+    down from the dear end stops, on average, where it should (Wald).
+
+    Args:
+        along: (B, m) cost of each point, or share of questions escalated.
+        qualities: (B, m) likewise.
+        target: (B,) the quality.
+
+    Returns:
+        (B,) NaN where the last point itself does not reach it.
+    """
+    rows = np.arange(len(along))
+    below = qualities < (target - TOLERANCE * np.maximum(1.0, np.abs(target)))[:, None]
+    width = along.shape[1]
+    at = width - 1 - below[:, ::-1].argmax(axis=1)  # the last point below
+    after = np.minimum(at + 1, width - 1)
+    rise = qualities[rows, after] - qualities[rows, at]
+    share = (target - qualities[rows, at]) / np.where(rise > 0, rise, 1)
+    found = along[rows, at] + share * (along[rows, after] - along[rows, at])
+    found = np.where(below.any(axis=1), found, along.min(axis=1))
+    return np.asarray(np.where(below[:, -1], np.nan, found))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Side:
     """One side of each of B envelopes, from a corner to the next; all (B,).

@@ -72,12 +72,23 @@ def all_figures(method: MethodFigures) -> dict[str, Figure]:
     return {name: f for column in COLUMNS for name, f in column.figures(method).items()}
 
 
+def _cpt(share: float) -> Column:
+    name = f"cpt_{share * 100:.0f}"
+    return Column(
+        name, "cpt", f"CPT({share:.0%})", f"CPT {share:.0%}",
+        f"least share of the LLM's calls that recovers {share:.0%} of the gap between SLM and LLM "
+        "(RouteLLM's call-performance threshold)",
+        ".1%", False, ("page, further", "harness"),
+        lambda m: {name: dict(m.cpt)[share]},
+    )  # fmt: skip
+
+
 def _cost_at(share: float, tables: tuple[TableName, ...]) -> Column:
     name = f"cost_at_{share * 100:.0f}"
     return Column(
         name, "cost_at", f"Cost for {share:.0%}", f"at {share:.0%}",
-        f"cost per question that reaches {share:.0%} of the LLM's quality on the curve of the "
-        "method, which may choose at random between its policies, the SLM and the LLM",
+        f"cost per question down to which {share:.0%} of the LLM's quality holds along the "
+        "method's policies, chosen on its fitting questions and mixed with SLM and LLM",
         ".4g", False, tables,
         lambda m: {name: dict(m.cost_at)[share]},
     )  # fmt: skip
@@ -124,9 +135,18 @@ COLUMNS = (
     _cost_at(1.0, ("text, further", "page, further", "harness")),
     Column(
         "area", "area", "Area", "Area",
-        "quality averaged along the curve of the method over costs from the SLM's to the LLM's",
+        "quality averaged over costs from the SLM's to the LLM's along the method's policies, "
+        "which are chosen on its fitting questions",
         ".3f", True, ("text, further", "page", "harness"),
     ),
+    Column(
+        "apgr", "apgr", "APGR", "APGR",
+        "share of the gap between SLM and LLM that is recovered, averaged over 0 to 100% of the "
+        "LLM's calls (RouteLLM); 0.5 for a random choice",
+        ".3f", True, ("text, further", "page, further", "harness"),
+    ),
+    _cpt(0.5),
+    _cpt(0.8),
     Column(
         "calls_saved", "calls_saved", "LLM calls saved", "Saved",
         "share of questions on which the last tier was not asked",

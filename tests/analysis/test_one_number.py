@@ -19,7 +19,6 @@ from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.analysis.method import MethodScore
 from automix_eval.commands.main import main
 from automix_eval.config import compose as config
-from automix_eval.metrics.curves import area
 from automix_eval.metrics.ibc import Undefined
 
 RESAMPLES = 200
@@ -67,8 +66,11 @@ def studied(
     scores: list[MethodScore] = []
     engine = MethodScore.of_routers
 
-    def whole(routers: Any, test: Any, seed: int, resamples: int, label: str, _: bool) -> Any:
-        scores.append(engine(routers, test, seed, resamples, label, whole_range=True))
+    def whole(
+        routers: Any, test: Any, seed: int, resamples: int, label: str, _: bool, fitting: Any
+    ) -> Any:
+        one = engine(routers, test, seed, resamples, label, whole_range=True, fitting=fitting)
+        scores.append(one)
         return scores[-1]
 
     monkeypatch.setattr(MethodScore, "of_routers", whole)
@@ -107,20 +109,19 @@ def test_a_router_has_one_number(
         "cost": number(report.cost.value),
         "delta_ibc": number(report.delta_ibc.value),
         **{str(share): number(cost.value) for share, cost in report.cost_at},
-        "area": number(report.area.value),
+        "apgr": number(report.apgr.value),
+        **{f"cpt {share}": number(calls.value) for share, calls in report.cpt},
         "oracle": number(oracle.quality.value),
         "oracle cost": number(oracle.cost.value),
         "interval": report.quality.interval,
     }
-    slm, llm = played["references"]["tiers"]
-    ends = (slm["performance"], slm["cost"], llm["performance"], llm["cost"])
-    mixed = area([(c, q) for c, q, _ in played["curve"]], *ends)
     two = {
         "quality": played["performance"],
         "cost": played["cost"],
         "delta_ibc": played["delta_ibc"],
         **played["cost_at"],
-        "area": number(mixed),
+        "apgr": played["apgr"],
+        **{f"cpt {share}": calls for share, calls in played["cpt"].items()},
         "oracle": played["references"]["oracle"]["performance"],
         "oracle cost": played["references"]["oracle"]["cost"],
         "interval": tuple(played["intervals"]["performance"]),
@@ -130,12 +131,14 @@ def test_a_router_has_one_number(
         "cost": cell["cost"],
         "delta_ibc": cell["delta_ibc"],
         **{str(share): number(cost.value) for share, cost in figures.cost_at},
-        "area": number(figures.area.value),
+        "apgr": number(figures.apgr.value),
+        **{f"cpt {share}": number(calls.value) for share, calls in figures.cpt},
         "oracle": cell["oracle_quality"],
         "oracle cost": one["oracle cost"],
         "interval": figures.quality.interval,
     }
     assert one["quality"] is not None, report.quality
+    assert number(figures.area.value) == pytest.approx(number(report.area.value))
     for key, value in one.items():
         for other in (two, three):
             assert other[key] == (value if value is None else pytest.approx(value, abs=1e-9)), key

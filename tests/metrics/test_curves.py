@@ -16,6 +16,8 @@ from automix_eval.metrics.curves import (
     cost_at,
     cost_at_values,
     envelope,
+    path_area_values,
+    path_cost_values,
     quality_at,
     quality_at_values,
 )
@@ -107,3 +109,20 @@ def test_many_curves_agree_with_one(
             assert math.isnan(vector[0])
         else:
             assert vector[0] == pytest.approx(plain, abs=1e-9)
+
+
+def test_a_way_is_not_bent_upwards() -> None:
+    """Points of a given order count as they are; a hull would leave out what lies below."""
+    along, quality = np.array([[1.0, 25.5, 50.0]]), np.array([[0.4, 0.5, 0.8]])
+    assert path_area_values(along, quality)[0] == pytest.approx((0.45 + 0.65) / 2)
+    assert area_values(along, quality)[0] == pytest.approx(0.6)
+
+
+def test_a_share_holds_down_from_the_dear_end() -> None:
+    """What is lucky below a point that misses the quality does not count."""
+    along = np.array([[0.0, 1.0, 2.0, 3.0]])
+    quality = np.array([[0.1, 0.9, 0.5, 1.0]])
+    assert path_cost_values(along, quality, np.array([0.75]))[0] == pytest.approx(2.5)
+    assert path_cost_values(along, quality, np.array([0.05]))[0] == 0
+    assert path_cost_values(along, quality, np.array([1.0]))[0] == pytest.approx(3.0)
+    assert np.isnan(path_cost_values(along, quality, np.array([1.1]))[0])

@@ -162,7 +162,13 @@ def _row(preset: Preset, cell: _Cell) -> CellScore:
     samples = [axes.sampled(train, held["train"], seed) for seed in seeds]
     fitted = [_fitted(_router(cell, seed), rows) for seed, rows in zip(seeds, samples, strict=True)]
     score = MethodScore.of_routers(
-        fitted, test, preset.seed, preset.resamples, routers.label_of(held["router"]), False
+        fitted,
+        test,
+        preset.seed,
+        preset.resamples,
+        routers.label_of(held["router"]),
+        False,
+        samples,
     )
     found = cell_figures(score)
     facts = _facts(score, test, len(samples[-1]), seeds, cell)

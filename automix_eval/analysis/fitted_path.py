@@ -1,0 +1,121 @@
+"""The way from the SLM to the LLM along a router's policies, chosen on the fitting questions alone.
+
+The upper hull of operating points flatters where it is chosen on the questions that it is scored
+on: of many policies of a useless verifier, some are lucky there. So the hull is taken on the
+fitting questions, and mixtures of its neighbours are followed on the others, at equal steps of what
+they cost on the fitting questions. Where a router is fitted in folds, each fold goes along the hull
+of the other folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from automix_eval.analysis.routed_paths import Index
+from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.meta_verifiers.cross_fitted import CrossFitted
+from automix_eval.meta_verifiers.follow import Path, follow
+from automix_eval.metrics.curves import envelope
+from automix_eval.metrics.ibc import Undefined, exceeds
+from automix_eval.records.outcomes import FloatArray, Outcomes
+
+# Steps between the two models; fewer of many questions, so that memory stays bounded.
+STEPS, LEAST_STEPS, _MOST = 25, 5, 2_500_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PathStep:
+    """One step: a routing whose figures are means over a random choice of two policies.
+
+    Attributes:
+        columns: ``quality``, ``cost`` and ``calls`` (of the last tier), each (n,).
+    """
+
+    columns: Mapping[str, FloatArray]
+
+    def missing(self) -> Mapping[str, Undefined]:
+        """Nothing: every tier was asked."""
+        return {}
+
+    def values(self, name: str, rows: Index) -> FloatArray:
+        """(len(rows),) a figure of some questions."""
+        return self.columns[name][rows]
+
+
+def fitted_path(
+    router: MetaVerifier, test: Outcomes, fitting: Outcomes | None
+) -> tuple[PathStep, ...]:
+    """The steps between the two models; none where the router has no range.
+
+    Args:
+        router: Fitted.
+        test: Questions to follow it on.
+        fitting: Those it was fitted on; None for a router fitted in folds of the same questions.
+    """
+    steps = int(np.clip(_MOST // max(1, len(test)), LEAST_STEPS, STEPS))
+    table = np.empty((steps, 3, len(test)))
+    if isinstance(router, CrossFitted):
+        fold = np.array([router.fold_of_[name] for name in test.ids])
+        parts = [
+            (policy, test.take(fold != number), np.flatnonzero(fold == number))
+            for number, policy in enumerate(router.policies_ or ())
+        ]
+    elif fitting is not None:
+        parts = [(router, fitting, np.arange(len(test)))]
+    else:
+        return ()
+    for policy, rest, rows in parts:
+        family = policy.sweep()
+        hull = _hull([one for _, one in family], rest) if len(family) > 1 else []
+        if len(hull) < 2:
+            return ()
+        table[:, :, rows] = _followed(hull, test.take(rows), steps)
+    return tuple(
+        PathStep(dict(zip(("quality", "cost", "calls"), columns, strict=True))) for columns in table
+    )
+
+
+_Corner = tuple[float, MetaVerifier | None]
+"""(share of the way from the SLM's cost to the LLM's, policy); None: the model at that end alone"""
+
+
+def _hull(family: Sequence[MetaVerifier], fitting: Outcomes) -> list[_Corner]:
+    """Corners of the hull on the fitting questions; empty where the LLM does not cost more."""
+    score, cost = fitting.scores.mean(axis=0), fitting.answer_costs.mean(axis=0)
+    low, high = float(cost[0]), float(cost[-1])
+    if not exceeds(high, low):
+        return []
+    at: dict[tuple[float, float], MetaVerifier | None] = {(low, float(score[0])): None}
+    at.setdefault((high, float(score[-1])), None)
+    for policy in family:
+        path = follow(policy, fitting)
+        point = float(path.cost.mean()), float(path.score.mean())
+        if low < point[0] < high:
+            at.setdefault(point, policy)
+    corners = [((c - low) / (high - low), at[c, q]) for c, q in envelope(list(at))]
+    # beyond the best policy the LLM is mixed in all the same: it is where the way ends
+    return corners if corners[-1][0] == 1.0 else [*corners, (1.0, None)]
+
+
+def _followed(hull: Sequence[_Corner], test: Outcomes, steps: int) -> FloatArray:
+    """(steps, 3, n) quality, cost and calls of the last tier at equal steps between the models."""
+    played = np.stack([_played(corner, test) for corner in hull])
+    shares = np.array([share for share, _ in hull])
+    wanted = np.arange(1, steps + 1) / (steps + 1)
+    after = np.clip(np.searchsorted(shares, wanted), 1, len(shares) - 1)
+    width = shares[after] - shares[after - 1]
+    weight = ((wanted - shares[after - 1]) / width)[:, None, None]
+    return np.asarray((1 - weight) * played[after - 1] + weight * played[after])
+
+
+def _played(corner: _Corner, test: Outcomes) -> FloatArray:
+    share, policy = corner
+    if policy is None:
+        tier = 0 if share == 0.0 else -1
+        calls = np.full(len(test), share)
+        return np.stack([test.scores[:, tier], test.answer_costs[:, tier], calls])
+    path: Path = follow(policy, test)
+    return np.stack([path.score, path.cost, path.visited[:, -1].astype(float)])
