@@ -113,8 +113,8 @@ class References:
         confidence, right = self.tiers.confidences[known, tier], columns.right[known]
         area = auroc(confidence, right.tolist())
         values, codes = np.unique(confidence, return_inverse=True)
-        counts = [np.bincount(codes[m], minlength=len(values)) for m in (right, ~right)]
-        exact = VerifierVectors.of(*(c.astype(float) for c in counts), values)
+        yes, no = (np.bincount(codes[m], minlength=len(values)) for m in (right, ~right))
+        exact = VerifierVectors.of(yes.astype(float), no.astype(float), values)
         draws, figure = columns.vectors(), columns.table.figure
         return VerifierQuality(
             Figure(area) if isinstance(area, Undefined) else _around(area, columns),

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _MOST_NAMED = 20  # documents named in a warning
 _MOST_REASONS = 3
+FITTED_ON = "its document is one that the router was fitted on (calibration.split_documents)"
 
 
 class TooManyFailedError(AutoMixError):
@@ -161,7 +162,13 @@ def note(failed: Sequence[Failure], number: int) -> str:
 
 
 def note_unscored(found: Sequence[Failure]) -> str:
-    """What the reader of a run must know of questions to which the task gives no score."""
+    """What the reader of a run must know of questions to which the task gives no score.
+
+    Empty where there are none but those that are fitted on, which the fit has named.
+    """
+    found = [f for f in found if f.reason != FITTED_ON]
+    if not found:
+        return ""
     ids = sorted({f.doc_id for f in found})
     more = f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
     left_out = "the fit" if found[0].phase == "calibration" else "every figure"

@@ -31,15 +31,17 @@ class FittingChoice:
         doc_ids: Those to fit on, ascending.
         evaluated: Those that were drawn and left out because the task evaluates them, ascending.
         same_document: Number of the fitting questions on a document that is evaluated too.
+        split: What was done where the train split is the evaluated one; else empty.
     """
 
     doc_ids: tuple[int, ...]
     evaluated: tuple[int, ...]
     same_document: int
+    split: str = ""
 
     def notes(self) -> list[str]:
         """What the reader of the run must know of them."""
-        found = []
+        found = [self.split] if self.split else []
         if self.evaluated:
             names = listing([str(i) for i in self.evaluated], 20)
             found.append(
@@ -60,19 +62,34 @@ class FittingQuestions:
     What counts as evaluated is the whole split that the task evaluates, whatever part of it this
     run asks: a policy outlives its run.
 
+    A task that has no other questions than the evaluated ones is parted by whole documents, if the
+    user says so: one part is fitted on, and the evaluation does without it.
+
     Args:
         name: The task's name.
         task: The harness's task object.
+        share: Of the documents to fit on, in that case; None refuses such a task.
+
+    Raises:
+        AutoMixError: The share is not between 0 and 1.
     """
 
-    def __init__(self, name: str, task: Any) -> None:
+    def __init__(self, name: str, task: Any, share: float | None = None) -> None:
+        if share is not None and not 0 < share < 1:
+            raise AutoMixError(f"calibration.split_documents={share} must lie between 0 and 1")
         self._name = name
         self._task = task
+        self._share = share
+        self._fitted_documents: frozenset[str] = frozenset()
         self._chosen: dict[tuple[int, int, int], FittingChoice] = {}
 
     def size(self) -> int:
         """Questions in the train split."""
         return len(self._task.training_docs()) if self._task.has_training_docs() else 0
+
+    def are_on(self, doc: Mapping[str, Any]) -> bool:
+        """Whether an evaluated question is on a document of the part that is fitted on."""
+        return bool(self._fitted_documents) and self._document(doc) in self._fitted_documents
 
     def choose(self, num_docs: int, min_docs: int, seed: int) -> FittingChoice:
         """The questions to fit on; more of them repeat all of fewer.
@@ -100,17 +117,57 @@ class FittingQuestions:
                 (evaluated if self._key(docs[i]) in self._evaluated else kept).append(i)
             drawn = len(sample)
             number = min(available, number + num_docs - len(kept))
+        if len(kept) < min_docs and self._share is not None:
+            return self._choose_documents(num_docs, min_docs, seed, self._share)
         if len(kept) < min_docs:
             raise AutoMixError(
                 f"task {self._name} has {len(kept)} train questions that are not evaluated too "
                 f"({len(evaluated)} of {drawn} are, by text and choices), and calibration.min_docs "
                 f"is {min_docs}: nothing that is evaluated is fitted on. Ways out: "
+                "calibration.split_documents=0.5, which parts the evaluated questions by document; "
                 "a copy of the task's file whose training_split is another split, "
                 f"or a slice that its evaluation leaves out; {_OTHER_WAYS}"
             )
         names = [document_id(docs[i]) for i in kept]
         same = sum(name in self._documents for name in names if name)
         return FittingChoice(tuple(sorted(kept)), tuple(sorted(evaluated)), same)
+
+    def _choose_documents(
+        self, num_docs: int, min_docs: int, seed: int, share: float
+    ) -> FittingChoice:
+        """Fit on a share of the documents, and leave their questions out of the evaluation."""
+        names = sorted({self._document(doc) for doc in self._task.eval_docs})
+        number = min(max(1, round(share * len(names))), len(names) - 1)
+        fitted = frozenset(names[i] for i in nested_sample(len(names), number, seed))
+        rest = [doc for doc in self._task.eval_docs if self._document(doc) not in fitted]
+        evaluated = frozenset(map(self._key, rest))
+        docs = self._task.training_docs()
+        usable = [
+            i
+            for i, doc in enumerate(docs)
+            if self._document(doc) in fitted and self._key(doc) not in evaluated
+        ]
+        kept = sorted(usable[i] for i in nested_sample(len(usable), num_docs, seed))
+        said = (
+            f"calibration.split_documents={share:g}: task {self._name} has its evaluated questions "
+            f"alone to fit on; {len(fitted)} of their {len(names)} documents are fitted on"
+        )
+        if len(kept) < min_docs:
+            raise AutoMixError(
+                f"{said}, which gives {len(kept)} questions, and calibration.min_docs is "
+                f"{min_docs}: give a larger share, or {_OTHER_WAYS}"
+            )
+        self._fitted_documents = fitted
+        left = len(self._task.eval_docs) - len(rest)
+        said += (
+            f", and the {questions(left)} on them are in no figure of the report. The harness's "
+            "own figures count them too"
+        )
+        return FittingChoice(tuple(kept), (), 0, said)
+
+    def _document(self, doc: Mapping[str, Any]) -> str:
+        """What a question is about; where the task does not say, each is its own document."""
+        return document_id(doc) or self._key(doc).hex()
 
     def _available(self, num_docs: int, min_docs: int) -> int:
         if not self._task.has_training_docs():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from automix_eval.cascade.failures import Failures
+from automix_eval.cascade.failures import FITTED_ON, Failures
 from automix_eval.cascade.tier import Tier
 from automix_eval.harness.corpus import ROUTED, CorpusMetrics
 from automix_eval.harness.task_view import TaskView
@@ -38,23 +38,30 @@ class Recorder:
         ]
 
     def keeps(self, view: TaskView, row: Record) -> bool:
-        """Whether a record enters the figures; if not, because the task gave no score, it is noted.
+        """Whether a record enters the figures; if not, that is noted.
 
-        A task that scores no single question keeps all.
+        Those do not to which the task gave no score, unless it scores no single question, and those
+        on a document that is fitted on.
         """
+        if view.is_fitted_on(row):
+            return False
         if view.metrics.is_corpus or view.metrics.is_bypassed:
             return True
         return all(t.score is not None for t in row.tiers)
 
     def _record(self, view: TaskView, question: Question, tiers: Sequence[TierRecord]) -> Record:
         scored = []
+        fitted_on = view.is_fitted_on(question)
+        if fitted_on:
+            self._failures.add(question, 0, "answer", FITTED_ON, scored=False)
         final = [t for t in tiers if t.on_path] or list(tiers)
         for tier in tiers:
             found = view.score(question, tier.answer)
             scored.append(replace(tier, score=found.score, metrics=found.metrics))
-            if found.why:
+            if found.why and not fitted_on:
                 self._failures.add(question, tier.tier, "answer", found.why, scored=False)
-            if found.corpus and question.phase == "evaluation" and not question.repeat:
+            counts = question.phase == "evaluation" and not question.repeat and not fitted_on
+            if found.corpus and counts:
                 name = self._tiers[tier.tier].name
                 self._corpus.add(view.name, name, question.doc_id, found.corpus)
                 if tier is final[-1]:

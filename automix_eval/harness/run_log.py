@@ -233,8 +233,8 @@ class RunLog:
             self.warn(task, failed.note(lost, losses.questions))
 
     def _say_unscored(self, task: str, phase: Phase, found: Sequence[Failure]) -> None:
-        if mine := [f for f in found if (f.task, f.phase) == (task, phase)]:
-            self.warn(task, failed.note_unscored(mine))
+        if said := failed.note_unscored([f for f in found if (f.task, f.phase) == (task, phase)]):
+            self.warn(task, said)
 
     def _write(self) -> None:
         if self._writes:

@@ -22,7 +22,7 @@ from automix_eval.harness.grouping import Grouping
 from automix_eval.harness.task_metrics import TaskMetrics, TaskScore
 from automix_eval.harness.task_source import config_hashes
 from automix_eval.metrics.choice_values import compared_values
-from automix_eval.types import Answer, Message, Phase, Prompt, Question
+from automix_eval.types import Answer, Message, Phase, Prompt, Question, Record
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -60,6 +60,7 @@ class TaskView:
         metric: Name of the main metric; None takes the task's own.
         filter_name: Name of the filter under which answers are scored; None takes the first.
         as_unit: Whether the repeats of a question are answered by one tier and scored together.
+        split_documents: See :class:`~automix_eval.harness.fitting_questions.FittingQuestions`.
 
     Raises:
         AutoMixError: The task has no such filter.
@@ -73,6 +74,7 @@ class TaskView:
         metric: str | None = None,
         filter_name: str | None = None,
         as_unit: bool = True,
+        split_documents: float | None = None,
     ) -> None:
         self.name = name
         self.task = task
@@ -85,15 +87,17 @@ class TaskView:
         self.metrics = TaskMetrics(name, task, metric or self.settings.get("metric"), filter_name)
         self._config_hashes = config_hashes(task)
         self._instances: dict[tuple[Phase, int, int], list[Instance]] = {}
-        self.fitting = FittingQuestions(name, task)
+        self.fitting = FittingQuestions(name, task, split_documents)
         self._shots = Demonstrations(task)
         self._demonstrations: list[str] | None = None
 
     @classmethod
     def configured(cls, name: str, run: HarnessRun, settings: Any) -> TaskView:
         """A task of a run, with the metric, filter and repeats of a configuration."""
-        metric, as_unit = settings.calibration.metric, settings.repeats == "unit"
-        return cls(name, run.tasks[name], run, metric, settings.filter, as_unit)
+        fit, as_unit = settings.calibration, settings.repeats == "unit"
+        return cls(
+            name, run.tasks[name], run, fit.metric, settings.filter, as_unit, fit.split_documents
+        )
 
     # ----------------------------------------------------------------- questions
 
@@ -184,6 +188,13 @@ class TaskView:
             if self.metrics.filtered(instances, [[text] * len(results)]) == wanted:
                 return i
         return 0
+
+    def is_fitted_on(self, question: Question | Record) -> bool:
+        """Whether an evaluated question is on a document that the router was fitted on."""
+        if question.phase != "evaluation":
+            return False
+        key = question.phase, question.doc_id, question.repeat
+        return self.fitting.are_on(self._instances[key][0].doc)
 
     def leaves_out(self, question: Question) -> bool:
         """Whether the harness's figures leave out a question that failed, by the task's code."""

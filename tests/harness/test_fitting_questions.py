@@ -12,6 +12,7 @@ import pytest
 import shapes
 from scripted import CALLS, SCRIPTS, read_run, scripted_args
 
+from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.harness.fitting_questions import FittingQuestions
 from automix_eval.harness.model import AutoMixLM
 from automix_eval.harness.task_source import config_hashes
@@ -97,6 +98,48 @@ def test_one_split_for_both_is_refused(tmp_path: Path) -> None:
     test = rows([(i, 2) for i in range(12)])
     with pytest.raises(AutoMixError, match="has 0 train questions"):
         run(task(test, test, training_split="test"), tmp_path)
+    assert CALLS == []
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_one_split_for_both_is_parted_by_document(tmp_path: Path, grouped: bool) -> None:
+    """A part of the documents is fitted on, if asked for, and is in no record of the evaluation."""
+    test = rows([(i, 2) for i in range(40)])
+    for i, row in enumerate(test):
+        row["document_id"] = f"d{i // 4}" if grouped else None
+    more = {"calibration.split_documents": 0.5, "record": "full", "calibration.num_docs": 30}
+    manifest = run(task(test, test, training_split="test"), tmp_path, **more)
+    _, records = read_run(tmp_path)
+    by_phase: dict[str, set[Any]] = {"calibration": set(), "evaluation": set()}
+    for one in records:
+        by_phase[one.phase].add(one.doc_id // 4 if grouped else one.doc_id)
+    assert len(by_phase["evaluation"]) == (5 if grouped else 20)
+    assert not by_phase["calibration"] & by_phase["evaluation"]
+    assert by_phase["calibration"]
+    assert len({f["doc_id"] for f in manifest["failed"]}) == 20
+    texts = [w["text"] for w in manifest["warnings"]]
+    assert sum("in no figure of the report" in text for text in texts) == 1
+    assert not any("gives no score" in text for text in texts)
+    (found,) = assemble([tmp_path], Settings(resamples=50)).report.tasks
+    assert found.figures.num_questions == 20
+
+
+def test_a_split_with_questions_of_its_own_is_not_parted(tmp_path: Path) -> None:
+    """Where enough train questions are not evaluated the setting changes nothing."""
+    made = task(rows([(i, 3) for i in range(12)]), rows([(i, 2) for i in range(12)]))
+    manifest = run(made, tmp_path, **{"calibration.split_documents": 0.5})
+    assert "failed" not in manifest
+    _, records = read_run(tmp_path)
+    assert sum(r.phase == "evaluation" for r in records) == 12
+
+
+@pytest.mark.parametrize(("share", "named"), [(1.5, "between 0 and 1"), (0.2, "a larger share")])
+def test_a_part_that_is_too_small_is_refused(tmp_path: Path, share: float, named: str) -> None:
+    """calibration.min_docs holds for it too, before the first call."""
+    test = rows([(i, 2) for i in range(12)])
+    with pytest.raises(AutoMixError, match=named):
+        run(task(test, test, training_split="test"), tmp_path,
+            **{"calibration.split_documents": share})  # fmt: skip
     assert CALLS == []
 
 
