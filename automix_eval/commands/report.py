@@ -33,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "into a file",
     )
     parser.add_argument(
+        "--full",
+        action="store_true",
+        help="print every table, as --out writes it; default: what fits on a screen",
+    )
+    parser.add_argument(
         "--baseline",
         action="append",
         default=[],
@@ -90,7 +95,11 @@ def run(args: argparse.Namespace) -> int:
         settings = Settings(args.llm, args.seed, args.costs, (), args.resamples)
         found = slices_of_runs(args.path, settings, args.by)
         return write_text(render_slices(found, one_format(args.format)), args.out)
-    return write(read(args, tuple(args.baseline)), args.out, args.format)
+    assembled = read(args, tuple(args.baseline))
+    if args.out is None and args.format is None and not args.full:
+        show(output.render_screen(assembled))
+        return 0
+    return write(assembled, args.out, args.format)
 
 
 def one_format(chosen: tuple[str, ...] | None) -> str:

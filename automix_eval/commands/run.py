@@ -78,5 +78,5 @@ def one_run(job: HydraJob) -> None:
     with shown_on_console(job.folder):
         folder = evaluate(args, settings.tasks, job.folder / "results.json", **settings.arguments())
     (manifest,) = set(folder.glob(MANIFEST_GLOB)) - before
-    show(output.render(assemble([manifest], Settings()), "text"))
-    print(f"Records, policies and samples of this run: {folder}")
+    show(output.render_screen(assemble([manifest], Settings())))
+    print(f"Records, policy, samples and log of this run: {folder}")

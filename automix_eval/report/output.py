@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from automix_eval.analysis.gather import ReportAndRuns
+from automix_eval.report.brief import brief_blocks
 from automix_eval.report.fixed_width import render_text
 from automix_eval.report.formats import render_csv, render_harness, render_latex, render_markdown
 from automix_eval.report.json_report import render_json, render_schema
@@ -45,6 +46,14 @@ def render(assembled: ReportAndRuns, form: str) -> str:
         return str(page.render_html(report, assembled.runs))
     blocks = report_blocks(report)
     return render_markdown(blocks) if form == "md" else render_text(blocks)
+
+
+def render_screen(assembled: ReportAndRuns) -> str:
+    """What fits on a screen; the whole report where there is no cascade to judge."""
+    report = assembled.report
+    if not report.operating_points:
+        return render(assembled, "text")
+    return render_text(brief_blocks(report))
 
 
 def is_folder(out: Path) -> bool:

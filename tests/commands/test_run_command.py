@@ -106,7 +106,8 @@ def test_a_run_writes_its_files_and_ends_with_the_report(capsys: pytest.CaptureF
     kinds = {p.name.split("_")[0] for p in Path("out").iterdir()}
     assert kinds == {"results", "samples", "automix"}
     out, err = capsys.readouterr()
-    assert "AutoMix (threshold)" in out
+    assert "Task coqa_demo" in out
+    assert "Live policy" in out
     assert len(err.splitlines()) <= 25
     assert "INFO" not in err
 

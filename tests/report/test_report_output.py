@@ -20,7 +20,7 @@ Capture = pytest.CaptureFixture[str]
 
 def report(capsys: Capture, *arguments: object) -> str:
     """What the sub-command prints when it succeeds."""
-    assert main(["report", *map(str, arguments)]) == 0
+    assert main(["report", "--full", *map(str, arguments)]) == 0
     return capsys.readouterr().out
 
 

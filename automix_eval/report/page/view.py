@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from automix_eval.analysis.figures import Board, MethodFigures, Report
-from automix_eval.analysis.point_figures import OperatingPoints
+from automix_eval.analysis.point_figures import ConclusionKind, OperatingPoints
 from automix_eval.report.board_picture import BoardPicture, board_pictures, defined, ends_of, number
 from automix_eval.report.legend import SAMPLE_NOTE
 from automix_eval.report.page import board_drawings, page_tables
 from automix_eval.report.page.run_parts import Picture, RunPart, picture_of, run_part
 from automix_eval.report.page.words import Verdict, many, show, verdict, with_interval
 from automix_eval.report.point_blocks import FEW_DOCUMENTS, scored_words
+
+# Kind, sign and words of what operating points come to.
+_VERDICTS: Mapping[ConclusionKind, tuple[str, str, str]] = {
+    "pays": ("more", "\u25b2", "it pays"),
+    "costs": ("less", "\u25bc", "it does not pay"),
+    "not shown": ("same", "\u2248", "no gain is shown"),
+    "nothing to gain": ("same", "\u2248", "there is nothing to gain"),
+    "unknown": ("unknown", "?", "nothing can be concluded"),
+}
 
 # Below this share a large delta IBC says little: hardly a question was escalated.
 LITTLE_ESCALATION = 0.05
@@ -110,7 +119,7 @@ def _summary(panels: Sequence[Panel]) -> str:
         return "There is no method to judge."
     forms = {
         "more": "it pays on {}",
-        "same": "no difference from always asking the LLM can be told on {}",
+        "same": "no gain is shown on {}",
         "less": "it does not pay on {}",
         "unknown": "nothing can be concluded on {}",
     }
@@ -128,6 +137,7 @@ def _sample_note(panels: Sequence[Panel]) -> str:
 def _panel(id_: str, drawn: BoardPicture, points: Sequence[OperatingPoints]) -> Panel:
     board = drawn.board
     here = {(t.run_id, t.task) for t in drawn.tasks} or {("", board.task)}
+    mine = [one for one in points if (one.run_id, one.task) in here]
     size = many(board.num_questions, "question")
     if board.num_documents != board.num_questions:
         size += f" about {many(board.num_documents, 'document')}"
@@ -136,11 +146,10 @@ def _panel(id_: str, drawn: BoardPicture, points: Sequence[OperatingPoints]) -> 
         board=board,
         size=size,
         sample=board.sample,
-        claims=tuple(_claim(drawn, m) for m in drawn.judged),
+        claims=_claims(drawn, mine),
         points=tuple(
             PointsPart(one.verdict.words, page_tables.points(one), scored_words(one), one.notes)
-            for one in points
-            if (one.run_id, one.task) in here
+            for one in mine
         ),
         plane=picture_of(
             "Quality against cost",
@@ -159,6 +168,16 @@ def _panel(id_: str, drawn: BoardPicture, points: Sequence[OperatingPoints]) -> 
         comparisons=page_tables.comparisons(drawn),
         runs=tuple(run_part(task, many_runs=len(drawn.tasks) > 1) for task in drawn.tasks),
     )
+
+
+def _claims(drawn: BoardPicture, points: Sequence[OperatingPoints]) -> tuple[Claim, ...]:
+    """A claim a judged method; where one run stands alone, its operating points are the verdict."""
+    claims = tuple(_claim(drawn, m) for m in drawn.judged)
+    if len(claims) != 1 or len(points) != 1:
+        return claims
+    found = points[0].verdict
+    plain = f"{found.words} {claims[0].plain}".strip()
+    return (replace(claims[0], verdict=Verdict(*_VERDICTS[found.kind]), plain=plain),)
 
 
 def _claim(drawn: BoardPicture, method: MethodFigures) -> Claim:
