@@ -79,7 +79,8 @@ class CrossFitted(Router):
         chosen = np.zeros(len(seen), dtype=np.intp)
         for number in np.unique(fold).tolist():
             here = fold == number
-            chosen[here] = policies[number].choose(_rows(seen, here))
+            policy = policies[number]
+            chosen[here] = policy.choose(_rows(seen, here, policy.needs_texts))
         return chosen
 
     def sweep(self) -> list[tuple[float | None, Any]]:
@@ -118,12 +119,12 @@ class CrossFitted(Router):
         return other
 
 
-def _rows(seen: Seen, here: BoolArray) -> Seen:
-    """Some of the questions."""
-    picked = np.flatnonzero(here).tolist()
+def _rows(seen: Seen, here: BoolArray, with_texts: bool) -> Seen:
+    """Some of the questions, with texts where they are read: for a million they take the time."""
+    picked = np.flatnonzero(here).tolist() if with_texts else []
 
     def texts(column: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return None if column is None else tuple(column[i] for i in picked)
+        return None if column is None or not with_texts else tuple(column[i] for i in picked)
 
     return replace(
         seen,
