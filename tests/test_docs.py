@@ -21,11 +21,13 @@ from omegaconf import OmegaConf
 from scripted import REPO, SCRIPTS, gold_answers, knows, run_harness, scripted_args
 
 from automix_eval.analysis.experiments import preset
+from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.commands import main as cli
 from automix_eval.commands.job import application
 from automix_eval.config import command_line as hydra_app
 from automix_eval.config import compose as config
 from automix_eval.config import described, parts
+from automix_eval.report.gate import GatedRuns, GateError
 from automix_eval.types import Answer, Prompt, Question
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
@@ -294,6 +296,23 @@ def test_contributing_names_every_room_and_no_other() -> None:
     for path in paths:
         at = REPO / path
         assert (at.parent if "NAME" in at.name else at).exists() or "NAME" in at.parent.name, path
+
+
+def test_the_gates_of_the_documentation_name_figures_that_exist(finished: Path) -> None:
+    """They pass or fail by a figure, never by a name."""
+    code = next(b.text for b in blocks(REPO / "docs" / "gate.md") if b.kind == "python")
+    names: dict[str, Any] = {}
+    exec(code.replace('"coqa"', '"coqa_demo"'), names)
+    run = GatedRuns.of(assemble([finished], Settings(resamples=100))).runs[0]
+    gates = [value for name, value in names.items() if name.startswith("test_")]
+    assert len(gates) >= 3
+    for gate in gates:
+        said = ""
+        try:
+            gate(run)
+        except (AssertionError, GateError) as err:
+            said = str(err)
+        assert not re.search("has no (task|method|figure)", said), said
 
 
 @pytest.mark.slow

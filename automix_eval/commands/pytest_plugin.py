@@ -74,7 +74,7 @@ def automix_run(automix_runs: GatedRuns) -> GatedRun:
         names = ", ".join(f"{r.run_id} ({r.label})" for r in automix_runs)
         pytest.fail(
             f"automix_run needs one run, and there are {len(automix_runs)}: {names}. Use "
-            "automix_runs['LABEL']",
+            "automix_runs['RUN_ID'], a label that one of them has, or automix_runs[-1], the newest",
             pytrace=False,
         )
     return automix_runs.runs[0]
