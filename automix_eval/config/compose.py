@@ -89,6 +89,7 @@ def build(arguments: Mapping[str, Any]) -> DictConfig:
             raise ConfigError(f"{key}={config[key]!r} must be a name")
     _integers(config)
     _check_share(config.fail_on_error)
+    _check_part(config.calibration.split_documents)
     return config
 
 
@@ -368,6 +369,15 @@ def _check_share(share: Any) -> None:
         raise ConfigError(
             f"fail_on_error={share!r} must be the share of questions that may fail, from 0 (stop "
             "at the first) to 1"
+        )
+
+
+def _check_part(share: Any) -> None:
+    number = isinstance(share, (int, float)) and not isinstance(share, bool)
+    if share is not None and not (number and 0 < share < 1):
+        raise ConfigError(
+            f"calibration.split_documents={share!r} must be null, or lie between 0 and 1: the "
+            "share of the documents to fit on"
         )
 
 

@@ -24,8 +24,9 @@ def outside(setting: Setting) -> list[Any]:
         if found[1] == "integer":
             return [int(least) - 1, int(least) + 0.5]
         return [least - 0.5 if found[2] == ">=" else least]
-    if found := re.search(r"number in \[(\S+), (\S+)([\])])$", setting.kind):
-        return [float(found[1]) - 0.1, float(found[2]) + (0.1 if found[3] == "]" else 0.0)]
+    if found := re.search(r"number in ([\[(])(\S+), (\S+)([\])])$", setting.kind):
+        low, high = float(found[2]), float(found[3])
+        return [low - 0.1 * (found[1] == "["), high + 0.1 * (found[4] == "]")]
     words = setting.choices and not re.search("number|list|mapping|text", setting.kind)
     return ["no_such_word"] if words else []
 
