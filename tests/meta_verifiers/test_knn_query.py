@@ -108,6 +108,9 @@ def test_missing_texts_are_an_error(tiny):
         KnnQuery(tiny).fit(bare)
     with pytest.raises(AutoMixError, match="question=COL"):
         follow(KnnQuery(tiny).fit(made(20)), bare)
+    object.__setattr__(bare, "questions", ("",) * 20)
+    with pytest.raises(AutoMixError, match="question=COL"):
+        KnnQuery(tiny).fit(bare)
 
 
 def test_a_missing_encoder_is_an_error(monkeypatch):

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -76,8 +76,9 @@ class Encoder:
         self.name = name
         folder = locate(name)
         try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-            self.model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32)
+            with _no_bar():
+                self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+                self.model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32)
         except (OSError, ValueError, ImportError) as err:
             raise AutoMixError(
                 f"meta_verifier.encoder={name} cannot be loaded by transformers ({err}): give a "
@@ -202,6 +203,20 @@ def through(layers: Iterable[Any], batch: Batch) -> torch.Tensor:
         out = layer(hidden, *batch.args, **batch.kwargs)
         hidden = out[0] if isinstance(out, tuple) else out
     return hidden
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """No progress bar of a second's length in the middle of a table."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 @lru_cache(maxsize=2)

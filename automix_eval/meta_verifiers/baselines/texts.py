@@ -86,7 +86,8 @@ class TextRouter(ChoosingRouter):
 
 def require_texts(texts: Any, name: str, what: str = "question") -> Any:
     """The texts, or an AutoMixError that says how to give them."""
-    if texts is None:
+    blank = what == "question" and texts is not None and len(texts) and not any(texts)
+    if texts is None or blank:
         raise AutoMixError(
             f"meta_verifier={name} reads the {what}, and there is none: give the rows a column of "
             f"{what}s (of a table: {_TABLE_SETTING[what]})"
