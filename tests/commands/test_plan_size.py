@@ -72,7 +72,7 @@ def test_a_table_is_a_pilot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["--detect-loss", "nan"], "--detect-loss nan"),
         (["--detect", "0.2"], "name a folder with a run"),
         (["--detect", "0.2", "nowhere"], "there is no nowhere"),
-        ([], "--tasks"),
+        ([], "tasks is not set"),
     ],
 )
 def test_a_mistake_is_named(
