@@ -142,10 +142,22 @@ def _why_not(promise: Promise, number: int) -> str:
 
 def _kept_in_folds(make: Make, crossed: CrossFitted, scored: Outcomes) -> Iterator[PolicyChoice]:
     """The same, each fold by the policy that the other folds show to keep the share."""
+    # what leaves out the folds a and b is needed for both of them
+    known: dict[frozenset[str], MetaVerifier] = {}
+
+    def fit(rows: Outcomes) -> MetaVerifier:
+        key = frozenset(rows.ids)
+        if key not in known:
+            known[key] = make().fit(rows)
+        return known[key]
+
     sweeps = []
     for number, policy in enumerate(crossed.policies_ or ()):
         rest = scored.take([crossed.fold_of_[name] != number for name in scored.ids]).canonical()
-        sweeps.append(HeldOutSweep.of(lambda some: make().fit(some), policy, rest))
+        folds = np.array([crossed.fold_of_[name] for name in rest.ids], dtype=np.intp)
+        # of two folds one is left, which holds nothing out of itself
+        inner = folds if len(np.unique(folds)) > 1 else None
+        sweeps.append(HeldOutSweep.of(fit, policy, rest, inner))
     for name, target in TARGETS:
         promises = [sweep.choose(target, CONFIDENCE) for sweep in sweeps]
         failed = [(p, len(s.rows)) for p, s in zip(promises, sweeps, strict=True) if not p.shown]

@@ -112,7 +112,11 @@ class HeldOutSweep:
 
     @classmethod
     def of(
-        cls, fit: Callable[[Outcomes], MetaVerifier], fitted: MetaVerifier, rows: Outcomes
+        cls,
+        fit: Callable[[Outcomes], MetaVerifier],
+        fitted: MetaVerifier,
+        rows: Outcomes,
+        folds: IntArray | None = None,
     ) -> HeldOutSweep:
         """Fit without each fold in turn.
 
@@ -120,11 +124,12 @@ class HeldOutSweep:
             fit: Fits a router of this kind anew.
             fitted: The router that ``fit`` gives of all rows.
             rows: In their canonical order.
+            folds: (n,) the fold of each row, by whole documents; None: five are made.
         """
         names = rows.documents if rows.documents is not None else rows.ids
         documents = np.unique(np.array(names), return_inverse=True)[1].astype(np.intp)
         policies, places = _sweep(fitted, rows)
-        scores = _held_out(fit, rows, documents % FOLDS, places)
+        scores = _held_out(fit, rows, documents % FOLDS if folds is None else folds, places)
         # the cheapest way to ask the last tier always comes first
         ends = [(follow(p, rows).final == rows.num_tiers - 1).all() for p in policies]
         start = int(np.flatnonzero([True, *ends[1:]])[-1])
