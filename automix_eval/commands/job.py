@@ -53,6 +53,8 @@ def single(app: Application, line: CommandLine, work: Callable[[HydraJob], None]
     folder = run_folder(line)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     code = hydra_app.run(app, line, do, {"hydra.run.dir": folder} if line.runs else None)
+    if errors and folder in made:
+        _forget_log(folder)
     for path in made:
         if not path.is_dir() or any(path.iterdir()):
             break
@@ -60,6 +62,14 @@ def single(app: Application, line: CommandLine, work: Callable[[HydraJob], None]
     if errors:
         raise errors[0]
     return code
+
+
+def _forget_log(folder: Path) -> None:
+    """A run that was refused has nothing to log but its error, which is shown."""
+    from automix_eval.harness.console import LOG
+
+    if folder.is_dir() and [path.name for path in folder.iterdir()] == [LOG]:
+        (folder / LOG).unlink()
 
 
 def run_folder(line: CommandLine) -> Path:
