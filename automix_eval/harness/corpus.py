@@ -1,7 +1,7 @@
 """Metrics of many questions together (bleu, chrf, mcc): by the task's own aggregation.
 
 For every tier that answered all questions, and for the answers that the cascade returned, with the
-percentile interval of a bootstrap over documents.
+expanded percentile interval of a bootstrap over documents.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from automix_eval.harness.task_metrics import TaskMetrics
+from automix_eval.metrics.bootstrap import percentile_interval
+from automix_eval.metrics.ibc import Undefined
 
 _RESAMPLES = 100  # as the harness takes for these metrics, whose sums are slow
 ROUTED = "routed"
@@ -76,7 +78,8 @@ def _figure(task: TaskMetrics, metric: str, items: Sequence[Any], seed: int) -> 
         for _ in range(_RESAMPLES if len(items) > 1 and value is not None else 0)
     ]
     known = [v for v in drawn if v is not None]
-    low, high = np.quantile(known, [0.025, 0.975]).tolist() if known else (None, None)
+    ends = percentile_interval(np.asarray(known, dtype=float), len(items))
+    low, high = (None, None) if isinstance(ends, Undefined) else ends
     return {"value": value, "low": low, "high": high, "documents": len(items)}
 
 

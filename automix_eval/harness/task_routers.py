@@ -118,9 +118,10 @@ class TaskRouters:
         settings, chain = self._config.calibration, self._chain(view)
         wanted = settings.num_docs, settings.min_docs, settings.seed
         questions = view.calibration_questions(*wanted)
-        for note in view.fitting.choose(*wanted).notes():
+        chosen = view.fitting.choose(*wanted)
+        for note in chosen.notes():
             self._log.warn(view.name, note)
-        if len(questions) < settings.num_docs:
+        if len(questions) < settings.num_docs and not chosen.split:
             self._log.warn(
                 view.name,
                 f"calibration.num_docs={settings.num_docs} but the train split has "

@@ -345,10 +345,11 @@ def percentile_interval(values: Array, documents: int, level: float = LEVEL) -> 
         return FEW
     known = values[~np.isnan(values)]
     share = tail_share(documents, level)
-    if not len(known) or 1 - len(known) / len(values) > share:
+    missing = 1 - len(known) / len(values) if len(values) else 0.0
+    if missing > share:
         return Undefined(
-            f"no interval: the figure is undefined in {1 - len(known) / len(values):.1%} of the "
-            "resamples, so the questions are too few, or too much alike, to tell"
+            f"no interval: the figure is undefined in {missing:.1%} of the resamples, so the "
+            "questions are too few, or too much alike, to tell"
         )
     beyond = math.ceil(share * (len(known) + 1)) - 2  # what p < 1 - level allows: bootstrap_p
     if beyond < 0:

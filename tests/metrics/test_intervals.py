@@ -133,6 +133,7 @@ def test_too_few_resamples_have_no_interval() -> None:
     found = percentile_interval(RNG.normal(size=100), 6)
     assert isinstance(found, Undefined)
     assert "resamples or more" in found.reason
+    assert isinstance(percentile_interval(np.zeros(0), 10), Undefined)
 
 
 def test_too_many_undefined_resamples() -> None:
