@@ -118,8 +118,9 @@ def _name(point: Point) -> str:
 
 def _legend(axes: Axes, points: Sequence[Point]) -> None:
     held, names = axes.get_legend_handles_labels()
-    if held:
-        axes.get_figure().legend(
+    figure = axes.get_figure()
+    if held and figure is not None:
+        figure.legend(
             held, names, loc="lower left", bbox_to_anchor=(0.0, 0.0), borderaxespad=0.3,
             ncols=_legend_columns(points), labelspacing=0.25, handlelength=1.8, columnspacing=1.0,
         )  # fmt: skip
