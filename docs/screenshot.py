@@ -19,10 +19,11 @@ from playwright.sync_api import sync_playwright
 from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.records.schema import MANIFEST_GLOB, from_line, to_line
 from automix_eval.report import output
+from automix_eval.safety.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference_demo"
-SIZE = {"width": 1280, "height": 1180}
+SIZE = {"width": 1280, "height": 1420}
 PICTURES = {"light": "report.png", "dark": "report-dark.png"}
 
 
@@ -51,7 +52,9 @@ def newest(folder: Path) -> Path:
 def keep(manifest: Path) -> None:
     """Copy manifest and policies, and the records without the texts of the data set."""
     held = json.loads(manifest.read_text())
-    for name in (manifest.name, *held["policies"].values()):
+    held["config"]["store"]["path"] = None  # where the calls lay on one machine
+    write_json(REFERENCE / manifest.name, held)
+    for name in held["policies"].values():
         shutil.copy(manifest.with_name(name), REFERENCE / name)
     lines = manifest.with_name(held["records"]).read_bytes().splitlines()
     bare = (replace(from_line(line), question="", references=()) for line in lines)

@@ -1,0 +1,40 @@
+"""The reference of the demo: one run in its files and in the pictures of the README."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from automix_eval.records.schema import MANIFEST_GLOB
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "results" / "reference_demo"
+
+
+def run_id() -> str:
+    """The one run of the reference."""
+    (manifest,) = REFERENCE.glob(MANIFEST_GLOB)
+    return str(json.loads(manifest.read_text())["run_id"])
+
+
+@pytest.mark.parametrize("name", ["report.png", "report-dark.png"])
+def test_pictures_are_of_the_run_that_is_kept(name: str) -> None:
+    """Each picture names its run, and it is that of the records and of the report."""
+    with Image.open(ROOT / "docs" / name) as picture:
+        assert picture.info["run"] == run_id()
+    assert run_id() in (REFERENCE / "report.txt").read_text()
+    assert run_id() in (REFERENCE / "report.json").read_text()
+
+
+def test_the_reference_is_small_and_copies_no_rows() -> None:
+    """Below 2 MB, and without the questions and references of the data set."""
+    files = list(REFERENCE.iterdir())
+    assert sum(f.stat().st_size for f in files) < 2_000_000
+    (records,) = REFERENCE.glob("automix_records_*.jsonl")
+    rows = [json.loads(line) for line in records.read_text().splitlines()]
+    assert {row["phase"] for row in rows} == {"calibration", "evaluation"}
+    assert all(row["question"] == "" and row["references"] == [] for row in rows)
+    assert not list(REFERENCE.glob("samples_*"))
