@@ -38,6 +38,14 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         scripted.CALLS.clear()
 
 
+@pytest.fixture(autouse=True)
+def few_folds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operating points come of three folds, which are six fits of the POMDP a report and not 15."""
+    reports = request.path.parent.name in ("analysis", "commands", "report")
+    if reports and request.node.get_closest_marker("all_folds") is None:
+        monkeypatch.setattr("automix_eval.analysis.operating_points.FOLDS", 3)
+
+
 @pytest.fixture(scope="session")
 def fast_routers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
     """Hyper-parameters that make a meta-verifier quick to fit, by its option."""

@@ -18,6 +18,8 @@ from automix_eval.meta_verifiers.cross_fitted import CrossFitted
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.records.outcomes import Outcomes
 
+pytestmark = pytest.mark.all_folds
+
 
 def world(n: int, seed: int = 0, useful: bool = True, slm: float = 0.5, group: int = 1) -> Outcomes:
     """Questions of which the SLM's confidence tells whether it is right, or tells nothing."""

@@ -27,6 +27,8 @@ from automix_eval.paths import hydra_conf_dir
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.files import write_json
 
+pytestmark = pytest.mark.all_folds
+
 ROUTERS = [
     name
     for name in config.options("meta_verifier")

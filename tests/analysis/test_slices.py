@@ -17,6 +17,8 @@ from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.doc_fields import FieldValues
 from automix_eval.safety.errors import AutoMixError
 
+pytestmark = pytest.mark.all_folds
+
 NULL, SIZE = 20, 60
 
 

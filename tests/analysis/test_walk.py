@@ -17,6 +17,8 @@ import automix_eval
 from automix_eval.commands.main import main
 from automix_eval.records import runs
 
+pytestmark = pytest.mark.all_folds
+
 PACKAGE = Path(automix_eval.__file__).parent
 REFERENCE = PACKAGE.parent / "results" / "reference_demo"
 # Tools of every room, and how a router is made and decides, which is a walk of its own.

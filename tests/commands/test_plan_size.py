@@ -12,6 +12,8 @@ from report_builder import PAPER, Row, build_run
 from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.commands.main import main
 
+pytestmark = pytest.mark.all_folds
+
 
 def rows(number: int, escalated: bool = True) -> list[Row]:
     """Questions of a router that does some good, one document each."""

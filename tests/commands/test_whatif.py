@@ -14,6 +14,8 @@ from replay_tables import rows, write
 
 from automix_eval.commands.main import main
 
+pytestmark = pytest.mark.all_folds
+
 QUICK = ["--resamples", "50"]
 
 

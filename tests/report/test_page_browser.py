@@ -15,6 +15,8 @@ from automix_eval.records.runs import find_runs
 from automix_eval.report.page import write_html
 from automix_eval.report.page.questions import BUDGET
 
+pytestmark = pytest.mark.all_folds
+
 browser = pytest.fixture(scope="module")(launch)
 
 PAYLOAD = (

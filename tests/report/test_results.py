@@ -20,6 +20,8 @@ from automix_eval.report.gate import GateError
 from automix_eval.report.results import Results
 from automix_eval.safety.errors import AutoMixError
 
+pytestmark = pytest.mark.all_folds
+
 
 def read(*paths: object, **options: object) -> Results:
     """The results with few resamples."""
