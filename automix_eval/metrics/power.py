@@ -150,11 +150,11 @@ def _quantile(documents: float, degrees: float) -> float:
 
 def _degrees(values: Array) -> float:
     """Degrees of freedom by which the variance of n values is known: n - 1 of normal ones."""
-    rest = values - values.mean()
-    variance = float((rest**2).mean())
-    if variance == 0:
+    from scipy import stats  # imported late: it takes a moment
+
+    if np.ptp(values) == 0:
         return float(len(values) - 1)
-    kurtosis = float((rest**4).mean()) / variance**2
+    kurtosis = float(stats.kurtosis(values, fisher=False, bias=False))
     return min(max(2 * len(values) / max(kurtosis - 1, 1e-9), 2.0), _MANY)
 
 
