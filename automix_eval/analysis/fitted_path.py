@@ -48,7 +48,7 @@ class PathStep:
 def fitted_path(
     router: MetaVerifier, test: Outcomes, fitting: Outcomes | None
 ) -> tuple[PathStep, ...]:
-    """The steps between the two models; none where the router has no range.
+    """The steps between the two models; none where the router learns nothing, or has no range.
 
     Args:
         router: Fitted.
@@ -63,7 +63,7 @@ def fitted_path(
             (policy, test.take(fold != number), np.flatnonzero(fold == number))
             for number, policy in enumerate(router.policies_ or ())
         ]
-    elif fitting is not None:
+    elif fitting is not None and router.needs_fit and not router.needs_hindsight:
         parts = [(router, fitting, np.arange(len(test)))]
     else:
         return ()
@@ -78,8 +78,8 @@ def fitted_path(
     )
 
 
-_Corner = tuple[float, MetaVerifier | None]
-"""(share of the way from the SLM's cost to the LLM's, policy); None: the model at that end alone"""
+_Corner = tuple[float, MetaVerifier | int]
+"""(share of the way from the SLM's cost to the LLM's, policy or the tier that is asked alone)"""
 
 
 def _hull(family: Sequence[MetaVerifier], fitting: Outcomes) -> list[_Corner]:
@@ -88,23 +88,23 @@ def _hull(family: Sequence[MetaVerifier], fitting: Outcomes) -> list[_Corner]:
     low, high = float(cost[0]), float(cost[-1])
     if not exceeds(high, low):
         return []
-    at: dict[tuple[float, float], MetaVerifier | None] = {(low, float(score[0])): None}
-    at.setdefault((high, float(score[-1])), None)
+    at: dict[tuple[float, float], MetaVerifier | int] = {(low, float(score[0])): 0}
+    at.setdefault((high, float(score[-1])), fitting.num_tiers - 1)
     for policy in family:
         path = follow(policy, fitting)
         point = float(path.cost.mean()), float(path.score.mean())
         if low < point[0] < high:
             at.setdefault(point, policy)
     corners = [((c - low) / (high - low), at[c, q]) for c, q in envelope(list(at))]
-    # beyond the best policy the LLM is mixed in all the same: it is where the way ends
-    return corners if corners[-1][0] == 1.0 else [*corners, (1.0, None)]
+    # beyond the best policy more money buys no more
+    return corners if corners[-1][0] == 1.0 else [*corners, (1.0, corners[-1][1])]
 
 
 def _followed(hull: Sequence[_Corner], test: Outcomes, steps: int) -> FloatArray:
     """(steps, 3, n) quality, cost and calls of the last tier at equal steps between the models."""
     played = np.stack([_played(corner, test) for corner in hull])
     shares = np.array([share for share, _ in hull])
-    wanted = np.arange(1, steps + 1) / (steps + 1)
+    wanted = np.arange(1, steps + 1) / steps
     after = np.clip(np.searchsorted(shares, wanted), 1, len(shares) - 1)
     width = shares[after] - shares[after - 1]
     weight = ((wanted - shares[after - 1]) / width)[:, None, None]
@@ -112,10 +112,14 @@ def _followed(hull: Sequence[_Corner], test: Outcomes, steps: int) -> FloatArray
 
 
 def _played(corner: _Corner, test: Outcomes) -> FloatArray:
-    share, policy = corner
-    if policy is None:
-        tier = 0 if share == 0.0 else -1
-        calls = np.full(len(test), share)
-        return np.stack([test.scores[:, tier], test.answer_costs[:, tier], calls])
-    path: Path = follow(policy, test)
-    return np.stack([path.score, path.cost, path.visited[:, -1].astype(float)])
+    """(3, n) quality, cost and calls; at the end of the way all that the LLM costs is spent."""
+    share, what = corner
+    ones = np.ones(len(test))
+    if isinstance(what, int):
+        score, cost, calls = test.scores[:, what], test.answer_costs[:, what], 0 * ones
+    else:
+        path: Path = follow(what, test)
+        score, cost, calls = path.score, path.cost, path.visited[:, -1].astype(float)
+    if share == 1.0:
+        cost, calls = test.answer_costs[:, -1], ones
+    return np.stack([score, cost, calls])

@@ -337,8 +337,14 @@ def _shown_share(one: OperatingPoint, point: RoutedPoint) -> tuple[bool, str, st
 # --------------------------------------------------------------------------- the verdict
 
 
-def verdict_of(points: Sequence[OperatingPoint], questions: int, documents: int) -> Conclusion:
+def verdict_of(
+    points: Sequence[OperatingPoint],
+    questions: int,
+    documents: int,
+    live_name: str = "the live policy",
+) -> Conclusion:
     """What points come to: whether a cascade pays, and what to take."""
+    named_live = live_name[0].upper() + live_name[1:]
     named = {p.name: p for p in points}
     slm, llm = named["slm"].quality.value, named["llm"].quality.value
     for value in (llm, slm):
@@ -359,14 +365,14 @@ def verdict_of(points: Sequence[OperatingPoint], questions: int, documents: int)
             f"({slm:.3f}).",
         )
     live = named.get("live")
-    found = [_gain_words(p) for p in (live, named.get("gain")) if p and p.shown][:1]
+    found = [_gain_words(p, named_live) for p in (live, named.get("gain")) if p and p.shown][:1]
     found += [_keeps_words(p) for n, _ in TARGETS if (p := named.get(n)) and p.shown and _saves(p)]
     if live and live.words.startswith("a loss"):
-        found.insert(0, "The live policy does not pay: a random choice of the same cost is better.")
+        found.insert(0, f"{named_live} does not pay: a random choice of the same cost is better.")
         return Conclusion("pays" if len(found) > 1 else "costs", " ".join(found))
     if found:
         if live and not live.shown:
-            found.insert(0, "No gain of the live policy is shown, but there are others.")
+            found.insert(0, f"No gain of {live_name} is shown, but there are others.")
         return Conclusion("pays", " ".join(found))
     if not any(n in named for n in ("live", "gain")):
         return Conclusion("unknown", "Nothing can be concluded: no router could be followed.")
@@ -381,8 +387,8 @@ def _saves(point: OperatingPoint) -> bool:
     return not isinstance(point.saved.value, Undefined) and point.saved.value > TOLERANCE
 
 
-def _gain_words(point: OperatingPoint) -> str:
-    who = "The live policy" if point.name == "live" else "The policy of the largest gain"
+def _gain_words(point: OperatingPoint, live: str) -> str:
+    who = live if point.name == "live" else "The policy of the largest gain"
     share, saved = point.share.value, point.saved.value
     if isinstance(share, Undefined) or isinstance(saved, Undefined):
         return f"{who} pays: it buys more than a random choice of the same cost."

@@ -127,7 +127,7 @@ def _points(
         num_documents=documents,
         router=name if how else "",
         fitted=how,
-        verdict=verdict_of(found, len(test), documents),
+        verdict=verdict_of(found, len(test), documents, "this policy"),
         points=found,
         notes=tuple(notes),
     )

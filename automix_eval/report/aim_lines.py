@@ -38,14 +38,11 @@ def aim_words(aim: Aim, because: Callable[[Undefined], str]) -> str:
     return f"Aim: {what}; reached {reached}: {'missed' if aim.missed else 'met'}."
 
 
-def kept_words(kept: Figure) -> str:
-    """Which share of the LLM's quality the questions show that the live policy keeps."""
+def kept_words(kept: Figure, who: str = "The live policy") -> str:
+    """Which share of the LLM's quality the questions show that a policy keeps."""
     if isinstance(kept.value, Undefined):
         return f"No share of the LLM's quality is shown to be kept: {kept.value.reason}."
-    return (
-        f"The live policy keeps at least {kept.value:.0%} of the LLM's quality ({LEVEL:.0%} "
-        "one-sided)."
-    )
+    return f"{who} keeps at least {kept.value:.0%} of the LLM's quality ({LEVEL:.0%} one-sided)."
 
 
 def detectable_words(could: Detectable, because: Callable[[Undefined], str]) -> str:

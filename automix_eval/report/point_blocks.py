@@ -62,7 +62,8 @@ def task_points(one: OperatingPoints, task: TaskReport | None = None) -> list[Bl
         blocks.append(Paragraph(aim_words(task.aim, lambda u: u.reason)))
     live = next((p for p in one.points if p.name == "live"), None)
     if live and one.num_documents >= MIN_DOCUMENTS:
-        blocks.append(Paragraph(kept_words(live.kept)))
+        who = "The live policy" if one.run_id else "This policy"
+        blocks.append(Paragraph(kept_words(live.kept, who)))
     if task and one.num_documents >= MIN_DOCUMENTS:
         blocks.append(Paragraph(detectable_words(task.detectable, lambda u: u.reason)))
     blocks += [*(Paragraph(n) for n in one.notes), *reasons.blocks()]
