@@ -49,6 +49,22 @@ class EndPoints(NamedTuple):
     llm_cost: Vector
 
 
+def over_random(quality: Vector, cost: Vector, ends: EndPoints) -> Vector:
+    """Quality above that of a random choice between SLM and LLM of the same mean cost.
+
+    The vertical distance to the line between both ends: with delta IBC it is above 0 where the LLM
+    is the better one, and it is defined too where the data hardly tell the two apart.
+    """
+    if reason := first_undefined(quality, cost, *ends):
+        return reason
+    q, c, qs, cs, ql, cl = map(np.asarray, (quality, cost, *ends))
+    extra = cl - cs
+    if not extra[0] > 0:
+        return NO_LINE
+    share = (c - cs) / np.where(extra > 0, extra, np.nan)
+    return q - (qs + share * (ql - qs))
+
+
 def benefit(quality: Vector, cost: Vector, slm_quality: Vector, slm_cost: Vector) -> Estimate:
     """IBC of a method."""
     parts = (quality, cost, slm_quality, slm_cost)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from automix_eval.analysis.bootstrap_table import BootstrapTable, Vector, figure, first_undefined
+from automix_eval.analysis.curve_figures import over_random
 from automix_eval.analysis.figure import THE_LLM, THE_SLM, Figure
 from automix_eval.analysis.method import MethodScore
 from automix_eval.analysis.point_figures import Conclusion, OperatingPoint, PointName, size_words
@@ -274,8 +275,9 @@ def _scored(point: RoutedPoint, board: _Board) -> OperatingPoint:
     )
     if point.name in ("slm", "llm"):
         return one
+    gain = figure(over_random(quality, cost, ends), documents)
     shown, words, why = (
-        _shown_gain(one, point) if point.proven is None else _shown_share(one, point)
+        _shown_gain(one, gain, point) if point.proven is None else _shown_share(one, point)
     )
     return replace(one, shown=shown, words=words, why=why)
 
@@ -299,16 +301,23 @@ def _kept(point: RoutedPoint) -> float | Undefined:
     return paired if isinstance(paired, Undefined) else paired.largest_share()
 
 
-def _shown_gain(one: OperatingPoint, point: RoutedPoint) -> tuple[bool, str, str]:
-    """Whether delta IBC is above 0."""
+def _shown_gain(one: OperatingPoint, gain: Figure, point: RoutedPoint) -> tuple[bool, str, str]:
+    """Whether delta IBC is above 0; without an interval of it, whether the gain is.
+
+    Where the questions hardly tell the LLM from the SLM, delta IBC has no interval, since it
+    divides by what the LLM gains; the gain over a random choice of the same cost does not.
+    """
     size = point.questions.words
     missing = f"not shown by {size}"
     if int(point.questions.documents.max()) + 1 < MIN_DOCUMENTS:
         return False, missing, f"at least {MIN_DOCUMENTS} documents are needed"
-    for part in (one.delta_ibc.value, one.delta_ibc.interval):
-        if isinstance(part, Undefined):
-            return False, missing, part.reason
+    if isinstance(one.delta_ibc.value, Undefined):
+        return False, missing, one.delta_ibc.value.reason
     ends = one.delta_ibc.interval
+    if isinstance(ends, Undefined):
+        if isinstance(gain.interval, tuple) and gain.interval[0] > 0:
+            return True, f"shown by {size}: its gain, not its delta IBC", ""
+        return False, missing, ends.reason
     if isinstance(ends, tuple) and ends[0] > 0:
         return True, f"shown by {size}", ""
     if isinstance(ends, tuple) and ends[1] < 0:

@@ -16,6 +16,7 @@ from automix_eval.analysis.operating_points import (
 from automix_eval.analysis.point_figures import OperatingPoint
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
 from automix_eval.meta_verifiers.threshold import Threshold
+from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import Outcomes
 
 pytestmark = pytest.mark.all_folds
@@ -94,6 +95,30 @@ def test_the_verdict_knows_small_samples_and_missing_gaps() -> None:
     assert verdict_of(list(alike.values()), 60, 60).kind == "nothing to gain"
     useless = points(world(60, 1, useful=False), world(60, useful=False))
     assert verdict_of(list(useless.values()), 60, 60).kind == "not shown"
+
+
+@pytest.mark.parametrize("useful", [True, False])
+def test_a_gain_is_shown_where_both_models_are_alike(useful: bool) -> None:
+    """Delta IBC divides by what the LLM gains, here next to nothing; the gain itself does not."""
+    rng = np.random.default_rng(3)
+    n = 600
+    better = np.arange(n) % 2 == 0  # whether the SLM or the LLM is the one that is right
+    scores = np.stack([better, ~better], axis=1).astype(float)
+    scores[:6, 1] = 1.0
+    confidence = 0.5 * rng.random(n) + 0.5 * better * useful
+    alike = Outcomes(
+        scores,
+        np.tile([1.0, 50.0], (n, 1)),
+        np.stack([confidence, np.full(n, np.nan)], axis=1),
+        np.zeros((n, 2)),
+        ("s", "l"),
+        tuple(f"q{i}" for i in range(n)),
+        documents=tuple(f"d{i}" for i in range(n)),
+    )
+    live = Threshold(candidates="observed").fit(alike)
+    found = points(alike, None, live)["live"]
+    assert isinstance(found.delta_ibc.interval, Undefined)
+    assert found.shown is useful
 
 
 def test_a_live_policy_with_the_largest_gain_is_one_point() -> None:
