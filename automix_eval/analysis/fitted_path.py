@@ -101,10 +101,15 @@ def _hull(family: Sequence[MetaVerifier], fitting: Outcomes) -> list[_Corner]:
 
 
 def _followed(hull: Sequence[_Corner], test: Outcomes, steps: int) -> FloatArray:
-    """(steps, 3, n) quality, cost and calls of the last tier at equal steps between the models."""
+    """(steps, 3, n) quality, cost and calls of the last tier, through all corners of the hull."""
     played = np.stack([_played(corner, test) for corner in hull])
     shares = np.array([share for share, _ in hull])
     wanted = np.arange(1, steps + 1) / steps
+    free = np.arange(steps) < steps - 1
+    for share in shares[1:-1][: steps - 1]:  # the nearest step goes through the corner itself
+        nearest = np.where(free, np.abs(wanted - share), np.inf).argmin()
+        wanted[nearest], free[nearest] = share, False
+    wanted.sort()
     after = np.clip(np.searchsorted(shares, wanted), 1, len(shares) - 1)
     width = shares[after] - shares[after - 1]
     weight = ((wanted - shares[after - 1]) / width)[:, None, None]
