@@ -38,11 +38,12 @@ def report(folder: Path) -> tuple[str, str]:
 
 
 def routed(folder: Path) -> list[dict[str, Any]]:
-    """The records of the only run in a folder, without seconds."""
+    """The records of the only run in a folder, without what calls took."""
 
     def timeless(value: Any) -> Any:
         if isinstance(value, dict):
-            return {k: timeless(v) for k, v in value.items() if k != "seconds"}
+            taken = ("seconds", "latency")
+            return {k: timeless(v) for k, v in value.items() if k not in taken}
         return [timeless(v) for v in value] if isinstance(value, (list, tuple)) else value
 
     return [timeless(to_json(row)) for row in read_run(folder)[1]]

@@ -208,11 +208,13 @@ def calls_made(folder: Path) -> int:
 
 # --------------------------------------------------------------------------- reports
 
-# Differ by nature, and are blanked by name: the run's name, when it began, and which calls it found
-# in the store; of these the sum with those it made is compared.
+# Differ by nature, and are blanked by name: the run's name, when it began, how long its calls took,
+# and which of them it found in the store; of these the sum with those it made is compared.
 _RUN_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")
 _CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+\d{4}")
 _JSON_CALLS = re.compile(r'made": (\d+),\s+"(?:calibration_)?stored": (\d+)')
+_JSON_LATENCY = re.compile(r'^( +)"latency": \{.*?^\1\}', re.MULTILINE | re.DOTALL)
+_TEXT_LATENCY = re.compile(r"^Latency, seconds.*?\n\n", re.MULTILINE | re.DOTALL)
 _TEXT_CALLS = re.compile(r"^([SL]LM, \w+) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+)$", re.MULTILINE)
 
 
@@ -225,6 +227,7 @@ def same_text(text: str) -> str:
     """A report's text without what differs by nature."""
     text = _CREATED.sub("CREATED", _RUN_ID.sub("RUN", text))
     text = _JSON_CALLS.sub(lambda m: f"calls {int(m[1]) + int(m[2])}", text)
+    text = _TEXT_LATENCY.sub("LATENCY\n\n", _JSON_LATENCY.sub("LATENCY", text))
     return _TEXT_CALLS.sub(_text_calls, text)
 
 

@@ -57,6 +57,7 @@ def bare(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             calls = tier["answer"]["calls"] + (tier["verification"] or {"calls": ()})["calls"]
             for call in calls:
                 call["seconds"] = None
+                call.pop("latency", None)
     counts = {
         (c["tier"], c["phase"], c["task"], c["role"]): c["made"] + c["stored"]
         for c in manifest["calls"]
@@ -65,11 +66,12 @@ def bare(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def timeless(rows: list[Record]) -> str:
-    """Records as JSON, without the seconds of their calls."""
+    """Records as JSON, without what their calls took."""
     plain = json.loads(json.dumps([records.to_json(r) for r in rows]))
     for row in plain:
         for tier in row["tiers"]:
             for part in (tier["answer"], tier["verification"]):
                 for call in part["calls"] if part else ():
                     call["seconds"] = None
+                    call.pop("latency", None)
     return json.dumps(plain)
