@@ -9,6 +9,9 @@ two fifths with the least confidence are escalated. Either the confidence tells 
 nothing, so that delta IBC is 0, or it costs 1 and correlates .7 with what the SLM's answer is
 worth. The truth is computed from the normal distributions that all is drawn from.
 
+Then runs whose LLM is hardly better than the SLM and whose confidence tells nothing: delta IBC has
+no interval in most, and the verdict asks the gain over a random choice instead.
+
 Then the figures of curves where the verifier is useless (``curve_bias.py``).
 
 ``coverage``: of the intervals there are; ``none``: runs without one (the LLM is not better in too
@@ -28,7 +31,7 @@ from curve_bias import print_curve_bias
 from scipy import stats
 
 from automix_eval.analysis.bootstrap_table import BootstrapTable, RoutingColumns
-from automix_eval.analysis.curve_figures import EndPoints, lift
+from automix_eval.analysis.curve_figures import EndPoints, lift, over_random
 from automix_eval.analysis.routed_paths import GivenRouting
 from automix_eval.metrics.bootstrap import Interval
 from automix_eval.metrics.ibc import Undefined, delta_ibc
@@ -41,6 +44,8 @@ DOCUMENTS = (10, 40, 200)
 SIGNALS = (0.0, 0.7)
 SLM, LLM, ESCALATED = 0.45, 0.75, 0.4
 LLM_COST = 50.0
+LEADS = (0.0, 0.02, 0.05)  # of an LLM that is hardly better
+ALIKE_QUESTIONS, ALIKE_DOCUMENTS = 200, (20, 40)
 ALIKE = 0.2  # correlation of two questions about one document
 SHARED = 0.5  # correlation of what the two models' answers are worth
 
@@ -76,7 +81,9 @@ class Cell:
     difference: float
 
 
-def simulate(rng: np.random.Generator, number: int, documents: int, signal: float) -> Run:
+def simulate(
+    rng: np.random.Generator, number: int, documents: int, signal: float, better: float = LLM
+) -> Run:
     """A run; each document has one question at least, the others fall on them by chance."""
     rest = rng.integers(documents, size=number - documents)
     codes = np.sort(np.concatenate([np.arange(documents), rest]))
@@ -89,7 +96,7 @@ def simulate(rng: np.random.Generator, number: int, documents: int, signal: floa
     worth = [np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * normal() for _ in range(2)]
     slm, llm = (
         (w > stats.norm.isf(share)).astype(float)
-        for w, share in zip(worth, (SLM, LLM), strict=True)
+        for w, share in zip(worth, (SLM, better), strict=True)
     )
     confidence = signal * worth[0] + np.sqrt(1 - signal**2) * normal()
     up = confidence < stats.norm.ppf(ESCALATED)
@@ -124,18 +131,20 @@ def _llm_cost(signal: float) -> float:
     return LLM_COST if signal else 1.0 + LLM_COST
 
 
-def intervals(run: Run, seed: int, resamples: int = 2000) -> tuple[Interval | None, Interval]:
-    """Of delta IBC, and of the method's quality less that of the LLM, as the report has them."""
+def intervals(run: Run, seed: int, resamples: int = 2000) -> tuple[Interval | None, ...]:
+    """Of delta IBC, of the gain over a random choice, and of the quality less that of the LLM."""
     table = BootstrapTable(run.documents, resamples, seed)
     pairs = zip(run.columns[::2], run.columns[1::2], strict=True)
     names = ("quality", "cost")
     method, slm, llm = (RoutingColumns.of(table, GivenRouting(*p), names) for p in pairs)
     ends = EndPoints(*(c.mean(n) for c in (slm, llm) for n in names))
-    delta = table.figure(*lift(method.mean("quality"), method.mean("cost"), ends)).interval
+    own = method.mean("quality"), method.mean("cost")
+    delta = table.figure(*lift(*own, ends)).interval
+    gain = table.figure(over_random(*own, ends)).interval
     scores = run.columns[0], run.columns[4]
     sums = np.column_stack([np.bincount(run.documents, s) for s in scores])
     gap = PairedTests(sums, np.bincount(run.documents), seed).difference(0, 1).interval
-    return delta, gap
+    return delta, gain, gap
 
 
 def cell(number: int, documents: int, signal: float, runs: int, seed: int) -> Cell:
@@ -144,13 +153,41 @@ def cell(number: int, documents: int, signal: float, runs: int, seed: int) -> Ce
     true = truth(signal)
     found = np.zeros((runs, 4))
     for i in range(runs):
-        delta, gap = intervals(simulate(rng, number, documents, signal), i)
+        delta, _, gap = intervals(simulate(rng, number, documents, signal), i)
         if isinstance(delta, tuple):
             found[i, :3] = (delta[0] <= true.delta_ibc <= delta[1], 1, delta[0] > 0)
         if isinstance(gap, tuple):
             found[i, 3] = gap[0] <= true.difference <= gap[1]
     held, known, pays, gaps = found.mean(axis=0).tolist()
     return Cell(held / known if known else np.nan, 1 - known, pays, gaps)
+
+
+def alike(lead: float, documents: int, runs: int, seed: int) -> tuple[float, float]:
+    """Shares of the runs without an interval of delta IBC, and of those said to pay."""
+    rng = np.random.default_rng([seed, documents, int(100 * lead)])
+    none = pays = 0
+    for i in range(runs):
+        run = simulate(rng, ALIKE_QUESTIONS, documents, 0.0, SLM + lead)
+        delta, gain, _ = intervals(run, i, 1000)
+        told = delta if isinstance(delta, tuple) else gain
+        none += not isinstance(delta, tuple)
+        pays += isinstance(told, tuple) and told[0] > 0
+    return none / runs, pays / runs
+
+
+def print_alike(runs: int, seed: int) -> int:
+    """Print the table of models that are hardly told apart; the cells out of bounds."""
+    print(f"\nLLM hardly better, useless confidence, {ALIKE_QUESTIONS} questions, {runs} runs")
+    print(f"{'lead':>9} {'documents':>9} {'no delta IBC':>12} {'pays':>6}")
+    failed = 0
+    for lead in LEADS:
+        for documents in ALIKE_DOCUMENTS:
+            none, pays = alike(lead, documents, runs, seed)
+            bad = pays > 0.05 + 2 * np.sqrt(0.05 * 0.95 / runs)
+            failed += bad
+            said = "  out of bounds" if bad else ""
+            print(f"{lead:9.2f} {documents:9d} {none:12.1%} {pays:6.1%}{said}", flush=True)
+    return failed
 
 
 def main() -> int:
@@ -178,6 +215,7 @@ def main() -> int:
                     flush=True,
                 )
     print(f"Cells out of bounds (coverage .93 to .97, false pays 5 % + 2 s.e.): {failed}")
+    failed += print_alike(args.runs, args.seed)
     failed += print_curve_bias(args.runs, args.seed)
     return int(failed > 0)
 
