@@ -29,6 +29,18 @@ def test_pictures_are_of_the_run_that_is_kept(name: str) -> None:
     assert run_id() in (REFERENCE / "report.json").read_text()
 
 
+def test_documents_tell_the_figures_of_the_run_that_is_kept() -> None:
+    """The tutorial's lines stand in its report, and so do the README's quality and cost."""
+    report = (REFERENCE / "report.txt").read_text(encoding="utf-8")
+    block = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8").split("```")
+    (shown,) = [b for b in block if b.startswith("text\nThe live policy")]
+    assert all(line in report for line in shown.splitlines()[1:])
+    (live,) = [line.split() for line in report.splitlines() if line.startswith("Live policy ")][:1]
+    quality, cost = live[2].removeprefix("0"), live[5]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"scores {quality} for {cost} units" in " ".join(readme.split())
+
+
 def test_the_reference_is_small_and_copies_no_rows() -> None:
     """Below 2 MB, and without the questions and references of the data set."""
     files = list(REFERENCE.iterdir())
