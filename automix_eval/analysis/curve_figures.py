@@ -62,7 +62,7 @@ def over_random(quality: Vector, cost: Vector, ends: EndPoints) -> Vector:
     if not extra[0] > 0:
         return NO_LINE
     share = (c - cs) / np.where(extra > 0, extra, np.nan)
-    return q - (qs + share * (ql - qs))
+    return np.asarray(q - (qs + share * (ql - qs)))
 
 
 def benefit(quality: Vector, cost: Vector, slm_quality: Vector, slm_cost: Vector) -> Estimate:

@@ -178,22 +178,25 @@ def as_settings(app: Application, arguments: Sequence[str]) -> list[str]:
     list of two and ``gen_kwargs=a=1,b=2`` a mapping, of every key that takes one; lists to be
     swept over are written ``cost.tiers=1+10,1+50``.
     """
-    kinds = described.kinds(app.files, app.groups)
-    words = list(_without_dashes(kinds, arguments))
-    return [_spelled_out(kinds, w) if _is_override(w) else w for w in words]
+    words = list(_without_dashes(app, arguments))
+    return [_spelled_out(app, w) if _is_override(w) else w for w in words]
 
 
-def _without_dashes(kinds: Mapping[str, str], arguments: Sequence[str]) -> Iterator[str]:
+def _kind(app: Application, key: str) -> str | None:
+    return described.kind(key, app.files, app.groups)
+
+
+def _without_dashes(app: Application, arguments: Sequence[str]) -> Iterator[str]:
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
         name, equals, value = word.removeprefix("--").partition("=")
         key = "output" if name == "output_path" else name
-        known = word.startswith("--") and (key in kinds or name == "model_args")
+        known = word.startswith("--") and (_kind(app, key) is not None or name == "model_args")
         if not known or "." in key:
             yield word
             continue
-        if not equals and kinds.get(key, "").startswith("true | false"):
+        if not equals and (_kind(app, key) or "").startswith("true | false"):
             takes = bool(rest) and rest[0].lower() in ("true", "false")
             value = rest.pop(0).lower() if takes else "true"
         elif not equals:
@@ -206,9 +209,9 @@ def _without_dashes(kinds: Mapping[str, str], arguments: Sequence[str]) -> Itera
             yield f"{key}={value}"
 
 
-def _spelled_out(kinds: Mapping[str, str], word: str) -> str:
+def _spelled_out(app: Application, word: str) -> str:
     key, _, value = word.partition("=")
-    kind = kinds.get(key.lstrip("+"), "")
+    kind = _kind(app, key.lstrip("+")) or ""
     if not value or value[0] in "[{'\"$" or value == "null":
         return word
     if kind.startswith("list"):

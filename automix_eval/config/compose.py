@@ -327,7 +327,7 @@ def _set(config: DictConfig, key: str, value: Any) -> None:
     if not isinstance(parent, DictConfig) or name not in parent:
         raise unknown_key(config, key, (*GROUPS, "tiers"))
     if isinstance(value, str):
-        kind = described.kinds(("config",), GROUPS).get(key, "")
+        kind = described.kind(key, ("config",), GROUPS) or ""
         value = described.as_list(value, kind) if kind.startswith("list") else value
     OmegaConf.update(config, key, value)
 

@@ -63,6 +63,7 @@ def of_file(name: str) -> tuple[Setting, ...]:
     return tuple(_settings(text.splitlines(), values))
 
 
+@lru_cache(maxsize=256)
 def of_option(group: str, option: str) -> tuple[Setting, ...]:
     """The keys of a group's option with the group's name before them, those of its bases too."""
     folder = "tier" if group in TIERS else group
@@ -110,12 +111,13 @@ def group_meanings(name: str) -> dict[str, tuple[str, str]]:
     }
 
 
-def kinds(files: Sequence[str], groups: Sequence[str]) -> dict[str, str]:
-    """Key -> what its value may be, of every key of the files and of all options of the groups."""
-    found: dict[str, str] = {}
-    for setting in _all(files, groups):
-        found.setdefault(setting.key, setting.kind)
-    return found
+@lru_cache(maxsize=1024)
+def kind(key: str, files: tuple[str, ...], groups: tuple[str, ...]) -> str | None:
+    """What the value of a key may be, in the files or an option of its group; None if unknown."""
+    group = key.partition(".")[0]
+    own = (of_option(group, o) for o in options(group)) if group in groups else ()
+    known = itertools.chain.from_iterable((*map(of_file, files), *own))
+    return next((s.kind for s in known if s.key == key), None)
 
 
 def as_list(text: str, kind: str) -> list[Any]:
@@ -134,14 +136,6 @@ def names_in(group: str) -> list[str]:
     """Names of all keys of all options of a group."""
     found = (s.key.partition(".")[2] for o in options(group) for s in of_option(group, o))
     return list(dict.fromkeys(found))
-
-
-def _all(files: Sequence[str], groups: Sequence[str]) -> Iterator[Setting]:
-    for file in files:
-        yield from of_file(file)
-    for group in groups:
-        for option in options(group):
-            yield from of_option(group, option)
 
 
 def _settings(lines: Sequence[str], values: Mapping[str, Any]) -> Iterator[Setting]:
