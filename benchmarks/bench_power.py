@@ -61,7 +61,7 @@ def realised(number: int, documents: int, runs: int, seed: int) -> Realised:
             size = pilot.size_for_loss(loss) if j else pilot.size_for_delta_ibc(DELTA_IBC)
             assert not isinstance(size, Undefined), size
             run = world.simulate(rng, size.questions, size.documents, s)
-            ends = world.intervals(run, i, 500)[j]
+            ends = world.intervals(run, i, 500)[(0, 2)[j]]
             found[i, j] = isinstance(ends, tuple) and not ends[0] <= 0 <= ends[1]
             sizes[i, j] = size.questions
     (delta, lost), (questions, other) = found.mean(axis=0), np.median(sizes, axis=0)

@@ -6,6 +6,7 @@ With ``--detect``: how many questions it takes, see :mod:`automix_eval.commands.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,8 +118,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def prepared(arguments: Sequence[str]) -> list[str]:
-    """The command line with the options of lm_eval as settings."""
-    return as_settings(RUN, arguments)
+    """The command line with the options of lm_eval as settings, behind the options of this one."""
+    options: list[str] = []
+    settings: list[str] = []
+    rest = iter(as_settings(RUN, arguments))
+    for word in rest:
+        if not word.startswith("-"):
+            settings.append(word)
+            continue
+        options.append(word)
+        if "=" not in word and word not in ("-h", "--help"):
+            options += itertools.islice(rest, 1)
+    # argparse takes settings in one piece only
+    return [*options, *settings]
 
 
 def run(args: argparse.Namespace) -> int:

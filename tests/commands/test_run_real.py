@@ -56,6 +56,6 @@ def test_a_sweep_of_the_embedded_pair_asks_in_its_first_job_only(tmp_path: Path)
     assert sweep.stderr.count("loading the weights of") == 2
     single = run("record=full", "meta_verifier=threshold", "output=single")
     assert "loading the weights of" not in single.stderr
-    assert "AutoMix (threshold)" in single.stdout
+    assert "Policies of threshold" in single.stdout
     (manifest,) = (tmp_path / "single").glob("automix_run_*.json")
     assert sum(c["made"] for c in json.loads(manifest.read_text())["calls"]) == 0

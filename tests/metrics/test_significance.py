@@ -130,6 +130,7 @@ def test_holm_is_stepwise_and_leaves_undefined_alone() -> None:
     assert holm([gone]) == [gone]
 
 
+@settings(max_examples=25)  # statsmodels collects all garbage at every call
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_holm_is_the_one_of_statsmodels(p_values: list[float]) -> None:
     """To the last bit, ties and certainties included."""

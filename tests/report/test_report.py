@@ -292,7 +292,7 @@ def test_needs_neither_torch_nor_the_harness(tmp_path: Path) -> None:
     build_run(tmp_path, full=True)
     code = (
         "import sys; from automix_eval.commands.main import main; "
-        f"assert main(['report', {str(tmp_path)!r}]) == 0; "
+        f"assert main(['report', {str(tmp_path)!r}, '--full']) == 0; "
         "heavy = {'torch', 'transformers', 'lm_eval', 'datasets'} & set(sys.modules); "
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
