@@ -23,8 +23,8 @@ from automix_eval.records.outcomes import IntArray, Outcomes
 from automix_eval.records.record_columns import FloatArray
 
 NUM_REGIONS = 5
-# Policies x questions of a range: all policies of up to 10,000 questions, nine at least.
-_MOST, _LEAST = 10_000_000, 9
+# Policies x questions of a range at most, policies at least, policies at most.
+_MOST, _LEAST, _POINTS = 2_000_000, 9, 100
 _ORACLE_POINTS = 16
 
 Family = Sequence[tuple[float | None, MetaVerifier]]
@@ -67,8 +67,8 @@ def replayed(
         label: The router's name.
         fitting: Those it was fitted on, to choose the policy of each cost region and the path on;
             None: no regions, and a path only for a router fitted in folds.
-        whole_range: Whether to follow the policies of its range too. Of more than 10,000 questions
-            some ranges are thinned evenly, so that time and memory stay bounded.
+        whole_range: Whether to follow the policies of its range too: 100 at most, evenly, and
+            fewer of more than 20,000 questions, so that time and memory stay bounded.
 
     Raises:
         AutoMixError: The router cannot decide on these questions.
@@ -172,7 +172,7 @@ def _choose_regions(
 
 
 def _thin(family: Family, questions: int) -> Family:
-    most = max(_LEAST, _MOST // max(1, questions))
+    most = max(_LEAST, min(_POINTS, _MOST // max(1, questions)))
     if len(family) <= most:
         return family
     return [family[i] for i in np.linspace(0, len(family) - 1, most).round().astype(int).tolist()]
