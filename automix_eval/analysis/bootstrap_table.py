@@ -56,7 +56,9 @@ class BootstrapTable:
         self.number = int(np.max(self.documents)) + 1
 
     def add(self, column: Column, width: int = 1) -> int:
-        """Register ``width`` columns; returns the number of the first."""
+        """Register ``width`` columns, before anything is drawn; returns the number of the first."""
+        if self._totals is not None:
+            raise RuntimeError("a column is registered after the draw")
         self._columns.append((column, width))
         first, self._width = self._width, self._width + width
         return first

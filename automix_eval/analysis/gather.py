@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from automix_eval.analysis.leaderboard import (
 )
 from automix_eval.analysis.llm_point import attach
 from automix_eval.analysis.question_sets import QuestionSet
-from automix_eval.analysis.run_points import points_of_run
+from automix_eval.analysis.run_points import draft_points
 from automix_eval.analysis.selection import select
 from automix_eval.analysis.summary import summarise
 from automix_eval.metrics.bootstrap import RESAMPLES
@@ -88,16 +88,24 @@ def assemble(paths: Sequence[Path], settings: Settings) -> ReportAndRuns:
         whole, alone = None, len(runs.sets) == 1
         for questions in runs.sets:
             columns = draft([questions], runs.single_models if alone else [], cache)
+            # all columns are registered before the first figure, which draws them
+            drafted = draft_points(questions, columns, cache)
+            waits = waits_for_two(questions.rows, columns.table)
+            latency = latencies(questions.rows, settings.resamples, settings.seed)
             scores = {
                 row.method.name: paired_with_llm(row.method, questions.rows.documents)
                 for row in columns.rows
             }
             live = columns.live[0].method
             pilot = pilot_of(live, questions.rows.documents)
-            one = _task_report(questions, columns, scores[live.name], detectable(pilot), settings)
+            one = replace(
+                _task_report(questions, columns, scores[live.name], detectable(pilot)),
+                latency=latency,
+                waits_for_two=columns.table.figure(columns.table.mean(waits)),
+            )
             tasks.append(one)
             paired[one.run_id, one.task] = scores
-            points[one.run_id, one.task] = points_of_run(questions, cache)
+            points[one.run_id, one.task] = drafted.of(questions)
             whole = columns if alone else None
         boards.append(board(runs, cache, whole))
     warnings = dict.fromkeys(printable(w, 600) for w in about)
@@ -122,7 +130,6 @@ def _task_report(
     columns: BoardColumns,
     scores: PairedScores | Undefined,
     could: Detectable,
-    settings: Settings,
 ) -> TaskReport:
     run, task, info = questions.run, questions.task, questions.run.tasks[questions.task]
     warnings = [*questions.llm.warnings, *(text for about, text in run.warnings if about == task)]
@@ -154,6 +161,4 @@ def _task_report(
         aim=aim_of(run, task, figures),
         kept=Figure(scores if isinstance(scores, Undefined) else scores.largest_share()),
         detectable=could,
-        latency=latencies(questions.rows, settings.resamples, settings.seed),
-        waits_for_two=waits_for_two(questions.rows, settings.resamples, settings.seed),
     )

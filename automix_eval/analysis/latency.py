@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from automix_eval.analysis.bootstrap_table import BootstrapTable
 from automix_eval.analysis.figures import Figure
-from automix_eval.metrics.bootstrap import bootstrap_means, percentile_interval
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.quantiles import quantile, quantile_intervals
 from automix_eval.records.record_columns import BoolArray, FloatArray, IntArray, RecordColumns
@@ -41,16 +41,15 @@ def latencies(rows: RecordColumns, resamples: int, seed: int) -> dict[str, Mappi
     return found
 
 
-def waits_for_two(rows: RecordColumns, resamples: int, seed: int) -> Figure:
-    """Share of questions whose path has more than one model."""
-    several = _path(rows).sum(axis=1) > 1
-    drawn = bootstrap_means([several], rows.documents.tolist(), resamples=resamples, seed=seed)
-    value = float(several.mean())
-    if isinstance(drawn, Undefined):
-        return Figure(value, drawn)
-    return Figure(
-        value, percentile_interval(drawn[:, 0], rows.num_documents), float(drawn[:, 0].std())
-    )
+def waits_for_two(rows: RecordColumns, table: BootstrapTable) -> int:
+    """The column of a table that holds whether the path of a question has more than one model.
+
+    Args:
+        rows: The evaluated questions.
+        table: Of these questions, not yet drawn.
+    """
+    several = (_path(rows).sum(axis=1) > 1).astype(float)
+    return table.add(lambda some: several[some])
 
 
 def _path(rows: RecordColumns) -> BoolArray:

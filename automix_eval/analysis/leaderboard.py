@@ -75,6 +75,7 @@ class ReplayCache:
 class BoardColumns:
     """A board with its columns registered: figures are read from it."""
 
+    table: BootstrapTable
     rows: list[MethodScore]
     references: Mapping[int, References]
     live: list[MethodScore]
@@ -116,7 +117,7 @@ def draft(
         )
 
     live = [score(m) for m in live_ones]
-    return BoardColumns([*live, *map(score, others)], references, live)
+    return BoardColumns(table, [*live, *map(score, others)], references, live)
 
 
 def board(runs: ComparableRuns, cache: ReplayCache, columns: BoardColumns | None = None) -> Board:

@@ -19,7 +19,7 @@ from automix_eval.analysis.bootstrap_table import BootstrapTable, Vector, figure
 from automix_eval.analysis.curve_figures import over_random
 from automix_eval.analysis.figure import THE_LLM, THE_SLM, Figure
 from automix_eval.analysis.method import MethodScore
-from automix_eval.analysis.point_figures import Conclusion, OperatingPoint, PointName, size_words
+from automix_eval.analysis.point_figures import OperatingPoint, PointName, size_words
 from automix_eval.analysis.question_sets import PricedTiers
 from automix_eval.analysis.references import References
 from automix_eval.analysis.replayed import replayed
@@ -181,18 +181,17 @@ def routed(choice: PolicyChoice, test: Outcomes, questions: ScoredQuestions) -> 
 
 
 @dataclass(slots=True)
-class _Board:
+class _Drawn:
     """The bootstrap of one set of questions, and the points that are scored on it."""
 
-    questions: ScoredQuestions
     table: BootstrapTable
     references: References
     rows: dict[PointName, MethodScore] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, questions: ScoredQuestions, resamples: int, seed: int) -> _Board:
+    def of(cls, questions: ScoredQuestions, resamples: int, seed: int) -> _Drawn:
         table = BootstrapTable(questions.documents, resamples, seed)
-        return cls(questions, table, References.of(table, questions.tiers, questions.llm))
+        return cls(table, References.of(table, questions.tiers, questions.llm))
 
     def add(self, point: RoutedPoint) -> None:
         """Register the columns of a point."""
@@ -201,10 +200,65 @@ class _Board:
         self.rows[point.name] = MethodScore.of(self.table, method, [self.references])
 
 
+@dataclass(slots=True)
+class PointColumns:
+    """Points with their columns registered, between the two models alone: figures are read later.
+
+    What else is registered in the same table is drawn with them, once.
+    """
+
+    _every: list[RoutedPoint]
+    _drawn: dict[int, _Drawn]
+
+    @classmethod
+    def of(
+        cls,
+        questions: ScoredQuestions,
+        points: Sequence[RoutedPoint],
+        table: BootstrapTable,
+        references: References,
+    ) -> PointColumns:
+        """Register the columns of points.
+
+        Args:
+            questions: Those on which the two models are scored.
+            points: In the order in which they are shown; those on other questions have a bootstrap
+                of their own, of as many resamples.
+            table: Of these questions, not yet drawn.
+            references: Of these questions, in that table.
+        """
+        every = [
+            RoutedPoint("slm", ChainRouting.only(questions.tiers, 0), questions),
+            *points,
+            RoutedPoint("llm", questions.llm, questions),
+        ]
+        drawn = {id(questions): _Drawn(table, references)}
+        for point in every:
+            key = id(point.questions)
+            if key not in drawn:
+                drawn[key] = _Drawn.of(point.questions, table.resamples, table.seed)
+            drawn[key].add(point)
+        return cls(every, drawn)
+
+    def figures(self) -> tuple[OperatingPoint, ...]:
+        """The figures, in order, the two models first and last."""
+        every, found = self._every, []
+        for i, point in enumerate(every):
+            one = _scored(point, self._drawn[id(point.questions)])
+            if point.name not in ("slm", "llm"):
+                # of a share that is kept the models come first, of a gain the live policy
+                others = [every[0], every[-1], *every[1:i]] if point.proven is not None else (
+                    [*every[1:i], every[0], every[-1]]
+                )  # fmt: skip
+                one = replace(one, same_as=next((p.name for p in others if _alike(p, point)), ""))
+            found.append(one)
+        return tuple(found)
+
+
 def scored_points(
     questions: ScoredQuestions, points: Sequence[RoutedPoint], resamples: int, seed: int
 ) -> tuple[OperatingPoint, ...]:
-    """The figures of points, between those of the two models alone.
+    """The figures of points alone: :class:`PointColumns` in a table of their own.
 
     Args:
         questions: Those on which the two models are scored.
@@ -212,29 +266,8 @@ def scored_points(
         resamples: Bootstrap resamples.
         seed: Of the bootstrap: figures of one set of questions are of the same draws.
     """
-    tiers = questions.tiers
-    every = [
-        RoutedPoint("slm", ChainRouting.only(tiers, 0), questions),
-        *points,
-        RoutedPoint("llm", questions.llm, questions),
-    ]
-    boards: dict[int, _Board] = {}
-    for point in every:
-        key = id(point.questions)
-        if key not in boards:
-            boards[key] = _Board.of(point.questions, resamples, seed)
-        boards[key].add(point)
-    found: list[OperatingPoint] = []
-    for i, point in enumerate(every):
-        one = _scored(point, boards[id(point.questions)])
-        if point.name not in ("slm", "llm"):
-            # of a share that is kept the models come first, of a gain the live policy
-            others = [every[0], every[-1], *every[1:i]] if point.proven is not None else (
-                [*every[1:i], every[0], every[-1]]
-            )  # fmt: skip
-            one = replace(one, same_as=next((p.name for p in others if _alike(p, point)), ""))
-        found.append(one)
-    return tuple(found)
+    own = _Drawn.of(questions, resamples, seed)
+    return PointColumns.of(questions, points, own.table, own.references).figures()
 
 
 def _alike(first: RoutedPoint, second: RoutedPoint) -> bool:
@@ -251,8 +284,8 @@ def _alike(first: RoutedPoint, second: RoutedPoint) -> bool:
     )
 
 
-def _scored(point: RoutedPoint, board: _Board) -> OperatingPoint:
-    row = board.rows[point.name]
+def _scored(point: RoutedPoint, drawn: _Drawn) -> OperatingPoint:
+    row = drawn.rows[point.name]
     ends, quality, cost = row.ends(), row.mean("quality"), row.mean("cost")
     first = row.mean("final 0")
     documents = int(point.questions.documents.max()) + 1
@@ -341,75 +374,3 @@ def _shown_share(one: OperatingPoint, point: RoutedPoint) -> tuple[bool, str, st
         )
         return False, f"not shown by {point.questions.words}", why
     return True, f"shown with {CONFIDENCE:.0%} confidence", ""
-
-
-# --------------------------------------------------------------------------- the verdict
-
-
-def verdict_of(
-    points: Sequence[OperatingPoint],
-    questions: int,
-    documents: int,
-    live_name: str = "the live policy",
-) -> Conclusion:
-    """What points come to: whether a cascade pays, and what to take."""
-    named_live = live_name[0].upper() + live_name[1:]
-    named = {p.name: p for p in points}
-    slm, llm = named["slm"].quality.value, named["llm"].quality.value
-    for value in (llm, slm):
-        if isinstance(value, Undefined):
-            return Conclusion("unknown", f"Nothing can be concluded: {value.reason}.")
-    if documents < MIN_DOCUMENTS:
-        return Conclusion(
-            "not shown",
-            f"Nothing can be concluded from {size_words(questions, documents)}: at least "
-            f"{MIN_DOCUMENTS} documents are needed.",
-        )
-    assert isinstance(slm, float)
-    assert isinstance(llm, float)
-    if llm <= slm:
-        return Conclusion(
-            "nothing to gain",
-            f"Nothing to gain: on these questions the LLM ({llm:.3f}) is not better than the SLM "
-            f"({slm:.3f}).",
-        )
-    live = named.get("live")
-    found = [_gain_words(p, named_live) for p in (live, named.get("gain")) if p and p.shown][:1]
-    found += [_keeps_words(p) for n, _ in TARGETS if (p := named.get(n)) and p.shown and _saves(p)]
-    if live and live.words.startswith("a loss"):
-        found.insert(0, f"{named_live} does not pay: a random choice of the same cost is better.")
-        return Conclusion("pays" if len(found) > 1 else "costs", " ".join(found))
-    if found:
-        if live and not live.shown:
-            found.insert(0, f"No gain of {live_name} is shown, but there are others.")
-        return Conclusion("pays", " ".join(found))
-    if not any(n in named for n in ("live", "gain")):
-        return Conclusion("unknown", "Nothing can be concluded: no router could be followed.")
-    return Conclusion(
-        "not shown",
-        "Not shown to pay: no policy is told from a random choice of the models at the same cost, "
-        f"and none cheaper than the LLM is shown to keep {TARGETS[0][1]:.0%} of its quality.",
-    )
-
-
-def _saves(point: OperatingPoint) -> bool:
-    return not isinstance(point.saved.value, Undefined) and point.saved.value > TOLERANCE
-
-
-def _gain_words(point: OperatingPoint, live: str) -> str:
-    who = live if point.name == "live" else "The policy of the largest gain"
-    share, saved = point.share.value, point.saved.value
-    if isinstance(share, Undefined) or isinstance(saved, Undefined):
-        return f"{who} pays: it buys more than a random choice of the same cost."
-    return (
-        f"{who} pays: {share:.0%} of the LLM's quality at {1 - saved:.0%} of its cost, more than "
-        "a random choice of the same cost buys."
-    )
-
-
-def _keeps_words(point: OperatingPoint) -> str:
-    assert not isinstance(point.saved.value, Undefined)
-    return (
-        f"{dict(TARGETS)[point.name]:.0%} of the LLM's quality is kept at "
-        f"{1 - point.saved.value:.0%} of its cost."
-    )

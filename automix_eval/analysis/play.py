@@ -6,9 +6,8 @@ on the run's calibration records and played on its evaluation records, exactly a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -70,7 +69,7 @@ def play(data: ReplayData, spec: str) -> Replayed | Undefined:
 
     name, _, rest = spec.partition(":")
     parameters = dict(_parameter(spec, part) for part in rest.split(",") if part)
-    router = parts.make_meta_verifier(_configured(name, parameters, data.questions.run))
+    router = parts.make_meta_verifier(configured(name, parameters, data.questions.run))
     return _play(data, router, spec)
 
 
@@ -88,43 +87,13 @@ def play_own(data: ReplayData) -> Replayed | Undefined:
     unread = ("_target_", "policy", "transfer", "option")
     try:
         wanted = {k: v for k, v in held.items() if k not in unread}
-        router = parts.make_meta_verifier(_configured(name, wanted, data.questions.run))
+        router = parts.make_meta_verifier(configured(name, wanted, data.questions.run))
     except AutoMixError as err:
         return Undefined(printable(err))
     if router.needs_texts:
         # such routers may train a model; only --baseline asks for that
         return Undefined(f"{name} reads texts, so its curve is not computed unasked")
     return _play(data, router, name)
-
-
-def router_of_points(run: Run) -> tuple[str, Callable[[], MetaVerifier]]:
-    """The router whose policies are the operating points of a run, and what makes it unfitted.
-
-    That of the run, with the objective ``gain``; the default one where the run's has no objective,
-    or would have to read texts.
-
-    Raises:
-        AutoMixError: The run's settings cannot be read.
-    """
-    from automix_eval.config import compose as config  # imported late: Hydra takes a second
-    from automix_eval.config import parts
-
-    given = run.config.get("meta_verifier")
-    held = dict(given) if isinstance(given, Mapping) else {}
-    unread = ("_target_", "policy", "transfer", "option", "name", "lambda_")
-    own = {k: v for k, v in held.items() if k not in unread} | {"objective": "gain"}
-    default = config.default_choices()["meta_verifier"]
-    for name, values in ((str(held.get("name", "")), own), (default, {"objective": "gain"})):
-        try:
-            settings = _configured(name, values, run)
-            router = parts.make_meta_verifier(settings)
-        except AutoMixError:
-            if name == default and values is not own:
-                raise
-            continue
-        if not router.needs_texts and not router.needs_hindsight:
-            return name, partial(parts.make_meta_verifier, settings)
-    raise AutoMixError(f"meta_verifier={default} reads texts, so it has no points unasked")
 
 
 def _play(data: ReplayData, router: MetaVerifier, label: str) -> Replayed | Undefined:
@@ -199,7 +168,7 @@ def _costs(priced: Priced) -> tuple[Any, ...]:
     return (*priced.answers, *priced.verifications)
 
 
-def _configured(name: str, parameters: Mapping[str, Any], run: Run) -> Any:
+def configured(name: str, parameters: Mapping[str, Any], run: Run) -> Any:
     """The configuration of a router behind the calibrator of a run."""
     from automix_eval.config import compose as config
 

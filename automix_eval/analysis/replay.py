@@ -19,11 +19,11 @@ from automix_eval.analysis.operating_points import (
     chosen_policies,
     routed,
     scored_points,
-    verdict_of,
 )
 from automix_eval.analysis.point_figures import OperatingPoints
 from automix_eval.analysis.replay_input import source_of, where_to_fit
 from automix_eval.analysis.replay_score import points_json, score
+from automix_eval.analysis.verdict import verdict_of
 from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.meta_verifiers.contract import MetaVerifier

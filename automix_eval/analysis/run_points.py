@@ -2,33 +2,68 @@
 
 from __future__ import annotations
 
-from automix_eval.analysis.leaderboard import ReplayCache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from automix_eval.analysis.leaderboard import BoardColumns, ReplayCache
 from automix_eval.analysis.operating_points import (
     FOLDS,
+    PointColumns,
     RoutedPoint,
     ScoredQuestions,
     chosen_policies,
     routed,
-    scored_points,
-    verdict_of,
 )
-from automix_eval.analysis.play import router_of_points
+from automix_eval.analysis.play import configured
 from automix_eval.analysis.point_figures import OperatingPoints
 from automix_eval.analysis.question_sets import QuestionSet
 from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting
+from automix_eval.analysis.verdict import verdict_of
+from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.metrics.ibc import Undefined
+from automix_eval.records.runs import Run
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import printable
 
 
-def points_of_run(questions: QuestionSet, cache: ReplayCache) -> OperatingPoints:
-    """The operating points of one task of one run.
+@dataclass(frozen=True, slots=True)
+class RunPoints:
+    """The points of one task of one run, registered with its board."""
+
+    columns: PointColumns
+    router: str
+    fitted: str
+    notes: tuple[str, ...]
+
+    def of(self, questions: QuestionSet) -> OperatingPoints:
+        """The operating points; the first figure of the board draws the bootstrap of both."""
+        run, info = questions.run, questions.run.tasks[questions.task]
+        found = self.columns.figures()
+        return OperatingPoints(
+            task=printable(questions.task),
+            run_id=printable(run.run_id),
+            metric=printable(info.metric or "none"),
+            cost=run.prices,
+            sample=info.sample,
+            tiers=tuple(t.label for t in run.tiers),
+            num_questions=len(questions.rows),
+            num_documents=questions.rows.num_documents,
+            router=self.router,
+            fitted=self.fitted,
+            verdict=verdict_of(found, len(questions.rows), questions.rows.num_documents),
+            points=found,
+            notes=self.notes,
+        )
+
+
+def draft_points(questions: QuestionSet, board: BoardColumns, cache: ReplayCache) -> RunPoints:
+    """Register the operating points of one task of one run.
 
     They are scored on the evaluated questions where every tier was asked them, with policies fitted
     on the calibration questions; else on the calibration questions, in folds. The live policy is
     scored on the evaluated questions always.
     """
-    run, info = questions.run, questions.run.tasks[questions.task]
     llm = GivenRouting(questions.llm.scores, questions.llm.costs, questions.last)
     evaluated = ScoredQuestions(questions.tiers, questions.rows.documents, llm)
     points = [RoutedPoint("live", ChainRouting.live(questions), evaluated)]
@@ -38,29 +73,16 @@ def points_of_run(questions: QuestionSet, cache: ReplayCache) -> OperatingPoints
         points += more
     except AutoMixError as err:
         notes.append(f"Only the live policy is known: {printable(err, 600)}.")
-    found = scored_points(evaluated, points, cache.resamples, cache.seed)
-    return OperatingPoints(
-        task=printable(questions.task),
-        run_id=printable(run.run_id),
-        metric=printable(info.metric or "none"),
-        cost=run.prices,
-        sample=info.sample,
-        tiers=tuple(t.label for t in run.tiers),
-        num_questions=len(questions.rows),
-        num_documents=questions.rows.num_documents,
-        router=name,
-        fitted=fitted,
-        verdict=verdict_of(found, len(questions.rows), questions.rows.num_documents),
-        points=found,
-        notes=tuple(notes),
-    )
+    references = board.references[id(questions)]
+    columns = PointColumns.of(evaluated, points, board.table, references)
+    return RunPoints(columns, name, fitted, tuple(notes))
 
 
 def _others(
     questions: QuestionSet, cache: ReplayCache, evaluated: ScoredQuestions
 ) -> tuple[str, list[RoutedPoint], str]:
     """The router, its points, and how they were fitted."""
-    name, make = router_of_points(questions.run)
+    name, make = _router_of_points(questions.run)
     data, router = cache.data(questions), make()
     fitting = data.fitting(router)
     reason = questions.tiers.why_not_full()
@@ -78,3 +100,33 @@ def _others(
         how = f"and scored in {FOLDS} folds of the {len(fitting)} calibration questions"
     choices = chosen_policies(make, rows, test)
     return name, [routed(c, test, scored) for c in choices], how
+
+
+def _router_of_points(run: Run) -> tuple[str, Callable[[], MetaVerifier]]:
+    """The router whose policies are the operating points of a run, and what makes it unfitted.
+
+    That of the run, with the objective ``gain``; the default one where the run's has no objective,
+    or would have to read texts.
+
+    Raises:
+        AutoMixError: The run's settings cannot be read.
+    """
+    from automix_eval.config import compose as config  # imported late: Hydra takes a second
+    from automix_eval.config import parts
+
+    given = run.config.get("meta_verifier")
+    held = dict(given) if isinstance(given, Mapping) else {}
+    unread = ("_target_", "policy", "transfer", "option", "name", "lambda_")
+    own = {k: v for k, v in held.items() if k not in unread} | {"objective": "gain"}
+    default = config.default_choices()["meta_verifier"]
+    for name, values in ((str(held.get("name", "")), own), (default, {"objective": "gain"})):
+        try:
+            settings = configured(name, values, run)
+            router = parts.make_meta_verifier(settings)
+        except AutoMixError:
+            if name == default and values is not own:
+                raise
+            continue
+        if not router.needs_texts and not router.needs_hindsight:
+            return name, partial(parts.make_meta_verifier, settings)
+    raise AutoMixError(f"meta_verifier={default} reads texts, so it has no points unasked")

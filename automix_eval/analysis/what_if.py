@@ -14,11 +14,11 @@ from automix_eval.analysis.figures import Board, Report
 from automix_eval.analysis.leaderboard import oracle_curve
 from automix_eval.analysis.method import MethodScore
 from automix_eval.analysis.operating_points import (
+    PointColumns,
+    RoutedPoint,
     ScoredQuestions,
     chosen_policies,
     routed,
-    scored_points,
-    verdict_of,
 )
 from automix_eval.analysis.point_figures import OperatingPoints
 from automix_eval.analysis.question_sets import PricedTiers
@@ -32,6 +32,7 @@ from automix_eval.analysis.reference_methods import (
 from automix_eval.analysis.references import References
 from automix_eval.analysis.replayed import oracle_routings, replayed
 from automix_eval.analysis.routed_paths import ChainRouting, Choice, Method, MethodOnRun, Routing
+from automix_eval.analysis.verdict import verdict_of
 from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.meta_verifiers.baselines.encoder import DEFAULT, why_not
@@ -108,6 +109,9 @@ def what_if(asked: ChainQuestion) -> Report:
     played: dict[str, MetaVerifier] = {}
     methods += [_routed(asked, spec, tiers, notes, played) for spec in asked.routers]
     rows = [MethodScore.of(table, m, [references] * len(m.parts)) for m in methods]
+    scored = ScoredQuestions(tiers, codes, ChainRouting.only(tiers, tiers.last))
+    router, chosen, why = _chosen(asked, played, scored)
+    points = PointColumns.of(scored, chosen, table, references)
     board = Board(
         key=asked.task,
         task=asked.task,
@@ -121,45 +125,41 @@ def what_if(asked: ChainQuestion) -> Report:
         comparisons=compare_all([r for r in rows if r.method.name not in NOT_COMPARED], asked.seed),
         oracle_curve=oracle_curve(rows[0]),
     )
-    points = _points(asked, played, len(test), board.num_documents)
-    return Report((), tuple(notes), asked.seed, (board,), asked.resamples, (points,))
-
-
-def _points(
-    asked: ChainQuestion, played: Mapping[str, MetaVerifier], questions: int, documents: int
-) -> OperatingPoints:
-    """The operating points of the default router, or else of the first that has an objective."""
-    scored, points, notes, fitted = ScoredQuestions.of(asked.test), [], [], ""
-    name = next((n for n in sorted(played, key=lambda n: n != _POINTS_OF) if _aims(n)), "")
-    try:
-        if not name:
-            raise AutoMixError("no router with an objective was played")
-        make = partial(parts.make_meta_verifier, config.build({"meta_verifier": name}))
-        choices = chosen_policies(make, asked.train, asked.test, played[name])
-        points = [routed(c, asked.test, scored) for c in choices]
-        fitted = (
-            f"on {len(asked.train)} other questions"
-            if asked.train is not None
-            else f"in {asked.folds} folds of the same questions"
-        )
-    except AutoMixError as err:
-        notes.append(f"Only the models alone are known: {printable(err, 600)}.")
-    found = scored_points(scored, points, asked.resamples, asked.seed)
-    return OperatingPoints(
+    found = points.figures()
+    in_folds = f"in {asked.folds} folds of the same questions"
+    summary = OperatingPoints(
         task=asked.task,
         run_id="",
         metric=asked.metric,
         cost=asked.cost,
         sample=False,
-        tiers=asked.test.names,
-        num_questions=questions,
-        num_documents=documents,
-        router=name,
-        fitted=fitted,
-        verdict=verdict_of(found, questions, documents),
+        tiers=test.names,
+        num_questions=len(test),
+        num_documents=board.num_documents,
+        router=router,
+        fitted=""
+        if why
+        else (in_folds if asked.train is None else f"on {len(asked.train)} other questions"),
+        verdict=verdict_of(found, len(test), board.num_documents),
         points=found,
-        notes=tuple(notes),
+        notes=(f"Only the models alone are known: {why}.",) if why else (),
     )
+    return Report((), tuple(notes), asked.seed, (board,), asked.resamples, (summary,))
+
+
+def _chosen(
+    asked: ChainQuestion, played: Mapping[str, MetaVerifier], scored: ScoredQuestions
+) -> tuple[str, list[RoutedPoint], str]:
+    """The default router, or else the first that has an objective; its points, or why none."""
+    name = next((n for n in sorted(played, key=lambda n: n != _POINTS_OF) if _aims(n)), "")
+    if not name:
+        return "", [], "no router with an objective was played"
+    make = partial(parts.make_meta_verifier, config.build({"meta_verifier": name}))
+    try:
+        choices = chosen_policies(make, asked.train, asked.test, played[name])
+        return name, [routed(c, asked.test, scored) for c in choices], ""
+    except AutoMixError as err:
+        return name, [], printable(err, 600)
 
 
 def _aims(option: str) -> bool:

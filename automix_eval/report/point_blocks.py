@@ -51,12 +51,13 @@ def task_points(one: OperatingPoints, task: TaskReport | None = None) -> list[Bl
     """The operating points of one task, and what else is said of the run that made them."""
     reasons = Reasons()
     title = f"Task {one.task}" + (f" ({SAMPLE_NOTE})" if one.sample else "")
+    entries, scored = labelled(one), Paragraph(scored_words(one))
     header = ("", "Quality", "Cost", "Saved", "Esc.", "delta IBC", "Shown")
     blocks: list[Block] = [
         Heading(title, 2),
         Paragraph(one.verdict.words),
-        Table(header, tuple(_row(*entry, reasons) for entry in labelled(one))),
-        Paragraph(scored_words(one)),
+        Table(header, tuple(_row(*entry, reasons) for entry in entries)),
+        scored,
     ]
     if task and task.aim and task.aim.of is not None:
         blocks.append(Paragraph(aim_words(task.aim, lambda u: u.reason)))

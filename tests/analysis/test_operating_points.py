@@ -11,9 +11,9 @@ from automix_eval.analysis.operating_points import (
     chosen_policies,
     routed,
     scored_points,
-    verdict_of,
 )
 from automix_eval.analysis.point_figures import OperatingPoint
+from automix_eval.analysis.verdict import verdict_of
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.metrics.ibc import Undefined

@@ -66,12 +66,12 @@ def returns(order: list[str]) -> list[str]:
 
 @pytest.mark.skipif(not REFERENCE.is_dir(), reason="the wheel has no results")
 def test_a_report_goes_one_way() -> None:
-    """From the command to the table a reader comes back to a file at most eleven times."""
+    """From the command to the table a reader comes back to a file at most eight times."""
     order = files_in_order(lambda: main(REPORT))
     stages = ["commands/report.py", "records/runs.py", "analysis/selection.py",
               "analysis/llm_point.py", "analysis/leaderboard.py", "report/output.py"]  # fmt: skip
     assert [f for f in dict.fromkeys(order) if f in stages] == stages
-    assert len(again := returns(order)) <= 11, again
+    assert len(again := returns(order)) <= 8, again
 
 
 @pytest.mark.skipif(not REFERENCE.is_dir(), reason="the wheel has no results")
