@@ -129,7 +129,7 @@ def _pomdp(router: Pomdp) -> CompiledPolicy:
             "meta_verifier.mixtures=false"
         )
     learned = isinstance(router.undefined, str)
-    stands_in = 0.0 if isinstance(router.undefined, str) else float(router.undefined)
+    stands_in = 0.0 if learned else float(router.undefined)
     tables: dict[tuple[int, ...], IntArray] = {}
     for subset, actions in rule.low.items():
         if not subset:

@@ -42,10 +42,15 @@ def choice_confidence(values: Sequence[float], statistic: str) -> float:
         values: One a choice, natural logarithms.
         statistic: ``probability``, or ``margin``: the lead over the second best.
     """
+    best, *others = softmax(values)
+    if statistic == "probability":
+        return best
+    return best - (others[0] if others else 0.0)
+
+
+def softmax(values: Sequence[float]) -> list[float]:
+    """Shares of 1, largest first, of values that are natural logarithms."""
     top = max(values)
     weights = sorted((math.exp(v - top) for v in values), reverse=True)
     total = math.fsum(weights)
-    best = weights[0] / total
-    if statistic == "probability":
-        return best
-    return best - (weights[1] / total if len(weights) > 1 else 0.0)
+    return [w / total for w in weights]

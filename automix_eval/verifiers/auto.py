@@ -1,4 +1,4 @@
-"""The default: what a tier's own token probabilities say, in one calibrated confidence."""
+"""What a tier's own token probabilities say, in one calibrated confidence."""
 
 from __future__ import annotations
 

@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from automix_eval.metrics.choice_values import softmax
 from automix_eval.types import Answer, Ask, Question, Verification
 from automix_eval.verifiers.margin import Margin
 
@@ -65,11 +68,12 @@ def _signals(question: Question, answer: Answer) -> dict[str, float]:
 def _of_tokens(logprobs: Sequence[float], margins: Sequence[float]) -> dict[str, float]:
     ascending = sorted(logprobs)
     n = len(ascending)
+    low, median = np.quantile(ascending, [0.1, 0.5]).tolist()
     signals = {
         "mean_probability": math.exp(math.fsum(ascending) / n),
         "min_probability": math.exp(ascending[0]),
-        "low_probability": math.exp(_quantile(ascending, 0.1)),
-        "median_probability": math.exp(_quantile(ascending, 0.5)),
+        "low_probability": math.exp(low),
+        "median_probability": math.exp(median),
         "first_probability": math.exp(logprobs[0]),
         "answer_probability": math.exp(math.fsum(ascending)),
         "num_tokens": math.log1p(n),
@@ -96,10 +100,7 @@ def _of_choices(question: Question, logprobs: Sequence[float]) -> dict[str, floa
 
 
 def _of_distribution(name: str, logprobs: Sequence[float]) -> dict[str, float]:
-    top = max(logprobs)
-    weights = [math.exp(p - top) for p in logprobs]
-    total = math.fsum(weights)
-    shares = sorted((w / total for w in weights), reverse=True)
+    shares = softmax(logprobs)
     n = len(shares)
     entropy = -math.fsum(p * math.log(p) for p in shares if p > 0)
     signals = {
@@ -108,14 +109,6 @@ def _of_distribution(name: str, logprobs: Sequence[float]) -> dict[str, float]:
         "entropy": entropy / math.log(n) if n > 1 else 0.0,
     }
     return {f"{name}_{key}": _bounded(key, value) for key, value in signals.items()}
-
-
-def _quantile(ascending: Sequence[float], share: float) -> float:
-    """Linear interpolation between order statistics, as numpy's default."""
-    place = share * (len(ascending) - 1)
-    low = math.floor(place)
-    high = min(low + 1, len(ascending) - 1)
-    return ascending[low] + (place - low) * (ascending[high] - ascending[low])
 
 
 def _bounded(name: str, value: float) -> float:

@@ -95,13 +95,13 @@ def test_no_sliver_from_few_rows_but_a_hump_from_many():
 
 @pytest.mark.parametrize("make", [Threshold, Pomdp])
 def test_what_is_assured_holds_on_new_questions(make):
-    """Misses are no more than a promise of 90 % allows, far fewer than those of target."""
+    """Misses are no more than a promise of 90 % allows."""
     new = world(20_000, 100)
     missed = 0
     for seed in range(10):
         router = make(objective="assured", target=0.95).fit(world(200, seed))
         missed += follow(router, new).score.mean() < 0.95 * new.scores[:, -1].mean()
-    assert missed <= 3
+    assert missed <= 2
 
 
 def test_what_cannot_be_shown_is_said_and_asks_the_last_tier():
