@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -33,10 +34,12 @@ def test_documents_tell_the_figures_of_the_run_that_is_kept() -> None:
     """The tutorial's lines stand in its report, and so do the README's quality and cost."""
     report = (REFERENCE / "report.txt").read_text(encoding="utf-8")
     block = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8").split("```")
-    (shown,) = [b for b in block if b.startswith("text\nThe live policy")]
+    (shown,) = [b for b in block if b.startswith("text\nNot shown to pay")]
     assert all(line in report for line in shown.splitlines()[1:])
-    (live,) = [line.split() for line in report.splitlines() if line.startswith("Live policy ")][:1]
-    quality, cost = live[2].removeprefix("0"), live[5]
+    live = next(line for line in report.splitlines() if line.startswith("Live policy"))
+    found = re.search(r"0(\.\d+) \[.*\] +([\d.]+) ", live)
+    assert found
+    quality, cost = found.groups()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"scores {quality} for {cost} units" in " ".join(readme.split())
 

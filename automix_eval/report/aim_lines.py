@@ -47,17 +47,22 @@ def kept_words(kept: Figure, who: str = "The live policy") -> str:
 
 def detectable_words(could: Detectable, because: Callable[[Undefined], str]) -> str:
     """What as many questions find; as :func:`aim_words`."""
-    start = f"So many questions find ({POWER:.0%} power)"
+    start = f"With {POWER:.0%} power so many questions find"
     delta, loss = could.delta_ibc.value, could.loss.value
-    if isinstance(delta, Undefined):
-        if isinstance(loss, Undefined):
-            return f"{start}: cannot be told: {because(delta)}."
-        delta_words = f"no delta IBC: {because(delta)}"
-    else:
-        delta_words = f"a delta IBC of {delta:.0%} or more"
+    if isinstance(delta, Undefined) and isinstance(loss, Undefined):
+        return f"{start} nothing: {because(delta)}."
+    delta_words = (
+        f"no delta IBC: {because(delta)}"
+        if isinstance(delta, Undefined)
+        else f"a delta IBC of {delta:.0%} or more"
+    )
     loss_words = (
         f"no loss of quality: {because(loss)}"
         if isinstance(loss, Undefined)
         else f"a loss of quality against the LLM of {loss:.3f} or more"
     )
-    return f"{start} {delta_words}, {loss_words}."
+    # a reason may be long: it ends the sentence
+    first, last = (
+        (loss_words, delta_words) if isinstance(delta, Undefined) else (delta_words, loss_words)
+    )
+    return f"{start} {first}, and {last}."
