@@ -47,7 +47,6 @@ class Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # it would hold back the body for 40 ms
     server: Server
 
     def do_POST(self) -> None:
