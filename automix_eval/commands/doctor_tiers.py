@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urljoin
 
 from automix_eval.backends import checks
 from automix_eval.backends.checks import host_and_port
@@ -97,7 +98,12 @@ def _examine(subject: str, node: Mapping[str, Any]) -> Iterator[Finding]:
     if node.get("device"):
         yield _device(subject, str(node["device"]))
     if node.get("base_url"):
-        yield _reachable(subject, str(node["base_url"]))
+        yield (found := _reachable(subject, str(node["base_url"])))
+        if found.state == "ok" and _serves_vllm(str(node["base_url"])):
+            yield Finding(
+                subject, "note", "vLLM's server tells cached tokens only if it is asked to",
+                "start it with --enable-prompt-tokens-details, or cached tokens are unknown",
+            )  # fmt: skip
     chat = node.get("chat") is not False
     if local:
         if node.get("pretrained") and not node.get("embedded"):
@@ -164,6 +170,17 @@ def _reachable(subject: str, url: str) -> Finding:
         remedy = "start the server, or mend base_url (with its port)"
         return Finding(subject, "FAIL", f"{place} does not answer: {err}", remedy)
     return Finding(subject, "ok", f"{place} answers")
+
+
+def _serves_vllm(url: str) -> bool:
+    """Whether a server says that it is vLLM's; one that wants a key for that says nothing."""
+    import requests
+
+    try:
+        listed = requests.get(urljoin(url, "/v1/models"), timeout=CONNECT_SECONDS).json()
+        return any(model.get("owned_by") == "vllm" for model in listed["data"])
+    except (requests.RequestException, ValueError, LookupError, TypeError, AttributeError):
+        return False
 
 
 def _gguf(subject: str, path: Path) -> Finding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -81,6 +81,9 @@ class FittingQuestions:
         self._task = task
         self._share = share
         self._fitted_documents: frozenset[str] = frozenset()
+        # of this task object's last evaluation, perhaps
+        self._scored = getattr(task.process_results, "scored", task.process_results)
+        task.process_results = self._scored
         self._chosen: dict[tuple[int, int, int], FittingChoice] = {}
 
     def size(self) -> int:
@@ -89,7 +92,44 @@ class FittingQuestions:
 
     def are_on(self, doc: Mapping[str, Any]) -> bool:
         """Whether an evaluated question is on a document of the part that is fitted on."""
-        return bool(self._fitted_documents) and self._document(doc) in self._fitted_documents
+        return self.has_fitted_documents and self._document(doc) in self._fitted_documents
+
+    @property
+    def has_fitted_documents(self) -> bool:
+        """Whether some evaluated documents are fitted on."""
+        return bool(self._fitted_documents)
+
+    def reuse(self, doc_ids: Iterable[object]) -> str:
+        """Take the fitting questions of a policy that was fitted on this task.
+
+        Args:
+            doc_ids: As the policy names them.
+
+        Returns:
+            What the reader of the run must know: empty where none of them is evaluated.
+        """
+        size = self.size()
+        known = [i for i in doc_ids if isinstance(i, int) and 0 <= i < size]
+        docs = self._task.training_docs() if known else []
+        again = [docs[i] for i in known if self._key(docs[i]) in self._evaluated]
+        self._fitted_documents = frozenset(map(self._document, again))
+        if not again:
+            return ""
+        return (
+            f"the policy was fitted on {questions(len(again))} that task {self._name} evaluates: "
+            f"those on their {len(self._fitted_documents)} documents are in no figure"
+        )
+
+    def leave_out_of_scores(self) -> None:
+        """Let the harness's own figures do without questions that the router was fitted on."""
+        if not self.has_fitted_documents:
+            return
+
+        def unless_fitted(doc: Mapping[str, Any], results: Any) -> Any:
+            return {} if self.are_on(doc) else self._scored(doc, results)
+
+        unless_fitted.scored = self._scored  # type: ignore[attr-defined]
+        self._task.process_results = unless_fitted
 
     def choose(self, num_docs: int, min_docs: int, seed: int) -> FittingChoice:
         """The questions to fit on; more of them repeat all of fewer.
@@ -159,10 +199,7 @@ class FittingQuestions:
             )
         self._fitted_documents = fitted
         left = len(self._task.eval_docs) - len(rest)
-        said += (
-            f", and the {questions(left)} on them are in no figure of the report. The harness's "
-            "own figures count them too"
-        )
+        said += f", and the {questions(left)} on them are in no figure"
         return FittingChoice(tuple(kept), (), 0, said)
 
     def _document(self, doc: Mapping[str, Any]) -> str:

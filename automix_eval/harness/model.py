@@ -119,6 +119,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         except KeyboardInterrupt as interrupt:
             raise uncaught.explained(interrupt)  # noqa: B904 - the very same error
         self._views: dict[str, TaskView] = {}
+        self._asked: Counter[str] = Counter()
         self.failures = Failures(float(self.config.fail_on_error))
         self.log = RunLog(
             self.run_id, self.tiers, self._about(), self.ranks, self.budget, self.failures
@@ -262,7 +263,13 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
     def _sum_up(self, views: Sequence[TaskView]) -> None:
         """Compute metrics of all questions together, and say them."""
         self.corpus.take(self.ranks.gather(self.corpus.found()))
+        asked = self.ranks.gather(+self._asked)
         for view in views:
+            # the harness joins the scores of processes that all have some
+            if all(view.name in own for own in asked):
+                view.fitting.leave_out_of_scores()
+            elif view.fitting.has_fitted_documents:
+                self.log.warn(view.name, "the harness's figures score fitting questions as failed")
             self.log.corpus(view.name, self.corpus.summary(view.metrics, int(self.config.seed)))
 
     def _announce(self, now: Sequence[str]) -> None:
@@ -282,9 +289,11 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         results: list[Any] = [None] * len(requests)
         for block in self._blocks(view, requests, grouped):
             made = [view.question(requests, grouped, i) for i in block]
-            questions = [question for question, _ in made]
-            rows = self._route(view, questions, router)
-            for (question, positions), row in zip(made, rows, strict=True):
+            asked = self.recorder.not_fitted_on(view, [question for question, _ in made])
+            self._asked[view.name] += len(asked)
+            rows = iter(self._route(view, asked, router))
+            for question, positions in made:
+                row = None if view.is_fitted_on(question) else next(rows)
                 if row is None:
                     nothing = self._placeholder(view, question)
                     for position in positions:
@@ -304,7 +313,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
                     results[positions[0]] = RoutedAnswer(
                         final.answer.text, routing(row, self.cost, self.tiers)
                     )
-            view.forget(questions)
+            view.forget(question for question, _ in made)
         self._refuse_nothing(view, len(grouped))
         self.log.finish(view.name)
         for position, original in grouped.copies.items():

@@ -37,30 +37,31 @@ class Recorder:
             for question, tiers in zip(questions, done, strict=True)
         ]
 
+    def not_fitted_on(self, view: TaskView, questions: Sequence[Question]) -> list[Question]:
+        """The questions but those on a document that the router was fitted on, which are noted."""
+        for question in questions:
+            if view.is_fitted_on(question):
+                self._failures.add(question, 0, "answer", FITTED_ON, scored=False)
+        return [q for q in questions if not view.is_fitted_on(q)]
+
     def keeps(self, view: TaskView, row: Record) -> bool:
         """Whether a record enters the figures; if not, that is noted.
 
-        Those do not to which the task gave no score, unless it scores no single question, and those
-        on a document that is fitted on.
+        Those do not to which the task gave no score, unless it scores no single question.
         """
-        if view.is_fitted_on(row):
-            return False
         if view.metrics.is_corpus or view.metrics.is_bypassed:
             return True
         return all(t.score is not None for t in row.tiers)
 
     def _record(self, view: TaskView, question: Question, tiers: Sequence[TierRecord]) -> Record:
         scored = []
-        fitted_on = view.is_fitted_on(question)
-        if fitted_on:
-            self._failures.add(question, 0, "answer", FITTED_ON, scored=False)
         final = [t for t in tiers if t.on_path] or list(tiers)
         for tier in tiers:
             found = view.score(question, tier.answer)
             scored.append(replace(tier, score=found.score, metrics=found.metrics))
-            if found.why and not fitted_on:
+            if found.why:
                 self._failures.add(question, tier.tier, "answer", found.why, scored=False)
-            counts = question.phase == "evaluation" and not question.repeat and not fitted_on
+            counts = question.phase == "evaluation" and not question.repeat
             if found.corpus and counts:
                 name = self._tiers[tier.tier].name
                 self._corpus.add(view.name, name, question.doc_id, found.corpus)

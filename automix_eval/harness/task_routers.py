@@ -110,6 +110,10 @@ class TaskRouters:
                     "difference with meta_verifier.transfer=true"
                 )
             self._log.warn(view.name, text)
+        fitted = given["fitted_on"]
+        own = fitted.get("doc_ids") if fitted.get("task") == view.name else None
+        if note := view.fitting.reuse(own if isinstance(own, list) else ()):
+            self._log.warn(view.name, note)
         router.set_learned(given["learned"])
         self._log.use_policy(view.name, str(self._config.meta_verifier.policy))
         return router

@@ -22,7 +22,7 @@ from automix_eval.harness.grouping import Grouping
 from automix_eval.harness.task_metrics import TaskMetrics, TaskScore
 from automix_eval.harness.task_source import config_hashes
 from automix_eval.metrics.choice_values import compared_values
-from automix_eval.types import Answer, Message, Phase, Prompt, Question, Record
+from automix_eval.types import Answer, Message, Phase, Prompt, Question
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -189,15 +189,14 @@ class TaskView:
                 return i
         return 0
 
-    def is_fitted_on(self, question: Question | Record) -> bool:
+    def is_fitted_on(self, question: Question) -> bool:
         """Whether an evaluated question is on a document that the router was fitted on."""
-        if question.phase != "evaluation":
-            return False
-        key = question.phase, question.doc_id, question.repeat
-        return self.fitting.are_on(self._instances[key][0].doc)
+        return self.fitting.are_on(self.doc(question))
 
     def leaves_out(self, question: Question) -> bool:
         """Whether the harness's figures leave out a question that failed, by the task's code."""
+        if self.is_fitted_on(question):
+            return True
         if question.choices:
             return False  # its numbers cannot say so
         instances = self._instances[question.phase, question.doc_id, question.repeat]

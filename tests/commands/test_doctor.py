@@ -9,6 +9,7 @@ import types
 from pathlib import Path
 
 import pytest
+from pytest_httpserver import HTTPServer
 
 from automix_eval.commands import doctor, doctor_tiers
 from automix_eval.commands.doctor_tiers import Finding
@@ -78,6 +79,17 @@ def test_the_tiers_of_a_run_are_looked_at() -> None:
         found = states(list(doctor_tiers.examine_tiers(arguments)))
     assert found == {"configuration": "ok", "tier slm": "ok", "tier llm": "FAIL"}
     assert states(list(doctor_tiers.examine_tiers(arguments)))["tier slm"] == "FAIL"
+
+
+def test_a_server_of_vllm_s_is_told_the_flag_for_cached_tokens(httpserver: HTTPServer) -> None:
+    """Without it the price of cached tokens cannot be met; another server hears nothing of it."""
+    url = httpserver.url_for("/v1/completions")
+    arguments = ["slm=local_completions", f"slm.base_url={url}", "slm.model=m"]
+    for owner, told in (("vllm", 1), ("llamacpp", 0)):
+        httpserver.clear()
+        httpserver.expect_request("/v1/models").respond_with_json({"data": [{"owned_by": owner}]})
+        found = [f.remedy for f in doctor_tiers.examine_tiers(arguments)]
+        assert sum("--enable-prompt-tokens-details" in remedy for remedy in found) == told
 
 
 def test_overrides_are_checked_like_those_of_a_run() -> None:

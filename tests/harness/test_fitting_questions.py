@@ -49,15 +49,15 @@ def task(train: list[dict[str, Any]], test: list[dict[str, Any]], **more: Any) -
     return shapes.task("sums", SHAPE, custom_dataset=data, **more)
 
 
-def run(made: Any, folder: Path, **more: Any) -> dict[str, Any]:
-    """An evaluation with a fit; its manifest."""
+def run(made: Any, folder: Path, results: bool = False, **more: Any) -> dict[str, Any]:
+    """An evaluation with a fit; its manifest, or the harness's results."""
     CALLS.clear()
     SCRIPTS["small"], SCRIPTS["large"] = shapes.small, shapes.large
     args = {"meta_verifier": "threshold", "records_dir": str(folder), "calibration.min_docs": 4}
     args |= {"store.path": str(folder / "calls.sqlite"), "calibration.num_docs": 10, **more}
     groups = {"tasks": {"sums": made}, "groups": {}}
-    lm_eval.evaluate(AutoMixLM(**scripted_args(**args)), groups, bootstrap_iters=0)
-    return read_run(folder)[0]
+    found = lm_eval.evaluate(AutoMixLM(**scripted_args(**args)), groups, bootstrap_iters=0)
+    return found if results else read_run(folder)[0]
 
 
 def test_equal_questions_are_left_out(tmp_path: Path) -> None:
@@ -118,10 +118,34 @@ def test_one_split_for_both_is_parted_by_document(tmp_path: Path, grouped: bool)
     assert by_phase["calibration"]
     assert len({f["doc_id"] for f in manifest["failed"]}) == 20
     texts = [w["text"] for w in manifest["warnings"]]
-    assert sum("in no figure of the report" in text for text in texts) == 1
+    assert sum("in no figure" in text for text in texts) == 1
     assert not any("gives no score" in text for text in texts)
     (found,) = assemble([tmp_path], Settings(resamples=50)).report.tasks
     assert found.figures.num_questions == 20
+    asked_before, policy = len(CALLS), tmp_path / manifest["policies"]["sums"]
+    again = tmp_path / "again"
+    more |= {"meta_verifier.policy": str(policy), "store.path": str(again / "calls.sqlite")}
+    reused = run(task(test, test, training_split="test"), again, **more)
+    assert {f["doc_id"] for f in reused["failed"]} == {f["doc_id"] for f in manifest["failed"]}
+    assert len(CALLS) < asked_before
+    assert any("the policy was fitted on 20 questions" in w["text"] for w in reused["warnings"])
+
+
+def test_the_harness_s_figures_do_without_what_is_fitted_on(tmp_path: Path) -> None:
+    """Its mean is that of the records, and the task object can be evaluated again."""
+    test = rows([(i, 2) for i in range(24)])
+    for row in test[::3]:
+        row["answer"] = f" I say #### {row['answer']}"
+    made = task(test, test, training_split="test")
+    for share in (0.5, 0.25):
+        folder = tmp_path / str(share)
+        found = run(made, folder, **{"calibration.split_documents": share}, results=True)
+        kept = [r for r in read_run(folder)[1] if r.phase == "evaluation"]
+        scores = [next(t for t in r.tiers if t.tier == r.final).score for r in kept]
+        assert len(kept) == 24 * (1 - share)
+        mean = found["results"]["sums"]["exact_match,none"]
+        assert 0 < mean < 1
+        assert mean == pytest.approx(sum(scores) / len(scores), abs=1e-12)
 
 
 def test_a_split_with_questions_of_its_own_is_not_parted(tmp_path: Path) -> None:

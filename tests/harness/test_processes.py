@@ -47,6 +47,18 @@ def test_several_processes_give_the_records_of_one(
 
 
 @pytest.mark.slow
+def test_several_processes_fit_on_the_same_documents(tmp_path: Path) -> None:
+    """Where documents are parted every process parts them alike, and leaves the same ones out."""
+    for number in (1, 2):
+        done = launch(tmp_path / str(number), number, SPLIT="0.5")
+        assert done.returncode == 0, done.stderr[-3000:]
+    (one, rows), (many, others) = (bare(tmp_path / n) for n in "12")
+    assert others == rows
+    assert many == one
+    assert any("are in no figure" in w["text"] for w in one["warnings"])
+
+
+@pytest.mark.slow
 def test_two_nodes_give_the_records_of_one_process(alone: Path, tmp_path: Path) -> None:
     """The rank is the global one: on both nodes the local rank is 0, and each has its own share."""
     output = tmp_path / "nodes"

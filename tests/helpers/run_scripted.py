@@ -46,6 +46,13 @@ def main(output: Path) -> None:
     SCRIPTS["small"], SCRIPTS["large"] = script(0.5), script(0.9)
     args = scripted_args(meta_verifier="threshold", **{"calibration.num_docs": 11})
     args["block_size"] = 2 if "RANK" in os.environ else 2048
+    tasks, paths = TASKS, [str(REPO / "tasks")]
+    if share := os.environ.get("SPLIT"):  # the evaluated questions are all there are
+        args |= {"calibration.split_documents": float(share), "calibration.min_docs": 2}
+        tasks, paths = ["parted"], [*paths, str(output)]
+        (output / "parted.yaml").write_text(
+            f"include: {REPO}/tasks/coqa/coqa_demo.yaml\ntask: parted\ntraining_split: validation\n"
+        )
     args["fail_on_error"] = float(os.environ.get("FAIL_SHARE", "0"))
     if os.environ.get("FAIL_RANK") == os.environ.get("RANK", "none"):
         args["llm.fail_after"] = 2
@@ -53,8 +60,8 @@ def main(output: Path) -> None:
     results = lm_eval.simple_evaluate(
         model="automix",
         model_args={**args, "store.path": str(output / f"calls{os.environ.get('RANK', '')}.db")},
-        tasks=TASKS,
-        task_manager=TaskManager(include_path=str(REPO / "tasks"), include_defaults=False),
+        tasks=tasks,
+        task_manager=TaskManager(include_path=paths, include_defaults=False),
         evaluation_tracker=tracker,
         bootstrap_iters=0,
         limit=7,
@@ -66,7 +73,7 @@ def main(output: Path) -> None:
     if results is not None:
         samples = results.pop("samples")
         tracker.save_results_aggregated(results, samples)
-        for task in TASKS:
+        for task in tasks:
             tracker.save_results_samples(task_name=task, samples=samples[task])
 
 
