@@ -8,27 +8,30 @@ reads GGUF files as they are, and keeps the prompts of its slots: common beginni
 from __future__ import annotations
 
 import hashlib
+import math
 import mmap
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from automix_eval.backends.embedded import EmbeddedModelError, ensure_gguf
 from automix_eval.backends.servers import next_token
 from automix_eval.backends.servers.api import APIBackend, integer
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.types import Prompt, ScoreRequest
+from automix_eval.types import Prompt, ScoreRequest, Scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lm_eval.api.model import LM
 
-    from automix_eval.types import Scores
-
 _ENDS = 1 << 20
 _METADATA = 64 << 20
+# added to a token's logit: no other is then the most probable
+_FORCES = 1e6
 
 
 class LlamaCppBackend(APIBackend):
@@ -172,9 +175,10 @@ class LlamaCppBackend(APIBackend):
 
         _ = self.lm
         try:
-            response = requests.post(
+            response = requests.request(
+                "POST" if payload else "GET",
                 f"{self._server.listening_address}{path}",
-                json=payload,
+                json=payload or None,
                 timeout=self._setting("timeout"),
             )
             response.raise_for_status()
@@ -224,13 +228,75 @@ class LlamaCppBackend(APIBackend):
 
         return split
 
+    # ----------------------------------------------------------------- given continuations
+
     def loglikelihood(
-        self,
-        requests: Sequence[ScoreRequest],  # noqa: ARG002
-        on_result: Callable[[int, Scores], None],  # noqa: ARG002
-    ) -> NoReturn:
-        """Refused: llama.cpp's server gives no log-probabilities of a prompt."""
-        raise AutoMixError(
-            f"{self.tier} ({self.label}) cannot answer multiple-choice tasks: llama.cpp's server "
-            f"gives no log-probabilities of given continuations. Use {self.tier}=hf for them"
-        )
+        self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
+    ) -> None:
+        """Score one continuation a request, exactly: each of its tokens is forced in its place.
+
+        The server gives no log-probabilities of a prompt; of a token that it generates it says what
+        the model gave it, before bias and samplers.
+
+        Raises:
+            AutoMixError: A request fails, or prompt and continuation exceed the window.
+        """
+        _ = self.lm
+        pool = ThreadPoolExecutor(self._setting("num_concurrent"))
+        order = sorted(range(len(requests)), key=lambda i: requests[i].prompt)
+        try:
+            asked = {pool.submit(self._force, requests[i]): i for i in order}
+            for done in as_completed(asked):
+                on_result(asked[done], done.result())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _force(self, request: ScoreRequest) -> Scores:
+        begun = time.perf_counter()
+        prompt, (continuation,) = request.prompt, request.continuations
+        # as the harness splits them: spaces belong to the word that follows
+        whole = self._numbers(prompt + continuation)
+        read = self._numbers(prompt.rstrip()) or [self._first]
+        tokens = whole[len(self._numbers(prompt.rstrip())) :]
+        size = len(read)
+        if size + len(tokens) > self._window:
+            raise AutoMixError(
+                f"{self.tier} ({self.label}): a prompt of {size} tokens and {len(tokens)} more do "
+                f"not fit the window of {self._window}: raise {self.tier}.max_length if the model "
+                "has a larger window"
+            )
+        total, greedy, cached = 0.0, True, 0
+        for place, token in enumerate(tokens):
+            made = self._ask(
+                "/completion",
+                prompt=read,
+                n_predict=1,
+                n_probs=1,
+                temperature=0.0,
+                logit_bias=[[token, _FORCES]],
+                cache_prompt=True,
+            )
+            try:
+                (step,) = made["completion_probabilities"]
+                total += float(step["logprob"])
+                greedy &= step["top_logprobs"][0]["id"] == token
+                forced = step["id"] == token and math.isfinite(total)
+                cached = cached if place else int(made["timings"]["cache_n"])
+            except (KeyError, IndexError, TypeError, ValueError):
+                forced = False
+            if not forced:
+                raise AutoMixError(
+                    f"{self.tier} ({self.label}): this build of xllamacpp does not say what the "
+                    f"model gave a token of {continuation!r}: use {self.tier}=hf"
+                )
+            read = [*read, token]
+        seconds = time.perf_counter() - begun
+        return Scores((total,), (greedy,), size, seconds, cached, latency=seconds)
+
+    def _numbers(self, text: str) -> list[int]:
+        return list(self._ask("/tokenize", content=text, add_special=True)["tokens"])
+
+    @cached_property
+    def _first(self) -> int:
+        """What stands before a continuation without a prompt."""
+        return self._numbers(str(self._ask("/props")["bos_token"]))[-1]

@@ -52,6 +52,13 @@ def score(backend: HarnessBackend, *requests: ScoreRequest) -> list[Scores]:
     return [found[i] for i in range(len(requests))]
 
 
+def loglikelihood(backend: HarnessBackend, *requests: ScoreRequest) -> list[Scores]:
+    """Scores of one continuation each, in the order of the requests."""
+    found: dict[int, Scores] = {}
+    backend.loglikelihood(requests, found.__setitem__)
+    return [found[i] for i in range(len(requests))]
+
+
 def server(model: LlamaCppBackend, lm: str, **arguments: Any) -> APIBackend:
     """The same model as a black box."""
     path = "chat/completions" if "chat" in lm else "completions"
@@ -94,6 +101,36 @@ def test_the_score_of_a_greedy_answer_is_that_of_its_tokens(model: LlamaCppBacke
     (scores,) = score(model, ScoreRequest(PROMPT, (made.text, " xylophone quartz")))
     assert scores.logprobs[0] == pytest.approx(math.fsum(made.token_logprobs), abs=0.05)
     assert scores.logprobs[1] < scores.logprobs[0]
+
+
+def test_given_continuations_are_scored_exactly(model: LlamaCppBackend) -> None:
+    """A choice of several tokens has what the generation reported; one beside the point less."""
+    (made,) = generate(model, GenerateRequest(PROMPT, GREEDY), probs=True)
+    chosen, other = loglikelihood(
+        model,
+        ScoreRequest(PROMPT, (made.text,)),
+        ScoreRequest(PROMPT + " ", ("xylophone quartz",)),
+    )
+    assert chosen.logprobs[0] == pytest.approx(math.fsum(made.token_logprobs), abs=0.05)
+    assert chosen.greedy == (True,)
+    assert other.greedy == (False,)
+    (listed,) = score(model, ScoreRequest(PROMPT, (" xylophone quartz",)))
+    assert other.logprobs[0] <= listed.logprobs[0] + 0.05
+    assert chosen.prompt_tokens == other.prompt_tokens == model.count_tokens(PROMPT)
+    assert other.cached_tokens > 0
+
+
+def test_without_a_prompt_the_first_token_is_the_models_own(model: LlamaCppBackend) -> None:
+    """What acc_mutual_info asks without a question follows the token that begins a text."""
+    (alone,) = loglikelihood(model, ScoreRequest("", (" France",)))
+    assert alone.prompt_tokens == 1
+    assert -40 < alone.logprobs[0] < 0
+
+
+def test_a_continuation_beyond_the_window_is_an_error(model: LlamaCppBackend) -> None:
+    """Nothing is cut silently, and the setting is named."""
+    with pytest.raises(AutoMixError, match=r"slm\.max_length"):
+        loglikelihood(model, ScoreRequest("word " * 511, (" and more",)))
 
 
 def test_an_unlisted_token_gives_a_bound_and_says_so(model: LlamaCppBackend) -> None:
