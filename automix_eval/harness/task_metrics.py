@@ -65,6 +65,7 @@ class TaskMetrics:
         self.skipped: tuple[str, ...] = ()
         self._named = metric is not None
         self._known: tuple[str, ...] = ()
+        self._means: dict[str, bool] = {}
         self.is_corpus = False
 
     @property
@@ -89,6 +90,11 @@ class TaskMetrics:
             found.append(
                 f"quality is {self.main}: {', '.join(self.skipped)} before it in metric_list "
                 "exists for all questions together only"
+            )
+        if self.main is not None and not self.is_corpus and not self._is_mean(self.main):
+            found.append(
+                f"quality is the mean of {self.main}, which the task sums up otherwise: its own "
+                "figure stands under the metrics of all questions together"
             )
         return found
 
@@ -126,7 +132,11 @@ class TaskMetrics:
         if not self._known:
             self._choose(found)
         metrics = {str(k): n for k, v in found.items() if (n := number(v)) is not None}
-        corpus = {str(k): v for k, v in found.items() if is_corpus(v)}
+        corpus = {
+            str(k): v
+            for k, v in found.items()
+            if is_corpus(v) or (k in metrics and not self._is_mean(k))
+        }
         if self.is_corpus or self.main is None:
             return TaskScore(None, metrics, corpus)
         if self.main not in metrics:
@@ -160,6 +170,19 @@ class TaskMetrics:
         """A metric of many documents, by the task's own aggregation; None if it is no number."""
         function = (self.task.aggregation() or {}).get(metric)
         return None if function is None else number(function(list(values)))
+
+    def _is_mean(self, metric: str) -> bool:
+        """Whether the task sums a number up by its mean: what it makes of some numbers says so."""
+        if metric not in self._means:
+            some = [0.0, 0.0, 1.0, 0.25]
+            try:
+                made = self.aggregate(metric, some)
+            except Exception as err:  # noqa: BLE001 - the task's own code, on numbers we made up
+                log.debug("%s: %s of numbers: %s", self.name, metric, err)
+                made = math.nan
+            mean = math.fsum(some) / len(some)
+            self._means[metric] = made is None or math.isclose(made, mean, rel_tol=1e-6)
+        return self._means[metric]
 
     def _choose(self, found: Mapping[str, Any]) -> None:
         """Set the main metric, in the order of metric_list."""

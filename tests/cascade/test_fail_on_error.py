@@ -280,8 +280,13 @@ def test_an_outage_that_ends_is_bridged(
 ) -> None:
     """A server that is gone for a while costs attempts, and no question."""
     monkeypatch.setattr(transport, "_FIRST_WAIT", 0.02)
-    back = time.monotonic() + 0.5
-    server.fault = lambda model, prompt: refused(503) if time.monotonic() < back else None
+    seen: list[float] = []
+
+    def gone(_model: str, _prompt: str) -> Response | None:
+        seen.append(time.monotonic())
+        return refused(503) if seen[-1] < seen[0] + 0.5 else None
+
+    server.fault = gone
     own = args(server, tmp_path, fail_on_error=0.1, **{"slm.max_retries": 6})
     run_harness([TASK], own, tmp_path / "out", limit=LIMIT)
     manifest, rows = read_run(tmp_path / "out")

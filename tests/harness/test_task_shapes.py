@@ -209,6 +209,22 @@ def test_metrics_of_all_questions_are_the_tasks_own(tmp_path: Path) -> None:
     assert not CALLS
 
 
+@pytest.mark.parametrize("aggregation", ["median", lambda values: max(values) + sum(values)])
+def test_numbers_that_are_no_mean_are_summed_up_by_the_task(
+    tmp_path: Path, aggregation: Any
+) -> None:
+    """Routing takes each question's number; the task's own figure is beside the mean, and said."""
+    shape = shapes._hit(lambda hit, doc: hit + len(doc["answer"]) / 7) | {
+        "metric_list": [{"metric": "hit", "aggregation": aggregation, "higher_is_better": True}]
+    }
+    found = evaluated(tmp_path, {"t": shapes.task("t", shape)}, meta_verifier="threshold")
+    manifest = manifest_of(tmp_path)
+    assert manifest["tasks"]["t"]["corpus"]["hit"]["routed"]["value"] == pytest.approx(
+        found["results"]["t"]["hit,none"], abs=1e-9
+    )
+    assert any("sums up otherwise" in w["text"] for w in manifest["warnings"])
+
+
 def test_repeats_that_route_each_for_itself(tmp_path: Path) -> None:
     """A setting; one record a repeat, and the manifest says so."""
     made = shapes.task("votes", shapes.SHAPES["repeats_majority"])

@@ -6,6 +6,8 @@ Each is a configuration of the harness over the same sums, so that a script can 
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import datasets
@@ -111,6 +113,11 @@ SHAPES: dict[str, dict[str, Any]] = {
     "numpy_float32": _hit(lambda hit, _: np.float32(hit)),
     "numpy_array": _hit(lambda hit, _: np.array(float(hit))),
     "torch": _hit(lambda hit, _: torch.tensor(float(hit))),
+    "torch_bool": _hit(lambda hit, _: torch.tensor(hit)),
+    "numpy_float16": _hit(lambda hit, _: np.float16(hit)),
+    "numpy_uint8": _hit(lambda hit, _: np.uint8(hit)),
+    "fraction": _hit(lambda hit, _: Fraction(int(hit), 3)),
+    "decimal": _hit(lambda hit, _: Decimal(int(hit))),
     "percent": _hit(lambda hit, _: 100.0 * hit),
     "lower_is_better": _hit(lambda hit, _: 1.0 - hit)
     | {"metric_list": _metric(higher_is_better=False)},
