@@ -3,7 +3,7 @@
 One CSV a task, one row a question: its split (train: the calibration; test: the evaluation), the
 number of its document where several share one, and every tier's score, confidence, cost and
 verification cost. No text of the data set or of a model is in it. ``--as every-eval-ever`` writes
-the shared schema of that name instead, with texts.
+the shared schema of that name instead, with texts: answers, and their mean beside them.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from automix_eval.costs.from_config import cost_from, parse_costs
 from automix_eval.records import schema as records
-from automix_eval.records.every_eval_ever_export import instances
+from automix_eval.records.every_eval_ever_export import evaluations
 from automix_eval.records.from_run import find_manifest, from_records
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
@@ -37,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="form",
         choices=("tables", "every-eval-ever"),
         default="tables",
-        help="tables of numbers, or the answers of any run in the schema Every Eval Ever: "
-        "TASK/MODEL/RUN_samples.jsonl, with the cascade as one of the models",
+        help="tables of numbers, or the answers of any run in the schema Every Eval Ever (two "
+        "files a task and model), with the cascade as one of the models",
     )
     parser.add_argument("--task", action="append", help="only this task; may be repeated")
     parser.add_argument(
@@ -79,26 +81,20 @@ def run(args: argparse.Namespace) -> int:
 def _write_instances(
     path: Path, manifest: Mapping[str, Any], out: Path, tasks: Sequence[str] | None
 ) -> int:
-    """Write the instances of a run, a file a task and model."""
+    """Write instances and aggregate of a run, two files a task and model."""
     if unknown := set(tasks or ()) - set(manifest.get("tasks", {})):
         raise AutoMixError(f"the run has no task {', '.join(sorted(map(printable, unknown)))}")
-    labels = [str(t.get("label") or t.get("name")) for t in manifest.get("tiers", [])]
-    models = [n if labels.count(n) == 1 else f"{n} (tier {t})" for t, n in enumerate(labels)]
-    run_id = str(manifest.get("run_id"))
-    cascade = f"automix/{manifest.get('model_label') or run_id}"
     rows = records.read_records(
         records.records_path(path, manifest), records.records_bytes(manifest)
     )
-    files: dict[tuple[str, str], list[str]] = {}
-    for task, model, line in instances(rows, models, cascade, run_id):
-        if tasks is None or task in tasks:
-            files.setdefault((task, model), []).append(line)
-    if not files:
+    found = [e for e in evaluations(rows, manifest) if tasks is None or e.task in tasks]
+    if not found:
         raise AutoMixError(f"{path} has no scored answers of an evaluation")
-    for (task, model), lines in files.items():
-        file = out / safe_name(task) / safe_name(model) / f"{safe_name(run_id)}_samples.jsonl"
-        write_file(file, "\n".join(lines) + "\n")
-        show(f"{printable(str(file))} ({len(lines)} answers)\n")
+    for one in found:
+        file = write_file(out / f"{one.path}_samples.jsonl", one.instances)
+        about = one.aggregate(manifest, file, time.time())
+        write_file(out / f"{one.path}.json", json.dumps(about, indent=2) + "\n")
+        show(f"{printable(str(file))} ({len(one.lines)} answers)\n")
     return 0
 
 

@@ -1,63 +1,172 @@
-"""A run in the shared schema Every Eval Ever (arXiv 2606.14516), instance by instance.
+"""A run in the shared schema Every Eval Ever (arXiv 2606.14516): instances, and their aggregate.
 
-Source: the project's instance_level_eval.schema.json, version 0.2.1 (read in November 2026). Each
-model of the chain is an evaluation of its own, on the questions that it was asked, and so is the
-cascade, whose tokens are those of its whole path. The aggregate file that the project keeps beside
-instances is not written.
+Source: the project's eval.schema.json and instance_level_eval.schema.json, version 0.3.0 (read in
+November 2026). Each model of the chain is an evaluation of its own, on the questions that it was
+asked, and so is the cascade, whose tokens are those of its whole path.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import statistics
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from automix_eval.metrics.calibration import is_correct
+from automix_eval.safety.files import safe_name
 from automix_eval.types import Call, Record, TierRecord
 
-SCHEMA_VERSION = "0.2.1"
+SCHEMA_VERSION = "0.3.0"
 
 
-def instances(
-    records: Iterable[Record], models: Sequence[str], cascade: str, run_id: str
-) -> Iterator[tuple[str, str, str]]:
-    """(task, model, line of JSON) of every scored answer of the evaluation.
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What one model did on one task.
+
+    Attributes:
+        task: Its name.
+        model: The model's, or the cascade's.
+        id: Of the evaluation.
+        lines: JSON of each scored answer of the evaluation.
+        scores: The score of each.
+    """
+
+    task: str
+    model: str
+    id: str
+    lines: list[str] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+
+    @property
+    def instances(self) -> str:
+        """The text of the file of instances."""
+        return "\n".join(self.lines) + "\n"
+
+    @property
+    def path(self) -> str:
+        """Where the schema has the files, without ``_samples.jsonl`` or ``.json``."""
+        developer, _, name = self.model.rpartition("/")
+        digest = hashlib.sha256(self.id.encode("utf-8", "replace")).digest()
+        place = map(safe_name, (self.task, developer or "unknown", name))
+        return "/".join(["data", *place, str(uuid.UUID(bytes=digest[:16], version=4))])
+
+    def aggregate(self, manifest: Mapping[str, Any], written: Path, now: float) -> dict[str, Any]:
+        """The JSON that stands beside the instances.
+
+        Args:
+            manifest: Of the run.
+            written: The file of instances.
+            now: Seconds since 1970.
+        """
+        about = manifest.get("tasks", {}).get(self.task, {})
+        binary = set(self.scores) <= {0.0, 1.0}
+        low, high = min(0.0, *self.scores), max(1.0, *self.scores)
+        metric = str(about.get("metric") or "score")
+        config: dict[str, Any] = {
+            "evaluation_description": f"{metric}, higher is better",
+            "lower_is_better": False,
+            "score_type": "binary" if binary else "continuous",
+        }
+        if not binary:
+            config |= {"min_score": low, "max_score": high}
+        if (low, high) != (0.0, 1.0):
+            config["additional_details"] = {"bounds": "of the scores seen"}
+        result = {
+            "evaluation_name": self.task,
+            "source_data": {"dataset_name": self.task, "source_type": "other"},
+            "metric_config": config,
+            "score_details": {
+                "score": statistics.fmean(self.scores),
+                "uncertainty": {
+                    "standard_deviation": statistics.pstdev(self.scores),
+                    "num_samples": len(self.scores),
+                },
+            },
+        }
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "evaluation_id": self.id,
+            "evaluation_timestamp": str(manifest.get("created")),
+            "retrieved_timestamp": str(now),
+            "source_metadata": {
+                "source_type": "evaluation_run",
+                "source_organization_name": "unknown",
+                "evaluator_relationship": "other",
+            },
+            "eval_library": {
+                "name": "automix-eval",
+                "version": str(manifest.get("automix_eval_version") or "unknown"),
+            },
+            "model_info": {
+                "name": self.model,
+                "id": self.model,
+                "additional_details": {
+                    "deployment_type": "unknown",
+                    "model_availability": "unknown",
+                },
+            },
+            "evaluation_results": [result],
+            "detailed_evaluation_results": {
+                "format": "jsonl",
+                "file_path": f"{self.path}_samples.jsonl",
+                "hash_algorithm": "sha256",
+                "checksum": hashlib.sha256(written.read_bytes()).hexdigest(),
+                "total_rows": len(self.lines),
+            },
+        }
+
+
+def evaluations(records: Iterable[Record], manifest: Mapping[str, Any]) -> list[Evaluation]:
+    """Every model's scored answers of the evaluation, and the cascade's, task by task.
 
     Args:
         records: Of one run; those of the calibration are passed over.
-        models: Name of each tier.
-        cascade: Name of the cascade as a model.
-        run_id: The run.
+        manifest: Of the run; models of equal labels are told apart by their tier.
     """
+    labels = [str(t.get("label") or t.get("name")) for t in manifest.get("tiers", [])]
+    models = [n if labels.count(n) == 1 else f"{n} (tier {t})" for t, n in enumerate(labels)]
+    cascade = f"automix/{manifest.get('model_label') or manifest.get('run_id')}"
+    found: dict[str, Evaluation] = {}
     for record in records:
         if record.phase != "evaluation":
             continue
-        path = [t for t in record.tiers if t.on_path or t.tier == record.final]
-        for tier in record.tiers:
-            calls = tier.answer.calls
-            yield from _line(record, tier, models[tier.tier], run_id, calls)
-        final = record.tier(record.final)
-        assert final is not None  # records are checked where they are read
-        spent = [c for t in path for c in (*t.answer.calls, *_verifying(t))]
-        yield from _line(record, final, cascade, run_id, spent)
+        for tier, model, calls in _answers(record, models, cascade):
+            if tier.score is None:
+                continue
+            name = f"{record.task}/{model}/{manifest.get('run_id')}"
+            one = found.setdefault(name, Evaluation(record.task, model, name))
+            one.lines.append(_line(record, tier, one, calls))
+            one.scores.append(tier.score)
+    return list(found.values())
+
+
+def _answers(
+    record: Record, models: Sequence[str], cascade: str
+) -> Iterator[tuple[TierRecord, str, Sequence[Call]]]:
+    for tier in record.tiers:
+        yield tier, models[tier.tier], tier.answer.calls
+    final = record.tier(record.final)
+    assert final is not None  # records are checked where they are read
+    path = [t for t in record.tiers if t.on_path or t.tier == record.final]
+    yield final, cascade, [c for t in path for c in (*t.answer.calls, *_verifying(t))]
 
 
 def _verifying(tier: TierRecord) -> Sequence[Call]:
     return tier.verification.calls if tier.verification else ()
 
 
-def _line(
-    record: Record, tier: TierRecord, model: str, run_id: str, calls: Sequence[Call]
-) -> Iterator[tuple[str, str, str]]:
-    if tier.score is None:
-        return
+def _line(record: Record, tier: TierRecord, evaluation: Evaluation, calls: Sequence[Call]) -> str:
+    assert tier.score is not None
     answer = tier.answer
     known = record.question + "".join(record.references)
     value: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
-        "evaluation_id": f"{record.task}/{model}/{run_id}",
-        "model_id": model,
+        "evaluation_id": evaluation.id,
+        "model_id": evaluation.model,
         "evaluation_name": record.task,
         "sample_id": str(record.doc_id),
         "sample_hash": hashlib.sha256(known.encode("utf-8", "replace")).hexdigest(),
@@ -78,7 +187,7 @@ def _line(
     }
     if usage := _usage(calls):
         value["token_usage"] = usage
-    yield record.task, model, json.dumps(value, allow_nan=False)
+    return json.dumps(value, allow_nan=False)
 
 
 def _usage(calls: Sequence[Call]) -> dict[str, int] | None:

@@ -7,6 +7,7 @@ each. Tiers are numbered 0 (the SLM) to N - 1 (the LLM); n is the number of ques
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
@@ -211,7 +212,10 @@ class Seen:
 
 
 def _pick(column: tuple[str, ...] | None, rows: Sequence[int]) -> tuple[str, ...] | None:
-    return None if column is None else tuple(column[i] for i in rows)
+    if column is None or len(rows) < 2:
+        return column and tuple(column[i] for i in rows)
+    # several times faster than a loop, of a million rows
+    return tuple(operator.itemgetter(*rows)(column))
 
 
 def _table(rows: Sequence[Sequence[float | None]]) -> FloatArray:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 from report_builder import ROWS, build_run, record
 
@@ -104,3 +106,31 @@ def test_a_routed_run_gives_the_llm_what_it_was_asked(tmp_path: Path) -> None:
         assert isinstance(value["evaluation"]["is_correct"], bool)
     assert main([*command, str(tmp_path / "more"), "--task", "nope"]) == 2
     assert main([*command, str(tmp_path / "more"), "--costs", "paper:1,1,50"]) == 2
+
+
+def test_the_aggregate_stands_beside_the_instances(tmp_path: Path) -> None:
+    """Of each model: what the schema requires, the mean, and the checksum of the instances."""
+    build_run(tmp_path / "run", full=True)
+    command = ["outcomes", str(tmp_path / "run"), "--as", "every-eval-ever", "--out"]
+    assert main([*command, str(tmp_path / "out")]) == 0
+    means = {"small": 0, "large": 1}
+    for file in (tmp_path / "out").rglob("*.json"):
+        value = json.loads(file.read_text(encoding="utf-8"))
+        assert {
+            "schema_version", "evaluation_id", "retrieved_timestamp", "source_metadata",
+            "model_info", "eval_library", "evaluation_results",
+        } <= set(value)  # fmt: skip
+        held = value["detailed_evaluation_results"]
+        assert re.fullmatch(r"data/coqa/\w+/\w+/[0-9a-f-]{36}_samples\.jsonl", held["file_path"])
+        instances = (tmp_path / "out" / held["file_path"]).read_bytes()
+        assert hashlib.sha256(instances).hexdigest() == held["checksum"]
+        lines = [json.loads(line) for line in instances.splitlines()]
+        assert len(lines) == held["total_rows"] == len(ROWS)
+        assert {line["evaluation_id"] for line in lines} == {value["evaluation_id"]}
+        (result,) = value["evaluation_results"]
+        score, config = result["score_details"]["score"], result["metric_config"]
+        column = means.pop(value["model_info"]["id"], None)
+        if column is not None:
+            assert score == pytest.approx(np.mean([row[column] for row in ROWS]), abs=1e-12)
+        assert config["score_type"] == "binary" or config["min_score"] <= score
+    assert not means
