@@ -40,7 +40,11 @@ _automix_eval() {
 compdef _automix_eval automix-eval
 """
 _FISH = """\
-complete -c automix-eval -a '(automix-eval completion words (commandline -cp | string collect))'
+function __automix_eval
+    set -l found (automix-eval completion words (commandline -cp | string collect))
+    set -q found[1]; and string collect -- $found; or __fish_complete_path (commandline -ct)
+end
+complete -c automix-eval -f -a '(__automix_eval)'
 """
 _SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
@@ -84,10 +88,11 @@ def words(line: str) -> list[str]:
     if command not in _commands():
         return []
     found = described.options("experiment") if command == "experiment" else []
-    found += _options(command)
+    found += _options(command, before[-1])
     if command in _SETTINGS:
         found += _settings(*_SETTINGS[command], before[1:], last)
-    return sorted({w for w in found if w.startswith(last)})
+    # an option is asked for by its dash; without it a path may be meant
+    return sorted({w for w in found if w.startswith(last) and (last or w[:1] != "-")})
 
 
 def _commands() -> list[str]:
@@ -96,7 +101,7 @@ def _commands() -> list[str]:
     return list(COMMANDS)
 
 
-def _options(command: str) -> list[str]:
+def _options(command: str, after: str) -> list[str]:
     from automix_eval.commands.main import COMMANDS
 
     module = importlib.import_module(f"automix_eval.{COMMANDS[command]}")
@@ -104,7 +109,8 @@ def _options(command: str) -> list[str]:
     module.add_arguments(parser)
     found = [text for action in parser._actions for text in action.option_strings]
     for action in parser._actions:
-        found += map(str, action.choices or ())
+        if not action.option_strings or after in action.option_strings:
+            found += map(str, action.choices or ())
     return found
 
 

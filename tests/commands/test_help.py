@@ -113,6 +113,8 @@ def test_an_unknown_command_is_answered_with_the_nearest(
         ("automix-eval fit verifier=few_shot verifier.num", {"verifier.num_samples="}),
         ("automix-eval replay missing=", {"missing=refuse", "missing=drop", "missing=zero"}),
         ("automix-eval report --ba", {"--baseline"}),
+        ("automix-eval report ", set()),
+        ("automix-eval outcomes x --as ", {"tables", "every-eval-ever"}),
         ("automix-eval experiment trans", {"transfer"}),
         ("automix-eval nothing x", set()),
         ('automix-eval run "open', set()),
@@ -138,16 +140,49 @@ def test_words_complete_at_every_level(line: str, found: set[str]) -> None:
 )
 def test_bash_takes_the_script(line: str, words: list[str], found: str, tmp_path: Path) -> None:
     """The function, as bash calls it, leaves what stands behind the last break of a word."""
-    program = tmp_path / "automix-eval"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m automix_eval "$@"\n')
-    program.chmod(0o755)
     script = (
         'eval "$(automix-eval completion bash)"; COMP_LINE=$1; COMP_POINT=${#1}; shift; '
         'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); compopt() { :; }; _automix_eval; '
         'printf "%s\\n" "${COMPREPLY[@]}"'
     )
-    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["bash", "-c", script, "bash", line, *words], env=env, capture_output=True, text=True
-    )
+    done = _shell(["bash", "-c", script, "bash", line, *words], tmp_path)
     assert done.stdout.split()[0] == found, done.stderr
+
+
+_ZPTY = """
+zmodload zsh/zpty; zpty z zsh -f -i
+zpty -w z 'autoload -Uz compinit; compinit -D; eval "$(automix-eval completion zsh)"; echo REA""DY'
+zpty -r z out '*READY*'
+zpty -n -w z "$1"$'\\t'
+zpty -r z out "*$2*" && print -r -- "$2"
+"""
+
+
+@pytest.mark.parametrize(
+    ("shell", "script"),
+    [
+        ("fish", "automix-eval completion fish | source; complete -C $argv[1]"),
+        ("zsh", _ZPTY),
+    ],
+)
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [("automix-eval compl", "completion"), ("automix-eval run verifier=tok", "token_profile")],
+)
+def test_other_shells_take_their_script(
+    shell: str, script: str, line: str, found: str, tmp_path: Path
+) -> None:
+    """A line is completed as the shell itself does on a tabulator."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"needs {shell}")
+    name = [] if shell == "fish" else ["zsh"]
+    done = _shell([shell, "-c", script, *name, line, found], tmp_path)
+    assert found in done.stdout, done.stderr
+
+
+def _shell(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    program = folder / "automix-eval"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m automix_eval "$@"\n')
+    program.chmod(0o755)
+    env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
