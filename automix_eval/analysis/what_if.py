@@ -107,10 +107,15 @@ def what_if(asked: ChainQuestion) -> Report:
         _oracle(tiers),
     ]
     played: dict[str, MetaVerifier] = {}
-    methods += [_routed(asked, spec, tiers, notes, played) for spec in asked.routers]
+    methods += [_routed(asked, spec, tiers, played) for spec in asked.routers]
+    said: dict[str, list[str]] = {}
+    for option, router in played.items():
+        for note in router.notes():
+            said.setdefault(note, []).append(option)
+    notes += [f"{', '.join(options)}: {note}" for note, options in said.items()]
     rows = [MethodScore.of(table, m, [references] * len(m.parts)) for m in methods]
     scored = ScoredQuestions(tiers, codes, ChainRouting.only(tiers, tiers.last))
-    router, chosen, why = _chosen(asked, played, scored)
+    name, chosen, why = _chosen(asked, played, scored)
     points = PointColumns.of(scored, chosen, table, references)
     board = Board(
         key=asked.task,
@@ -136,7 +141,7 @@ def what_if(asked: ChainQuestion) -> Report:
         tiers=test.names,
         num_questions=len(test),
         num_documents=board.num_documents,
-        router=router,
+        router=name,
         fitted=""
         if why
         else (in_folds if asked.train is None else f"on {len(asked.train)} other questions"),
@@ -185,7 +190,6 @@ def _routed(
     asked: ChainQuestion,
     option: str,
     tiers: PricedTiers,
-    notes: list[str],
     played: dict[str, MetaVerifier],
 ) -> Method:
     settings = config.build({"meta_verifier": option})
@@ -196,7 +200,6 @@ def _routed(
         reason = Undefined(printable(err, 600))
         return Method(f"replay:{option}", "replay", option, "", (), missing=reason)
     played[option] = router
-    notes += [f"{option}: {note}" for note in router.notes()]
     return _method(option, option, one.routing, one.curve, one.path)
 
 

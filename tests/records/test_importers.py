@@ -222,8 +222,8 @@ def test_missing_cells_of_public_tables_are_a_choice() -> None:
         ({"models": ("small-1B",)}, "at least two different models"),
         ({"task": "c"}, "task=c is not in the table"),
         ({"missing": "skip"}, "refuse, drop, zero"),
-        ({"prices": {"large-70B": 1}}, "prices has none for small-1B, tiny-500M"),
-        ({"prices": {"large": 1}}, "large is no model"),
+        ({"prices": {"large-70B": 1}}, "the prices lack small-1B, tiny-500M"),
+        ({"prices": {"large": 1}}, "large, which is no model"),
         ({"prices": 3}, "must be a mapping"),
     ],
 )  # fmt: skip

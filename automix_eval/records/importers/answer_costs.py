@@ -97,11 +97,11 @@ def _given(
     for name in held:
         if name not in models:
             raise AutoMixError(
-                f"prices: {name} is no model of the chain{did_you_mean(name, list(models), 1)} It "
-                f"has {listing(list(models), 20)}"
+                f"the prices name {name}, which is no model of the chain"
+                f"{did_you_mean(name, list(models), 1)} It has {listing(list(models), 20)}"
             )
     if missing := [m for m in models if m not in held]:
-        raise AutoMixError(f"prices has none for {listing(missing, 20)}: {_example(models)}")
+        raise AutoMixError(f"the prices lack {listing(missing, 20)}: {_example(models)}")
     columns = []
     for column, model in enumerate(models):
         price = held[model]
@@ -141,5 +141,8 @@ def _listed(models: Sequence[str]) -> list[tuple[float, float]] | None:
 
 
 def _example(models: Sequence[str]) -> str:
-    pairs = [f"'{m}': {c}" for m, c in zip(models, ("1", "50"), strict=False)]
-    return '"prices={' + ", ".join(pairs) + (", ..." if len(models) > 2 else "") + '}"'
+    pairs = list(zip(models, ("1", "50"), strict=False))
+    more = ", ..." if len(models) > 2 else ""
+    costs = ",".join(f"{m}={c}" for m, c in pairs)
+    prices = ", ".join(f"'{m}': {c}" for m, c in pairs)
+    return f'whatif --costs "{costs}{more}", or replay "prices={{{prices}{more}}}"'
