@@ -68,11 +68,12 @@ class Threshold(RuleRouter):
 
 def thin(values: FloatArray, most: int) -> FloatArray:
     """The distinct values, ascending; beyond ``most`` that many quantiles of all values."""
-    distinct = np.unique(values)
+    values = np.sort(values)
+    distinct = values[np.diff(values, prepend=-np.inf) > 0]
     if len(distinct) <= most:
         return distinct
     ranks = np.linspace(0, len(values) - 1, most).astype(np.intp)
-    return np.unique(np.sort(values)[ranks])
+    return np.unique(values[ranks])
 
 
 def _check_candidates(candidates: Any) -> None:

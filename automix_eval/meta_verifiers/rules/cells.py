@@ -8,7 +8,7 @@ a million questions are read once, however many policies are compared.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,7 +70,6 @@ class RuleCells:
         counts: (c,) questions.
         scores: (c, N) sums of scores.
         costs: (c, N) sums of what asking a tier costs, its verification included.
-        ends: Both ends of the chain.
     """
 
     bins: IntArray
@@ -78,7 +77,16 @@ class RuleCells:
     counts: FloatArray
     scores: FloatArray
     costs: FloatArray
-    ends: Ends
+
+
+def exact_ends(outcomes: Outcomes) -> Ends:
+    """Both ends of a chain, the same in every order of the rows."""
+
+    def mean(table: FloatArray) -> FloatArray:
+        totals = [sum(part.sum() for part in exact_parts(column)) for column in table.T]
+        return np.array(totals) / len(outcomes)
+
+    return Ends.from_means(mean(outcomes.scores), mean(outcomes.answer_costs))
 
 
 def tier_rows(outcomes: Outcomes, undefined: str | float, name: str) -> list[TierRows]:
@@ -132,11 +140,8 @@ def make_cells(
     def table(source: FloatArray) -> FloatArray:
         return np.stack([sums(joint, column, number) for column in source.T], axis=1)
 
-    scores, answers = table(outcomes.scores), table(outcomes.answer_costs)
-    n = float(len(outcomes))
-    ends = Ends.from_means(scores.sum(axis=0) / n, answers.sum(axis=0) / n)
     counts = np.bincount(joint, minlength=number).astype(np.float64)
-    return RuleCells(bins, tuple(values), counts, scores, table(costs), ends)
+    return RuleCells(bins, tuple(values), counts, table(outcomes.scores), table(costs))
 
 
 def doubts(rows: TierRows, cells: RuleCells, masks: BoolArray) -> FloatArray:
@@ -165,28 +170,31 @@ def doubts(rows: TierRows, cells: RuleCells, masks: BoolArray) -> FloatArray:
 
 
 def sums(codes: IntArray, column: FloatArray, size: int) -> FloatArray:
-    """(size,) sum of a column over the rows of each code, the same in every order of the rows.
+    """(size,) sum of a column over the rows of each code, the same in every order of the rows."""
+    total = np.zeros(size)
+    for part in exact_parts(column):
+        total += np.bincount(codes, weights=part, minlength=size)
+    return total
 
-    Values are split into multiples of two powers of two, chosen so that no partial sum of either
-    part can round.
-    """
+
+def exact_parts(column: FloatArray) -> Iterator[FloatArray]:
+    """A column split in two: multiples of two powers of two, whose partial sums cannot round."""
     top = float(np.abs(column).max(initial=0.0))
     bits = 52 - len(column).bit_length()
-    total, rest, exponent = np.zeros(size), column, math.frexp(top)[1]
+    rest, exponent = column, math.frexp(top)[1]
     for _ in range(2):
         exponent -= bits
         step = math.ldexp(1.0, max(exponent, -1000))
         part = np.round(rest / step) * step
-        total += np.bincount(codes, weights=part, minlength=size)
+        yield part
         rest = rest - part
-    return total
 
 
 def _bins(confidence: FloatArray, breaks: FloatArray) -> tuple[IntArray, FloatArray]:
     """Which bin each confidence lies in, numbered without gaps, and a confidence of each bin."""
-    codes = np.searchsorted(breaks, confidence, "left") + np.searchsorted(
-        breaks, confidence, "right"
-    )
+    below = np.searchsorted(breaks, confidence, "left")
+    at_break = np.append(breaks, np.nan)[below] == confidence
+    codes = 2 * below + at_break
     codes[np.isnan(confidence)] = 2 * len(breaks) + 1
     held = np.empty(2 * len(breaks) + 2)
     held[codes] = confidence

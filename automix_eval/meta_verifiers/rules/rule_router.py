@@ -15,7 +15,13 @@ import numpy as np
 from automix_eval.meta_verifiers.assured import ChoosingRouter
 from automix_eval.meta_verifiers.base import TierByTier, check_undefined, require_fitted, stand_in
 from automix_eval.meta_verifiers.objectives import Ends, is_number, select
-from automix_eval.meta_verifiers.rules.cells import TierRows, doubts, make_cells, tier_rows
+from automix_eval.meta_verifiers.rules.cells import (
+    TierRows,
+    doubts,
+    exact_ends,
+    make_cells,
+    tier_rows,
+)
 from automix_eval.meta_verifiers.rules.chain_search import Points, front, search
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
@@ -124,8 +130,7 @@ class RuleRouter(ChoosingRouter, TierByTier):
     def _fit(self: R, outcomes: Outcomes) -> R:
         """Learn which tiers to ask, and one rule for each of them but the last."""
         every = tier_rows(outcomes, self.undefined, self.name)
-        number = outcomes.num_tiers
-        ends = make_cells(outcomes, every, [np.empty(0)] * (number - 1)).ends
+        number, ends = outcomes.num_tiers, exact_ends(outcomes)
         searches = [self._search(outcomes, tiers, ends) for tiers in self._chains(number)]
         of = np.repeat(np.arange(len(searches)), [len(found.points.cost) for found in searches])
         begins = np.searchsorted(of, of)
