@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ ROUNDING = 1e-12
 Array = npt.NDArray[np.float64]
 Vector = Array | Undefined
 Column = Callable[[Index], Array]
+C = TypeVar("C")
 
 
 @dataclass(slots=True)
@@ -48,46 +49,69 @@ class BootstrapTable:
     resamples: int
     seed: int
     number: int = field(init=False)
-    _columns: list[tuple[Column, int]] = field(default_factory=list)
+    _columns: list[Column] = field(default_factory=list)
+    _undrawn: list[Column] = field(default_factory=list)
+    _kinds: list[tuple[Index, int]] = field(default_factory=list)
     _totals: Totals | None = None
-    _width: int = 0
 
     def __post_init__(self) -> None:
         self.number = int(np.max(self.documents)) + 1
 
-    def add(self, column: Column, width: int = 1) -> int:
-        """Register ``width`` columns, before anything is drawn; returns the number of the first."""
-        if self._totals is not None:
-            raise RuntimeError("a column is registered after the draw")
-        self._columns.append((column, width))
-        first, self._width = self._width, self._width + width
-        return first
+    def add(self, column: Column, drawn: bool = True) -> int:
+        """Register a column, before anything is drawn.
 
-    def sums(self, first: int, width: int) -> Array:
-        """(1 + B, width) totals of columns; the first call draws."""
-        if self._totals is None:
-            self._totals = resample(self.documents, self._block, self.resamples, self.seed)
-        point = self._totals.point[None, first : first + width]
-        if self._totals.draws is None:
-            return point
-        return np.concatenate([point, self._totals.draws[:, first : first + width]])
+        Args:
+            column: Gives the values of some questions.
+            drawn: Whether the resamples are wanted; without them it costs next to nothing.
+
+        Returns:
+            Its number, below 0 if it is not drawn.
+        """
+        of = self._open(self._columns if drawn else self._undrawn)
+        of.append(column)
+        return len(of) - 1 if drawn else -len(of)
+
+    def add_kinds(self, kind: Index, number: int) -> int:
+        """Register how many questions are of each of ``number`` kinds; the number of the first.
+
+        ``kind`` is (n,), -1 for questions of none.
+        """
+        kinds = self._open(self._kinds)
+        kinds.append((kind, number))
+        return sum(most for _, most in kinds[:-1])
+
+    def counts(self, first: int, number: int) -> Array:
+        """(1 + B, number) questions of some kinds."""
+        return self._drawn().counts[:, first : first + number]
 
     def mean(self, column: int) -> Array:
-        """(1 + B,) mean of a column over questions."""
-        total = self.sums(column, 1)[:, 0]
-        assert self._totals is not None
-        weights = np.full(len(total), float(self._totals.number))
-        if self._totals.weights is not None:
-            weights[1:] = self._totals.weights
-        return np.asarray(total / weights)
+        """(1 + B,) mean of a column over questions; (1,) of one that is not drawn."""
+        return self._drawn().mean(column if column >= 0 else len(self._columns) - column - 1)
 
     def figure(self, vector: Vector, undefined: Undefined | None = None) -> Figure:
         """A vector's value, interval and standard error: :func:`figure`."""
         return figure(vector, self.number, undefined)
 
+    def _open(self, columns: list[C]) -> list[C]:
+        if self._totals is not None:
+            raise RuntimeError("a column is registered after the draw")
+        return columns
+
+    def _drawn(self) -> Totals:
+        """All totals; the first call draws."""
+        if self._totals is None:
+            self._totals = resample(
+                self.documents, self._block, self.resamples, self.seed, len(self._columns),
+                self._kinds,
+            )  # fmt: skip
+        return self._totals
+
     def _block(self, rows: Index) -> Array:
-        parts = [column(rows).reshape(len(rows), width) for column, width in self._columns]
-        return np.concatenate(parts, axis=1) if parts else np.zeros((len(rows), 0))
+        columns = [*self._columns, *self._undrawn]
+        values = np.empty((len(columns), len(rows)))
+        for held, column in zip(values, columns, strict=True):
+            held[:] = column(rows)
+        return values.T
 
 
 @dataclass(slots=True)
@@ -98,15 +122,22 @@ class RoutingColumns:
     places: Mapping[str, int | Undefined]
 
     @classmethod
-    def of(cls, table: BootstrapTable, routing: Routing, names: Sequence[str]) -> RoutingColumns:
-        """Register the figures of a routing."""
+    def of(
+        cls,
+        table: BootstrapTable,
+        routing: Routing,
+        names: Sequence[str],
+        undrawn: Sequence[str] = (),
+    ) -> RoutingColumns:
+        """Register some figures of a routing, of them ``undrawn`` without resamples."""
         missing = routing.missing()
 
         def column(name: str) -> Column:
             return lambda rows: routing.values(name, rows)
 
         places: dict[str, int | Undefined] = {
-            name: missing[name] if name in missing else table.add(column(name)) for name in names
+            name: missing[name] if name in missing else table.add(column(name), name not in undrawn)
+            for name in names
         }
         return cls(table, places)
 
@@ -150,20 +181,13 @@ class ConfidenceColumns:
     ) -> ConfidenceColumns:
         """Register the counts of right and of wrong answers of each cell."""
         number = len(cells.confidence)
-
-        def column(rows: Index) -> Array:
-            flags = np.zeros((len(rows), 2 * number))
-            codes = cells.codes[rows]
-            known = np.flatnonzero(codes >= 0)
-            flags[known, codes[known] + number * ~right[rows][known]] = 1.0
-            return flags
-
-        return cls(table, cells, right, table.add(column, 2 * number))
+        kind = np.where(cells.codes >= 0, cells.codes + number * ~right, -1)
+        return cls(table, cells, right, table.add_kinds(kind, 2 * number))
 
     def vectors(self) -> VerifierVectors:
         """How good the confidence is, (1 + B,) each."""
         number = len(self.cells.confidence)
-        counts = self.table.sums(self.first, 2 * number)
+        counts = self.table.counts(self.first, 2 * number)
         return VerifierVectors.of(counts[:, :number], counts[:, number:], self.cells.confidence)
 
 

@@ -9,7 +9,7 @@ of the other folds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from automix_eval.analysis.routed_paths import Index
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
-from automix_eval.meta_verifiers.follow import Path, follow
+from automix_eval.meta_verifiers.follow import Follower, mean_points
 from automix_eval.metrics.curves import envelope
 from automix_eval.metrics.ibc import Undefined, exceeds
 from automix_eval.records.outcomes import FloatArray, Outcomes
@@ -46,7 +46,10 @@ class PathStep:
 
 
 def fitted_path(
-    router: MetaVerifier, test: Outcomes, fitting: Outcomes | None
+    router: MetaVerifier,
+    test: Outcomes,
+    fitting: Outcomes | None,
+    points: FloatArray | None = None,
 ) -> tuple[PathStep, ...]:
     """The steps between the two models; none where the router learns nothing, or has no range.
 
@@ -54,25 +57,30 @@ def fitted_path(
         router: Fitted.
         test: Questions to follow it on.
         fitting: Those it was fitted on; None for a router fitted in folds of the same questions.
+        points: (m, 2) mean cost and score of the policies of its range on ``fitting``, if known.
     """
     steps = int(np.clip(_MOST // max(1, len(test)), LEAST_STEPS, STEPS))
     table = np.empty((steps, 3, len(test)))
+    parts: list[tuple[MetaVerifier, Outcomes, Index | None]]
     if isinstance(router, CrossFitted):
+        points = None
         fold = np.array([router.fold_of_[name] for name in test.ids])
         parts = [
             (policy, test.take(fold != number), np.flatnonzero(fold == number))
             for number, policy in enumerate(router.policies_ or ())
         ]
     elif fitting is not None and router.needs_fit and not router.needs_hindsight:
-        parts = [(router, fitting, np.arange(len(test)))]
+        parts = [(router, fitting, None)]
     else:
         return ()
     for policy, rest, rows in parts:
         family = policy.sweep()
-        hull = _hull([one for _, one in family], rest) if len(family) > 1 else []
+        hull = _hull([one for _, one in family], rest, points) if len(family) > 1 else []
         if len(hull) < 2:
             return ()
-        table[:, :, rows] = _followed(hull, test.take(rows), steps)
+        some = test if rows is None else test.take(rows)
+        for step, columns in enumerate(_followed(hull, some, steps)):
+            table[step][:, slice(None) if rows is None else rows] = columns
     return tuple(
         PathStep(dict(zip(("quality", "cost", "calls"), columns, strict=True))) for columns in table
     )
@@ -82,7 +90,9 @@ _Corner = tuple[float, MetaVerifier | int]
 """(share of the way from the SLM's cost to the LLM's, policy or the tier that is asked alone)"""
 
 
-def _hull(family: Sequence[MetaVerifier], fitting: Outcomes) -> list[_Corner]:
+def _hull(
+    family: Sequence[MetaVerifier], fitting: Outcomes, points: FloatArray | None
+) -> list[_Corner]:
     """Corners of the hull on the fitting questions; empty where the LLM does not cost more."""
     score, cost = fitting.scores.mean(axis=0), fitting.answer_costs.mean(axis=0)
     low, high = float(cost[0]), float(cost[-1])
@@ -90,19 +100,17 @@ def _hull(family: Sequence[MetaVerifier], fitting: Outcomes) -> list[_Corner]:
         return []
     at: dict[tuple[float, float], MetaVerifier | int] = {(low, float(score[0])): 0}
     at.setdefault((high, float(score[-1])), fitting.num_tiers - 1)
-    for policy in family:
-        path = follow(policy, fitting)
-        point = float(path.cost.mean()), float(path.score.mean())
-        if low < point[0] < high:
-            at.setdefault(point, policy)
+    points = mean_points(family, fitting) if points is None else points
+    for policy, (spent, held) in zip(family, points.tolist(), strict=True):
+        if low < spent < high:
+            at.setdefault((spent, held), policy)
     corners = [((c - low) / (high - low), at[c, q]) for c, q in envelope(list(at))]
     # beyond the best policy more money buys no more
     return corners if corners[-1][0] == 1.0 else [*corners, (1.0, corners[-1][1])]
 
 
-def _followed(hull: Sequence[_Corner], test: Outcomes, steps: int) -> FloatArray:
-    """(steps, 3, n) quality, cost and calls of the last tier, through all corners of the hull."""
-    played = np.stack([_played(corner, test) for corner in hull])
+def _followed(hull: Sequence[_Corner], test: Outcomes, steps: int) -> Iterator[FloatArray]:
+    """For each step (3, n) quality, cost and calls of the last tier, between two corners."""
     shares = np.array([share for share, _ in hull])
     wanted = np.arange(1, steps + 1) / steps
     free = np.arange(steps) < steps - 1
@@ -112,18 +120,26 @@ def _followed(hull: Sequence[_Corner], test: Outcomes, steps: int) -> FloatArray
     wanted.sort()
     after = np.clip(np.searchsorted(shares, wanted), 1, len(shares) - 1)
     width = shares[after] - shares[after - 1]
-    weight = ((wanted - shares[after - 1]) / width)[:, None, None]
-    return np.asarray((1 - weight) * played[after - 1] + weight * played[after])
+    weights = ((wanted - shares[after - 1]) / width).tolist()
+    follower = Follower(test)
+    played: dict[int, FloatArray] = {}
+    for corner, weight in zip(after.tolist(), weights, strict=True):
+        # of many questions no more than the two corners of a step are held
+        played = {
+            i: played[i] if i in played else _played(hull[i], follower)
+            for i in (corner - 1, corner)
+        }
+        yield (1 - weight) * played[corner - 1] + weight * played[corner]
 
 
-def _played(corner: _Corner, test: Outcomes) -> FloatArray:
+def _played(corner: _Corner, follower: Follower) -> FloatArray:
     """(3, n) quality, cost and calls; at the end of the way all that the LLM costs is spent."""
-    share, what = corner
+    (share, what), test = corner, follower.outcomes
     ones = np.ones(len(test))
     if isinstance(what, int):
         score, cost, calls = test.scores[:, what], test.answer_costs[:, what], 0 * ones
     else:
-        path: Path = follow(what, test)
+        path = follower.follow(what)
         score, cost, calls = path.score, path.cost, path.visited[:, -1].astype(float)
     if share == 1.0:
         cost, calls = test.answer_costs[:, -1], ones

@@ -102,11 +102,13 @@ class MethodScore:
         """Register a method, with what each of its parts is compared with."""
         weights = seed_weights(max(1, len(method.parts)), table.resamples, table.seed)
         row = cls(method, weights, table)
-        point = ("quality", "cost")
+        point, on_curve = ("quality", "cost"), ("quality", "cost", "final 0")
+        # where there is a path, no figure with an interval is one of the curve
+        undrawn = on_curve if _has_path(method) else on_curve[2:]
         for part, own in zip(method.parts, references, strict=True):
             tiers = range(own.tiers.last + 1) if own else range(0)
             names = [*point, *(f"{k} {t}" for t in tiers for k in ("asked", "final"))]
-            curve = [RoutingColumns.of(table, r, (*point, "final 0")) for _, r in part.curve]
+            curve = [RoutingColumns.of(table, r, on_curve, undrawn) for _, r in part.curve]
             regions = [
                 c if isinstance(c, Undefined) else RoutingColumns.of(table, c[1], point)
                 for c in part.regions
@@ -226,11 +228,10 @@ class MethodScore:
         method, ends = self.method, self.ends()
         quality, cost = self.mean("quality"), self.mean("cost")
         curve = self.curve() or [(None, quality, cost, self._escalation())]
-        whole = Curve.of([*((c, q) for _, q, c, _ in curve), (cost, quality)], ends)
         along = self._along(ends)
-        shown: Curve | FittedCurve | Undefined = (
-            along if isinstance(along, FittedCurve) and self._has_path() else whole
-        )
+        shown: Curve | FittedCurve | Undefined = along
+        if not _has_path(method):
+            shown = Curve.of([*((c, q) for _, q, c, _ in curve), (cost, quality)], ends)
 
         def cost_of(share: float) -> Figure:
             held = shown if isinstance(shown, Undefined) else shown.cost_of_share(share)
@@ -274,13 +275,9 @@ class MethodScore:
             note=method.note,
         )
 
-    def _has_path(self) -> bool:
-        lengths = {len(p.path) for p in self._parts}
-        return len(lengths) == 1 and 0 not in lengths
-
     def _along(self, ends: EndPoints) -> FittedCurve | Undefined:
         """The way from the SLM to the LLM; through the method's own point where it has no range."""
-        if not self._has_path():
+        if not _has_path(self.method):
             saved = self._calls_saved()
             calls = saved if isinstance(saved, Undefined) else 1 - saved
             return FittedCurve.of([(self.mean("cost"), self.mean("quality"), calls)], ends)
@@ -424,6 +421,12 @@ class MethodScore:
             if len(known):
                 found[name] = Spread(*spread_of(known), len(known), reasons)
         return found
+
+
+def _has_path(method: Method) -> bool:
+    """Whether every seed has a path, of as many steps."""
+    lengths = {len(p.path) for p in method.parts}
+    return len(lengths) == 1 and 0 not in lengths
 
 
 def region_ends(ends: EndPoints) -> list[float]:

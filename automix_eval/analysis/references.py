@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -66,20 +66,22 @@ class References:
     cells: Mapping[int, ConfidenceColumns]
     benefits: Mapping[int, FloatArray | Undefined]
     benefit_cells: Mapping[int, ConfidenceColumns]
+    _verifiers: dict[int, VerifierQuality] = field(default_factory=dict)
+    _benefits: dict[int, tuple[Figure, Figure]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, table: BootstrapTable, tiers: PricedTiers, llm: Routing) -> References:
         """Register the SLM, the LLM, the oracle and the verifiers."""
         no_oracle = tiers.why_not_full()
         corners = [] if no_oracle else oracle_routings(tiers)
-        names = ("quality", "cost")
+        names, corner = ("quality", "cost"), ("quality", "cost", "final 0")
         verified = [t for t in range(tiers.last + 1) if tiers.judged[:, t].any()]
         benefits = {tier: _benefit(tiers, tier, llm) for tier in verified}
         return cls(
             tiers,
             RoutingColumns.of(table, ChainRouting.only(tiers, 0), names),
             RoutingColumns.of(table, llm, names),
-            tuple(RoutingColumns.of(table, r, (*names, "final 0")) for r in corners),
+            tuple(RoutingColumns.of(table, r, corner, ["final 0"]) for r in corners),
             no_oracle,
             {
                 tier: ConfidenceColumns.of(
@@ -103,7 +105,18 @@ class References:
         )
 
     def verifier(self, tier: int) -> VerifierQuality:
-        """How good a tier's confidence is."""
+        """How good a tier's confidence is: the same for all methods, and computed once."""
+        if tier not in self._verifiers:
+            self._verifiers[tier] = self._verifier(tier)
+        return self._verifiers[tier]
+
+    def benefit(self, tier: int) -> tuple[Figure, Figure]:
+        """AUROC and rank correlation of a tier's low confidence and the LLM's benefit, likewise."""
+        if tier not in self._benefits:
+            self._benefits[tier] = self._benefit(tier)
+        return self._benefits[tier]
+
+    def _verifier(self, tier: int) -> VerifierQuality:
         if tier not in self.cells:
             return VerifierQuality.without(NOT_VERIFIED)
         columns = self.cells[tier]
@@ -123,8 +136,7 @@ class References:
             figure(draws.risk_coverage - draws.risk_coverage[0] + exact.risk_coverage),
         )
 
-    def benefit(self, tier: int) -> tuple[Figure, Figure]:
-        """AUROC and rank correlation of a tier's low confidence and the LLM's benefit."""
+    def _benefit(self, tier: int) -> tuple[Figure, Figure]:
         if tier not in self.benefits:
             return (Figure(NOT_VERIFIED),) * 2
         benefit = self.benefits[tier]

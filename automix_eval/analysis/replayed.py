@@ -16,7 +16,7 @@ from automix_eval.analysis.fitted_path import PathStep, fitted_path
 from automix_eval.analysis.question_sets import PricedTiers
 from automix_eval.analysis.routed_paths import ChainRouting, Choice, Mask, pack
 from automix_eval.meta_verifiers.contract import MetaVerifier
-from automix_eval.meta_verifiers.follow import follow
+from automix_eval.meta_verifiers.follow import Follower, mean_points
 from automix_eval.metrics.bootstrap import distinct_rows, first_of_kind
 from automix_eval.metrics.ibc import Undefined, delta_ibc
 from automix_eval.records.outcomes import IntArray, Outcomes
@@ -27,7 +27,8 @@ NUM_REGIONS = 5
 _MOST, _LEAST, _POINTS = 2_000_000, 9, 100
 _ORACLE_POINTS = 16
 
-Family = Sequence[tuple[float | None, MetaVerifier]]
+_Policy = tuple[float | None, MetaVerifier]
+Family = Sequence[_Policy]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,13 +82,17 @@ def replayed(
 
     family: Family = router.sweep() if whole_range else []
     family = family if len(family) > 1 else []
-    regions = _choose_regions(fitting, family) if family and fitting is not None else ()
+    points: FloatArray | None = None
+    regions: Sequence[_Policy | Undefined] = ()
+    if family and fitting is not None:
+        points = mean_points([policy for _, policy in family], fitting)
+        regions = list(_choose_regions(fitting, family, points))
     return Replayed(
         routing(router),
         tuple((parameter, routing(policy)) for parameter, policy in _thin(family, len(test))),
         tuple(c if isinstance(c, Undefined) else (c[0], routing(c[1])) for c in regions),
         label,
-        fitted_path(router, test, fitting) if family else (),
+        fitted_path(router, test, fitting, points) if family else (),
     )
 
 
@@ -127,38 +132,38 @@ def _best(scores: FloatArray, costs: FloatArray, price_of_quality: float) -> Mas
 class _Alike:
     """Questions, and one of each kind that shows the same numbers to a router."""
 
-    questions: Outcomes
+    questions: Follower
     kind: IntArray | None
-    one_of_each: Outcomes
+    one_of_each: Follower
 
     @classmethod
     def of(cls, questions: Outcomes) -> _Alike:
         shown = [questions.confidences, questions.answer_costs, *questions.signals.values()]
         columns = [table[:, t] for table in shown for t in range(questions.num_tiers)]
         kind = distinct_rows(columns, len(questions) // 4)
-        return cls(
-            questions, kind, questions if kind is None else questions.take(first_of_kind(kind))
-        )
+        every = Follower(questions)
+        if kind is None:
+            return cls(every, None, every)
+        return cls(every, kind, Follower(questions.take(first_of_kind(kind))))
 
     def visited(self, policy: MetaVerifier) -> Mask:
         """(n,) as :attr:`ChainRouting.visited`."""
         # texts and identities, by which a mixture of policies draws, differ in every row
         apart = policy.needs_texts or policy.needs_hindsight
         if self.kind is None or apart:
-            return pack(follow(policy, self.questions).visited)
-        found: Mask = pack(follow(policy, self.one_of_each).visited)[self.kind]
+            return pack(self.questions.follow(policy).visited)
+        found: Mask = pack(self.one_of_each.follow(policy).visited)[self.kind]
         return found
 
 
 def _choose_regions(
-    fitting: Outcomes, family: Family
-) -> Iterator[tuple[float | None, MetaVerifier] | Undefined]:
+    fitting: Outcomes, family: Family, points: FloatArray
+) -> Iterator[_Policy | Undefined]:
     """For each region the policy with the largest delta IBC on the fitting data."""
-    paths = [follow(router, fitting) for _, router in family]
-    cost = np.array([p.cost.mean() for p in paths])
+    cost = points[:, 0]
     slm = (fitting.scores[:, 0].mean(), fitting.answer_costs[:, 0].mean())
     llm = (fitting.scores[:, -1].mean(), fitting.answer_costs[:, -1].mean())
-    lifts = [delta_ibc(float(p.score.mean()), float(p.cost.mean()), *slm, *llm) for p in paths]
+    lifts = [delta_ibc(score, spent, *slm, *llm) for spent, score in points.tolist()]
     ends = np.linspace(slm[1], llm[1], NUM_REGIONS + 1)
     for low, high in itertools.pairwise(ends):
         inside = np.flatnonzero((cost > low) & (cost <= high)).tolist()

@@ -18,6 +18,8 @@ from automix_eval.records.repricing import Prices
 Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.unsignedinteger[Any]]
 
+_HIGHEST_BIT: Index = np.frexp(np.arange(256.0))[1].astype(np.intp) - 1
+
 
 class Routing(Protocol):
     """One way of answering all questions of a question set.
@@ -89,6 +91,8 @@ class ChainRouting:
     def missing(self) -> dict[str, Undefined]:
         """Figures that do not exist, with the reason."""
         found: dict[str, Undefined] = {}
+        if self.tiers.why_not_full() is None:
+            return found
         final = self._final(self.visited)
         used = [t for t in range(self.tiers.last + 1) if (self.visited >> t & 1).any()]
         picked = np.arange(len(self.tiers))
@@ -117,6 +121,8 @@ class ChainRouting:
         return np.asarray(self._final(visited) == int(tier), dtype=float)
 
     def _final(self, visited: Mask) -> Index:
+        if visited.dtype == np.uint8:
+            return _HIGHEST_BIT[visited]
         return np.frexp(visited.astype(np.float64))[1].astype(np.intp) - 1
 
     def _prices(self, tier: int) -> list[Prices]:

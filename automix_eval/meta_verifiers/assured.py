@@ -25,7 +25,7 @@ import numpy as np
 
 from automix_eval.meta_verifiers.base import Router
 from automix_eval.meta_verifiers.contract import MetaVerifier
-from automix_eval.meta_verifiers.follow import follow
+from automix_eval.meta_verifiers.follow import Follower, follow, mean_points
 from automix_eval.meta_verifiers.objectives import TOLERANCE, Selection
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.noninferiority import PairedScores
@@ -129,9 +129,10 @@ class HeldOutSweep:
         names = rows.documents if rows.documents is not None else rows.ids
         documents = np.unique(np.array(names), return_inverse=True)[1].astype(np.intp)
         policies, places = _sweep(fitted, rows)
+        play = Follower(rows).follow
         scores = _held_out(fit, rows, documents % FOLDS if folds is None else folds, places)
         # the cheapest way to ask the last tier always comes first
-        ends = [(follow(p, rows).final == rows.num_tiers - 1).all() for p in policies]
+        ends = [(play(p).final == rows.num_tiers - 1).all() for p in policies]
         start = int(np.flatnonzero([True, *ends[1:]])[-1])
         return cls(rows, documents, policies[start:], scores[start:])
 
@@ -182,7 +183,7 @@ def _bound(
 def _sweep(fitted: MetaVerifier, rows: Outcomes) -> tuple[list[Any], FloatArray]:
     """Policies from the dearest to the cheapest, and the place of each, 1 to 0."""
     every = [policy for _, policy in fitted.sweep()]
-    cost = np.array([follow(policy, rows).cost.mean() for policy in every])
+    cost = mean_points(every, rows)[:, 0]
     place = (cost - cost.min()) / (float(np.ptp(cost)) or 1.0)
     order = np.argsort(-place, kind="stable")
     if len(order) > PLACES:
@@ -202,12 +203,12 @@ def _held_out(
         # one document, or two questions: nothing can be held out, and nothing will be shown
         used = rows.take(rest) if len(rest) > 1 else rows
         policies, found = _sweep(fit(used), used)
-        held = rows.take(out)
+        play = Follower(rows.take(out)).follow
         played: dict[int, FloatArray] = {}
         for k, place in enumerate(places.tolist()):
             i = int(np.abs(found - place).argmin())
             if i not in played:
-                played[i] = follow(policies[i], held).score
+                played[i] = play(policies[i]).score
             scores[k, out] = played[i]
     return scores
 

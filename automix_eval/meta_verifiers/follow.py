@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,30 +30,70 @@ class Path:
 
 
 def follow(router: MetaVerifier, outcomes: Outcomes) -> Path:
-    """Play a router on outcomes; no model is called.
+    """Play one router on outcomes: :meth:`Follower.follow`."""
+    return Follower(outcomes).follow(router)
 
-    The calls are those of the live cascade: a tier that is skipped costs nothing, and a tier that
-    is asked is verified unless it is the last or the router looks at no confidence.
 
-    Raises:
-        AutoMixError: The router sends a question to a tier that is not ahead of it.
+def mean_points(policies: Iterable[MetaVerifier], outcomes: Outcomes) -> FloatArray:
+    """(m, 2) mean cost and mean score of each of m policies."""
+    paths = map(Follower(outcomes).follow, policies)
+    return np.array([(p.cost.mean(), p.score.mean()) for p in paths]).reshape(-1, 2)
+
+
+class Follower:
+    """Plays routers on outcomes; no model is called.
+
+    What every router sees of a tier that all questions reach is put together once: a range of
+    policies is played on the same questions.
+
+    Args:
+        outcomes: What every tier did.
     """
-    n, last = len(outcomes), outcomes.num_tiers - 1
-    at = _moves(router, _seen(router, outcomes, -1, np.arange(n), np.zeros((n, last + 1), bool)))
-    visited = np.zeros((n, last + 1), dtype=np.bool_)
-    cost = np.zeros(n)
-    for tier in range(last + 1):
-        here = np.flatnonzero(at == tier)
-        if not len(here):
-            continue
-        visited[here, tier] = True
-        cost[here] += outcomes.answer_costs[here, tier]
-        if tier == last:
-            break
-        if router.needs_verification:
-            cost[here] += outcomes.verification_costs[here, tier]
-        at[here] = _moves(router, _seen(router, outcomes, tier, here, visited))
-    return Path(at, outcomes.scores[np.arange(n), at], cost, visited)
+
+    def __init__(self, outcomes: Outcomes) -> None:
+        self.outcomes = outcomes
+        self._known: dict[tuple[object, ...], Seen] = {}
+
+    def follow(self, router: MetaVerifier) -> Path:
+        """Where a router leads.
+
+        The calls are those of the live cascade: a tier that is skipped costs nothing, and a tier
+        that is asked is verified unless it is the last or the router looks at no confidence.
+
+        Raises:
+            AutoMixError: The router sends a question to a tier that is not ahead of it.
+        """
+        outcomes = self.outcomes
+        n, last = len(outcomes), outcomes.num_tiers - 1
+        visited, cost = np.zeros((n, last + 1), dtype=np.bool_), np.zeros(n)
+        everyone: tuple[int, ...] | None = ()  # the way here; None once questions go apart
+        at = _moves(router, self._seen_by_all(router, -1, (), visited))
+        for tier in range(last + 1):
+            rows = np.flatnonzero(at == tier)
+            if not len(rows):
+                continue
+            everyone = None if everyone is None or len(rows) < n else (*everyone, tier)
+            here = rows if everyone is None else slice(None)
+            visited[here, tier] = True
+            cost[here] += outcomes.answer_costs[here, tier]
+            if tier == last:
+                break
+            if router.needs_verification:
+                cost[here] += outcomes.verification_costs[here, tier]
+            if everyone is None:
+                at[rows] = _moves(router, _seen(router, outcomes, tier, rows, visited))
+            else:
+                at = _moves(router, self._seen_by_all(router, tier, everyone, visited))
+        return Path(at, outcomes.scores[np.arange(n), at], cost, visited)
+
+    def _seen_by_all(
+        self, router: MetaVerifier, tier: int, way: tuple[int, ...], visited: BoolArray
+    ) -> Seen:
+        key = (way, router.needs_verification, router.needs_texts, router.needs_hindsight)
+        if key not in self._known:
+            rows = np.arange(len(visited))
+            self._known[key] = _seen(router, self.outcomes, tier, rows, visited)
+        return self._known[key]
 
 
 def _seen(
@@ -81,8 +122,8 @@ def _seen(
 
 def _moves(router: MetaVerifier, seen: Seen) -> IntArray:
     to = np.array(router.choose(seen), dtype=np.intp)
-    least = max(seen.tier, 0)
-    if to.shape != (len(seen),) or ((to < least) | (to >= seen.num_tiers)).any():
+    least, n = max(seen.tier, 0), len(seen)
+    if to.shape != (n,) or (n and (to.min() < least or to.max() >= seen.num_tiers)):
         raise AutoMixError(
             f"{type(router).__name__} chose {np.unique(to).tolist()} at tier {seen.tier} of "
             f"{seen.num_tiers}: a router keeps the answer or goes on to a later tier"

@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,26 +46,30 @@ FEW = Undefined(f"an interval needs questions about at least {MIN_DOCUMENTS} doc
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums of k columns, over the data and over each resample.
+    """Sums of columns, over the data and over each resample.
 
     Attributes:
         point: (k,) sums over all questions.
-        draws: (B, k) sums over the resampled questions; None for a single document.
+        draws: (B, d) sums of the first d columns over the resampled questions; None for a single
+            document.
         number: Number of questions.
         weights: (B,) number of questions in each resample; None likewise.
+        counts: (1 + B, c) number of questions of each kind, over the data and each resample; one
+            row for a single document.
     """
 
     point: Array
     draws: Array | None
     number: int
     weights: Array | None
+    counts: Array
 
-    def mean(self, column: int) -> tuple[float, Array | None]:
-        """A column's mean over the data, and its (B,) means over the resamples."""
-        value = float(self.point[column] / self.number)
-        if self.draws is None or self.weights is None:
-            return value, None
-        return value, self.draws[:, column] / self.weights
+    def mean(self, column: int) -> Array:
+        """(1 + B,) mean of a column over the data and the resamples; (1,) if it is not drawn."""
+        value = self.point[column] / self.number
+        if self.draws is None or self.weights is None or column >= self.draws.shape[1]:
+            return np.array([value])
+        return np.concatenate([[value], self.draws[:, column] / self.weights])
 
 
 def resample(
@@ -72,6 +77,8 @@ def resample(
     columns: Callable[[IntArray], Array],
     resamples: int,
     seed: int = 0,
+    drawn: int | None = None,
+    kinds: Sequence[tuple[IntArray, int]] = (),
 ) -> Totals:
     """Totals of columns over resampled documents.
 
@@ -83,6 +90,9 @@ def resample(
         resamples: Number of resamples, B.
         seed: Seed of the draws: equal seeds, document numbers and B give equal draws, whatever
             the columns.
+        drawn: How many columns are drawn, the first ones; None for all.
+        kinds: Ways of sorting the questions into kinds that are counted: (n,) kind of each
+            question, -1 for none, and the number of kinds.
 
     Raises:
         ValueError: There is no question, or a value is not finite.
@@ -91,20 +101,46 @@ def resample(
     if codes.ndim != 1 or not len(codes):
         raise ValueError(f"need one document a question and a question, got shape {codes.shape}")
     number = int(codes.max()) + 1
-    blocks = _blocks(codes, number, columns)
+    blocks = _blocks(codes, number, columns, drawn, kinds)
     if number < 2:
-        point = np.sum([sums[:, :-1].sum(axis=0) for _, sums in blocks], axis=0)
-        return Totals(point, None, len(codes), None)
+        whole = next(blocks)
+        return Totals(whole.point, None, len(codes), None, whole.counts.sum(axis=1)[None])
     rng = np.random.default_rng(seed)
     draw = _poisson if number > LARGE else _multinomial
-    point, totals = draw(blocks, number, resamples, rng)
-    return Totals(point[:-1], totals[:, :-1], len(codes), totals[:, -1])
+    point, counts, draws = draw(blocks, number, resamples, rng)
+    width = draws.shape[1] - len(counts) - 1
+    return Totals(
+        point, draws[:, :width], len(codes), draws[:, width],
+        np.concatenate([counts[None], draws[:, width + 1 :]]),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Some documents, in order.
+
+    Attributes:
+        point: (k,) sums of all columns.
+        sums: (D, d + 1) sums of the columns to draw by document, the number of questions last.
+        counts: (c, D) number of questions of each kind, sparse: a question is of few of them.
+    """
+
+    point: Array
+    sums: Array
+    counts: Any
+
+    def totals(self, times: Array) -> Array:
+        """(B, d + 1 + c) totals of resamples, by how often each document was drawn, (D, B)."""
+        return np.concatenate([times.T @ self.sums, (self.counts @ times).T], axis=1)
 
 
 def _blocks(
-    codes: IntArray, number: int, columns: Callable[[IntArray], Array]
-) -> Iterator[tuple[slice, Array]]:
-    """Documents in blocks, and the sums of their columns, the number of questions last."""
+    codes: IntArray,
+    number: int,
+    columns: Callable[[IntArray], Array],
+    drawn: int | None,
+    kinds: Sequence[tuple[IntArray, int]],
+) -> Iterator[_Block]:
     in_order = bool((np.diff(codes) >= 0).all())
     order = np.arange(len(codes)) if in_order else np.argsort(codes, kind="stable")
     ends = np.cumsum(np.bincount(codes, minlength=number))
@@ -113,65 +149,83 @@ def _blocks(
         start = int(ends[first - 1]) if first else 0
         last = max(first + 1, int(np.searchsorted(ends, start + _ROWS, side="right")))
         rows = order[start : int(ends[last - 1])]
-        values = columns(rows)
+        values, here, size = columns(rows), codes[rows] - first, last - first
         if not np.isfinite(values).all():
             raise ValueError("scores and costs must be finite numbers")
-        values = np.column_stack([values, np.ones(len(rows))])
-        if len(rows) > last - first or (codes[rows] != np.arange(first, last)).any():
-            values = _by_document(values, codes[rows] - first, last - first)
-        yield slice(first, last), values
+        # the columns lie one after the other in memory, as they are computed
+        sums = np.vstack([values.T[:drawn], np.ones(len(rows))]).T
+        if len(rows) > size or (here != np.arange(size)).any():
+            sums = _sparse_counts([(np.arange(len(rows)), len(rows))], here, size).T @ sums
+        counts = _sparse_counts([(kind[rows], most) for kind, most in kinds], here, size)
+        yield _Block(values.sum(axis=0), np.asarray(sums), counts)
         first = last
 
 
-def _by_document(values: Array, codes: IntArray, number: int) -> Array:
-    from scipy.sparse import csr_array
+def _sparse_counts(kinds: Sequence[tuple[IntArray, int]], codes: IntArray, number: int) -> Any:
+    """(c, D) how many questions of each kind are about each document."""
+    from scipy.sparse import csr_array  # imported late: it takes a moment
 
-    rows = np.arange(len(codes))
-    picks = csr_array((np.ones(len(codes)), (codes, rows)), shape=(number, len(codes)))
-    return np.asarray(picks @ values)
+    rows, at, height = [np.empty(0, np.intp)], [np.empty(0, np.intp)], 0
+    for kind, most in kinds:
+        known = np.flatnonzero(kind >= 0)
+        rows.append(kind[known] + height)
+        at.append(codes[known])
+        height += most
+    places = np.concatenate(rows), np.concatenate(at)
+    return csr_array((np.ones(len(places[0])), places), shape=(height, number))
+
+
+_Drawn = tuple[Array, Array, Array]
+"""(k,) sums, (c,) counts, and (B, d + 1 + c) sums, numbers of questions, counts of resamples"""
 
 
 def _multinomial(
-    blocks: Iterator[tuple[slice, Array]], number: int, resamples: int, rng: np.random.Generator
-) -> tuple[Array, Array]:
-    sums = np.concatenate([values for _, values in blocks])
+    blocks: Iterator[_Block], number: int, resamples: int, rng: np.random.Generator
+) -> _Drawn:
+    from scipy.sparse import hstack
+
+    every = list(blocks)
+    whole = _Block(
+        np.sum([b.point for b in every], axis=0),
+        np.concatenate([b.sums for b in every]) if len(every) > 1 else every[0].sums,
+        hstack([b.counts for b in every], format="csr") if len(every) > 1 else every[0].counts,
+    )
     parts = []
     step = max(1, _CHUNK // number)
     for first in range(0, resamples, step):
         rows = min(step, resamples - first)
         drawn = rng.integers(number, size=(rows, number)) + number * np.arange(rows)[:, None]
         times = np.bincount(drawn.ravel(), minlength=rows * number).reshape(rows, number)
-        parts.append(times.astype(np.float64) @ sums)
-    return sums.sum(axis=0), np.concatenate(parts)
+        parts.append(whole.totals(times.T.astype(np.float64, order="C")))
+    return whole.point, whole.counts.sum(axis=1), np.concatenate(parts)
 
 
 def _poisson(
-    blocks: Iterator[tuple[slice, Array]], number: int, resamples: int, rng: np.random.Generator
-) -> tuple[Array, Array]:
+    blocks: Iterator[_Block], number: int, resamples: int, rng: np.random.Generator
+) -> _Drawn:
     del number  # each document is drawn for itself
     table = _poisson_table()
-    totals: Array | None = None
-    point: Array | None = None
-    for _, values in blocks:
-        total = np.zeros((resamples, values.shape[1]))
-        step = max(1, _CHUNK // resamples)
-        for first in range(0, len(values), step):
-            part = values[first : first + step]
-            drawn = rng.integers(len(table), size=(resamples, len(part)), dtype=np.uint16)
-            total += table[drawn] @ part
-        totals = total if totals is None else totals + total
-        point = values.sum(axis=0) if point is None else point + values.sum(axis=0)
-    assert point is not None
-    assert totals is not None
-    return point, totals
+    step = max(1, _CHUNK // resamples)
+    found = []
+    for block in blocks:
+        draws = np.zeros((resamples, block.sums.shape[1] + block.counts.shape[0]))
+        for first in range(0, len(block.sums), step):
+            some = slice(first, first + step)
+            part = _Block(block.point, block.sums[some], block.counts[:, some])
+            size = len(part.sums)
+            drawn = rng.integers(len(table), size=(resamples, size), dtype=np.uint16)
+            draws += part.totals(table.take(drawn).T.astype(np.float64, order="C"))
+        found.append((block.point, block.counts.sum(axis=1), draws))
+    point, counts, totals = (np.sum(same, axis=0) for same in zip(*found, strict=True))
+    return point, counts, totals
 
 
-def _poisson_table() -> Array:
+def _poisson_table() -> npt.NDArray[np.uint8]:
     """Poisson(1) as 65,536 equally likely values: probabilities are exact to 1 in 100,000."""
-    from scipy.stats import poisson
+    from scipy.special import pdtr  # imported late: it takes a moment
 
     middles = (np.arange(65_536) + 0.5) / 65_536
-    return np.asarray(poisson.ppf(middles, 1.0), dtype=np.float64)
+    return np.searchsorted(pdtr(np.arange(20), 1.0), middles).astype(np.uint8)
 
 
 def distinct_rows(columns: Sequence[Array], most: int) -> IntArray | None:
@@ -273,6 +327,15 @@ def bootstrap_means(
     if totals.draws is None or totals.weights is None:
         return FEW
     return totals.draws / totals.weights[:, None]
+
+
+def sorted_codes(documents: npt.ArrayLike) -> IntArray:
+    """(n,) equal numbers for equal documents, from 0 without gaps, in their ascending order."""
+    names = np.asarray(documents)
+    if names.dtype.kind == "i" and len(names) and 0 <= names.min() <= names.max() <= 2 * len(names):
+        # numbers already: no sorting of a million
+        return np.asarray((np.cumsum(np.bincount(names) > 0) - 1)[names])
+    return np.unique(names, return_inverse=True)[1]
 
 
 def document_codes(documents: Sequence[Hashable]) -> npt.NDArray[np.intp]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from automix_eval.metrics.bootstrap import LEVEL
+from automix_eval.metrics.bootstrap import LEVEL, sorted_codes
 from automix_eval.metrics.ibc import Undefined
 
 # Of fewer documents neither the spread nor Student's t can be relied on.
@@ -68,10 +68,10 @@ class PairedScores:
             ValueError: Lengths differ, or a score is not finite.
         """
         scores = np.column_stack([np.asarray(v, dtype=float) for v in (method, llm)])
-        names, codes = np.unique(np.asarray(documents), return_inverse=True)
+        codes = sorted_codes(documents)
         if len(scores) != len(codes) or not np.isfinite(scores).all():
             raise ValueError(f"need finite scores of both on {len(codes)} questions")
-        number = len(names)
+        number = int(codes.max(initial=-1)) + 1
         if number < MIN_DOCUMENTS:
             return Undefined(
                 f"it takes questions about at least {MIN_DOCUMENTS} documents, there "

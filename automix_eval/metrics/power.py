@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from automix_eval.metrics.bootstrap import DELTA_IBC_COLUMNS, LEVEL, MIN_DOCUMENTS
+from automix_eval.metrics.bootstrap import DELTA_IBC_COLUMNS, LEVEL, MIN_DOCUMENTS, sorted_codes
 from automix_eval.metrics.ibc import Undefined, delta_ibc
 
 POWER = 0.8
@@ -69,10 +69,10 @@ class Pilot:
             ValueError: Shapes differ.
         """
         values = np.asarray(columns, dtype=float)
-        names, codes = np.unique(np.asarray(documents), return_inverse=True)
+        codes = sorted_codes(documents)
         if values.shape != (len(codes), len(DELTA_IBC_COLUMNS)):
             raise ValueError(f"need six figures of {len(codes)} questions, got {values.shape}")
-        number = len(names)
+        number = int(codes.max(initial=-1)) + 1
         if number < MIN_DOCUMENTS:
             return Undefined(f"{number} documents do not tell how documents vary: it takes "
                              f"{MIN_DOCUMENTS} at least")  # fmt: skip
@@ -142,19 +142,20 @@ class Pilot:
 
 def _quantile(documents: float, degrees: float) -> float:
     """Standard errors that a difference must have: about 2.8 of many documents."""
-    from scipy import stats  # imported late: it takes a moment
+    from scipy.special import nctdtrit, stdtrit  # imported late: it takes a moment
 
-    critical = stats.t.ppf((1 + LEVEL) / 2, documents - 1)
-    return float(stats.nct.ppf(POWER, degrees, critical))
+    critical = stdtrit(documents - 1, (1 + LEVEL) / 2)
+    return float(nctdtrit(degrees, critical, POWER))
 
 
 def _degrees(values: Array) -> float:
     """Degrees of freedom by which the variance of n values is known: n - 1 of normal ones."""
-    from scipy import stats  # imported late: it takes a moment
-
     if np.ptp(values) == 0:
         return float(len(values) - 1)
-    kurtosis = float(stats.kurtosis(values, fisher=False, bias=False))
+    n, square = len(values), (values - values.mean()) ** 2
+    # of the sample, corrected for its size (G2 of D. Joanes and C. Gill, 1998)
+    biased = float(np.mean(square**2) / square.mean() ** 2)
+    kurtosis = ((n**2 - 1) * biased - 3 * (n - 1) ** 2) / ((n - 2) * (n - 3)) + 3
     return min(max(2 * len(values) / max(kurtosis - 1, 1e-9), 2.0), _MANY)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from automix_eval.analysis.experiments import routers
 from automix_eval.analysis.method import MethodScore
 from automix_eval.config import compose as config
-from automix_eval.meta_verifiers.follow import follow
+from automix_eval.meta_verifiers.follow import Follower, follow
 from automix_eval.records.outcomes import Outcomes
 
 Point = tuple[float, float]
@@ -98,3 +98,23 @@ def test_every_point_of_a_curve_is_a_policy_followed_row_by_row(
         assert rounded([chosen]) == rounded([row_by_row(router, test)])
 
     holds()
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(chains())
+def test_a_range_played_together_is_each_policy_played_alone(
+    rows: tuple[Outcomes, Outcomes],
+) -> None:
+    """What was put together for one policy does not leak into another, whatever it skips."""
+    train, test = rows
+    policies = [
+        policy
+        for name in ("threshold", "always_llm", "pomdp")
+        for _, policy in routers.make({"option": name}, "gain", "none", 0).fit(train).sweep()
+    ]
+    play = Follower(test).follow
+    for policy in policies:
+        together, alone = play(policy), follow(policy, test)
+        assert (together.final == alone.final).all()
+        assert (together.visited == alone.visited).all()
+        assert (together.cost == alone.cost).all()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import kendalltau
 
 from automix_eval.metrics.benefit import benefit_auroc, benefit_correlation, helps
 from automix_eval.metrics.ibc import Undefined
@@ -64,3 +65,15 @@ def test_the_correlation_turns_with_the_confidence(rows: list[tuple[float, float
     assert isinstance(mirrored, float)
     assert found == pytest.approx(-mirrored)
     assert -1 <= found <= 1
+
+
+@settings(deadline=None)
+@given(ROWS)
+def test_the_rank_correlation_is_that_of_scipy(rows: list[tuple[float, float]]) -> None:
+    """Kendall's tau b, ties in confidence, in benefit and in both included."""
+    confidence, benefit = map(np.array, zip(*rows, strict=True))
+    found = benefit_correlation(confidence, benefit)
+    if isinstance(found, Undefined):
+        assert np.ptp(confidence) == 0 or np.ptp(benefit) == 0
+    else:
+        assert found == pytest.approx(kendalltau(-confidence, benefit).statistic, abs=1e-12)
