@@ -27,7 +27,13 @@ from automix_eval.analysis.leaderboard import (
 from automix_eval.analysis.llm_point import attach
 from automix_eval.analysis.method import NO_CHAIN
 from automix_eval.analysis.question_sets import QuestionSet
-from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting, Method, Routing
+from automix_eval.analysis.routed_paths import (
+    ChainRouting,
+    GivenRouting,
+    Method,
+    Routing,
+    mean_values,
+)
 from automix_eval.analysis.selection import document_names, select
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.significance import PairedTests, bootstrap_p
@@ -208,11 +214,10 @@ def _answers(method: Method, single_models: Sequence[SingleModelRun]) -> _Answer
         (p for p in single_models if method.kind == "plain" and p.shown == part.run_id), None
     )
     number = len(source.scores) if source else len(part.questions.rows) if part.questions else 0
-    every = np.arange(number)
-    reason = next((p.routing.missing().get("quality") for p in method.parts), None)
-    if reason:
-        raise AutoMixError(f"{method.label} has no quality: {reason.reason}")
-    costs = _mean([p.routing for p in method.parts], "cost", every)
+    own = [p.routing for p in method.parts]
+    scores, costs = (mean_values(own, name, number) for name in ("quality", "cost"))
+    if isinstance(scores, Undefined):
+        raise AutoMixError(f"{method.label} has no quality: {scores.reason}")
     four: tuple[FloatArray | Undefined, ...] = (NO_CHAIN,) * 4
     if part.questions is not None and not source:
         sets = [p.questions for p in method.parts if p.questions]
@@ -220,22 +225,15 @@ def _answers(method: Method, single_models: Sequence[SingleModelRun]) -> _Answer
             [ChainRouting.only(s.tiers, 0) for s in sets],
             [GivenRouting(s.llm.scores, s.llm.costs, s.last) for s in sets],
         ]
-        four = tuple(_mean(one, name, every) for one in routings for name in ("quality", "cost"))
-    scores = _mean([p.routing for p in method.parts], "quality", every)
-    assert isinstance(scores, np.ndarray)
+        four = tuple(
+            mean_values(one, name, number) for one in routings for name in ("quality", "cost")
+        )
     final = None
     if part.questions is not None and not source:
-        tiers = range(part.questions.rows.num_tiers)
+        tiers, every = range(part.questions.rows.num_tiers), np.arange(number)
         final = np.argmax([part.routing.values(f"final {t}", every) for t in tiers], axis=0)
     return _Answers(
         method.label, None if source else part.questions, source, scores, costs, final, four
-    )
-
-
-def _mean(routings: Sequence[Routing], name: str, rows: IntArray) -> FloatArray | Undefined:
-    missing = next((m for routing in routings if (m := routing.missing().get(name))), None)
-    return missing or np.asarray(
-        np.mean([routing.values(name, rows) for routing in routings], axis=0)
     )
 
 

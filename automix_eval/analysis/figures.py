@@ -416,13 +416,6 @@ class TaskReport:
         """Name of the method's row."""
         return f"AutoMix ({self.meta_verifier})"
 
-    @property
-    def systems(self) -> tuple[tuple[str, str, System], ...]:
-        """(name, model, figures) of the rows of the main table."""
-        f, chain = self.figures, " -> ".join(self.tiers)
-        slm, llm = ("SLM", self.tiers[0], f.slm), ("LLM", self.tiers[-1], f.llm)
-        return slm, llm, (self.method, chain, f.method)
-
 
 @dataclass(frozen=True, slots=True)
 class Report:

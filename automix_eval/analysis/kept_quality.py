@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
-from automix_eval.analysis.routed_paths import GivenRouting, Method
+from automix_eval.analysis.routed_paths import GivenRouting, Method, Routing, mean_values
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.noninferiority import PairedScores
-from automix_eval.records.record_columns import FloatArray, IntArray
+from automix_eval.records.record_columns import IntArray
 
 
 def paired_with_llm(method: Method, documents: IntArray) -> PairedScores | Undefined:
@@ -19,16 +19,20 @@ def paired_with_llm(method: Method, documents: IntArray) -> PairedScores | Undef
     """
     if method.missing:
         return method.missing
-    rows = np.arange(len(documents))
-    both: tuple[list[FloatArray], list[FloatArray]] = ([], [])
-    for part in method.parts:
-        if part.questions is None:
-            return Undefined("a run of one model alone: there is no LLM to compare it with")
-        llm = part.questions.llm
-        routings = (GivenRouting(llm.scores, llm.costs), part.routing)
-        for scores, routing in zip(both, routings, strict=True):
-            if reason := routing.missing().get("quality"):
-                return reason
-            scores.append(routing.values("quality", rows))
-    reference, own = (np.mean(scores, axis=0) for scores in both)
-    return PairedScores.of(own, reference, documents)
+    llms = [p.questions.llm for p in method.parts if p.questions]
+    if len(llms) < len(method.parts):
+        return Undefined("a run of one model alone: there is no LLM to compare it with")
+    given = [GivenRouting(llm.scores, llm.costs) for llm in llms]
+    return paired_scores([p.routing for p in method.parts], given, documents)
+
+
+def paired_scores(
+    own: Sequence[Routing], llm: Sequence[Routing], documents: IntArray
+) -> PairedScores | Undefined:
+    """The same of routings, one a seed."""
+    reference, scores = (mean_values(each, "quality", len(documents)) for each in (llm, own))
+    if isinstance(reference, Undefined):
+        return reference
+    return (
+        scores if isinstance(scores, Undefined) else PairedScores.of(scores, reference, documents)
+    )

@@ -19,7 +19,6 @@ from automix_eval.metrics.quantiles import quantile, quantile_intervals
 from automix_eval.records.record_columns import BoolArray, FloatArray, IntArray, RecordColumns
 
 #: Parts of a path, and the shares of the questions that are answered within each figure.
-PARTS = ("slm", "verification", "llm", "path")
 SHARES = (0.5, 0.95, 0.99)
 BATCHED = Undefined(
     "batched: calls shared a batch, or were not timed one by one, so that no question has a "

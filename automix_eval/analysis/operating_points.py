@@ -18,6 +18,7 @@ import numpy as np
 from automix_eval.analysis.bootstrap_table import BootstrapTable, Vector, figure, first_undefined
 from automix_eval.analysis.curve_figures import over_random
 from automix_eval.analysis.figure import THE_LLM, THE_SLM, Figure
+from automix_eval.analysis.kept_quality import paired_scores
 from automix_eval.analysis.method import MethodScore
 from automix_eval.analysis.point_figures import OperatingPoint, PointName, size_words
 from automix_eval.analysis.question_sets import PricedTiers
@@ -29,7 +30,7 @@ from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
 from automix_eval.metrics.bootstrap import document_codes
 from automix_eval.metrics.ibc import TOLERANCE, Undefined
-from automix_eval.metrics.noninferiority import MIN_DOCUMENTS, PairedScores
+from automix_eval.metrics.noninferiority import MIN_DOCUMENTS
 from automix_eval.records.outcomes import IntArray, Outcomes
 
 TARGETS: tuple[tuple[PointName, float], ...] = (("keeps_95", 0.95), ("keeps_99", 0.99))
@@ -325,12 +326,7 @@ def _ratio(part: Vector, whole: Vector, why_not: str) -> Vector:
 
 
 def _kept(point: RoutedPoint) -> float | Undefined:
-    routings = (point.routing, point.questions.llm)
-    if reason := next((r for one in routings if (r := one.missing().get("quality"))), None):
-        return reason
-    rows = np.arange(len(point.questions.documents))
-    own, llm = (one.values("quality", rows) for one in routings)
-    paired = PairedScores.of(own, llm, point.questions.documents)
+    paired = paired_scores([point.routing], [point.questions.llm], point.questions.documents)
     return paired if isinstance(paired, Undefined) else paired.largest_share()
 
 

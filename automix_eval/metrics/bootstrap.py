@@ -20,7 +20,7 @@ differs by less than the resampling error itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -258,75 +258,6 @@ Interval = tuple[float, float] | Undefined
 
 # Method, SLM, LLM: the arguments of delta_ibc, in its order.
 DELTA_IBC_COLUMNS = ("quality", "cost", "slm_quality", "slm_cost", "llm_quality", "llm_cost")
-
-
-def paired_intervals(
-    columns: Mapping[str, npt.ArrayLike],
-    documents: Sequence[Hashable],
-    *,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> dict[str, Interval]:
-    """Intervals of a task's mean figures and of delta IBC, on the same resampled documents.
-
-    Args:
-        columns: Figure -> one finite number a question, shape (n,), all in one order: for example
-            ``escalation_rate`` (0 or 1), and the six of :data:`DELTA_IBC_COLUMNS`.
-        documents: What each question is about, shape (n,); questions with equal values are drawn
-            together.
-        level: Coverage aimed at.
-        resamples: Number of bootstrap resamples.
-        seed: Seed of the resampling; equal seeds give equal intervals.
-
-    Returns:
-        For each column (low, high) of its mean, in its unit; also ``delta_ibc``, a ratio, where
-        its six columns are there. Undefined where :func:`percentile_interval` is.
-
-    Raises:
-        ValueError: Shapes differ, a value is not finite, or there is no question.
-    """
-    means = bootstrap_means(list(columns.values()), documents, resamples=resamples, seed=seed)
-    lifted = all(name in columns for name in DELTA_IBC_COLUMNS)
-    if isinstance(means, Undefined):
-        return dict.fromkeys([*columns, *(["delta_ibc"] if lifted else [])], means)
-    by_name = {name: means[:, i] for i, name in enumerate(columns)}
-    number = len(set(documents))
-    ends = {name: percentile_interval(v, number, level) for name, v in by_name.items()}
-    if lifted:
-        lift = delta_ibc_values(*(by_name[name] for name in DELTA_IBC_COLUMNS))
-        ends["delta_ibc"] = percentile_interval(lift, number, level)
-    return ends
-
-
-def bootstrap_means(
-    columns: Sequence[npt.ArrayLike],
-    documents: Sequence[Hashable],
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Array | Undefined:
-    """Means of several columns on the same resampled documents.
-
-    Args:
-        columns: k columns of n numbers, one number a question.
-        documents: As in :func:`paired_intervals`.
-        resamples: Number of resamples, B.
-        seed: Seed of the resampling.
-
-    Returns:
-        Shape (B, k); undefined for a single document, whose spread cannot be seen.
-
-    Raises:
-        ValueError: Shapes differ, a value is not finite, or there is no question.
-    """
-    values = np.asarray([np.asarray(c, dtype=float) for c in columns], dtype=float).T
-    if values.ndim != 2 or len(values) != len(documents) or len(values) == 0:
-        raise ValueError(f"need columns of {len(documents)} > 0 numbers, got shape {values.shape}")
-    totals = resample(document_codes(documents), lambda rows: values[rows], resamples, seed)
-    if totals.draws is None or totals.weights is None:
-        return FEW
-    return totals.draws / totals.weights[:, None]
 
 
 def sorted_codes(documents: npt.ArrayLike) -> IntArray:

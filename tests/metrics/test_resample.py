@@ -100,7 +100,9 @@ def test_single_document_has_no_draws() -> None:
     assert totals.mean(0).tolist() == [1.0]
 
 
-def test_infinite_values_are_refused() -> None:
-    """A column that is not finite is a mistake of the caller."""
+def test_infinite_values_and_no_questions_are_refused() -> None:
+    """A column that is not finite, and one of no questions, are mistakes of the caller."""
+    with pytest.raises(ValueError, match="a question"):
+        resample([], lambda rows: np.ones((len(rows), 1)), 10)
     with pytest.raises(ValueError, match="finite"):
         resample([0, 1], lambda rows: np.full((len(rows), 1), np.nan), 10)
