@@ -81,9 +81,9 @@ class FittingQuestions:
         self._task = task
         self._share = share
         self._fitted_documents: frozenset[str] = frozenset()
-        # of this task object's last evaluation, perhaps
-        self._scored = getattr(task.process_results, "scored", task.process_results)
-        task.process_results = self._scored
+        earlier = getattr(task, "process_results", None)  # of an evaluation of the same object
+        if scored := getattr(earlier, "scored", None):
+            task.process_results = scored
         self._chosen: dict[tuple[int, int, int], FittingChoice] = {}
 
     def size(self) -> int:
@@ -122,13 +122,14 @@ class FittingQuestions:
 
     def leave_out_of_scores(self) -> None:
         """Let the harness's own figures do without questions that the router was fitted on."""
-        if not self.has_fitted_documents:
+        scored = self._task.process_results
+        if not self.has_fitted_documents or hasattr(scored, "scored"):
             return
 
         def unless_fitted(doc: Mapping[str, Any], results: Any) -> Any:
-            return {} if self.are_on(doc) else self._scored(doc, results)
+            return {} if self.are_on(doc) else scored(doc, results)
 
-        unless_fitted.scored = self._scored  # type: ignore[attr-defined]
+        unless_fitted.scored = scored  # type: ignore[attr-defined]
         self._task.process_results = unless_fitted
 
     def choose(self, num_docs: int, min_docs: int, seed: int) -> FittingChoice:
