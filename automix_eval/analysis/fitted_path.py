@@ -17,9 +17,10 @@ import numpy as np
 from automix_eval.analysis.routed_paths import Index
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
-from automix_eval.meta_verifiers.follow import Follower, mean_points
+from automix_eval.meta_verifiers.follow import Follower, follow, mean_points
 from automix_eval.metrics.curves import envelope
 from automix_eval.metrics.ibc import Undefined, exceeds
+from automix_eval.metrics.noninferiority import PairedScores
 from automix_eval.records.outcomes import FloatArray, Outcomes
 
 # Steps between the two models; fewer of many questions, so that memory stays bounded.
@@ -98,15 +99,23 @@ def _hull(
     low, high = float(cost[0]), float(cost[-1])
     if not exceeds(high, low):
         return []
+    last = fitting.num_tiers - 1
     at: dict[tuple[float, float], MetaVerifier | int] = {(low, float(score[0])): 0}
-    at.setdefault((high, float(score[-1])), fitting.num_tiers - 1)
+    at.setdefault((high, float(score[-1])), last)
     points = mean_points(family, fitting) if points is None else points
     for policy, (spent, held) in zip(family, points.tolist(), strict=True):
         if low < spent < high:
             at.setdefault((spent, held), policy)
     corners = [((c - low) / (high - low), at[c, q]) for c, q in envelope(list(at))]
-    # beyond the best policy more money buys no more
-    return corners if corners[-1][0] == 1.0 else [*corners, (1.0, corners[-1][1])]
+    if corners[-1][0] == 1.0:
+        return corners
+    best = corners[-1][1]
+    # beyond a policy that is better more money buys no more; the best of many seems better by luck
+    kept = fitting.scores[:, best] if isinstance(best, int) else follow(best, fitting).score
+    names = range(len(kept)) if fitting.documents is None else fitting.documents
+    paired = PairedScores.of(kept, fitting.scores[:, last], np.array(names))
+    better = isinstance(paired, PairedScores) and paired.shows(1.0)
+    return [*corners, (1.0, best if better else last)]
 
 
 def _followed(hull: Sequence[_Corner], test: Outcomes, steps: int) -> Iterator[FloatArray]:

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from test_operating_points import world
 
+from automix_eval.analysis.curve_figures import FittedCurve
 from automix_eval.analysis.figures import MethodFigures
 from automix_eval.analysis.fitted_path import fitted_path
 from automix_eval.analysis.method import MethodScore
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
 from automix_eval.meta_verifiers.threshold import Threshold
+from automix_eval.metrics.curves import path_cost_values
 from automix_eval.records.outcomes import Outcomes
 
 
@@ -69,6 +71,42 @@ def test_the_scored_questions_choose_nothing() -> None:
     ):
         assert np.array_equal(one.columns["cost"], other.columns["cost"])
         assert np.array_equal(one.columns["calls"], other.columns["calls"])
+
+
+@pytest.mark.parametrize(("lead", "kept"), [(0.5, True), (0.0, False)])
+def test_the_way_ends_at_the_llm_unless_a_policy_is_shown_to_be_better(
+    lead: float, kept: bool
+) -> None:
+    """Of many policies the best seems better than the LLM by luck."""
+    data = world(80)
+    sure = data.confidences[:, 0] > 0.5
+    slm = np.where(sure, 1.0, 0.0)
+    # where the SLM is sure the LLM is wrong in a share of the questions, else in one alone
+    wrong = sure & (np.arange(80) % 2 < 2 * lead)
+    wrong[np.flatnonzero(sure)[0]] = True
+    fitting = replace(data, scores=np.stack([slm, np.where(wrong, 0.0, 1.0)], axis=1))
+    last = fitted_path(observed().fit(fitting), fitting, fitting)[-1]
+    found = last.columns["quality"].mean()
+    assert found == pytest.approx(1.0 if kept else fitting.scores[:, 1].mean())
+    assert last.columns["cost"].mean() == 50
+
+
+def test_what_a_quality_costs_is_not_too_cheap_on_average() -> None:
+    """The cost at a share is a quotient: its mean over samples is the truth once corrected."""
+    rng = np.random.default_rng(0)
+    plain, shown = [], []
+    for _ in range(400):
+        low, high = rng.normal(0.45, 0.04), rng.normal(0.75, 0.04)
+        draws = rng.normal([low, high], 0.04, (200, 2))
+        qualities = np.vstack([[low, high], draws])
+        along = np.tile([0.0, 50.0], (201, 1))
+        curve = FittedCurve(along, qualities, along / 50)
+        shown.append(curve.cost_of_share(0.95).vector[0])  # type: ignore[index]
+        goal = 0.95 * qualities[:1, 1]
+        plain.append(path_cost_values(along[:1], qualities[:1], goal)[0])
+    true = 50 * (0.95 * 0.75 - 0.45) / 0.3
+    assert np.mean(plain) < true - 0.1
+    assert abs(np.mean(shown) - true) < 0.5 * abs(np.mean(plain) - true)
 
 
 def test_without_a_range_there_is_no_path() -> None:
