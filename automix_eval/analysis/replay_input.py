@@ -73,6 +73,7 @@ class HeldChain:
         outcomes: What every model did.
         task: For the reader, as ``metric`` and ``cost``.
         notes: Sentences for the reader.
+        tasks: (n,) the data set of each question; None where nothing names them.
     """
 
     outcomes: Outcomes
@@ -80,6 +81,7 @@ class HeldChain:
     metric: str
     cost: str
     notes: tuple[str, ...]
+    tasks: tuple[str, ...] | None = None
 
 
 def read_chain(paths: Sequence[Path], choice: Choice, reading: SampleReading) -> HeldChain:
@@ -106,7 +108,8 @@ def read_chain(paths: Sequence[Path], choice: Choice, reading: SampleReading) ->
     chain, more = chain_of(held, choice)
     names = sorted(set(held.tasks or ())) or [paths[0].stem]
     task = choice.task or (names[0] if len(names) == 1 else f"{len(names)} tasks")
-    return HeldChain(chain.outcomes, task, held.metric, chain.cost_note, (*notes, *more))
+    said = (*notes, *more)
+    return HeldChain(chain.outcomes, task, held.metric, chain.cost_note, said, chain.tasks)
 
 
 def _own_table(path: Path, choice: Choice) -> HeldChain:

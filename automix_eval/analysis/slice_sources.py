@@ -102,33 +102,32 @@ def slices_of_runs(paths: Sequence[Path], settings: Settings, field: str) -> lis
     return made
 
 
-def slices_of_table(
-    path: Path, field: str, choice: Choice, routers: Sequence[str], folds: int, settings: Settings
+def slices_of_chain(
+    paths: Sequence[Path],
+    field: str,
+    choice: Choice,
+    routers: Sequence[str],
+    folds: int,
+    settings: Settings,
 ) -> list[Slices]:
-    """Routers on a table of one's own, by one of its columns.
+    """Routers on a table, or on runs of single models, by data set or by a column of the table.
 
     Args:
-        path: The table.
-        field: The column.
-        choice: Models and missing cells.
+        paths: The table, public or one's own; or the runs.
+        field: ``task`` where the input names data sets; else the column.
+        choice: Models, data set, costs and missing cells.
         routers: Options of ``hydra_conf/meta_verifier``; none: those fitted in seconds.
         folds: To fit and score in.
         settings: Seed and resamples.
 
     Raises:
-        AutoMixError: It is no table of one's own, has no such column, or lost rows.
+        AutoMixError: There is no such field, or the table lost rows.
     """
-    if not path.is_file():
-        raise AutoMixError(f"--by reads a column of a table, and {path} is none")
-    held = read_chain([path], choice, SampleReading())
-    labels = read_table(path, (), (field,)).texts(field)
-    if len(labels) != len(held.outcomes):
-        raise AutoMixError(
-            f"{len(labels)} rows of {path} are {len(held.outcomes)} questions, so that column "
-            f"{printable(field)} cannot be laid beside them: take --missing zero, and a table with "
-            "a row a question"
-        )
-    values = FieldValues.of(field, labels, [f"row {i + 1}" for i in range(len(labels))])
+    held = read_chain(paths, choice, SampleReading())
+    if field == "task" and held.tasks is not None:
+        values = FieldValues.of(field, held.tasks, held.outcomes.ids)
+    else:
+        values = _column(paths, field, len(held.outcomes), held.tasks is not None)
     played = tuple(routers) or default_routers(held.outcomes)[0]
     asked = ChainQuestion(
         held.outcomes, None, played, held.task, held.metric, held.cost, (), folds, settings.seed
@@ -141,3 +140,18 @@ def slices_of_table(
                      one.documents, settings.resamples, settings.seed)
         )  # fmt: skip
     return made
+
+
+def _column(paths: Sequence[Path], field: str, number: int, has_tasks: bool) -> FieldValues:
+    path = paths[0]
+    if len(paths) > 1 or not path.is_file():
+        known = "--by task, its data sets" if has_tasks else "a table has columns"
+        raise AutoMixError(f"{path} has no column {printable(field)} to slice by: {known}")
+    labels = read_table(path, (), (field,)).texts(field)
+    if len(labels) != number:
+        raise AutoMixError(
+            f"{len(labels)} rows of {path} are {number} questions, so that column "
+            f"{printable(field)} cannot be laid beside them: take --missing zero, and a table with "
+            "a row a question"
+        )
+    return FieldValues.of(field, labels, [f"row {i + 1}" for i in range(number)])

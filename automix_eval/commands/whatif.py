@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--by",
         metavar="COLUMN",
         help="instead: the routers by the values of a column of a table, as automix-eval report "
-        "--by",
+        "--by; task: by data set of a public table",
     )
 
 
@@ -121,15 +121,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _by_column(args: argparse.Namespace, choice: Choice) -> int:
     from automix_eval.analysis.gather import Settings
-    from automix_eval.analysis.slice_sources import slices_of_table
+    from automix_eval.analysis.slice_sources import slices_of_chain
     from automix_eval.report.slice_report import render_slices
 
-    if len(args.path) > 1 or args.train:
-        raise AutoMixError("--by takes one table, whose routers are fitted and scored in folds")
+    if args.train:
+        raise AutoMixError("--by fits and scores its routers in folds: leave --train out")
     if args.folds < 2:
         raise AutoMixError(f"folds {args.folds}: a router is fitted and scored in at least 2")
     settings = Settings(seed=args.seed, resamples=args.resamples)
-    found = slices_of_table(args.path[0], args.by, choice, args.router or (), args.folds, settings)
+    found = slices_of_chain(args.path, args.by, choice, args.router or (), args.folds, settings)
     return write_text(render_slices(found, one_format(args.format)), args.out)
 
 

@@ -159,6 +159,23 @@ def test_a_table_by_a_column(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "colour" in capsys.readouterr().err
 
 
+def test_a_public_table_by_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The data sets of RouterBench, one question left out; its columns want every row."""
+    table = tmp_path / "rb.csv"
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sample_id", "eval_name", "s", "s|total_cost", "l", "l|total_cost"])
+        for i in range(80):
+            score = "" if i == 3 else i % 2
+            writer.writerow([f"q{i}", ["mbpp", "arc"][i % 4 > 1], score, 0.01, 1, 0.5])
+    arguments = ["whatif", str(table), "--router", "always_slm", "--resamples", "200", "--missing"]
+    assert main([*arguments, "drop", "--by", "task", "--format", "json"]) == 0
+    (one,) = json.loads(capsys.readouterr().out)["slices"]
+    assert {s["label"]: s["num_questions"] for s in one["slices"]} == {"arc": 39, "mbpp": 40}
+    assert main([*arguments, "drop", "--by", "eval_name"]) == 2
+    assert "--missing zero" in capsys.readouterr().err
+
+
 def test_slices_of_few_documents_are_not_tested() -> None:
     """A slice about one document has figures and no test."""
     columns = np.column_stack([np.ones(8), np.full(8, 52.0), np.zeros(8), np.ones(8), np.ones(8),

@@ -103,11 +103,13 @@ class ModelChain:
     Attributes:
         outcomes: Its columns.
         splits: (n,) the table's own part of each question; None where it has none.
+        tasks: (n,) its data set, likewise.
         cost_note: What the costs are.
     """
 
     outcomes: Outcomes
     splits: Texts | None
+    tasks: Texts | None
     cost_note: str
 
     @property
@@ -162,7 +164,8 @@ def chain_of(held: ModelOutcomes, choice: Choice) -> tuple[ModelChain, Texts]:
         else tuple(_picked(held.answers[i], picked) or () for i in index),
         documents=_picked(held.documents, picked),
     ).select_tiers(order)  # fmt: skip
-    return ModelChain(made_of, _picked(held.splits, picked), cost_note), tuple(notes)
+    parts = (_picked(held.splits, picked), _picked(held.tasks, picked))
+    return ModelChain(made_of, *parts, cost_note), tuple(notes)
 
 
 def _columns(held: ModelOutcomes, wanted: Sequence[str] | None) -> list[int]:
