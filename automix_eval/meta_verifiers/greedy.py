@@ -9,7 +9,7 @@ import numpy as np
 
 from automix_eval.meta_verifiers.objectives import is_number
 from automix_eval.meta_verifiers.rules import bins as grid
-from automix_eval.meta_verifiers.rules.cells import TierRows, sums
+from automix_eval.meta_verifiers.rules.cells import TierRows, exact_parts, sums
 from automix_eval.records.outcomes import FloatArray
 from automix_eval.safety.errors import AutoMixError
 
@@ -52,7 +52,7 @@ def greediest(
     from scipy.ndimage import gaussian_filter1d
 
     bins, size = grid.nearest(confidence, num_bins), num_bins + 1
-    mean = sums(bins, gain, size) / np.maximum(np.bincount(bins, minlength=size), 1)
+    mean = sums(bins, exact_parts(gain), size) / np.maximum(np.bincount(bins, minlength=size), 1)
     smooth = gaussian_filter1d(mean, sigma) if sigma > 0 else mean
     order = np.argsort(smooth, kind="stable")[::-1]
     rank = np.empty(size, dtype=np.intp)

@@ -8,7 +8,7 @@ a million questions are read once, however many policies are compared.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,69 +79,84 @@ class RuleCells:
     costs: FloatArray
 
 
-def exact_ends(outcomes: Outcomes) -> Ends:
-    """Both ends of a chain, the same in every order of the rows."""
+class FittingData:
+    """The fitting data of a chain of N tiers, read once for all its sub-chains.
 
-    def mean(table: FloatArray) -> FloatArray:
-        totals = [sum(part.sum() for part in exact_parts(column)) for column in table.T]
-        return np.array(totals) / len(outcomes)
-
-    return Ends.from_means(mean(outcomes.scores), mean(outcomes.answer_costs))
-
-
-def tier_rows(outcomes: Outcomes, undefined: str | float, name: str) -> list[TierRows]:
-    """The fitting data of every tier but the last.
+    Args:
+        outcomes: What every tier did.
+        undefined: What an undefined confidence counts as.
+        name: Of the router, for errors.
 
     Raises:
         AutoMixError: Fewer than two questions or tiers.
     """
-    if len(outcomes) < 2:
-        raise AutoMixError(
-            f"meta_verifier={name} is fitted on at least 2 records and got {len(outcomes)}: raise "
-            "calibration.num_docs, or load a fitted policy"
+
+    def __init__(self, outcomes: Outcomes, undefined: str | float, name: str) -> None:
+        if len(outcomes) < 2:
+            raise AutoMixError(
+                f"meta_verifier={name} is fitted on at least 2 records and got {len(outcomes)}: "
+                "raise calibration.num_docs, or load a fitted policy"
+            )
+        if outcomes.num_tiers < 2:
+            raise AutoMixError(
+                f"meta_verifier={name} is fitted on records of at least 2 tiers, and these have "
+                "only the first: record them with every tier asked (record=full)"
+            )
+        self._outcomes = outcomes
+        self._confidences = [stand_in(c, undefined) for c in outcomes.confidences.T]
+        # a tier that could have been left is judged, also where a sub-chain always stops there
+        paid = outcomes.answer_costs.copy()
+        paid[:, :-1] += outcomes.verification_costs[:, :-1]
+        self._scores, self._costs = (
+            [list(exact_parts(column)) for column in table.T] for table in (outcomes.scores, paid)
         )
-    if outcomes.num_tiers < 2:
-        raise AutoMixError(
-            f"meta_verifier={name} is fitted on records of at least 2 tiers, and these have only "
-            "the first: record them with every tier asked (record=full)"
+        self._bins: dict[tuple[int, bytes], tuple[IntArray, FloatArray]] = {}
+
+    def ends(self) -> Ends:
+        """Both ends of the chain, the same in every order of the rows."""
+        answers = [exact_parts(column) for column in self._outcomes.answer_costs.T]
+        score, cost = (
+            np.array([sum(part.sum() for part in parts) for parts in columns])
+            for columns in (self._scores, answers)
         )
-    return [
-        TierRows(
-            tier,
-            stand_in(outcomes.confidences[:, tier], undefined),
-            outcomes.scores[:, tier],
-            outcomes.scores[:, tier + 1 :],
+        return Ends.from_means(*(total / len(self._outcomes) for total in (score, cost)))
+
+    def rows(self, tiers: Sequence[int]) -> list[TierRows]:
+        """The decisions of a sub-chain: one entry a tier but the last."""
+        scores = self._outcomes.scores
+        return [
+            TierRows(i, self._confidences[tier], scores[:, tier], scores[:, list(tiers[i + 1 :])])
+            for i, tier in enumerate(tiers[:-1])
+        ]
+
+    def cells(self, tiers: Sequence[int], breaks: Sequence[FloatArray]) -> RuleCells:
+        """Sum the outcomes of a sub-chain over joint cells.
+
+        Args:
+            tiers: Its tiers, at least two.
+            breaks: For each of them but the last the confidences, ascending, at which some rule
+                may change. A break is a bin of its own, and so is the room between two.
+        """
+        binned = [self._binned(*one) for one in zip(tiers, breaks, strict=False)]
+        joint, bins = _join([codes for codes, _ in binned])
+        number = len(bins)
+
+        def table(columns: Sequence[Sequence[FloatArray]]) -> FloatArray:
+            return np.stack([sums(joint, columns[tier], number) for tier in tiers], axis=1)
+
+        return RuleCells(
+            bins,
+            tuple(held for _, held in binned),
+            np.bincount(joint, minlength=number).astype(np.float64),
+            table(self._scores),
+            table(self._costs),
         )
-        for tier in range(outcomes.num_tiers - 1)
-    ]
 
-
-def make_cells(
-    outcomes: Outcomes, rows: Sequence[TierRows], breaks: Sequence[FloatArray]
-) -> RuleCells:
-    """Sum the outcomes over joint cells.
-
-    Args:
-        outcomes: The fitting data.
-        rows: Its confidences, one entry a tier but the last.
-        breaks: For each of them the confidences, ascending, at which some rule may change. A
-            break is a bin of its own, and so is the room between two.
-    """
-    columns, values = [], []
-    for tier, edges in zip(rows, breaks, strict=True):
-        codes, held = _bins(tier.confidence, edges)
-        columns.append(codes)
-        values.append(held)
-    joint, bins = _join(columns)
-    number = len(bins)
-    costs = outcomes.answer_costs.copy()
-    costs[:, :-1] += outcomes.verification_costs[:, :-1]
-
-    def table(source: FloatArray) -> FloatArray:
-        return np.stack([sums(joint, column, number) for column in source.T], axis=1)
-
-    counts = np.bincount(joint, minlength=number).astype(np.float64)
-    return RuleCells(bins, tuple(values), counts, table(outcomes.scores), table(costs))
+    def _binned(self, tier: int, breaks: FloatArray) -> tuple[IntArray, FloatArray]:
+        key = (tier, breaks.tobytes())
+        if key not in self._bins:
+            self._bins[key] = _bins(self._confidences[tier], breaks)
+        return self._bins[key]
 
 
 def doubts(rows: TierRows, cells: RuleCells, masks: BoolArray) -> FloatArray:
@@ -169,10 +184,16 @@ def doubts(rows: TierRows, cells: RuleCells, masks: BoolArray) -> FloatArray:
     return found
 
 
-def sums(codes: IntArray, column: FloatArray, size: int) -> FloatArray:
-    """(size,) sum of a column over the rows of each code, the same in every order of the rows."""
+def sums(codes: IntArray, parts: Iterable[FloatArray], size: int) -> FloatArray:
+    """(size,) sum over the rows of each code, the same in every order of the rows.
+
+    Args:
+        codes: (n,) code of each row, below ``size``.
+        parts: A column as :func:`exact_parts` splits it.
+        size: Number of codes.
+    """
     total = np.zeros(size)
-    for part in exact_parts(column):
+    for part in parts:
         total += np.bincount(codes, weights=part, minlength=size)
     return total
 
@@ -185,7 +206,9 @@ def exact_parts(column: FloatArray) -> Iterator[FloatArray]:
     for _ in range(2):
         exponent -= bits
         step = math.ldexp(1.0, max(exponent, -1000))
-        part = np.round(rest / step) * step
+        part = rest * (1.0 / step)  # exact: a power of two
+        np.rint(part, out=part)
+        part *= step
         yield part
         rest = rest - part
 

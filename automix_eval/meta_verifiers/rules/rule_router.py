@@ -15,13 +15,7 @@ import numpy as np
 from automix_eval.meta_verifiers.assured import ChoosingRouter
 from automix_eval.meta_verifiers.base import TierByTier, check_undefined, require_fitted, stand_in
 from automix_eval.meta_verifiers.objectives import Ends, is_number, select
-from automix_eval.meta_verifiers.rules.cells import (
-    TierRows,
-    doubts,
-    exact_ends,
-    make_cells,
-    tier_rows,
-)
+from automix_eval.meta_verifiers.rules.cells import FittingData, TierRows, doubts
 from automix_eval.meta_verifiers.rules.chain_search import Points, front, search
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
@@ -129,9 +123,9 @@ class RuleRouter(ChoosingRouter, TierByTier):
 
     def _fit(self: R, outcomes: Outcomes) -> R:
         """Learn which tiers to ask, and one rule for each of them but the last."""
-        every = tier_rows(outcomes, self.undefined, self.name)
-        number, ends = outcomes.num_tiers, exact_ends(outcomes)
-        searches = [self._search(outcomes, tiers, ends) for tiers in self._chains(number)]
+        data = FittingData(outcomes, self.undefined, self.name)
+        number, ends = outcomes.num_tiers, data.ends()
+        searches = [self._search(data, tiers, ends) for tiers in self._chains(number)]
         of = np.repeat(np.arange(len(searches)), [len(found.points.cost) for found in searches])
         begins = np.searchsorted(of, of)
         score, cost, escalation, doubt = (
@@ -148,7 +142,8 @@ class RuleRouter(ChoosingRouter, TierByTier):
         self.family_ = tuple(_policy(searches[of[i]], i - int(begins[i]), number) for i in order)
         self._hold(self.family_[order.index(best)])
         self.value_ = chosen.value
-        self.note_ = "; ".join(filter(None, [chosen.note, *(tier.uninformed for tier in every)]))
+        uninformed = (tier.uninformed for tier in data.rows(range(number)))
+        self.note_ = "; ".join(filter(None, [chosen.note, *uninformed]))
         return self
 
     def sweep(self) -> list[tuple[float | None, Any]]:
@@ -256,20 +251,14 @@ class RuleRouter(ChoosingRouter, TierByTier):
         every = [c for size in sizes for c in itertools.combinations(range(number), size)]
         return [c for c in every if c[0] == 0] if self.objective == "ibc" else every
 
-    def _search(self, outcomes: Outcomes, tiers: tuple[int, ...], ends: Ends) -> _Search:
+    def _search(self, data: FittingData, tiers: tuple[int, ...], ends: Ends) -> _Search:
         if len(tiers) == 1:
             cost, score = ends.singles[tiers[0]]
             above = float(tiers[0] > 0)
             return _Search(tiers, [], Points.of_one(score, cost, above))
-        part = outcomes.select_tiers(tiers)
-        if tiers[-1] < outcomes.num_tiers - 1:
-            # a tier that could have been left is judged, also where the policy always stops there
-            paid = part.answer_costs.copy()
-            paid[:, -1] += part.verification_costs[:, -1]
-            part = replace(part, answer_costs=paid)
-        rows = tier_rows(part, self.undefined, self.name)
+        rows = data.rows(tiers)
         tried = [self._tried(tier) for tier in rows]
-        cells = make_cells(part, rows, [self.breaks(tier) for tier in rows])
+        cells = data.cells(tiers, [self.breaks(tier) for tier in rows])
         masks = [
             np.stack([self._decides(rule, held) for rule in rules])
             for rules, held in zip(tried, cells.values, strict=True)
