@@ -215,9 +215,12 @@ def test_light_and_dark_follow_the_system_and_the_button(browser: Any, path: Pat
 
 
 def test_it_fits_a_narrow_screen(browser: Any, path: Path) -> None:
-    """Nothing but tables and drawings scrolls sideways."""
+    """Nothing scrolls sideways, no unfolded table either."""
+    wide = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth)"
     with open_page(browser, path, viewport={"width": 390, "height": 800}) as page:
+        page.page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
         assert page.page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.page.evaluate(f"{wide}.length") == 0
 
 
 def test_printing_shows_every_task(browser: Any, path: Path) -> None:
