@@ -15,6 +15,7 @@ from automix_eval.analysis.leaderboard import oracle_curve
 from automix_eval.analysis.method import MethodScore
 from automix_eval.analysis.operating_points import (
     PointColumns,
+    PolicyChoice,
     RoutedPoint,
     ScoredQuestions,
     chosen_policies,
@@ -48,6 +49,7 @@ from automix_eval.safety.text import printable
 _QUICK = ("threshold", "pomdp", "pairs", "knn_query")
 # The router whose operating points are shown, if it is played.
 _POINTS_OF = "pomdp"
+_ALONE = "Only the models alone are known"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +117,7 @@ def what_if(asked: ChainQuestion) -> Report:
     notes += [f"{', '.join(options)}: {note}" for note, options in said.items()]
     rows = [MethodScore.of(table, m, [references] * len(m.parts)) for m in methods]
     scored = ScoredQuestions(tiers, codes, ChainRouting.only(tiers, tiers.last))
-    name, chosen, why = _chosen(asked, played, scored)
+    name, chosen, note = _chosen(asked, played, scored)
     points = PointColumns.of(scored, chosen, table, references)
     board = Board(
         key=asked.task,
@@ -143,11 +145,11 @@ def what_if(asked: ChainQuestion) -> Report:
         num_documents=board.num_documents,
         router=name,
         fitted=""
-        if why
+        if not chosen
         else (in_folds if asked.train is None else f"on {len(asked.train)} other questions"),
         verdict=verdict_of(found, len(test), board.num_documents),
         points=found,
-        notes=(f"Only the models alone are known: {why}.",) if why else (),
+        notes=(note,) if note else (),
     )
     return Report((), tuple(notes), asked.seed, (board,), asked.resamples, (summary,))
 
@@ -155,24 +157,34 @@ def what_if(asked: ChainQuestion) -> Report:
 def _chosen(
     asked: ChainQuestion, played: Mapping[str, MetaVerifier], scored: ScoredQuestions
 ) -> tuple[str, list[RoutedPoint], str]:
-    """The default router, or else the first that has an objective; its points, or why none."""
-    name = next((n for n in sorted(played, key=lambda n: n != _POINTS_OF) if _aims(n)), "")
-    if not name:
-        return "", [], "no router with an objective was played"
+    """A router with an objective, the default one first; its points, and a note on what lacks.
+
+    One that reads texts while it is fitted is not fitted anew: its own policy is its only point.
+    """
+    aiming = [n for n in sorted(played, key=lambda n: n != _POINTS_OF) if _aims(n)]
+    if not aiming:
+        return "", [], f"{_ALONE}: no router with an objective was played."
+    name = next((n for n in aiming if not _reads_texts(n)), aiming[0])
+    if _reads_texts(name):
+        own = PolicyChoice("gain", played[name])
+        note = f"What keeps a share of the LLM's quality is not sought: {name} reads texts."
+        return name, [routed(own, asked.test, scored)], note
     make = partial(parts.make_meta_verifier, config.build({"meta_verifier": name}))
     try:
         choices = chosen_policies(make, asked.train, asked.test, played[name])
         return name, [routed(c, asked.test, scored) for c in choices], ""
     except AutoMixError as err:
-        return name, [], printable(err, 600)
+        return name, [], f"{_ALONE}: {printable(err, 600)}."
 
 
 def _aims(option: str) -> bool:
-    """Whether a router chooses by an objective, and reads no texts while it is fitted."""
-    settings = config.build({"meta_verifier": option})
-    router = parts.make_meta_verifier(settings)
-    texts = router.needs_texts or router.needs_hindsight
-    return "objective" in settings.meta_verifier and not texts
+    """Whether a router chooses by the objective ``gain``."""
+    return bool(config.build({"meta_verifier": option}).meta_verifier.get("objective") == "gain")
+
+
+def _reads_texts(option: str) -> bool:
+    one = parts.make_meta_verifier(config.build({"meta_verifier": option}))
+    return one.needs_texts or one.needs_hindsight
 
 
 def _alone(tiers: PricedTiers, names: Sequence[str]) -> list[Method]:

@@ -68,6 +68,10 @@ def test_nearest_questions_are_played_where_they_can_be(
     report, found = board(tmp_path, *runs)
     assert found["replay:knn_query"]["quality"]["value"] is not None
     assert not any("knn_query is not played" in w for w in report["warnings"])
+    report, _ = board(tmp_path, *runs, "--router", "knn_query")
+    (summary,) = report["operating_points"]
+    assert [p["name"] for p in summary["points"]] == ["slm", "gain", "llm"]
+    assert "knn_query reads texts" in " ".join(summary["notes"])
     monkeypatch.setattr("automix_eval.analysis.what_if.why_not", lambda name: f"no {name}")
     report, found = board(tmp_path, *runs)
     assert "replay:knn_query" not in found
