@@ -30,6 +30,7 @@ from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
 from automix_eval.meta_verifiers.objectives import Selection
 from automix_eval.metrics.bootstrap import LEVEL
+from automix_eval.metrics.ibc import exceeds
 from automix_eval.metrics.nested_sample import nested_sample
 from automix_eval.records import policies as policy
 from automix_eval.records.evaluated_rows import without_evaluated
@@ -71,16 +72,17 @@ def replay(settings: DictConfig) -> tuple[dict[str, Any], OperatingPoints]:
             "written is fitted on all rows"
         )
     pairs = _pairs(settings, train, source.test if in_folds else None)
-    notes += [*source.notes, *fitted.notes()]
     shown = config.shown(settings)
     known = None if in_folds or settings.meta_verifier.policy else train
+    scored = score(fitted, source.test, settings.seed, settings.resamples, pairs, known)
+    notes += [*source.notes, *fitted.notes(), *_aim(learned["meta_verifier"], scored)]
     points = _points(settings, fitted, train if not in_folds else None, source)
     result = {
         "format": FORMAT,
         "version": VERSION,
         "automix_eval_version": __version__,
         "meta_verifier": config.name_of(settings, "meta_verifier"),
-        **score(fitted, source.test, settings.seed, settings.resamples, pairs, known),
+        **scored,
         "n_train": 0 if train is None else len(train),
         "n_test": len(source.test),
         "seed": settings.seed,
@@ -94,6 +96,23 @@ def replay(settings: DictConfig) -> tuple[dict[str, Any], OperatingPoints]:
         "operating_points": points_json(points),
     }
     return result, points
+
+
+def _aim(held: Mapping[str, Any], scored: Mapping[str, Any]) -> list[str]:
+    """What a policy was to reach and what it reached, where its objective sets a number."""
+    objective = held.get("objective")
+    number = held.get({"budget": "budget"}.get(str(objective), "target"))
+    if objective not in ("budget", "target", "assured") or number is None:
+        return []
+    if objective == "budget":
+        aimed, reached, what = number, scored["cost"], "a mean cost of at most"
+        missed = exceeds(reached, aimed)
+    else:
+        aimed = number * scored["references"]["tiers"][-1]["performance"]
+        reached, what = scored["performance"], f"{number:.4g} of the last tier's quality,"
+        missed = exceeds(aimed, reached)
+    said = "missed" if missed else "met"
+    return [f"aimed at {what} {aimed:.4g}; reached {reached:.4g} on the test rows: {said}"]
 
 
 def _points(

@@ -30,8 +30,8 @@ def board_blocks(board: Board) -> list[Block]:
     blocks: list[Block] = [
         Heading(f"Leaderboard {board.key}", 2),
         Paragraph(
-            f"{board.num_questions} questions about {board.num_documents} documents; metric: "
-            f"{board.metric}."
+            f"{board.num_questions} questions about {board.num_documents} document"
+            f"{'s' * (board.num_documents != 1)}; metric: {board.metric}."
             + (f" Tiers: {' -> '.join(board.tiers)}; cost: {board.cost}." if board.tiers else "")
         ),
     ]

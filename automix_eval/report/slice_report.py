@@ -13,7 +13,6 @@ from automix_eval.report.fixed_width import render_text
 from automix_eval.report.formats import render_markdown
 from automix_eval.report.json_report import to_json
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.text import listing
 
 FORMATS = ("text", "md", "json")
 
@@ -51,11 +50,12 @@ def _blocks(one: Slices) -> list[Block]:
         Table(header, tuple(_row(s, reasons) for s in one.slices)),
     ]
     if one.num_lacking:
-        more = " and more" if one.num_lacking > len(one.lacking) else ""
+        named = list(one.lacking[:5])
+        more = f" and {one.num_lacking - len(named)} more" if one.num_lacking > len(named) else ""
         blocks.append(
             Paragraph(
                 f"{one.num_lacking} questions lack {one.field} and are in no slice: "
-                f"{listing(list(one.lacking))}{more}.",
+                f"{', '.join(named)}{more}.",
                 "! ",
             )
         )

@@ -188,6 +188,29 @@ def test_more_bins_than_rows_are_no_error(folder: Path, table: Path) -> None:
     assert found["n_train"] == 8
 
 
+@pytest.mark.parametrize(
+    ("aim", "said"),
+    [
+        (["objective=budget", "budget=1000"], "a mean cost of at most 1000;"),
+        (["objective=target", "target=0.5"], "0.5 of the last tier's quality,"),
+        (["objective=target", "target=2"], "2 of the last tier's quality,"),
+        (["objective=gain"], None),
+    ],
+)
+def test_what_was_aimed_at_is_said_beside_what_was_reached(
+    folder: Path, table: Path, aim: list[str], said: str | None
+) -> None:
+    """A target that no policy reaches is missed in words; gain sets no number."""
+    found = result(folder, *arguments(table), "meta_verifier=threshold", *aim, "resamples=20")
+    lines = [note for note in found["notes"] if note.startswith("aimed at")]
+    if said is None:
+        assert lines == []
+        return
+    (line,) = lines
+    assert said in line
+    assert line.endswith("missed" if aim[-1] == "target=2" else "met")
+
+
 def test_training_rows_are_drawn_by_the_seed() -> None:
     """A smaller sample of them is no beginning of the table, which may be sorted."""
     every = outcomes(60, 5)
