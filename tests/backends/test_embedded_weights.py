@@ -22,8 +22,8 @@ def test_the_real_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("gguf", embedded._SOURCES[name].package):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
+    import gguf as gguf_format
     import torch
-    from gguf import GGUFReader
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder, gguf = ensure_model(name), ensure_gguf(name)
@@ -32,14 +32,14 @@ def test_the_real_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert time.process_time() - began < 0.05
 
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    models = [
-        AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16),
-        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16),
-    ]
-    tokenizers = [AutoTokenizer.from_pretrained(**source), AutoTokenizer.from_pretrained(folder)]
+    with embedded.parsed_once():
+        models = [AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)]
+        tokenizers = [AutoTokenizer.from_pretrained(**source)]
+        template = gguf_format.GGUFReader(gguf).get_field("tokenizer.chat_template")
+    models.append(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16))
+    tokenizers.append(AutoTokenizer.from_pretrained(folder))
     tokenizer = tokenizers[1]
     prompts = ["The capital of France is", "Q: Who wrote Hamlet?\nA:"]
-    template = GGUFReader(gguf).get_field("tokenizer.chat_template")
     assert tokenizer.chat_template == (template.contents() if template else None)
     if template:
         turn = [{"role": "user", "content": "Name the capital of Italy."}]

@@ -86,7 +86,7 @@ def test_the_embedded_pair_end_to_end(environment: dict[str, str], tmp_path: Pat
     # the command as a user starts it
     environment = environment | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     out = tmp_path / "out"
-    ran = command(environment, out, CALIBRATION, "--tasks", "coqa_demo", "--limit", "4")
+    ran = command(environment, out, CALIBRATION, "--tasks", "coqa_demo", "--limit", "3")
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert "escalation_rate" in ran.stdout
     manifest, rows = read_run(out)
@@ -115,7 +115,7 @@ def test_a_killed_run_resumes(environment: dict[str, str], tmp_path: Path) -> No
     """SIGKILL in the middle of answering; the same command ends and repeats no stored call."""
     environment = environment | {"STORE": str(tmp_path / "calls.sqlite")}
     arguments = [
-        *("--model", "automix", "--tasks", "narrativeqa_demo", "--limit", "6"),
+        *("--model", "automix", "--tasks", "narrativeqa_demo", "--limit", "4"),
         *("--batch_size", "1", "--output_path", str(tmp_path / "killed")),
         *("--model_args", f"meta_verifier=always_slm,store.path={environment['STORE']}"),
     ]
@@ -127,13 +127,13 @@ def test_a_killed_run_resumes(environment: dict[str, str], tmp_path: Path) -> No
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 240
-    while stored(Path(environment["STORE"])) < 2 and time.monotonic() < deadline:
+    while stored(Path(environment["STORE"])) < 1 and time.monotonic() < deadline:
         assert running.poll() is None
         time.sleep(0.05)
     running.send_signal(signal.SIGKILL)
     running.wait()
     kept = stored(Path(environment["STORE"]))
-    assert kept >= 2
+    assert 1 <= kept < 4
     arguments[arguments.index(str(tmp_path / "killed"))] = str(tmp_path / "out")
     ended = subprocess.run(
         [str(BIN / "lm_eval"), *arguments],
@@ -146,8 +146,8 @@ def test_a_killed_run_resumes(environment: dict[str, str], tmp_path: Path) -> No
     assert ended.returncode == 0, ended.stderr[-3000:]
     manifest, rows = read_run(tmp_path / "out")
     (counts,) = manifest["calls"]
-    assert (counts["stored"], counts["made"]) == (kept, 6 - kept)
-    assert len(rows) == 6
+    assert (counts["stored"], counts["made"]) == (kept, 4 - kept)
+    assert len(rows) == 4
 
 
 def stored(path: Path) -> int:
