@@ -85,9 +85,9 @@ class Margin:
             return Verification(tier, None, outcome="empty_answer")
         if not answer.token_logprobs:
             raise AutoMixError(
-                f"verifier=margin needs the token probabilities of tier {tier}'s answers and this "
-                "one has none (sampled answers carry none, nor do all backends): use "
-                "verifier=few_shot, greedy answers, or slm=hf"
+                f"margin, token_profile and auto read the token probabilities of tier {tier}'s "
+                "answers, and this one has none (sampled answers carry none, nor do all backends): "
+                "use verifier=few_shot, greedy answers, or slm=hf"
             )
         value = _STATISTICS[self.statistic](answer.token_logprobs, answer.token_margins)
         return Verification(tier, min(max(value, 0.0), 1.0))
