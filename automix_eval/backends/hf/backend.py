@@ -61,10 +61,10 @@ class HFBackend(HarnessBackend):
         embedded: Name of a model carried by the extra ``[demo]`` instead of ``pretrained``.
         shared_prefix: Whether prompts that begin alike are read once; False leaves all calls to
             the harness's own code.
-        shared_answers: Whether greedy answers share too. None: in float32, where their texts are
-            those of the harness; in lower precision rounding depends on what is read together (the
-            harness's own answers change with its batch size), so answers are left to the
-            harness's batches and equal those of ``--model hf`` exactly.
+        shared_answers: Whether greedy answers share too. In float32 their texts are those of the
+            harness; in lower precision rounding depends on what is read together, with sharing as
+            with another batch size. False leaves answers to the harness's batches, whose answers
+            equal those of ``--model hf`` to the letter.
         prefix_cache_mb: Megabytes of keys and values kept from batch to batch; 0 keeps none, then
             only prompts of one batch share their start.
         Other arguments: see :class:`HarnessBackend` and the harness's ``hf`` model.
@@ -80,7 +80,7 @@ class HFBackend(HarnessBackend):
         chat: bool = True,
         embedded: str | None = None,
         shared_prefix: bool = True,
-        shared_answers: bool | None = None,
+        shared_answers: bool = True,
         prefix_cache_mb: float = 192,
         extra: Mapping[str, Any] | None = None,
         **lm_args: Any,
@@ -91,9 +91,7 @@ class HFBackend(HarnessBackend):
         self._alone = False
         self._tokens: TokenMemory | None = None
         self._shares = flag(f"{tier}.shared_prefix", shared_prefix)
-        self._shares_answers = (
-            None if shared_answers is None else flag(f"{tier}.shared_answers", shared_answers)
-        )
+        self._shares_answers = flag(f"{tier}.shared_answers", shared_answers)
         self._cache_bytes = megabytes(f"{tier}.prefix_cache_mb", prefix_cache_mb)
         super().__init__(lm, tier=tier, chat=chat, extra=extra, **lm_args)
         if "device_map" in self._extra and not self._args.get("parallelize"):
@@ -115,8 +113,9 @@ class HFBackend(HarnessBackend):
             self._content = self._know_content()
         arguments = {k: v for k, v in identity["args"].items() if k != "pretrained"}
         identity |= {"args": arguments, "content": self._content}
-        # set by hand it may change an answer of a model in lower precision
-        return identity | ({"shared_answers": True} if self._shares_answers else {})
+        # in lower precision an answer of the harness's own batches may be another text
+        apart = not self._shares_answers and not self._is_float32
+        return identity | ({"shared_answers": False} if apart else {})
 
     def _know_content(self) -> str:
         """The weights' identity: a folder's files, or the commit that a hub name stands for."""
@@ -309,18 +308,17 @@ class HFBackend(HarnessBackend):
     @property
     def varies(self) -> str:  # type: ignore[override]
         """In low precision the last digits depend on what is read together."""
-        if str(self._args.get("dtype")) in ("float32", "float"):
+        if self._is_float32:
             return ""
         return (
             "where weights are not float32, rounding depends on the batch: another batch size or "
             f"number of processes may change single answers ({self.tier}.dtype=float32 does not)"
         )
 
-    def _answers_shared(self) -> bool:
-        lm = self._metered()
-        if self._shares_answers is None:
-            return lm.mixed_precision_dtype is None and lm.model.dtype == torch.float32
-        return self._shares_answers
+    @property
+    def _is_float32(self) -> bool:
+        plain = "mixed_precision_dtype" not in self._args
+        return plain and str(self._args.get("dtype")) in ("float32", "float")
 
     def _plan(self, request: GenerateRequest) -> Decoding | None:
         """How to decode a request; None where only the harness's generate has its settings."""
@@ -334,7 +332,7 @@ class HFBackend(HarnessBackend):
         sampled = bool(given.pop("do_sample", False))
         if given or isinstance(lm.think_end_token, int) or not is_plain(lm.model):
             return None
-        if request.seed is None and (sampled or temperature > 0 or not self._answers_shared()):
+        if request.seed is None and (sampled or temperature > 0 or not self._shares_answers):
             return None
         if self._is_alone(len(self._encode(request.prompt)) + most):
             return None
