@@ -264,36 +264,21 @@ def _numbers(tier: _Tier) -> tuple[float | None, ...]:
     return (1.0, float(tier.on_path), score, *judged, *_spent(tier.answer), *spent)
 
 
-def _spent(part: _Answer | _Verification) -> tuple[float | None, ...]:
-    calls = part.calls
-    if len(calls) == 1:  # most answers: numpy reads None as NaN
-        one = calls[0]
-        tokens = (one.prompt_tokens, _cached(one), one.generated_tokens, one.seconds)
-        lost = (part.dropped_demonstrations, part.cut_context_tokens)
-        return (1.0, *tokens, *lost, one.latency)
-    return (
-        float(len(calls)),
-        _sum([c.prompt_tokens for c in calls]),
-        float(sum(map(_cached, calls))),
-        _sum([c.generated_tokens for c in calls]),
-        _sum([c.seconds for c in calls]),
-        float(part.dropped_demonstrations),
-        float(part.cut_context_tokens),
-        _longest([c.latency for c in calls]),
-    )
-
-
-def _cached(call: _Call) -> int:
-    """Prompt tokens read from a cache; unknown means none, as in the cost models."""
-    return min(call.cached_tokens or 0, call.prompt_tokens or 0)
-
-
-def _sum(values: list[Any]) -> float:
-    return np.nan if None in values else float(sum(values))
-
-
-def _longest(values: list[Any]) -> float:
-    return np.nan if None in values else float(max(values, default=0.0))
+def _spent(part: _Answer | _Verification) -> tuple[float, ...]:
+    """What the calls of an answer or a verification spent: one loop, for a million records."""
+    prompt = cached = generated = seconds = latency = 0.0
+    for call in part.calls:
+        if call.cached_tokens and call.prompt_tokens:  # unknown means none, as in the cost models
+            cached += min(call.cached_tokens, call.prompt_tokens)
+        prompt += np.nan if call.prompt_tokens is None else call.prompt_tokens
+        generated += np.nan if call.generated_tokens is None else call.generated_tokens
+        seconds += np.nan if call.seconds is None else call.seconds
+        if call.latency is None:
+            latency = np.nan
+        elif call.latency > latency:
+            latency = call.latency
+    lost = (float(part.dropped_demonstrations), float(part.cut_context_tokens))
+    return (float(len(part.calls)), prompt, cached, generated, seconds, *lost, latency)
 
 
 def _rows(path: Path, task: str, held: _Columns) -> tuple[RecordColumns, list[str]]:

@@ -237,6 +237,31 @@ def test_the_columns_read_the_fields_of_a_record(struct: Any, noun: Any) -> None
     assert set(ours) <= {f.name for f in fields(noun)}
 
 
+unknown = st.none() | st.integers(0, 1000)
+
+
+@given(
+    st.lists(
+        st.builds(
+            stream._Call, st.just(0), st.just("verify"), unknown, unknown, unknown, unknown, unknown
+        ),
+        max_size=4,
+    )
+)
+def test_what_calls_spent_is_their_sum(several: list[Any]) -> None:
+    """A sum is unknown where a call's number is, but for cached tokens; of waits the longest."""
+
+    def total(name: str, of: Any = sum) -> float:
+        values = [getattr(call, name) for call in several]
+        return math.nan if None in values else float(of([0, *values]))
+
+    cached = sum(min(c.cached_tokens or 0, c.prompt_tokens or 0) for c in several)
+    tokens = (total("prompt_tokens"), float(cached), total("generated_tokens"))
+    expected = (len(several), *tokens, total("seconds"), 1.0, 2.0, total("latency", max))
+    found = stream._spent(stream._Answer(several, 1, 2))
+    assert np.array_equal(found, expected, equal_nan=True)
+
+
 # ------------------------------------------------------------------------ the call store
 
 
