@@ -181,9 +181,19 @@ def _bound(
 
 
 def _sweep(fitted: MetaVerifier, rows: Outcomes) -> tuple[list[Any], FloatArray]:
-    """Policies from the dearest to the cheapest, and the place of each, 1 to 0."""
+    """Policies from the dearest to the cheapest, and the place of each, 1 to 0.
+
+    Where the last tier alone is one of them, what does not cost less than it is left out.
+    """
     every = [policy for _, policy in fitted.sweep()]
     cost = mean_points(every, rows)[:, 0]
+    alone = float(rows.answer_costs[:, -1].mean())
+    cheaper = cost < alone - TOLERANCE * abs(alone)
+    tied = np.flatnonzero(~cheaper & (cost <= alone + TOLERANCE * abs(alone))).tolist()
+    play, last = Follower(rows).follow, rows.num_tiers - 1
+    if sole := [i for i in tied if (play(every[i]).final == last).all()]:
+        kept = [sole[0], *np.flatnonzero(cheaper).tolist()]
+        every, cost = [every[i] for i in kept], cost[kept]
     place = (cost - cost.min()) / (float(np.ptp(cost)) or 1.0)
     order = np.argsort(-place, kind="stable")
     if len(order) > PLACES:

@@ -110,6 +110,11 @@ def test_what_cannot_be_shown_is_said_and_asks_the_last_tier():
     router = Threshold(objective="assured", target=0.99).fit(world(12, 0, poor))
     assert follow(router, world(50, 1)).final.tolist() == [1] * 50
     assert "not shown by 12" in router.notes()[0]
+    # of a long sweep too the last tier is asked alone, without an answer that is thrown away
+    many = Threshold(objective="assured", target=1.2, candidates="observed").fit(
+        world(100, 0, poor)
+    )
+    assert follow(many, world(50, 1)).cost.tolist() == [50.0] * 50
     shown = Threshold(objective="assured", target=0.8).fit(world(400))
     assert "holds 0.8" in shown.notes()[0]
     assert "90% confidence" in shown.notes()[0]
