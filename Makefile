@@ -99,7 +99,8 @@ ENGINES := .venv-engines/bin
 	touch $@
 
 engines: .venv-engines/.installed
-	$(ENGINES)/python benchmarks/engines.py
+	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind PYTHONDONTWRITEBYTECODE= \
+		$(ENGINES)/python benchmarks/engines.py
 
 # How many of 200 seeded changes of the code no test notices; MUTANTS=N, SEED=N for others.
 mutants: setup

@@ -41,8 +41,8 @@ from automix_eval.types import GenerateRequest, Generation, Message, Prompt, Sco
 MODEL = "smollm2-135m-instruct"
 BOUND = 1e-4
 WINDOW_SECONDS = 5  # of the proxy's rate limit, which its Retry-After names
-GREEDY = {"do_sample": False, "temperature": 0.0, "max_gen_toks": 12, "until": ["\n\n"]}
-SAMPLED = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 8, "until": ["\n\n"]}
+GREEDY = {"do_sample": False, "temperature": 0.0, "max_gen_toks": 12, "until": ["\n"]}
+SAMPLED = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 8, "until": ["\n"]}
 OPTIONS = (" yes", " no")
 SCORES = ("loglikelihood", "score")
 # long enough for several blocks of a prefix cache

@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -164,8 +165,10 @@ class VLLMBackend(HarnessBackend):
     @contextmanager
     def _engine(self) -> Iterator[None]:
         """Turn an engine that died into one line; what it had answered is kept."""
+        engine: Any = getattr(getattr(self.lm, "model", None), "llm_engine", None)
         try:
-            yield
+            with _woken_by_death(getattr(engine, "engine_core", None)):
+                yield
         except AutoMixError:
             raise
         except _engine_errors() as err:
@@ -210,6 +213,31 @@ def known_as_vllm() -> None:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([*([before] if before else []), str(folder)])
     importlib.invalidate_caches()
+
+
+@contextmanager
+def _woken_by_death(client: Any) -> Iterator[None]:
+    """Wake a call that waits for an engine that was killed: vLLM 0.32.0 lets it wait for ever."""
+    replies: Any = getattr(client, "outputs_queue", None)
+    resources: Any = getattr(client, "resources", None)
+    if replies is None or not hasattr(resources, "engine_dead"):
+        yield
+        return
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(1.0):
+            if resources.engine_dead:
+                replies.put(RuntimeError("the engine's process ended"))
+                return
+
+    thread = threading.Thread(target=watch, name="automix-vllm-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _engine_errors() -> tuple[type[BaseException], ...]:

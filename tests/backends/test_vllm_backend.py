@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from queue import Queue
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
@@ -307,6 +308,26 @@ def test_results_are_handed_over_as_their_slice_ends(
     assert "\n" not in str(caught.value)
     for part in ("slm (tiny)", "EngineDeadError: EngineCore encountered", "calls are kept"):
         assert part in str(caught.value)
+
+
+@pytest.mark.usefixtures("vllm")
+def test_a_killed_engine_wakes_who_waits_for_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """VLLM notes that its engine's process is gone, and leaves the call in its queue."""
+    backend = VLLMBackend(pretrained=str(folder))
+    backend.load()
+    (engine,) = Engine.made
+    core = SimpleNamespace(outputs_queue=Queue(), resources=SimpleNamespace(engine_dead=False))
+    engine.llm_engine.engine_core = core
+
+    def waits(*_: Any, **__: Any) -> list[Any]:
+        core.resources.engine_dead = True
+        raise core.outputs_queue.get(timeout=60)
+
+    monkeypatch.setattr(engine, "generate", waits)
+    with pytest.raises(AutoMixError, match=r"vLLM's engine failed: RuntimeError.*calls are kept"):
+        generate(backend, GenerateRequest(PROMPTS[0], GREEDY))
 
 
 BUILD = """
