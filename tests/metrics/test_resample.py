@@ -29,6 +29,20 @@ def test_poisson_draws_agree_with_multinomial_ones(monkeypatch: pytest.MonkeyPat
     assert np.allclose(means(exact).std(axis=0), means(poisson).std(axis=0), rtol=0.06)
 
 
+def test_groups_of_documents_spread_as_documents_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of very many documents random groups are drawn: sums are kept, and standard errors of means.
+
+    The documents are sorted, so that groups of neighbours would be far too wide.
+    """
+    values = np.sort(np.random.default_rng(1).random((12_000, 2)), axis=0)
+    monkeypatch.setattr(module, "GROUPS", 3_000)
+    monkeypatch.setattr(module, "LARGE", 10)
+    drawn = resample(np.arange(12_000), lambda rows: values[rows], 2_000)
+    assert np.allclose(drawn.point, values.sum(axis=0))
+    error = values.std(axis=0) / np.sqrt(12_000)
+    assert np.allclose(means(drawn).std(axis=0), error, rtol=0.08)
+
+
 @pytest.mark.parametrize("limit", [10, 10**9])
 def test_blocks_of_questions_change_nothing(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     """Columns computed block by block give the totals of columns held at once."""
