@@ -17,7 +17,7 @@ import numpy as np
 from automix_eval.analysis.routed_paths import Index
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
-from automix_eval.meta_verifiers.follow import Follower, follow, mean_points
+from automix_eval.meta_verifiers.follow import Follower, follow, mean_points, sampled
 from automix_eval.metrics.curves import envelope
 from automix_eval.metrics.ibc import Undefined, exceeds
 from automix_eval.metrics.noninferiority import PairedScores
@@ -95,6 +95,7 @@ def _hull(
     family: Sequence[MetaVerifier], fitting: Outcomes, points: FloatArray | None
 ) -> list[_Corner]:
     """Corners of the hull on the fitting questions; empty where the LLM does not cost more."""
+    fitting = sampled(fitting)
     score, cost = fitting.scores.mean(axis=0), fitting.answer_costs.mean(axis=0)
     low, high = float(cost[0]), float(cost[-1])
     if not exceeds(high, low):

@@ -16,7 +16,7 @@ from automix_eval.analysis.fitted_path import PathStep, fitted_path
 from automix_eval.analysis.question_sets import PricedTiers
 from automix_eval.analysis.routed_paths import ChainRouting, Choice, Mask, pack
 from automix_eval.meta_verifiers.contract import MetaVerifier
-from automix_eval.meta_verifiers.follow import Follower, mean_points
+from automix_eval.meta_verifiers.follow import Follower, mean_points, sampled
 from automix_eval.metrics.bootstrap import distinct_rows, first_of_kind
 from automix_eval.metrics.ibc import Undefined, delta_ibc
 from automix_eval.records.outcomes import IntArray, Outcomes
@@ -85,6 +85,7 @@ def replayed(
     points: FloatArray | None = None
     regions: Sequence[_Policy | Undefined] = ()
     if family and fitting is not None:
+        fitting = sampled(fitting)
         points = mean_points([policy for _, policy in family], fitting)
         regions = list(_choose_regions(fitting, family, points))
     return Replayed(

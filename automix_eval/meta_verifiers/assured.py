@@ -25,7 +25,7 @@ import numpy as np
 
 from automix_eval.meta_verifiers.base import Router
 from automix_eval.meta_verifiers.contract import MetaVerifier
-from automix_eval.meta_verifiers.follow import Follower, follow, mean_points
+from automix_eval.meta_verifiers.follow import Follower, follow, mean_points, sampled
 from automix_eval.meta_verifiers.objectives import TOLERANCE, Selection
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.noninferiority import PairedScores
@@ -185,7 +185,7 @@ def _sweep(fitted: MetaVerifier, rows: Outcomes) -> tuple[list[Any], FloatArray]
 
     Where the last tier alone is one of them, what does not cost less than it is left out.
     """
-    every = [policy for _, policy in fitted.sweep()]
+    every, rows = [policy for _, policy in fitted.sweep()], sampled(rows)
     cost = mean_points(every, rows)[:, 0]
     alone = float(rows.answer_costs[:, -1].mean())
     cheaper = cost < alone - TOLERANCE * abs(alone)

@@ -71,7 +71,7 @@ class CrossFitted(Router):
         """What the policy of each row's fold does."""
         policies: list[MetaVerifier] = require_fitted(self.policies_, "cross-fitted")
         try:
-            fold = np.array([self.fold_of_[name] for name in seen.ids or ()], dtype=np.intp)
+            fold = np.fromiter(map(self.fold_of_.__getitem__, seen.ids or ()), dtype=np.intp)
         except KeyError as err:
             raise AutoMixError(
                 f"question {err} was not among those fitted in folds, so it has no policy"

@@ -104,6 +104,19 @@ def test_what_is_assured_holds_on_new_questions(make):
     assert missed <= 2
 
 
+def test_a_sample_puts_policies_in_order_and_all_questions_prove_them(monkeypatch):
+    """Of very many questions the sweep is ordered by some; what is shown is shown by every one."""
+    rows = world(3_000)
+    whole = Threshold(objective="assured", target=0.9).fit(rows)
+    monkeypatch.setattr("automix_eval.meta_verifiers.follow.MOST", 500)
+    few = Threshold(objective="assured", target=0.9).fit(rows)
+    path = follow(few, rows)
+    assert path.score.mean() >= 0.9 * rows.scores[:, -1].mean()
+    assert path.cost.mean() == pytest.approx(follow(whole, rows).cost.mean(), rel=0.1)
+    assert few.notes() != []
+    assert "by 3000 fitting questions" in " ".join(few.notes())
+
+
 def test_what_cannot_be_shown_is_said_and_asks_the_last_tier():
     """From a few questions nothing is promised: the note says so, and how many would be needed."""
     poor = (lambda v: 0.2 + 0 * v, lambda v: 0.9 + 0 * v)
