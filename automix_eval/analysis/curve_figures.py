@@ -220,16 +220,17 @@ def spread_of(values: Array) -> tuple[float, float, float, float]:
 
 
 def _unbiased(values: Array, along: Array) -> Array:
-    """A place on the way, less what the resamples show its bias to be, within the way's ends.
+    """A place on the way, further on by what the resamples show it to be too early.
 
     Where a quality is crossed is a quotient of differences, and comes out too cheap from few
     questions; the mean of the resamples lies as far below the data's value as that below the truth
-    (B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993, ch. 10).
+    (B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993, ch. 10). Where that mean
+    lies above, nothing is taken off: a cost is not to be flattered.
     """
     if len(values) == 1 or np.isnan(values[1:]).all():
         return values
-    corrected = 2 * values[0] - np.nanmean(values[1:])
-    return np.concatenate([[np.clip(corrected, along.min(), along.max())], values[1:]])
+    bias = min(0.0, float(np.nanmean(values[1:])) - values[0])
+    return np.concatenate([[min(values[0] - bias, along.max())], values[1:]])
 
 
 def _reason(value: float | Undefined) -> Undefined | None:
