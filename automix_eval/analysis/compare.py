@@ -18,6 +18,7 @@ from automix_eval.analysis.comparisons import difference, verdict
 from automix_eval.analysis.curve_figures import Estimate, lift
 from automix_eval.analysis.figures import Comparison, Figure
 from automix_eval.analysis.gather import Settings
+from automix_eval.analysis.kept_quality import mean_values
 from automix_eval.analysis.leaderboard import (
     ReplayCache,
     live_methods,
@@ -27,13 +28,7 @@ from automix_eval.analysis.leaderboard import (
 from automix_eval.analysis.llm_point import attach
 from automix_eval.analysis.method import NO_CHAIN
 from automix_eval.analysis.question_sets import QuestionSet
-from automix_eval.analysis.routed_paths import (
-    ChainRouting,
-    GivenRouting,
-    Method,
-    Routing,
-    mean_values,
-)
+from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting, Method, Routing
 from automix_eval.analysis.selection import document_names, select
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.significance import PairedTests, bootstrap_p

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from automix_eval.analysis.routed_paths import GivenRouting, Method, Routing, mean_values
+import numpy as np
+
+from automix_eval.analysis.routed_paths import GivenRouting, Method, Routing
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.noninferiority import PairedScores
-from automix_eval.records.record_columns import IntArray
+from automix_eval.records.record_columns import FloatArray, IntArray
 
 
 def paired_with_llm(method: Method, documents: IntArray) -> PairedScores | Undefined:
@@ -36,3 +38,11 @@ def paired_scores(
     return (
         scores if isinstance(scores, Undefined) else PairedScores.of(scores, reference, documents)
     )
+
+
+def mean_values(routings: Sequence[Routing], name: str, number: int) -> FloatArray | Undefined:
+    """(n,) a figure of each question, the mean over seeds, or why there is none."""
+    if missing := next((m for one in routings if (m := one.missing().get(name))), None):
+        return missing
+    rows = np.arange(number)
+    return np.asarray(np.mean([one.values(name, rows) for one in routings], axis=0))

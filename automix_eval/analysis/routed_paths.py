@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -148,14 +148,6 @@ def pack(visited: npt.NDArray[np.bool_]) -> Mask:
     for tier in range(tiers):
         total |= (visited[:, tier].astype(kind) << kind.type(tier)).astype(kind)
     return total
-
-
-def mean_values(routings: Sequence[Routing], name: str, number: int) -> FloatArray | Undefined:
-    """(n,) a figure of each question, the mean over seeds, or why there is none."""
-    if missing := next((m for one in routings if (m := one.missing().get(name))), None):
-        return missing
-    rows = np.arange(number)
-    return np.asarray(np.mean([one.values(name, rows) for one in routings], axis=0))
 
 
 # --------------------------------------------------------------------------- methods
