@@ -121,8 +121,8 @@ class Table:
         if not true:
             self.broken.append(f"{engine}: {what}")
 
-    def add(self, engine: str, mine: Asked, its: Asked, note: str = "") -> None:
-        """Compare an engine with the one it is held to."""
+    def add(self, engine: str, mine: Asked, its: Asked, note: str = "", reads: int = 1) -> None:
+        """Compare an engine with what it is held to; `reads`: of the prompt for 8 samples."""
         same = sum(a.text == b.text for a, b in zip(mine.answers, its.answers, strict=True))
         tokens = [
             [(g.prompt_tokens, g.generated_tokens) for g in asked.answers] for asked in (mine, its)
@@ -151,7 +151,7 @@ class Table:
             sum(getattr(g, name) or 0 for g in mine.samples)
             for name in ("prompt_tokens", "cached_tokens", "generated_tokens")
         ]
-        read = metered[0], its.answers[0].prompt_tokens
+        read = metered[0], reads * (its.answers[0].prompt_tokens or 0)
         self.hold(engine, f"{same} of {len(mine.answers)} answers are equal", same == len(PROMPTS))
         self.hold(engine, f"tokens {tokens[0]} instead of {tokens[1]}", tokens[0] == tokens[1])
         for name, value in apart.items():
@@ -319,12 +319,12 @@ def llama_and_proxy(folder: Path, table: Table) -> None:
     ) as url:
         plain = APIBackend("local-completions", base_url=f"{url}/v1/completions", **settings,
                            top_logprobs=1000)  # fmt: skip
-        table.add("xllamacpp's server, completions", ask(plain), reference)
+        table.add("xllamacpp's server, completions", ask(plain), reference, reads=8)
         chat_url = "/v1/chat/completions"
         chat = APIBackend("local-chat-completions", base_url=url + chat_url, **settings,
                           top_logprobs=20)  # fmt: skip
         said = ask(chat, chat=True)
-        table.add("xllamacpp's server, chat", said, chats)
+        table.add("xllamacpp's server, chat", said, chats, reads=8)
         proxy_and_limits(folder.parent, url, table, settings, chats)
 
 
@@ -353,7 +353,7 @@ def proxy_and_limits(
         log.removeHandler(heard)
     retried = sum(e == "retry:http_429" for g in made for e in g.events)
     note = f"{retried} x 429 obeyed, Retry-After {WINDOW_SECONDS} s"
-    table.add("LiteLLM proxy before it, chat", said, chats, note)
+    table.add("LiteLLM proxy before it, chat", said, chats, note, reads=8)
     table.hold("LiteLLM proxy", f"{len(made)} of 15 answers", len(made) == 15)
     table.hold("LiteLLM proxy", "its rate limit was never met", retried > 0)
     table.hold("LiteLLM proxy", f"waits {waits}", all(w == WINDOW_SECONDS for w in waits))

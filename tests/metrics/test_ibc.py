@@ -144,3 +144,6 @@ def test_non_finite_inputs_raise(bad: float, position: int) -> None:
     arguments[position] = bad
     with pytest.raises(ValueError, match="finite"):
         delta_ibc(*arguments)
+    if position < 4:
+        with pytest.raises(ValueError, match="finite"):
+            ibc(*arguments[:4])
