@@ -21,6 +21,7 @@ from automix_eval.config.command_line import RUN, as_settings
 from automix_eval.config.run_settings import RunSettings, harness_settings
 from automix_eval.harness import evaluation_frames, refusals
 from automix_eval.harness import task_view as harness
+from automix_eval.harness.console import console
 from automix_eval.harness.evaluate import generation_arguments, task_manager, task_names
 from automix_eval.harness.evaluation_frames import HarnessRun
 from automix_eval.harness.grouping import group
@@ -146,7 +147,8 @@ def run(args: argparse.Namespace) -> int:
     harness = harness_settings({k: given.pop(k) for k in _HARNESS if k in given})
     settings = config.build(given)
     parts.make_cost(settings).check(len(config.tier_names(settings)))
-    found, requests = _requests(harness)
+    with console(None):
+        found, requests = _requests(harness)
     lines = [
         line
         for name, positions in evaluation_frames.group_by_task(requests).items()

@@ -39,22 +39,24 @@ _LINES = logging.Formatter("%(asctime)s %(levelname)-8s [%(name)s] %(message)s")
 
 
 @contextmanager
-def console(folder: Path, verbose: bool = False) -> Iterator[None]:
+def console(folder: Path | None, verbose: bool = False) -> Iterator[None]:
     """Show a run on stderr in few lines, and keep all lines in the log of a folder.
 
     Args:
-        folder: Of the run; made where it is missing.
+        folder: Of the run; made where it is missing. None: no log is kept.
         verbose: Whether the terminal has every line too.
 
     Raises:
         AutoMixError: The log cannot be written.
     """
     root, ours = logging.getLogger(), logging.getLogger(_OURS)
+    log: logging.Handler = logging.NullHandler()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        log = logging.FileHandler(folder / LOG, encoding="utf-8")
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            log = logging.FileHandler(folder / LOG, encoding="utf-8")
     except OSError as err:
-        raise AutoMixError(f"the log {folder / LOG} cannot be written: {err}") from err
+        raise AutoMixError(f"the log of {folder} cannot be written: {err}") from err
     log.setFormatter(_LINES)
     shown = _Terminal(verbose)
     before = root.level, list(root.handlers), ours.propagate, ours.level

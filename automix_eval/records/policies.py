@@ -56,6 +56,9 @@ def load(path: Path, inside: str | None = None) -> dict[str, Any]:
     Raises:
         PolicyError: Missing, not a policy, or changed since it was written.
     """
+    if path.is_dir():
+        found = ", ".join(p.name for p in sorted(path.glob("automix_policy_*.json"))[:5])
+        raise PolicyError(f"{path} is a folder: name a policy of it ({found or 'it has none'})")
     try:
         policy = read_json(path)
     except (OSError, ValueError) as err:

@@ -208,7 +208,7 @@ def test_too_few_tiers_are_left_out_by_name(tmp_path: Path) -> None:
         (["tiers", "simulated={row: 30}"], "cannot be made"),
         (["tiers", "tables"], "KEY=VALUE"),
         (["tiers", "tables=[a"], "cannot be read as YAML"),
-        (["tiers", "tables=absent.csv"], "cannot be read"),
+        (["tiers", "tables=absent.csv"], "does not exist"),
         (["tiers", "records=absent"], "no outcomes to work on"),
     ],
 )
