@@ -302,7 +302,7 @@ PROXY = """
 model_list:
   - model_name: {model}
     litellm_params: {{model: openai/gguf, api_base: "{url}/v1", api_key: none}}
-general_settings: {{custom_auth: limits.check}}
+general_settings: {{custom_auth: limits.check, master_key: sk-engines-0f6c1b2d9a7e4835}}
 """
 
 
