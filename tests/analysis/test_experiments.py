@@ -181,7 +181,7 @@ def test_an_unreadable_table_stops_nothing(tmp_path: Path) -> None:
     code, result = _run("families", tmp_path / "o", f"tables=[{good},{tmp_path / 'no.csv'}]")
     assert code == 2
     assert [s["name"] for s in result["sources"]] == ["good"]
-    assert "cannot be read" in result["failed_sources"][0]["reason"]
+    assert "does not exist" in result["failed_sources"][0]["reason"]
 
 
 def test_too_few_tiers_are_left_out_by_name(tmp_path: Path) -> None:
