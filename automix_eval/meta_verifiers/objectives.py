@@ -92,10 +92,11 @@ class Selection:
             said = "mean_cost" if key == "budget" else key  # as it is set
             if value is None and self.objective in objectives:
                 raise AutoMixError(f"objective={self.objective} needs {said}=NUMBER")
+            if key == "error_price" and is_number(value, 0.0, 0.0):
+                raise AutoMixError("error_price=0 must be above 0: free errors need no second tier")
             if value is not None and not is_number(value, 0.0, np.inf):
-                raise AutoMixError(f"{said}={value!r} must be a number of at least 0")
-        if self.error_price == 0:
-            raise AutoMixError("error_price=0 must be above 0: free errors need no second tier")
+                least = "above" if key == "error_price" else "of at least"
+                raise AutoMixError(f"{said}={value!r} must be a number {least} 0")
         if not is_number(self.confidence, 0.5, 0.9999):
             raise AutoMixError(f"confidence={self.confidence!r} must be in [0.5, 0.9999]")
         if not is_number(self.min_escalation, 0.0, 1.0):
