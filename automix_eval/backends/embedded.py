@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock
 
 from automix_eval.paths import cache_dir
@@ -214,6 +213,8 @@ def parsed_once() -> Iterator[None]:
     A vocabulary of 262,000 tokens takes gguf's reader 15 s, most of them because each slice of a
     memory map is made an object of a subclass of arrays.
     """
+    import numpy as np
+
     gguf: Any = importlib.import_module("gguf")
 
     class Reader(gguf.GGUFReader):  # type: ignore[misc]

@@ -78,7 +78,7 @@ def _cpt(share: float) -> Column:
         name, "cpt", f"CPT({share:.0%})", f"CPT {share:.0%}",
         f"least share of the LLM's calls that recovers {share:.0%} of the gap between SLM and LLM "
         "(RouteLLM's call-performance threshold)",
-        ".1%", False, ("text, further", "page, further", "harness"),
+        ".1%", False, ("page, further", "harness"),
         lambda m: {name: dict(m.cpt)[share]},
     )  # fmt: skip
 

@@ -12,9 +12,8 @@ the normal scores of all tiers' confidences, its slopes shrunk by a ridge. It ha
 forms, the simplest that the data do not speak against: monotone in each confidence; unimodal, with
 squared normal scores, where the evidence for these is higher; or of whatever form, corrected by the
 mean residual of the questions nearby, where that predicts each question by the others better than
-the regression alone does, at the one-sided level of 5 %; of two sizes of the vicinity the one that
-does so better. So a few questions make no sliver of confidences that is treated otherwise than its
-neighbours on both sides.
+the regression alone does, at the one-sided level of 5 %. So a few questions make no sliver of
+confidences that is treated otherwise than its neighbours on both sides.
 """
 
 from __future__ import annotations
@@ -50,9 +49,6 @@ SQUARES = (1e6, 3.0, 0.3)
 # Fewer questions than this say nothing of the penalties: a chosen one fits their noise, most of all
 # a slope of the LLM's score.
 FEW, OF_FEW = 10, (1.0, 100.0, SQUARES[0])
-# Shares of the bandwidth, and of the questions at which regression and local mean weigh the same:
-# a hump narrower than the bandwidth of few questions shows in a closer vicinity only.
-VICINITIES = ((1.0, 1.0), (0.5, 0.2))
 # Slope of a tier's own score by its confidence before the data: a verifier is taken to be of some
 # use, as nearly all that were measured are, until the questions say otherwise.
 USEFUL = 1.0
@@ -225,15 +221,12 @@ class _Grid:
         width: float,
         neighbours: float,
     ) -> None:
-        self._axes = axes
+        self._axes, self._width, self._neighbours = axes, width, neighbours
         self._shape = tuple(len(a) for a in axes)
         self._at = np.ravel_multi_index(tuple(types.T), self._shape)
         self._counts = counts
         self.counts = self._spread(counts)
-        self._vicinities = [
-            (width * near, local_sums(self.counts, axes, width * near), neighbours * share)
-            for near, share in VICINITIES
-        ]
+        self._nearby = local_sums(self.counts, axes, width)
         every = np.stack([x.ravel() for x in np.indices(self._shape)], axis=1)
         self._features, self._tiers, self._linear, self._square = self._describe(every)
 
@@ -269,17 +262,19 @@ class _Grid:
         fitted = expit(self._features @ slopes)
         share = self._share(total, span)
         residual = self._spread(self._counts * (share - fitted[self._at]))
+        nearby = local_sums(residual, self._axes, self._width)
         expected = fitted.reshape(self._shape)
         own = (values - low) / (high - low) - fitted[self._at][inverse]
-        better, shift = 0.0, np.zeros(())
-        for near, counted, neighbours in self._vicinities:
-            nearby = local_sums(residual, self._axes, near)
-            sums, number = (t.ravel()[self._at][inverse] for t in (nearby, counted))
-            others = (number - 1 + neighbours).clip(min=1e-9)
-            if (found := _predicts(own, (sums - own) / others)) > better:
-                better, shift = found, nearby / (counted + neighbours)
-        expected = (expected + shift).clip(0.0, 1.0) if better else expected
+        if self._tells(own, nearby.ravel()[self._at][inverse], inverse):
+            expected = (expected + nearby / (self._nearby + self._neighbours)).clip(0.0, 1.0)
         return np.asarray(low + (high - low) * expected)
+
+    def _tells(self, own: FloatArray, nearby: FloatArray, inverse: IntArray) -> bool:
+        """Whether the residuals of the questions nearby predict a question's own, (n,) both."""
+        others = (self._nearby.ravel()[self._at][inverse] - 1 + self._neighbours).clip(min=1e-9)
+        predicted = (nearby - own) / others
+        better = own**2 - (own - predicted) ** 2
+        return bool(better.sum() > ONE_SIDED * np.sqrt((better**2).sum()))
 
     def _fit(
         self,
@@ -319,13 +314,6 @@ class _Grid:
                 power.append(0)
         held = np.array(power)
         return np.stack(columns, axis=1), np.array(tiers), held == 1, held == 2
-
-
-def _predicts(own: FloatArray, predicted: FloatArray) -> float:
-    """Squared error that predictions of residuals (n,) save; 0 where it may be chance."""
-    better = own**2 - (own - predicted) ** 2
-    saved = float(better.sum())
-    return saved if saved > ONE_SIDED * np.sqrt((better**2).sum()) else 0.0
 
 
 def label_states(keep: FloatArray, after: FloatArray) -> IntArray:
