@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -15,13 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from page_builder import board, make_report, method, pomdp_policy, task_report
 
+from automix_eval.analysis.experiments import preset
+from automix_eval.analysis.experiments.cell_figures import FIGURES, CellFigure
+from automix_eval.analysis.experiments.study import CellScore, Study
 from automix_eval.analysis.figures import Figure, Report
 from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.report.board_picture import board_pictures, place_labels
 from automix_eval.report.page.board_drawings import forest, glyph
-from automix_eval.report.pictures import plane, save_all
+from automix_eval.report.pictures import experiment, plane, save_all
 from automix_eval.report.pictures.style import COLUMN, styled
 from automix_eval.report.policy_picture import policy_pictures
 from automix_eval.safety.errors import AutoMixError
@@ -240,3 +244,38 @@ def test_names_cover_neither_each_other_nor_leave_the_picture(
         for other in boxes[:i]:
             apart = other[2] <= left or right <= other[0] or other[3] <= top or bottom <= other[1]
             assert apart
+
+
+def _study(name: str, part: str, ratios: int) -> Study:
+    """Cells of two sources and two routers, with names as long as those of real models."""
+    found = Study(next(p for p in preset.read(name).parts if p.name == part))
+    sources, routers = ("one", "t" * 60), ("pomdp", "pairs")
+    for source, router, place in itertools.product(sources, routers, range(ratios)):
+        span = (0.0, 12.0**place)
+        cell = CellFigure(10.0**place, span, 0, 0, 0, (1.0,), None, np.zeros(1), 9)
+        labels = {
+            "source": source, "test": source, "router": router, "verify_cost": float(place),
+            "tiers": f"qwen-coder-instruct-{place} > gpt-4o-mini-of-may", "ratio": 2.0 + place,
+        }  # fmt: skip
+        figures = dict.fromkeys(FIGURES, cell)
+        found.rows.append(CellScore(labels, figures, {"family": "same", "cost_ratio": 3.0 + place}))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("families", "families"), ("size_gap", "size_gap"), ("cost_sensitivity", "ratios")],
+)
+def test_the_picture_of_an_experiment_fits_one_column(name: str, part: str) -> None:
+    """It is one column of a paper wide, no panel covers another, and no word leaves the paper."""
+    study = _study(name, part, 4)
+    with styled():
+        made = experiment._drawing(study, study.rows, "95 % intervals, 3 seeds")
+        made.draw_without_rendering()
+    assert made.get_figwidth() == COLUMN
+    paper = made.bbox
+    boxes = [axes.get_tightbbox() for axes in made.axes]
+    for box in [*boxes, *(text.get_window_extent() for text in [*made.texts, *made.legends])]:
+        assert paper.x0 <= box.x0 <= box.x1 <= paper.x1
+        assert paper.y0 <= box.y0 <= box.y1 <= paper.y1
+    assert all(above.y0 >= below.y1 for above, below in itertools.pairwise(boxes))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from automix_eval.analysis.experiments.sources import shown
 from automix_eval.analysis.experiments.study import CellScore, Study
 from automix_eval.report.pictures.style import (
     ACCENT,
+    COLUMN,
     INK,
     MARKERS,
     SOFT,
@@ -40,9 +43,8 @@ _SHARES = ("delta_ibc", "escalated")
 _DASHES = ("-", "--", "-.", ":")
 _INKS = (ACCENT, WARM, INK, SOFT)
 _MOST = 6
-_PANEL = 3.5  # width of a panel in inches
-# More lines than these are explained once, below the panels.
-_LEGEND = 6
+# inches: height of a panel of lines, and between two panels for ticks and a title
+_LINES, _BETWEEN = 1.5, 0.46
 
 
 def draw(study: Study, folder: Path, note: str) -> list[Path]:
@@ -66,6 +68,7 @@ def draw(study: Study, folder: Path, note: str) -> list[Path]:
 
 
 def _drawing(study: Study, rows: Sequence[CellScore], note: str) -> Drawing:
+    """One column of a paper wide; its panels stand one above the other, on one legend."""
     part = study.part
     lines = part.x in NUMBERS
     panels: dict[str, list[CellScore]] = {}
@@ -74,24 +77,43 @@ def _drawing(study: Study, rows: Sequence[CellScore], note: str) -> Drawing:
         panels.setdefault(key, []).append(row)
     dropped = len(panels) - _MOST
     shown_panels = dict(list(panels.items())[:_MOST])
-    height = 3.6 if lines else 1.6 + 0.2 * max(map(len, shown_panels.values()))
-    longest = max(len(_dot_name(part, row)) for some in shown_panels.values() for row in some)
-    # inches that the names of rows, or the numbers of an axis, take beside each panel
-    beside = 0.9 if lines else 0.35 + 0.06 * longest
-    number = len(shown_panels)
-    made, all_axes = figure(number, (number * (beside + _PANEL) + 0.2, min(height, 14.0)))
-    made.subplots_adjust(left=beside / made.get_figwidth(), wspace=beside / _PANEL)
-    styles = _styles(part.series, rows)
-    for axes, (name, some) in zip(all_axes, shown_panels.items(), strict=True):
-        (_lines if lines else _dots)(axes, study, some, styles)
-        axes.set_title(clip(printable(name or part.title), 44), pad=14)
+    styles = _styles(part.series, [row for some in shown_panels.values() for row in some])
+    names = {name: _names(part, some) for name, some in shown_panels.items()}
+    widest = max(len(line) for some in names.values() for text in some for line in text.split("\n"))
+    left = 0.78 if lines else 0.2 + 0.052 * widest
+    heights = [_LINES if lines else _dots_height(some) for some in names.values()]
+    named = [] if part.series == (part.x,) or len(styles) == 1 else list(styles)
+    columns = max(1, min(len(named), int(COLUMN / (0.35 + 0.048 * max(map(len, named or [""]))))))
+    below = 0.6 + 0.155 * math.ceil(len(named) / columns)
+    top = 0.3
+    height = top + sum(heights) + _BETWEEN * (len(heights) - 1) + below
+    made, all_axes = figure(1, (COLUMN, height), rows=len(heights))
+    up = height - top
+    for axes, tall, (name, some) in zip(all_axes, heights, shown_panels.items(), strict=True):
+        axes.set_position(
+            (left / COLUMN, (up - tall) / height, 1 - (left + 0.18) / COLUMN, tall / height)
+        )
+        up -= tall
+        if lines:
+            _lines(axes, study, some, styles)
+        else:
+            _dots(axes, study, some, styles, names[name])
+        title = clip(printable(name or part.title), 48)
+        made.text(0.02, (up + tall + 0.07) / height, title, fontweight="bold")
+        up -= _BETWEEN
+    all_axes[-1].set_xlabel(WORDS[part.x if lines else part.y])
     tail = f"; {dropped} more sources are in the table" if dropped > 0 else ""
-    made.text(0.005, 0.01, f"{note}{tail}", fontsize=7, color=SOFT)
-    many = lines and len(styles) > _LEGEND
-    made.subplots_adjust(bottom=(1.1 if many else 0.75) / made.get_figheight())
-    if many:
-        held = dict(zip(*all_axes[0].get_legend_handles_labels()[::-1], strict=True))
-        made.legend(held.values(), held.keys(), loc="lower right", ncols=5, fontsize=7)
+    made.text(0.02, 0.04 / height, f"{note}{tail}", fontsize=6, color=SOFT)
+    if named:
+        from matplotlib.lines import Line2D
+
+        looks = [
+            Line2D([], [], markersize=4, **(styles[n] if lines else _mark(styles[n])))
+            for n in named
+        ]
+        words = [clip(name, 40) for name in named]
+        where: Any = {"loc": "lower left", "bbox_to_anchor": (0.0, 0.16 / height)}
+        made.legend(looks, words, ncols=columns, columnspacing=1.0, handletextpad=0.4, **where)
     return made
 
 
@@ -102,34 +124,42 @@ def _lines(axes: Axes, study: Study, rows: Sequence[CellScore], styles: Mapping[
         groups.setdefault(_series(part.series, row), []).append(row)
     for number, (name, some) in enumerate(groups.items()):
         points = sorted(some, key=lambda r: _at(r, part.x) or 0.0)
+        places = [_at(r, part.x) or 0.0 for r in points]
         # side by side, so that intervals at one place can be told apart
-        spread = [_moved(_at(r, part.x) or 0.0, number, len(groups), part.log_x) for r in points]
+        spread = [_moved(x, number, len(groups), part.log_x) for x in places]
         values = [r.figures[part.y].value or 0.0 for r in points]
-        axes.plot(spread, values, label=clip(name, 40), markersize=5, **styles[name])
+        # Several cells at one place are of unlike models: no line leads from one to the next.
+        apart = len({f"{x:.2g}" for x in places}) == len(places)
+        look = styles[name] if apart else _mark(styles[name])
+        axes.plot(spread, values, markersize=4, **look)
         for x, row in zip(spread, points, strict=True):
             _bar(axes, x, row.figures[part.y], styles[name]["color"])
     if part.log_x:
         axes.set_xscale("log")
     if part.log_x or part.x == "num_tiers":
-        _plain_ticks(axes, {float(_at(r, part.x) or 0.0) for r in rows})
-    axes.set_xlabel(WORDS[part.x])
+        _plain_ticks(axes, {float(_at(r, part.x) or 0.0) for r in rows}, part.log_x)
     axes.set_ylabel(WORDS[part.y])
     if part.y in _SHARES:
         axes.yaxis.set_major_formatter("{x:.0%}")
         axes.axhline(0, color=SOFT, linewidth=0.8)
-    if 1 < len(groups) <= _LEGEND:
-        axes.legend(loc="best", fontsize=7)
 
 
-def _plain_ticks(axes: Axes, places: set[float]) -> None:
-    """The values themselves, as many as there is room for: a formula would stay unparsed."""
+def _plain_ticks(axes: Axes, places: set[float], log: bool) -> None:
+    """The values themselves where there is room for them: a formula would stay unparsed."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
+    def across(x: float) -> float:
+        return math.log(x) if log else x
+
     every = sorted(places)
-    step = max(1, math.ceil(len(every) / 7))
-    axes.xaxis.set_major_locator(FixedLocator(every[::step]))
+    room = 0.14 * (across(every[-1]) - across(every[0]))
+    ticks = every[:1]
+    for place in every[1:]:
+        if across(place) - across(ticks[-1]) >= room:
+            ticks.append(place)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter("{x:.4g}")
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}" if x >= 1000 else f"{x:.3g}")
 
 
 def _moved(x: float, number: int, groups: int, log: bool) -> float:
@@ -142,30 +172,47 @@ def _bar(axes: Axes, x: float, found: CellFigure, color: str) -> None:
         axes.vlines(x, *found.interval, color=color, linewidth=0.8, alpha=0.8)
 
 
-def _dots(axes: Axes, study: Study, rows: Sequence[CellScore], styles: Mapping[str, Any]) -> None:
+def _dots(
+    axes: Axes,
+    study: Study,
+    rows: Sequence[CellScore],
+    styles: Mapping[str, Any],
+    names: Sequence[str],
+) -> None:
     part = study.part
-    names = []
-    for place, row in enumerate(rows):
+    places = list(dict.fromkeys(names))
+    left = Counter(names)
+    for row, written in zip(rows, names, strict=True):
         found, name = row.figures[part.y], _series(part.series, row)
-        style = styles[name]
+        # one below the other beside their name
+        many = names.count(written)
+        down = places.index(written) + 0.7 * ((many - left[written] + 0.5) / many - 0.5)
+        left[written] -= 1
         if found.interval is not None:
-            axes.hlines(place, *found.interval, color=style["color"], linewidth=1.4)
-        mark = {k: style[k] for k in ("marker", "color")}
-        axes.plot([found.value or 0.0], [place], linestyle="", **mark)
-        names.append(_dot_name(part, row))
-    axes.set_yticks(range(len(rows)), names, fontsize=7)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel(WORDS[part.y])
+            axes.hlines(down, *found.interval, color=styles[name]["color"], linewidth=1.0)
+        axes.plot([found.value or 0.0], [down], markersize=3.5, **_mark(styles[name]))
+    axes.set_yticks(range(len(places)), places, fontsize=6.5)
+    axes.set_ylim(len(places) - 0.5, -0.5)
     axes.locator_params(axis="x", nbins=5)
     if part.y in _SHARES:
         axes.xaxis.set_major_formatter("{x:.0%}")
         axes.axvline(0, color=SOFT, linestyle="--", linewidth=0.8)
 
 
-def _dot_name(part: Part, row: CellScore) -> str:
-    series = [] if part.series == (part.x,) else [_series(part.series, row)]
-    words = [str(_at(row, part.x)), *series]
-    return clip(printable(", ".join(dict.fromkeys(w for w in words if w))), 70)
+def _mark(style: Mapping[str, Any]) -> dict[str, Any]:
+    return {**style, "linestyle": ""}
+
+
+def _dots_height(names: Sequence[str]) -> float:
+    """Inches for a panel: each name has one or more lines of text, and some dots beside it."""
+    rows = Counter(names).items()
+    return sum(max(0.07 + 0.11 * len(t.split("\n")), 0.075 * dots) for t, dots in rows) + 0.05
+
+
+def _names(part: Part, rows: Sequence[CellScore]) -> list[str]:
+    """What stands beside each row, in lines of at most 26 characters."""
+    words = [clip(printable(str(_at(row, part.x))), 70) for row in rows]
+    return ["\n".join(textwrap.wrap(word, 26)) for word in words]
 
 
 def _at(row: CellScore, x: str) -> Any:
