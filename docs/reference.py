@@ -50,7 +50,13 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Links out of the folder lead to files of the project, which are not on the site."""
+    """Make equations MathML; links out of the folder lead to files that are not on the site."""
+    from latex2mathml.converter import convert
+
+    def equation(found: re.Match[str]) -> str:
+        return f"<div style='margin: 1em 0'>{convert(found[1].strip(), display='block')}</div>"
+
+    markdown = re.sub(r"^```math\n(.*?)^```$", equation, markdown, flags=re.DOTALL | re.MULTILINE)
     return re.sub(r"\[([^\]]+)\]\(\.\./([^)]+)\)", r"\1 (`\2`)", markdown)
 
 
