@@ -302,17 +302,15 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
                 final = row.tier(row.final)
                 assert final is not None
                 if question.choices:
-                    scored = iter(final.answer.choice_logprobs)
-                    by_request: dict[int, Any] = {}
+                    ids = dict.fromkeys(id(requests[p]) for p in positions)
+                    scored = dict(zip(ids, final.answer.choice_logprobs, strict=True))
                     for position in positions:
-                        one = id(requests[position])
-                        if one not in by_request:
-                            by_request[one] = next(scored)
-                        results[position] = by_request[one]
+                        results[position] = scored[id(requests[position])]
                 else:
-                    results[positions[0]] = RoutedAnswer(
-                        final.answer.text, routing(row, self.cost, self.tiers)
-                    )
+                    way = routing(row, self.cost, self.tiers)
+                    texts = final.answer.repeats or (final.answer.text,)
+                    for position, text in zip(positions, texts, strict=True):
+                        results[position] = RoutedAnswer(text, way)
             view.forget(question for question, _ in made)
         self._refuse_nothing(view, len(grouped))
         self.log.finish(view.name)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_NUMBERS = (0.0, 0.0, 1.0, 0.25)  # to see what an aggregation makes of numbers
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TaskScore:
@@ -65,7 +67,7 @@ class TaskMetrics:
         self.skipped: tuple[str, ...] = ()
         self._named = metric is not None
         self._known: tuple[str, ...] = ()
-        self._means: dict[str, bool] = {}
+        self._made: dict[str, float | None] = {}
         self.is_corpus = False
 
     @property
@@ -172,24 +174,33 @@ class TaskMetrics:
         return None if function is None else number(function(list(values)))
 
     def _is_mean(self, metric: str) -> bool:
-        """Whether the task sums a number up by its mean: what it makes of some numbers says so."""
-        if metric not in self._means:
-            some = [0.0, 0.0, 1.0, 0.25]
+        """Whether the task sums a number up by its mean."""
+        made = self._of_numbers(metric)
+        return made is None or math.isclose(made, math.fsum(_NUMBERS) / len(_NUMBERS), rel_tol=1e-6)
+
+    def _of_numbers(self, metric: str) -> float | None:
+        """What the task's aggregation makes of some numbers; NaN if it takes none."""
+        if metric not in self._made:
             try:
-                made = self.aggregate(metric, some)
+                self._made[metric] = self.aggregate(metric, _NUMBERS)
             except Exception as err:  # noqa: BLE001 - the task's own code, on numbers we made up
                 log.debug("%s: %s of numbers: %s", self.name, metric, err)
-                made = math.nan
-            mean = math.fsum(some) / len(some)
-            self._means[metric] = made is None or math.isclose(made, mean, rel_tol=1e-6)
-        return self._means[metric]
+                self._made[metric] = math.nan
+        return self._made[metric]
+
+    def _is_number(self, metric: str, value: Any) -> bool:
+        """Whether a metric has a number a question, as far as the value of one question says."""
+        if value is None:  # of this question: what is made of others' decides
+            made = self._of_numbers(metric)
+            return made is None or math.isfinite(made)
+        return not (isinstance(value, str) or is_corpus(value))
 
     def _choose(self, found: Mapping[str, Any]) -> None:
         """Set the main metric, in the order of metric_list."""
         listed = [_metric_name(m) for m in getattr(self.task.config, "metric_list", None) or []]
         order = list(dict.fromkeys([*(m for m in listed if m in found), *map(str, found)]))
         self._known = tuple(order)
-        numbers = [m for m in order if not (isinstance(found[m], str) or is_corpus(found[m]))]
+        numbers = [m for m in order if self._is_number(m, found[m])]
         if self._named:
             if self.main not in found:
                 raise AutoMixError(

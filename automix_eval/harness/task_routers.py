@@ -142,7 +142,7 @@ class TaskRouters:
         found = interleave(self._ranks.together(work))
         rows = [row for row in found if row is not None and self._recorder.keeps(view, row)]
         unscored = sum(row is not None for row in found) - len(rows)
-        self._enough(view, rows, len(found) - unscored, chain.failures.share)
+        self._enough(view, rows, len(found) - unscored, unscored, chain.failures.share)
         # a fit that fails must not lose what it was to be fitted on
         self._log.add(view.name, view.about(), rows)
         self._log.note(view.name, "calibration")
@@ -166,13 +166,16 @@ class TaskRouters:
         self._log.add_policy(view.name, fitted)
         return router
 
-    def _enough(self, view: TaskView, rows: Sequence[Record], asked: int, share: float) -> None:
-        """Stop, in every process, where too many calibration questions failed for a fit."""
+    def _enough(
+        self, view: TaskView, rows: Sequence[Record], asked: int, unscored: int, share: float
+    ) -> None:
+        """Stop, in every process, where too few calibration questions are left for a fit."""
         least = int(self._config.calibration.min_docs)
         lost = asked - len(rows)
-        if lost > share * asked + 1e-9 or (lost and len(rows) < least):
+        if lost > share * asked + 1e-9 or len(rows) < least:
+            none = f", and the task gives no score to {unscored}" if unscored else ""
             raise TooManyFailedError(
-                f"{view.name}, calibration: {lost} of {asked} questions failed: more than "
+                f"{view.name}, calibration: {lost} of {asked} questions failed{none}: more than "
                 f"fail_on_error={share:g} allows, or fewer left than calibration.min_docs={least}. "
                 "Finished calls are kept: mend the cause, and the same command resumes"
             )

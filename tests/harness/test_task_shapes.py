@@ -63,7 +63,7 @@ PROMPTS = (
 @pytest.mark.parametrize(
     ("shape", "router"),
     [(s, "always_slm") for s in sorted(shapes.SHAPES)]
-    + [(s, "always_llm") for s in ("float", "repeats_majority", "winogrande", *SINGLE)],
+    + [(s, "always_llm") for s in ("float", "repeats_share", "winogrande", *SINGLE)],
 )
 def test_the_figure_is_the_harnesss_own(tmp_path: Path, shape: str, router: str) -> None:
     """One tier alone: the figure in its report is the harness's metric, to 1e-9."""
@@ -207,6 +207,30 @@ def test_metrics_of_all_questions_are_the_tasks_own(tmp_path: Path) -> None:
     with pytest.raises(AutoMixError, match="all questions together"):
         evaluated(tmp_path / "fit", {"bleu": shapes.task("bleu", shape)}, meta_verifier="threshold")
     assert not CALLS
+
+
+def test_a_first_document_without_a_value_does_not_choose_the_metric(tmp_path: Path) -> None:
+    """What the task makes of numbers tells a metric of all questions from one without a value."""
+
+    def processed(doc: dict[str, Any], results: list[Any]) -> dict[str, Any]:
+        pair = (doc["answer"], shapes._last(results[0]))
+        return {"agreement": None if doc["id"] == 0 else pair, "hit": float(pair[0] == pair[1])}
+
+    def agreement(pairs: list[Any]) -> float:
+        return shapes.accuracy_of([p for p in pairs if p])
+
+    listed = [{"metric": "agreement", "aggregation": agreement}, *shapes._metric()]
+    shape = shapes._TEXT | {"process_results": processed, "metric_list": listed}
+    found = evaluated(tmp_path, {"t": shapes.task("t", shape)}, meta_verifier="threshold")
+    assert manifest_of(tmp_path)["tasks"]["t"]["metric"] == "hit"
+    assert found["results"]["t"]["hit,none"] == 0.5
+
+
+def test_a_task_that_scores_no_fitting_question_is_said(tmp_path: Path) -> None:
+    """One error with the number of them, not a fit on nothing."""
+    shape = shapes._hit(lambda hit, doc: float(hit) if doc["answer"] == "2" else None)
+    with pytest.raises(AutoMixError, match=r"no score to 10: .*min_docs=4"):
+        evaluated(tmp_path, {"t": shapes.task("t", shape)}, meta_verifier="threshold")
 
 
 @pytest.mark.parametrize("aggregation", ["median", lambda values: max(values) + sum(values)])

@@ -28,6 +28,7 @@ class Server(ThreadingHTTPServer):
         asked: How often each request came, by the hash of its body.
         seconds: What an answer takes.
         waits: The same of one model, by its name.
+        took: What an answer took by the clock of this server, by its text.
     """
 
     daemon_threads = True
@@ -40,6 +41,7 @@ class Server(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.seconds = 0.01
         self.waits: dict[str, float] = {}
+        self.took: dict[str, float] = {}
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that was killed leaves a broken connection: nothing to say."""
@@ -50,6 +52,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_POST(self) -> None:
+        begun = time.perf_counter()
         body = self.rfile.read(int(self.headers["Content-Length"]))
         digest = hashlib.sha256(body).hexdigest()
         with self.server.lock:
@@ -67,6 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(reply)))
         self.end_headers()
+        self.server.took[text] = time.perf_counter() - begun
         self.wfile.write(reply)
 
     def log_message(self, format: str, *args: Any) -> None:

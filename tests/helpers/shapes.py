@@ -145,6 +145,15 @@ SHAPES: dict[str, dict[str, Any]] = {
         repeats=4,
         filter_list=[{"name": "some", "filter": [{"function": "take_first_k", "k": 2}]}],
     ),
+    "repeats_share": _TEXT
+    | {
+        "process_results": lambda doc, results: {
+            "hit": sum(_last(t) == doc["answer"] for t in results[0]) / len(results[0])
+        },
+        "metric_list": _metric(),
+        "repeats": 3,
+        "filter_list": [{"name": "all", "filter": [{"function": "take_first_k", "k": 3}]}],
+    },
     "repeats_majority": _hit(
         lambda hit, _: float(hit),
         repeats=4,
