@@ -103,16 +103,12 @@ def checked(job: HydraJob) -> tuple[Any, dict[str, Any]]:
 def takes_verbose(arguments: Sequence[str]) -> list[str]:
     """Read the option -v, which is not Hydra's; the jobs of a launcher inherit it.
 
-    Without it other libraries draw no progress bars, so it is read before any of them is imported.
-
     Returns:
         The other arguments.
     """
     others = [a for a in arguments if a not in ("-v", "--verbose")]
     if len(others) < len(arguments):
         os.environ[_VERBOSE] = "1"
-    else:
-        os.environ.setdefault("TQDM_DISABLE", "1")
     return others
 
 

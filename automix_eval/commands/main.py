@@ -64,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"automix-eval {__version__}")
     given = list(sys.argv[1:] if argv is None else argv)
+    if not {"-v", "--verbose"} & set(given):
+        # bars of other libraries; tqdm reads this when it is imported
+        os.environ.setdefault("TQDM_DISABLE", "1")
     if given[:1] in (["-h"], ["--help"]):
         parser.epilog = _purposes()
     if "-sc" in given:  # as Hydra's programs are asked

@@ -17,8 +17,8 @@ from automix_eval.commands import plan_size
 from automix_eval.commands.settings_help import settings_text
 from automix_eval.config import compose as config
 from automix_eval.config import parts
-from automix_eval.config.command_line import RUN, as_settings
-from automix_eval.config.run_settings import RunSettings, harness_settings
+from automix_eval.config.command_line import RUN, as_settings, bracketed
+from automix_eval.config.run_settings import Output, RunSettings, harness_settings
 from automix_eval.harness import evaluation_frames, refusals
 from automix_eval.harness import task_view as harness
 from automix_eval.harness.console import console
@@ -30,7 +30,7 @@ from automix_eval.report.blocks import Paragraph, Table
 from automix_eval.report.fixed_width import render_text
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import show
-from automix_eval.safety.untrusted import parse_json, parse_yaml
+from automix_eval.safety.untrusted import parse_json
 from automix_eval.types import (
     Answer,
     Backend,
@@ -145,6 +145,10 @@ def run(args: argparse.Namespace) -> int:
         raise AutoMixError(f"--escalation_rate={args.escalation_rate:g} must lie in [0, 1]")
     given = _arguments(args.overrides)
     harness = harness_settings({k: given.pop(k) for k in _HARNESS if k in given})
+    for (
+        key
+    ) in Output.__struct_fields__:  # the line of a run is taken as it is; a plan writes nothing
+        given.pop(key, None)
     settings = config.build(given)
     parts.make_cost(settings).check(len(config.tier_names(settings)))
     with console(None):
@@ -231,11 +235,8 @@ def _arguments(pairs: Sequence[str]) -> dict[str, Any]:
         elif "=" not in pair:
             raise AutoMixError(f"{pair!r} is no KEY=VALUE")
         elif pair.partition("=")[2][:1] in ("[", "{"):
-            key, _, value = pair.partition("=")
-            try:
-                given[key] = parse_yaml(value.encode("utf-8", "replace"))
-            except ValueError as err:
-                raise AutoMixError(f"{key} is no YAML: {err}") from err
+            key = pair.partition("=")[0]
+            given[key] = bracketed(pair)
         else:
             given |= simple_parse_args_string(pair)
     return given

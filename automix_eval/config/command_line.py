@@ -33,6 +33,7 @@ from automix_eval.config.overrides import ConfigError, refuse_secrets
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.safety.redaction import blank_text
 from automix_eval.safety.text import did_you_mean
+from automix_eval.safety.untrusted import parse_yaml
 
 # Option of hydra/launcher or hydra/sweeper -> module of its plugin and the extra that installs it.
 _PLUGINS = {
@@ -288,13 +289,39 @@ class _Task:
         return HydraJob(resolved, number, values, varies, folder, self.given, composed)
 
 
-def _check(app: Application, texts: Sequence[str]) -> list[Override]:
+def parse(texts: Sequence[str]) -> list[Override]:
+    """Settings in Hydra's grammar.
+
+    Raises:
+        ConfigError: One is none.
+    """
     try:
-        overrides = OverridesParser.create().parse_overrides(list(texts))
+        made: list[Override] = OverridesParser.create().parse_overrides(list(texts))
     except HydraException as err:
         raise ConfigError(
             f"{blank_text(str(err))}. A value with special characters is quoted: key='a=b'"
         ) from err
+    return made
+
+
+def bracketed(text: str) -> Any:
+    """The list or mapping of ``KEY=VALUE``: in Hydra's grammar, or JSON as lm_eval takes it.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    key, _, value = text.partition("=")
+    try:
+        return parse([text])[0].value()
+    except ConfigError:
+        try:
+            return parse_yaml(value.encode("utf-8", "replace"))
+        except ValueError as err:
+            raise ConfigError(f"{key} is no list or mapping: {err}") from err
+
+
+def _check(app: Application, texts: Sequence[str]) -> list[Override]:
+    overrides = parse(texts)
     for override in overrides:  # before Hydra keeps them in its own files
         for value in _values(override):
             refuse_secrets(override.key_or_group, value)

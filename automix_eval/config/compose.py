@@ -326,9 +326,11 @@ def _set(config: DictConfig, key: str, value: Any) -> None:
     name = key.rpartition(".")[2]
     if not isinstance(parent, DictConfig) or name not in parent:
         raise unknown_key(config, key, (*GROUPS, "tiers"))
+    kind = described.kind(key, ("config",), GROUPS) or ""
     if isinstance(value, str):
-        kind = described.kind(key, ("config",), GROUPS) or ""
         value = described.as_list(value, kind) if kind.startswith("list") else value
+    if kind.startswith("list") and isinstance(value, Mapping):
+        raise ConfigError(f"{key} is a list, in brackets: {key}=[{{...}},{{...}}]")
     OmegaConf.update(config, key, value)
 
 

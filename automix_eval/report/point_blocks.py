@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from automix_eval.analysis.figures import Report, TaskReport
 from automix_eval.analysis.point_figures import OperatingPoint, OperatingPoints
 from automix_eval.metrics.ibc import Undefined
@@ -42,15 +44,24 @@ def points_blocks(report: Report) -> list[Block]:
     """The operating points of every task: verdict, table, and what is not shown."""
     tasks = {(t.run_id, t.task): t for t in report.tasks}
     blocks: list[Block] = [Paragraph(_HOW_TO_READ)] if report.operating_points else []
+    runs = Counter(one.task for one in report.operating_points)
     for one in report.operating_points:
-        blocks += task_points(one, tasks.get((one.run_id, one.task)))
+        task = tasks.get((one.run_id, one.task))
+        named = f", run {one.run_id}" if runs[one.task] > 1 else ""
+        blocks += task_points(one, task, named)
     return blocks
 
 
-def task_points(one: OperatingPoints, task: TaskReport | None = None) -> list[Block]:
-    """The operating points of one task, and what else is said of the run that made them."""
+def task_points(one: OperatingPoints, task: TaskReport | None = None, run: str = "") -> list[Block]:
+    """The operating points of one task, and what else is said of the run that made them.
+
+    Args:
+        one: The points.
+        task: The run's part of the report.
+        run: What the title names beside the task, where several runs did it.
+    """
     reasons = Reasons()
-    title = f"Task {one.task}" + (f" ({SAMPLE_NOTE})" if one.sample else "")
+    title = f"Task {one.task}" + (f" ({SAMPLE_NOTE})" if one.sample else "") + run
     entries, scored = labelled(one), Paragraph(scored_words(one))
     header = ("", "Quality", "Cost", "Saved", "Esc.", "delta IBC", "Shown")
     blocks: list[Block] = [

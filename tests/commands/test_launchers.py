@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from processes import python_path
 from scripted import SCRIPTS, gold_answers, knows
 from tiny_models import save_tiny
 
@@ -15,8 +16,9 @@ from automix_eval.commands.main import main
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working folder of the test's own."""
+    """A working folder of the test's own; jobs in other processes find the helpers."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", python_path())
 
 
 def table(root: Path) -> list[dict[str, str]]:

@@ -116,3 +116,15 @@ def test_an_unknown_task_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     """The harness's own complaint reaches the user."""
     assert main(["plan", "--tasks", "no_such_task"]) == 2
     assert "no_such_task" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_line_of_a_run_is_planned_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    """The run's folder changes nothing, prices are written as for run, and no bar is drawn."""
+    line = [f"{k}={v}" for k, v in scripted_args(meta_verifier="self_consistency").items()]
+    prices = "cost.prices=[{prompt:0.1,generated:0.2},{prompt:3,generated:15}]"
+    for more in ((), ("cost=tokens", prices)):
+        assert main(["plan", f"tasks={TASK}", "limit=2", "output=out", *line, *more]) == 0
+    assert not Path("out").exists()
+    assert main(["plan", f"tasks={TASK}", *line, "cost=tokens", "cost.prices={a:1}"]) == 2
+    assert "cost.prices is a list" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import python_path
 
 from automix_eval.paths import cache_dir
 
@@ -28,7 +29,9 @@ pytestmark = [
 
 def test_a_sweep_of_the_embedded_pair_asks_in_its_first_job_only(tmp_path: Path) -> None:
     """Answers are scored, routed and reported; the second job, and a new run, make no call."""
-    environment = os.environ | {"AUTOMIX_CACHE_DIR": str(REAL_CACHE), "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {
+        "AUTOMIX_CACHE_DIR": str(REAL_CACHE), "HF_HUB_OFFLINE": "1", "PYTHONPATH": python_path(),
+    }  # fmt: skip
     settings = [
         "tasks=[coqa_demo]", "limit=3", "num_fewshot=1", "batch_size=4", "bootstrap_iters=0",
         "calibration.num_docs=4", "calibration.min_docs=4", "progress=false",
