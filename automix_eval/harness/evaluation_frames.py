@@ -154,13 +154,19 @@ def _samples(chosen: Any) -> dict[str, list[int]]:
         AutoMixError: They are not in ascending order: the harness takes the documents in the order
             of the split, and calls the first of them by the first number of the list.
     """
-    found = {str(task): [int(i) for i in some] for task, some in (chosen or {}).items() if some}
-    for task, some in found.items():
-        if some != sorted(set(some)):
+    found = {}
+    for task, some in (chosen or {}).items():
+        if some is None:
+            continue
+        numbers = [int(i) for i in some]
+        right = sorted({i for i in numbers if i >= 0})
+        if numbers != right or not right:
             raise AutoMixError(
-                f"--samples of {task} must be in ascending order, each once: the harness would "
-                f"call documents by wrong numbers. Give {sorted(set(some))}"
+                f"--samples of {task} must name documents by their numbers from 0 on, in ascending "
+                "order, each once: the harness would take others, or call them by wrong numbers. "
+                + (f"Give {right}" if right else "Name at least one, or leave the task out")
             )
+        found[str(task)] = numbers
     return found
 
 

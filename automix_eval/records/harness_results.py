@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -108,16 +109,17 @@ class Samples:
 
 def find_results(paths: Iterable[Path]) -> tuple[list[HarnessResults], list[str]]:
     """All results files at or below some folders, and a warning for each unreadable one."""
-    found: dict[Path, HarnessResults] = {}
+    found: dict[str, HarnessResults] = {}
     warnings = []
     for folder in paths:
         root = folder.parent if folder.is_file() else folder
         for path in sorted(root.rglob("*.json")):
             match = _RESULTS.match(path.name)
-            if not match or path.name.startswith("automix_") or path.resolve() in found:
+            real = os.path.realpath(path)  # which stands a link to itself
+            if not match or path.name.startswith("automix_") or real in found:
                 continue
             try:
-                found[path.resolve()] = _read_results(path, match[1] or match[2])
+                found[real] = _read_results(path, match[1] or match[2])
             except (OSError, ValueError, TypeError) as err:
                 warnings.append(f"left out {path}: not a results file of the harness ({err})")
     return list(found.values()), warnings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -164,14 +165,13 @@ def find_runs(paths: Iterable[Path], costs: Mapping[str, Any] | None = None) -> 
     Raises:
         AutoMixError: A path does not exist, or a manifest or records file is damaged.
     """
-    manifests: dict[Path, Path] = {}
+    manifests: dict[str, Path] = {}
     for path in paths:
         if not path.exists():
             raise AutoMixError(f"{path} does not exist: name a folder that holds results")
         found = [path] if path.is_file() else sorted(path.rglob(stored.MANIFEST_GLOB))
-        manifests.update({p.resolve(): p for p in found})
-    runs = (read_run(p, costs) for p in manifests.values())
-    return sorted(runs, key=lambda r: r.age)
+        manifests.update({os.path.realpath(p): p for p in found})
+    return sorted((read_run(p, costs) for p in manifests.values()), key=lambda r: r.age)
 
 
 @dataclass(frozen=True, slots=True)

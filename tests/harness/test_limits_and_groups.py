@@ -64,6 +64,21 @@ def test_a_limit_below_one_is_a_share_of_each_task(tmp_path: Path, share: float)
                 assert ours["results"][name][key] == pytest.approx(value, abs=1e-9)
 
 
+@pytest.mark.parametrize("chosen", [[3, 1], [2, 2], [-1, 5], []])
+def test_documents_that_the_harness_would_misname_are_refused(
+    tmp_path: Path, chosen: list[int]
+) -> None:
+    """It calls the documents of --samples in the split's order by the numbers in the list's."""
+    tasks = {"float": shapes.task("float", shapes.SHAPES["float"])}
+    with pytest.raises(AutoMixError, match="--samples of float must name documents"):
+        lm_eval.evaluate(
+            cascade(tmp_path, meta_verifier="always_slm"),
+            {"tasks": tasks, "groups": {}},
+            samples={"float": chosen},
+        )
+    assert not CALLS
+
+
 def group_of_two(folder: Path) -> None:
     """A group of a task that can be routed and one without a split to fit on."""
     pick_task(folder, 24, name="fine")

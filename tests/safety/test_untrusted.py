@@ -114,6 +114,20 @@ def test_only_ordinary_files_of_a_bounded_size_are_read(tmp_path: Path) -> None:
         read_bytes(tmp_path, MIB)
 
 
+def test_a_link_to_itself_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As manifest or results file; the system's own error would be a traceback."""
+    build_run(tmp_path)
+    manifest = tmp_path / "automix_run_r1.json"
+    manifest.unlink()
+    manifest.symlink_to(manifest)
+    (tmp_path / "results_2026-01-01T00-00-00.0.json").symlink_to(
+        "results_2026-01-01T00-00-00.0.json"
+    )
+    assert cli.main(["report", str(tmp_path)]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "cannot read the manifest" in said
+
+
 def test_a_pipe_is_neither_records_nor_a_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
