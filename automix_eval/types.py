@@ -49,7 +49,6 @@ class Question:
     """One document of a task, asked once.
 
     Attributes:
-        task: Name of the task.
         doc_id: The harness's index of the document in its split.
         repeat: 0 .. repeats - 1.
         phase: Whether the question belongs to the calibration or to the evaluation.
@@ -292,7 +291,6 @@ class Observation:
         tier: The tier reached; -1 before the first tier is chosen.
         num_tiers: Length of the chain.
         confidences: Confidence of tier 0 .. ``tier``; None for tiers skipped or undefined.
-        question: The question.
         answer: The answer of the tier reached; None before the first tier.
         signals: What several verifiers said, one mapping a tier 0 .. ``tier``.
         costs: Cost of each answer, None for tiers skipped; empty where they have no known price.
@@ -320,11 +318,13 @@ class Decision:
         tier: The tier at which it was taken.
         to: The tier that answers next; equal to ``tier`` to keep the current answer.
         reason: One short phrase for the record.
+        abstains: The current answer is kept, and is not to count as one.
     """
 
     tier: int
     to: int
     reason: str = ""
+    abstains: bool = False
 
     @property
     def escalates(self) -> bool:

@@ -33,3 +33,23 @@ class Figure:
 
 ON_A_LINE = Figure(POINT_ON_A_LINE)
 WITHOUT_VERIFIER = Figure(NO_VERIFIER)
+
+
+@dataclass(frozen=True, slots=True)
+class Abstention:
+    """What came of questions that the router may leave without an answer that counts.
+
+    Every other figure takes the answer at hand for them, which the harness gets as well.
+
+    Attributes:
+        abstained: Questions abstained on.
+        coverage: Share of the questions answered.
+        quality: Mean score of those.
+        loss: Mean cost, the price of an error times what the answered lack to 1, and the price of
+            an abstention for the others.
+    """
+
+    abstained: int
+    coverage: Figure
+    quality: Figure
+    loss: Figure

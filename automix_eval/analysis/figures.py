@@ -15,6 +15,7 @@ from automix_eval.analysis.figure import NO_VERIFIER as NO_VERIFIER
 from automix_eval.analysis.figure import ON_A_LINE, WITHOUT_VERIFIER
 from automix_eval.analysis.figure import POINT_ON_A_LINE as POINT_ON_A_LINE
 from automix_eval.analysis.figure import THE_SLM as THE_SLM
+from automix_eval.analysis.figure import Abstention as Abstention
 from automix_eval.analysis.figure import Figure as Figure
 from automix_eval.analysis.point_figures import OperatingPoints
 from automix_eval.metrics.bootstrap import RESAMPLES
@@ -387,6 +388,7 @@ class TaskReport:
         detectable: What the questions could have shown.
         latency: Part of a path (slm, verification, llm, path) -> p50, p95, p99 in seconds.
         waits_for_two: Share of questions whose path has more than one model.
+        abstention: Of a router that may abstain; None of any other.
     """
 
     run_id: str
@@ -410,6 +412,7 @@ class TaskReport:
     detectable: Detectable = Detectable(UNCOMPARED, UNCOMPARED)
     latency: Mapping[str, Mapping[str, Figure]] = field(default_factory=dict)
     waits_for_two: Figure = UNCOMPARED
+    abstention: Abstention | None = None
 
     @property
     def method(self) -> str:

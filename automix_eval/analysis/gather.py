@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from automix_eval.analysis import abstention
 from automix_eval.analysis.aims import aim_of
 from automix_eval.analysis.comparable import group
 from automix_eval.analysis.detectable import detectable, pilot_of
@@ -101,6 +102,7 @@ def assemble(paths: Sequence[Path], settings: Settings) -> ReportAndRuns:
             one = replace(
                 _task_report(questions, columns, scores[live.name], detectable(pilot)),
                 latency=latency,
+                abstention=abstention.of_run(questions, settings.resamples, settings.seed),
                 waits_for_two=columns.table.figure(columns.table.mean(waits)),
             )
             tasks.append(one)

@@ -12,6 +12,8 @@ import numpy as np
 from omegaconf import DictConfig, open_dict
 
 from automix_eval import __version__
+from automix_eval.analysis.abstention import abstention
+from automix_eval.analysis.figures import Abstention
 from automix_eval.analysis.operating_points import (
     FOLDS,
     PolicyChoice,
@@ -22,12 +24,13 @@ from automix_eval.analysis.operating_points import (
 )
 from automix_eval.analysis.point_figures import OperatingPoints
 from automix_eval.analysis.replay_input import source_of, where_to_fit
-from automix_eval.analysis.replay_score import points_json, score
+from automix_eval.analysis.replay_score import abstention_json, points_json, score
 from automix_eval.analysis.verdict import verdict_of
 from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
+from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.objectives import Selection
 from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.metrics.ibc import exceeds
@@ -77,6 +80,7 @@ def replay(settings: DictConfig) -> tuple[dict[str, Any], OperatingPoints]:
     scored = score(fitted, source.test, settings.seed, settings.resamples, pairs, known)
     notes += [*source.notes, *fitted.notes(), *_aim(learned["meta_verifier"], scored)]
     points = _points(settings, fitted, train if not in_folds else None, source)
+    abstained = _abstention(settings, learned, fitted, source.test)
     result = {
         "format": FORMAT,
         "version": VERSION,
@@ -94,6 +98,7 @@ def replay(settings: DictConfig) -> tuple[dict[str, Any], OperatingPoints]:
         "config": shown,
         "policy": learned,
         "operating_points": points_json(points),
+        **({} if abstained is None else {"abstention": abstention_json(abstained)}),
     }
     return result, points
 
@@ -113,6 +118,18 @@ def _aim(held: Mapping[str, Any], scored: Mapping[str, Any]) -> list[str]:
         missed = exceeds(aimed, reached)
     said = "missed" if missed else "met"
     return [f"aimed at {what} {aimed:.4g}; reached {reached:.4g} on the test rows: {said}"]
+
+
+def _abstention(
+    settings: DictConfig, learned: Mapping[str, Any], router: MetaVerifier, test: Outcomes
+) -> Abstention | None:
+    """What came of the test rows that the router abstains on; None where it never may."""
+    path, questions = follow(router, test), ScoredQuestions.of(test)
+    held = learned["meta_verifier"]
+    return abstention(
+        path.abstained, path.score, path.cost, questions.documents, held, settings.resamples,
+        settings.seed,
+    )  # fmt: skip
 
 
 def _points(
@@ -158,6 +175,8 @@ def _maker(settings: DictConfig, name: str) -> Callable[[], MetaVerifier]:
     if "objective" not in other.meta_verifier:
         raise AutoMixError(f"{name} has no objective")
     other.meta_verifier.objective = "gain"
+    if "abstain_price" in other.meta_verifier:
+        other.meta_verifier.abstain_price = None
     router = parts.make_meta_verifier(other)
     if router.needs_texts or router.needs_hindsight:
         raise AutoMixError(f"{name} would be fitted anew on texts, or sees the scores")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from automix_eval.analysis.curve_figures import random_cost
-from automix_eval.analysis.figures import Figure, MethodFigures
+from automix_eval.analysis.figures import Abstention, Figure, MethodFigures
 from automix_eval.analysis.method import MethodScore
 from automix_eval.analysis.point_figures import OperatingPoints
 from automix_eval.meta_verifiers.contract import MetaVerifier
@@ -133,6 +133,17 @@ def points_json(points: OperatingPoints) -> dict[str, Any]:
     verdict = {"kind": points.verdict.kind, "words": points.verdict.words}
     about = {"router": points.router, "fitted": points.fitted, "notes": list(points.notes)}
     return {"verdict": verdict, **about, "points": rows}
+
+
+def abstention_json(found: Abstention) -> dict[str, Any]:
+    """What came of abstentions as JSON; shares as ratios."""
+    held = {name: getattr(found, name) for name in ("coverage", "quality", "loss")}
+    return {
+        "abstained": found.abstained,
+        **{name: _number(figure.value) for name, figure in held.items()},
+        "intervals": {name: _number(_interval(figure)) for name, figure in held.items()},
+        "undefined": _reasons({name: figure.value for name, figure in held.items()}),
+    }
 
 
 def _reference(name: str, performance: float, cost: float) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def _router_of_points(run: Run) -> tuple[str, Callable[[], MetaVerifier]]:
 
     given = run.config.get("meta_verifier")
     held = dict(given) if isinstance(given, Mapping) else {}
-    unread = ("_target_", "policy", "transfer", "option", "name", "lambda_")
+    unread = ("_target_", "policy", "transfer", "option", "name", "lambda_", "abstain_price")
     own = {k: v for k, v in held.items() if k not in unread} | {"objective": "gain"}
     default = config.default_choices()["meta_verifier"]
     for name, values in ((str(held.get("name", "")), own), (default, {"objective": "gain"})):

@@ -15,6 +15,7 @@ from automix_eval.cascade.budget import Budget, BudgetSpentError
 from automix_eval.cascade.failures import Failures, without_failed
 from automix_eval.cascade.tier import Picker, Splitter, Tier
 from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.records.outcomes import ABSTAIN
 from automix_eval.types import (
     Answer,
     Decision,
@@ -168,7 +169,8 @@ class _Progress:
             assert meta_verifier is not None
             supposed = TierRecord(tier, answer, verification=Verification(tier, confidence))
             i = here[position]
-            return meta_verifier.decide([self._observe(i, tier, supposed)])[0].to
+            decision = meta_verifier.decide([self._observe(i, tier, supposed)])[0]
+            return ABSTAIN if decision.abstains else decision.to
 
         asked = [self._questions[i] for i in here]
         return _ask(asked, self._chain, tier, verify, stage, choose if meta_verifier else None)

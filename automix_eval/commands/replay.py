@@ -176,6 +176,14 @@ def table(result: Mapping[str, Any]) -> str:
     )
     lines.append(f"area under the curve of {len(result['curve'])} policies: "
                  f"{_number(result['auc'])}")  # fmt: skip
+    if held := result.get("abstention"):
+        spans = {name: _span(value) for name, value in held["intervals"].items()}
+        shown = {k: "undefined" if held[k] is None else f"{held[k]:.4g}" for k in spans}
+        share, quality, loss = (f"{shown[name]} ({spans[name]})" for name in spans)
+        lines.append(
+            f"abstained on {held['abstained']} rows: answered {share}, quality of the answered "
+            f"{quality}, loss {loss}; the other figures take the answers at hand for them"
+        )
     lines.append(f"fitted on {result['n_train']} rows, scored on {result['n_test']}")
     lines += [f"note: {note}" for note in result["notes"]]
     return "\n".join(printable(line, 1000) for line in lines) + "\n"

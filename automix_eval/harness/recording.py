@@ -88,8 +88,10 @@ def routing(row: Record, cost: CostModel, tiers: Sequence[Tier]) -> dict[str, An
     first = path[0]
     costs = [cost.answer_cost(t.answer) for t in path]
     costs += [cost.verification_cost(t.verification) for t in path if t.verification]
+    decision = path[-1].decision
+    said = "abstained at " if decision and decision.abstains else ""
     return {
-        "decision": f"tier {row.final} ({tiers[row.final].name})",
+        "decision": f"{said}tier {row.final} ({tiers[row.final].name})",
         "confidence": first.verification.confidence if first.verification else None,
         "cost": sum(costs),
         "escalation": float(row.final > 0),

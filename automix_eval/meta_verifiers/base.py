@@ -9,7 +9,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from automix_eval.records.outcomes import ROUNDING, BoolArray, FloatArray, IntArray, Outcomes, Seen
+from automix_eval.records.outcomes import (
+    ABSTAIN,
+    ROUNDING,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Outcomes,
+    Seen,
+)
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Decision, Observation
 
@@ -51,7 +59,7 @@ class Router(ABC):
             group = [observations[i] for i in rows]
             chosen = self.choose(see(group)).tolist()
             for i, observation, to in zip(rows, group, chosen, strict=True):
-                decisions[i] = Decision(tier, to, self._reason(observation, to))
+                decisions[i] = as_decision(tier, to, self._reason(observation, to))
         return [d for d in decisions if d is not None]
 
     def sweep(self) -> list[tuple[float | None, Any]]:
@@ -129,6 +137,13 @@ class ConfidenceRouter(TierByTier):
     def _escalates_undefined(self, seen: Seen) -> bool:  # noqa: ARG002 - for rules that keep all
         """What ``undefined`` says, where it is no number."""
         return self.undefined == "escalate"
+
+
+def as_decision(tier: int, to: int, reason: str = "") -> Decision:
+    """The decision that a choice of :meth:`Router.choose` is."""
+    if to != ABSTAIN:
+        return Decision(tier, to, reason)
+    return Decision(tier, tier, ", ".join(filter(None, ("abstains", reason))), abstains=True)
 
 
 def see(observations: Sequence[Observation]) -> Seen:

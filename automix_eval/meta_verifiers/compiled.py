@@ -68,6 +68,8 @@ def compile_policy(router: MetaVerifier, num_tiers: int) -> CompiledPolicy:
     Raises:
         NotCompiledError: It reads more than confidences and costs, or draws by chance.
     """
+    if getattr(router, "abstain_price", None) is not None:
+        raise NotCompiledError("it may abstain, for which a table of next tiers has no entry")
     if isinstance(router, Pomdp):
         return _pomdp(router)
     name = getattr(router, "name", type(router).__name__)

@@ -34,7 +34,8 @@ class MetaVerifier(Protocol):
         """(n,) the tier each question goes to next.
 
         The tier reached keeps its answer; before the first tier (``seen.tier == -1``) the choice
-        is the tier asked first.
+        is the tier asked first. ``ABSTAIN`` after a tier but the last: the question ends there,
+        and the answer that it has does not count.
         """
 
     def decide(self, observations: Sequence[Observation]) -> list[Decision]:

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from automix_eval.meta_verifiers.contract import MetaVerifier
-from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray, Outcomes, Seen, _pick
+from automix_eval.records.outcomes import (
+    ABSTAIN,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Outcomes,
+    Seen,
+    _pick,
+)
 from automix_eval.safety.errors import AutoMixError
 
 MOST = 25_000  # questions that the policies of a range are ordered by
@@ -23,12 +31,14 @@ class Path:
         score: (n,) its score.
         cost: (n,) cost of all answers and verifications on the way.
         visited: (n, N) whether each tier was asked.
+        abstained: (n,) whether that answer is not to count.
     """
 
     final: IntArray
     score: FloatArray
     cost: FloatArray
     visited: BoolArray
+    abstained: BoolArray
 
 
 def follow(router: MetaVerifier, outcomes: Outcomes) -> Path:
@@ -76,6 +86,7 @@ class Follower:
         outcomes = self.outcomes
         n, last = len(outcomes), outcomes.num_tiers - 1
         visited, cost = np.zeros((n, last + 1), dtype=np.bool_), np.zeros(n)
+        abstained = np.zeros(n, dtype=np.bool_)
         everyone: tuple[int, ...] | None = ()  # the way here; None once questions go apart
         at = _moves(router, self._seen_by_all(router, -1, (), visited))
         for tier in range(last + 1):
@@ -91,10 +102,12 @@ class Follower:
             if router.needs_verification:
                 cost[here] += outcomes.verification_costs[here, tier]
             if everyone is None:
-                at[rows] = _moves(router, _seen(router, outcomes, tier, rows, visited))
+                moves = _moves(router, _seen(router, outcomes, tier, rows, visited))
             else:
-                at = _moves(router, self._seen_by_all(router, tier, everyone, visited))
-        return Path(at, outcomes.scores[np.arange(n), at], cost, visited)
+                moves = _moves(router, self._seen_by_all(router, tier, everyone, visited))
+            abstained[here] = moves == ABSTAIN
+            at[here] = np.where(moves == ABSTAIN, tier, moves)
+        return Path(at, outcomes.scores[np.arange(n), at], cost, visited, abstained)
 
     def _seen_by_all(
         self, router: MetaVerifier, tier: int, way: tuple[int, ...], visited: BoolArray
@@ -132,8 +145,10 @@ def _seen(
 
 def _moves(router: MetaVerifier, seen: Seen) -> IntArray:
     to = np.array(router.choose(seen), dtype=np.intp)
-    least, n = max(seen.tier, 0), len(seen)
-    if to.shape != (n,) or (n and (to.min() < least or to.max() >= seen.num_tiers)):
+    n = len(seen)
+    goes = to if seen.tier < 0 else to[to != ABSTAIN]
+    out = len(goes) and (goes.min() < max(seen.tier, 0) or goes.max() >= seen.num_tiers)
+    if to.shape != (n,) or out:
         raise AutoMixError(
             f"{type(router).__name__} chose {np.unique(to).tolist()} at tier {seen.tier} of "
             f"{seen.num_tiers}: a router keeps the answer or goes on to a later tier"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from automix_eval.meta_verifiers.base import as_decision
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.records.outcomes import ROUNDING, Seen
 from automix_eval.safety.errors import AutoMixError
@@ -83,7 +84,8 @@ class ServedPolicy:
             signals: What several verifiers said of the tier reached, for a calibrator.
 
         Returns:
-            The decision: ``to`` is the next tier, ``escalates`` whether it is another one.
+            The decision: ``to`` is the next tier, ``escalates`` whether it is another one,
+            ``abstains`` whether the answer should not be given at all.
 
         Raises:
             AutoMixError: A number is out of range, or something is missing that the router reads.
@@ -94,7 +96,7 @@ class ServedPolicy:
         if not 0 <= min(seen) <= tier < len(self.tiers):
             raise AutoMixError(f"the tiers are 0 to {len(self.tiers) - 1}, not {sorted(seen)}")
         to = self._choose(tier, seen, paid, question, answer, identity, signals or {})
-        return Decision(tier, to)
+        return as_decision(tier, to)
 
     def __repr__(self) -> str:
         name = self.held["meta_verifier"].get("name")

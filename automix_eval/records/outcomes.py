@@ -23,6 +23,8 @@ IntArray = npt.NDArray[np.intp]
 
 # How far a confidence may lie outside [0, 1]: sums of probabilities round, larger steps are errors.
 ROUNDING = 1e-6
+# A router's choice beside the tiers: the question is left without an answer that counts.
+ABSTAIN = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

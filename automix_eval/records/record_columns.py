@@ -72,6 +72,7 @@ class RecordColumns:
         prompts: (n,) 64 bits of the hash of the harness's prompt; 0 where unknown.
         targets: (n,) 64 bits of the gold answers; 0 where unknown.
         final: (n,) tier whose answer counts.
+        abstained: (n,) whether the router abstained, so that it does not count.
         asked: (n, N) whether the tier was asked.
         on_path: (n, N) whether that was on the routed path.
         scores: (n, N) NaN where the tier was not asked or not scored.
@@ -95,6 +96,7 @@ class RecordColumns:
     prompts: HashArray
     targets: HashArray
     final: IntArray
+    abstained: BoolArray
     asked: BoolArray
     on_path: BoolArray
     scores: FloatArray

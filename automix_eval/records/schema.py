@@ -40,7 +40,7 @@ VERSION = 1
 MANIFEST_GLOB = "automix_run_*.json"
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 # Fields that came later than the first records of this version.
-_LATER = frozenset({"cached_tokens", "signals", "saved_samples", "repeats", "latency"})
+_LATER = frozenset({"cached_tokens", "signals", "saved_samples", "repeats", "latency", "abstains"})
 _REQUIRED: dict[type, frozenset[str]] = {
     kind: frozenset(f.name for f in fields(kind)) - _LATER
     for kind in (Record, TierRecord, Answer, Verification, Call, Decision)
@@ -61,6 +61,8 @@ def to_json(value: Any) -> dict[str, Any]:
             for call in part.get("calls", ()):
                 if call["latency"] is None:  # likewise
                     del call["latency"]
+        if tier["decision"] and not tier["decision"]["abstains"]:  # likewise
+            del tier["decision"]["abstains"]
     return row
 
 

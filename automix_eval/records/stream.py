@@ -55,12 +55,17 @@ class _Verification(msgspec.Struct, gc=False):
     saved_samples: Count = 0
 
 
+class _Decision(msgspec.Struct, gc=False):
+    abstains: bool = False
+
+
 class _Tier(msgspec.Struct, gc=False):
     tier: int
     answer: _Answer
     score: float | None
     verification: _Verification | None
     on_path: bool
+    decision: _Decision | None
 
 
 class _Record(msgspec.Struct, gc=False):
@@ -95,7 +100,7 @@ _NUMBERS = {name: float(i) for i, name in enumerate(OUTCOMES)}
 class _Batch:
     """Records of one task and phase as they are read."""
 
-    heads: list[tuple[int, int, int, int]] = field(default_factory=list)
+    heads: list[tuple[int, int, int, int, bool]] = field(default_factory=list)
     prompts: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     documents: list[int] = field(default_factory=list)
@@ -228,12 +233,14 @@ def _problem(record: _Record, tasks: Mapping[str, Any], num_tiers: int) -> str |
 
 def _take(held: _Columns, record: _Record, offset: int, num_tiers: int) -> None:
     batch = held.open
-    batch.heads.append((offset, record.doc_id, record.repeat, record.final))
     batch.prompts.append(digest(record.prompt_hash))
     batch.targets.append(digest("\0".join(record.references)))
     name = record.document
     batch.documents.append(held.names.setdefault(name, len(held.names)) if name else -1)
     found = {t.tier: t for t in record.tiers}
+    decision = found[record.final].decision
+    abstains = decision is not None and decision.abstains
+    batch.heads.append((offset, record.doc_id, record.repeat, record.final, abstains))
     batch.tiers.extend(
         _numbers(found[i]) if i in found else _NOT_ASKED for i in range(num_tiers)
     )  # fmt: skip
@@ -311,6 +318,7 @@ def _rows(path: Path, task: str, held: _Columns) -> tuple[RecordColumns, list[st
         prompts=prompts[order],
         targets=targets[order],
         final=heads[order, 3],
+        abstained=heads[order, 4].astype(np.bool_),
         asked=column(0, np.bool_),
         on_path=column(1, np.bool_),
         scores=column(2, np.float64),

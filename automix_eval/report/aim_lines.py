@@ -1,10 +1,10 @@
-"""What a router was to reach, what it kept, what could have been shown: a line each, everywhere."""
+"""What a router was to reach, kept, left unanswered, and could have shown: a line each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from automix_eval.analysis.figures import Aim, Detectable, Figure
+from automix_eval.analysis.figures import Abstention, Aim, Detectable, Figure
 from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.power import POWER
@@ -36,6 +36,25 @@ def aim_words(aim: Aim, because: Callable[[Undefined], str]) -> str:
         share = f"{aim.share.value:.1%}"
         reached = f"{reached} ({share} of it)" if cost else f"{share} ({reached})"
     return f"Aim: {what}; reached {reached}: {'missed' if aim.missed else 'met'}."
+
+
+def abstention_words(found: Abstention) -> str:
+    """How many questions were abstained on, what the others are worth, and what all that cost."""
+
+    def said(figure: Figure, form: str) -> str:
+        if isinstance(figure.value, Undefined):
+            return f"undefined ({figure.value.reason})"
+        if not isinstance(figure.interval, tuple):
+            return format(figure.value, form)
+        low, high = figure.interval
+        return f"{figure.value:{form}} [{low:{form}}, {high:{form}}]"
+
+    coverage, quality = said(found.coverage, ".1%"), said(found.quality, ".3f")
+    loss = said(found.loss, ".4g")
+    return (
+        f"Abstained on {found.abstained} questions: answered {coverage}, quality of the answered "
+        f"{quality}, loss {loss}. Every other figure takes their answers at hand for them."
+    )
 
 
 def kept_words(kept: Figure, who: str = "The live policy") -> str:

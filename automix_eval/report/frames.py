@@ -129,6 +129,7 @@ def _questions(held: QuestionSet) -> dict[str, Any]:
         "document": rows.documents,
         "final": rows.final,
         "escalated": rows.final > 0,
+        "abstained": rows.abstained,
         "score": rows.scores[every, rows.final],
         "cost": np.nan if "cost" in lacking else path.values("cost", every),
     }

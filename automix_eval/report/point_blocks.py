@@ -8,7 +8,12 @@ from automix_eval.analysis.figures import Report, TaskReport
 from automix_eval.analysis.point_figures import OperatingPoint, OperatingPoints
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.noninferiority import MIN_DOCUMENTS
-from automix_eval.report.aim_lines import aim_words, detectable_words, kept_words
+from automix_eval.report.aim_lines import (
+    abstention_words,
+    aim_words,
+    detectable_words,
+    kept_words,
+)
 from automix_eval.report.blocks import (
     Block,
     Heading,
@@ -72,6 +77,8 @@ def task_points(one: OperatingPoints, task: TaskReport | None = None, run: str =
     ]
     if task and task.aim and task.aim.of is not None:
         blocks.append(Paragraph(aim_words(task.aim, lambda u: u.reason)))
+    if task and task.abstention:
+        blocks.append(Paragraph(abstention_words(task.abstention)))
     live = next((p for p in one.points if p.name == "live"), None)
     if live and one.num_documents >= MIN_DOCUMENTS:
         who = "The live policy" if one.run_id else "This policy"

@@ -71,6 +71,23 @@ def test_routing_follows_a_truthful_verifier(pair: dict[str, str], tmp_path: Pat
     assert results["results"][TASK]["f1,none"] == pytest.approx(0.9, abs=0.1)
 
 
+def test_a_question_is_left_without_an_answer_at_a_price(
+    pair: dict[str, str], tmp_path: Path
+) -> None:
+    """Where an abstention is cheaper than the LLM, it is not asked, and records say so."""
+    prices = {"objective": "loss", "error_price": 60, "meta_verifier.abstain_price": 30}
+    results = run_harness([TASK], scripted_args(meta_verifier="threshold", **prices), tmp_path)
+    left = [s["confidence"] == 0.0 for s in results["samples"][TASK]]
+    assert 0 < sum(left) < len(left)
+    assert [
+        s["decision"].startswith("abstained at tier 0") for s in results["samples"][TASK]
+    ] == left
+    rows = [r for r in read_run(tmp_path)[1] if r.phase == "evaluation"]
+    marked = [bool(r.tiers[0].decision and r.tiers[0].decision.abstains) for r in rows]
+    assert sum(marked) == sum(left)
+    assert all(len(r.tiers) == 1 and r.final == 0 for r in rows)
+
+
 def test_always_slm_never_loads_or_calls_the_llm(pair: dict[str, str]) -> None:
     """An SLM-only run asks neither the verifier nor the LLM."""
     run_harness([TASK], scripted_args(meta_verifier="always_slm"), limit=5)

@@ -35,7 +35,7 @@ from automix_eval.types import (
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference_demo"
 # What earlier releases did not write yet.
-LATER = {"cached_tokens", "signals", "saved_samples", "repeats", "latency"}
+LATER = {"cached_tokens", "signals", "saved_samples", "repeats", "latency", "abstains"}
 
 counts = st.integers(0, 2**53)
 texts = st.text(st.characters(), max_size=8)  # half surrogate pairs included
@@ -68,7 +68,7 @@ verifications = st.builds(
 )  # fmt: skip
 tiers = st.builds(
     TierRecord, counts, answers, st.none() | numbers, named, st.none() | verifications,
-    st.none() | st.builds(Decision, counts, counts, texts), st.booleans(),
+    st.none() | st.builds(Decision, counts, counts, texts, st.booleans()), st.booleans(),
 )  # fmt: skip
 records = st.builds(
     Record, texts, counts, counts, choice(Phase), counts, tuples(tiers), texts, texts, texts,
@@ -223,6 +223,7 @@ def kind_of(hint: Any) -> Any:
     [
         (stream._Record, Record),
         (stream._Tier, TierRecord),
+        (stream._Decision, Decision),
         (stream._Answer, Answer),
         (stream._Verification, Verification),
         (stream._Call, Call),

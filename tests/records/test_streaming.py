@@ -153,6 +153,7 @@ def test_json_of_a_record_is_that_of_asdict() -> None:
     whole = asdict(record(3))
     tier = whole["tiers"][0]
     assert tier["answer"].pop("repeats") == ()
+    assert tier["decision"].pop("abstains") is False
     for call in (*tier["answer"]["calls"], *tier["verification"]["calls"]):
         assert call.pop("latency") is None
     assert json.dumps(to_json(record(3))) == json.dumps(whole)

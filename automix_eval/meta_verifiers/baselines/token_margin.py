@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from automix_eval.meta_verifiers.base import require_fitted
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.threshold import Threshold
-from automix_eval.records.outcomes import BoolArray, FloatArray, Outcomes, Seen
+from automix_eval.records.outcomes import FloatArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
 
 SIGNAL, CONFIDENCE = "signal", "confidence"
@@ -48,8 +48,8 @@ class TokenMargin(Threshold):
         """Learn one threshold per tier but the last."""
         source = SIGNAL if outcomes.signals else CONFIDENCE
         margins = self._margins(outcomes, source)
-        super()._fit(replace(outcomes, confidences=margins))
         self.source_ = source
+        super()._fit(replace(outcomes, confidences=margins))
         return self
 
     def describe(self) -> str:
@@ -71,9 +71,9 @@ class TokenMargin(Threshold):
         super().set_learned({k: v for k, v in learned.items() if k != "source"})
         self.source_ = source
 
-    def _escalates(self, seen: Seen) -> BoolArray:
+    def _shown(self, seen: Seen) -> FloatArray:
         source = require_fitted(self.source_, self.name)
-        return super()._escalates(replace(seen, confidences=self._margins(seen, source)))
+        return super()._shown(replace(seen, confidences=self._margins(seen, source)))
 
     def _margins(self, rows: Outcomes | Seen, source: str) -> FloatArray:
         if source == CONFIDENCE:

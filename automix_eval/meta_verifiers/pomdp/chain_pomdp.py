@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.assured import ChoosingRouter
+from automix_eval.meta_verifiers.abstain import AbstainingRouter
 from automix_eval.meta_verifiers.base import require_fitted, stand_in
+from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.objectives import Ends, Selection, select
 from automix_eval.meta_verifiers.pomdp import describe as pomdp_text
 from automix_eval.meta_verifiers.pomdp import policy_json as pomdp_json
@@ -36,7 +37,7 @@ RARELY = 1.28
 
 
 @dataclass(kw_only=True, eq=False)
-class ChainPomdp(ChoosingRouter):
+class ChainPomdp(AbstainingRouter):
     """The paper's POMDP for N tiers: keep an answer, or route to any later tier.
 
     State: the tier reached, and the question's hidden type with E[Perf_1..Perf_N]
@@ -72,7 +73,8 @@ class ChainPomdp(ChoosingRouter):
             like any other; ``escalate`` or ``keep``, which fix the action; or a confidence in
             [0, 1] that stands in.
 
-    The others are those of :class:`~automix_eval.meta_verifiers.objectives.Selection`.
+    The others are those of :class:`.objectives.Selection` and :class:`.abstain.AbstainingRouter`:
+    where it may abstain, that is one more action after any tier but the last.
 
     Attributes:
         rule_: The policy, a :class:`~automix_eval.meta_verifiers.pomdp.policy.Rule`; None before
@@ -95,7 +97,7 @@ class ChainPomdp(ChoosingRouter):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_solver(self.solver, self.reward, self.undefined)
+        check_solver(self.solver, self.reward, self.undefined, self.abstain_price)
         check_options(
             self.num_bins, self.cost_levels, self.bandwidth, self.ridge, self.neighbours,
             self.lambda_, self.mixtures, self.undefined,
@@ -135,6 +137,9 @@ class ChainPomdp(ChoosingRouter):
             chosen, value, note = _choose(rules, Ends.of(rows), self, problem, rows)
         notes = [note, *(_uninformed(a, t, len(rows)) for t, a in enumerate(problem.axes))]
         summary = pomdp_text.summarise(solver, chosen.low)
+        if self.abstention_score is not None:
+            self.rule_ = chosen
+            notes.append(self.abstention_note(float(follow(self, rows).abstained.mean())))
         note = "; ".join(filter(None, notes))
         self._solved = solver
         return self._hold(replace(chosen, objective=value, note=note, summary=summary))
@@ -198,7 +203,7 @@ class ChainPomdp(ChoosingRouter):
     def _solver(self, problem: Problem) -> Solver:
         if self.solver == "pomdp_py":
             return PomdpPy(problem)
-        return Solver(problem, self._reward, self.undefined)
+        return Solver(problem, self._reward, self.undefined, self.abstention_score)
 
     def _rules(self, problem: Problem, members: Sequence[Member], cells: PomdpCells) -> list[Rule]:
         # neighbours share their ends, so each policy is played once
@@ -284,7 +289,7 @@ def _keep_all(problem: Problem, start: int) -> Actions:
         shape = tuple(len(problem.axes[t]) for t in subset)
         if subset:
             shape = (len(problem.levels[subset[0]]), *shape)
-        actions[subset] = np.full(shape, subset[-1] if subset else start, dtype=np.uint8)
+        actions[subset] = np.full(shape, subset[-1] if subset else start, dtype=np.int8)
     return actions
 
 

@@ -12,7 +12,7 @@ from automix_eval.meta_verifiers.pomdp.costs import Levels
 from automix_eval.meta_verifiers.pomdp.policy import Rule
 from automix_eval.meta_verifiers.pomdp.problem import STATES
 from automix_eval.meta_verifiers.pomdp.solve import Actions, Solver
-from automix_eval.records.outcomes import FloatArray
+from automix_eval.records.outcomes import ABSTAIN, FloatArray
 
 # Rows of a table at most, beside one wherever the action changes.
 GROUPS = 12
@@ -128,7 +128,7 @@ def _table(summary: Mapping[str, Any], tier: int, num_tiers: int) -> str:
     for index, to in enumerate(summary["next"]):
         seen = "".join(f"{row[index]:>12.4f}" for row in summary["observation"])
         believed = "".join(f"{p:>12.4f}" for p in summary["belief"][index])
-        action = "keep" if to == tier else f"ask tier {to}"
+        action = {tier: "keep", ABSTAIN: "abstain"}.get(to, f"ask tier {to}")
         lines.append(f"{_label(summary, index):<24}{seen}{believed}  {action}")
     return "\n".join(lines)
 
@@ -140,7 +140,8 @@ def _sentence(summary: Mapping[str, Any], tier: int) -> str:
     start = 0
     for end in range(1, len(to) + 1):
         if end == len(to) or to[end] != to[start]:
-            action = "keep the answer" if to[start] == tier else f"escalate to tier {to[start]}"
+            words = {tier: "keep the answer", ABSTAIN: "abstain"}
+            action = words.get(to[start], f"escalate to tier {to[start]}")
             said.append(f"{action} from {bounds[start]:.4g} to {bounds[end]:.4g}")
             start = end
     return f"by the confidence of tier {tier}: {', '.join(said)}"

@@ -89,7 +89,7 @@ def play(
         if tier >= 0:
             paid[rows] += costs[rows, tier]
         to = np.broadcast_to(_next(actions, asked, symbols[rows], levels[rows]), len(rows))
-        stay = rows[to == tier]
+        stay = rows[to <= tier]  # kept, or abstained on
         final[stay] = tier
         for j in range(tier + 1, last + 1):
             here = rows[to == j]

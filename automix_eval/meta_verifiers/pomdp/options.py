@@ -57,10 +57,16 @@ def check_prior(prior: Any) -> None:
         )
 
 
-def check_solver(solver: Any, reward: Any, undefined: Any) -> None:
+def check_solver(solver: Any, reward: Any, undefined: Any, abstain_price: Any) -> None:
     """Raise AutoMixError unless the solver is known and can do what is asked of it."""
     if solver not in ("exact", "pomdp_py"):
         raise AutoMixError(f"meta_verifier.solver={solver!r} must be exact or pomdp_py")
+    if abstain_price is not None and (solver == "pomdp_py" or reward is not None):
+        what = "solver=pomdp_py" if reward is None else "reward"
+        raise AutoMixError(
+            f"meta_verifier.abstain_price={abstain_price!r} needs the exact solver and rewards of "
+            f"Perf - lambda * cost, and meta_verifier.{what} is given: leave one of the two out"
+        )
     if solver == "pomdp_py" and (reward is not None or undefined in ("escalate", "keep")):
         what = "a reward table" if reward is not None else f"undefined={undefined}"
         raise AutoMixError(

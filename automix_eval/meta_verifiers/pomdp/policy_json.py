@@ -12,7 +12,7 @@ import numpy as np
 
 from automix_eval.meta_verifiers.pomdp.policy import Rule
 from automix_eval.meta_verifiers.pomdp.solve import Actions, subsets
-from automix_eval.records.outcomes import FloatArray
+from automix_eval.records.outcomes import ABSTAIN, FloatArray
 
 
 def to_json(rule: Rule) -> dict[str, Any]:
@@ -123,11 +123,12 @@ def _unpack(text: Any, edges: Sequence[FloatArray], levels: Sequence[FloatArray]
         raise ValueError(f"low or high is no table of actions ({err})") from err
     if len(flat) != sum(sizes):
         raise ValueError(f"{len(flat)} actions, expected {sum(sizes)} for these edges")
-    parts = np.split(np.frombuffer(flat, dtype=np.uint8), np.cumsum(sizes)[:-1])
+    parts = np.split(np.frombuffer(flat, dtype=np.int8), np.cumsum(sizes)[:-1])
     actions = {s: p.reshape(shape) for s, p, shape in zip(order, parts, shapes, strict=True)}
     for subset, table in actions.items():
         least = subset[-1] if subset else 0
-        if (table < least).any() or (table >= num_tiers).any():
+        goes = table[table != ABSTAIN] if subset else table
+        if (goes < least).any() or (goes >= num_tiers).any():
             raise ValueError(f"an action after tiers {subset} leads out of the chain")
     return actions
 

@@ -56,7 +56,7 @@ class PomdpPy(Solver):
         slope = -(shares * price) @ np.where(asks, problem.mass, 0.0).sum(axis=1)
         start = self._first(x, float(fixed + x * slope))
         worth = (fixed, slope - problem.costs[0]) if start == 0 else (ask.sum(), -problem.costs[1])
-        actions = {(): np.array(start, dtype=np.uint8), (0,): asks.astype(np.uint8)}
+        actions = {(): np.array(start, dtype=np.int8), (0,): asks.astype(np.int8)}
         return Solution(x, float(worth[0]), float(worth[1]), actions)
 
     def _after_first(self, x: float, symbol: int, price: float) -> bool:

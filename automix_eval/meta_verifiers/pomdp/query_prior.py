@@ -93,6 +93,10 @@ class PomdpWithPrior(ChainPomdp):
                 "meta_verifier.prior=knn chooses among policies for Perf - lambda * cost: leave "
                 "meta_verifier.reward and lambda_ null, and solver exact"
             )
+        if self.abstain_price is not None:
+            raise AutoMixError(
+                "meta_verifier.prior=knn does not abstain: leave abstain_price or prior null"
+            )
         self._make_knn()
         self.knn_: KnnQuery | None = None
         self.span_ = 1.0

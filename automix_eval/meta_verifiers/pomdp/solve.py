@@ -26,10 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from automix_eval.meta_verifiers.pomdp.problem import Problem
-from automix_eval.records.outcomes import FloatArray
+from automix_eval.records.outcomes import ABSTAIN, BoolArray, FloatArray
 
 Subset = tuple[int, ...]
-Actions = dict[Subset, npt.NDArray[np.uint8]]
+Actions = dict[Subset, npt.NDArray[np.int8]]
 
 # What a route must earn beyond keeping, as a share of the values at hand: ties keep the answer,
 # or go to the first tier among equals, whatever rounding says.
@@ -63,11 +63,15 @@ class Node:
     """Rewards at one set of tiers asked, (2, symbols...): the fixed part and the slope.
 
     They are those at mean cost; a level multiplies a route's slope.
+
+    Attributes:
+        abstains: (symbols...) where the answer at hand, if kept, is not to count; None: nowhere.
     """
 
     mass: FloatArray
     keep: FloatArray | None
     routes: dict[int, FloatArray]
+    abstains: BoolArray | None = None
 
 
 def subsets(num_tiers: int) -> list[Subset]:
@@ -84,12 +88,18 @@ class Solver:
         reward: None for Perf - lambda * cost.
         undefined: ``escalate`` or ``keep`` fixes the action at an undefined confidence; otherwise
             it is an observation like any other.
+        abstention: The score that is worth an abstention; None: there is no such action.
     """
 
     def __init__(
-        self, problem: Problem, reward: StateReward | None = None, undefined: object = "observe"
+        self,
+        problem: Problem,
+        reward: StateReward | None = None,
+        undefined: object = "observe",
+        abstention: float | None = None,
     ) -> None:
         self.problem = problem
+        self._abstention = abstention
         self._undefined = undefined
         self._order = subsets(problem.num_tiers)[::-1]
         self._scale = float(np.abs(problem.scores).max())
@@ -127,7 +137,7 @@ class Solver:
             if node.keep is not None:
                 held += node.keep[:, None]
             best = held[0] + x * held[1] if keeps else np.full(shape, -np.inf)
-            action = np.full(shape, tier if keeps else self.problem.num_tiers - 1, dtype=np.uint8)
+            action = np.full(shape, tier if keeps else self.problem.num_tiers - 1, dtype=np.int8)
             undefined = (..., -1)
             if keeps and self._undefined == "escalate":
                 best[undefined] = -np.inf
@@ -140,7 +150,9 @@ class Solver:
                     better[undefined] = False
                 best = np.where(better, worth, best)
                 held = np.where(better, after, held)
-                action = np.where(better, np.uint8(j), action)
+                action = np.where(better, np.int8(j), action)
+            if node.abstains is not None:
+                action = np.where(node.abstains & (action == tier), np.int8(ABSTAIN), action)
             values[subset], actions[subset] = held, action
         return Solution(x, float(values[()][0]), float(values[()][1]), actions)
 
@@ -154,11 +166,17 @@ class Solver:
             if j == last:
                 earned = self.marginal(problem.mass * problem.scores[last], subset)
             routes[j] = np.stack([earned, -problem.costs[j] * mass])
-        keep = None
+        keep = abstains = None
         if subset:
             kept = self.marginal(problem.mass * problem.scores[tier], subset)
+            if self._abstention is not None:
+                # neither pays a call, so that the better of the two is so at every price
+                abstains = self._abstention * mass > kept + TIE * mass * self._scale
+                if self._undefined in ("keep", "escalate"):
+                    abstains[..., -1] = False
+                kept = np.where(abstains, self._abstention * mass, kept)
             keep = np.stack([kept, np.zeros_like(kept)])
-        return Node(mass, keep, routes)
+        return Node(mass, keep, routes, abstains)
 
 
 class _ByState:

@@ -12,12 +12,20 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from automix_eval.meta_verifiers.assured import ChoosingRouter
+from automix_eval.meta_verifiers.abstain import AbstainingRouter, abstention_bounds, as_answered
 from automix_eval.meta_verifiers.base import TierByTier, check_undefined, require_fitted, stand_in
+from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.objectives import Ends, is_number, select
 from automix_eval.meta_verifiers.rules.cells import FittingData, TierRows, doubts
 from automix_eval.meta_verifiers.rules.chain_search import Points, front, search
-from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray, Outcomes, Seen
+from automix_eval.records.outcomes import (
+    ABSTAIN,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Outcomes,
+    Seen,
+)
 from automix_eval.safety.errors import AutoMixError
 
 R = TypeVar("R", bound="RuleRouter")
@@ -55,7 +63,7 @@ class Policy:
 
 
 @dataclass(eq=False)
-class RuleRouter(ChoosingRouter, TierByTier):
+class RuleRouter(AbstainingRouter, TierByTier):
     """Chooses one rule a tier, jointly, by the objective on the whole chain.
 
     A subclass names its candidates and says which confidences a candidate escalates; the same
@@ -71,13 +79,16 @@ class RuleRouter(ChoosingRouter, TierByTier):
         undefined: What an undefined confidence counts as: ``escalate``, ``keep``, or a confidence
             in [0, 1].
 
-    The others are those of :class:`~automix_eval.meta_verifiers.objectives.Selection`.
+    The others are those of :class:`.objectives.Selection` and :class:`.abstain.AbstainingRouter`.
+    Where it may abstain, each tier has a bound as well: an answer that would be kept does not count
+    where its confidence is at most that.
 
     Attributes:
         policy_: The chosen :class:`Policy`; None before fitting.
         family_: All policies of the sweep, cheap to dear.
         value_: The objective's value (delta IBC, mean score or mean cost), None if undefined.
         note_: What the reader must know about the fit, else empty.
+        bounds_: Of abstention, one a tier but the last, None for none; empty without a price.
     """
 
     undefined: str | float = field(default="escalate", kw_only=True)
@@ -96,6 +107,7 @@ class RuleRouter(ChoosingRouter, TierByTier):
         self.family_: tuple[Policy, ...] = ()
         self.value_: float | None = None
         self.note_ = ""
+        self.bounds_: tuple[float | None, ...] = ()
 
     # ----------------------------------------------------------------- what a subclass says
 
@@ -125,6 +137,12 @@ class RuleRouter(ChoosingRouter, TierByTier):
         """Learn which tiers to ask, and one rule for each of them but the last."""
         data = FittingData(outcomes, self.undefined, self.name)
         number, ends = outcomes.num_tiers, data.ends()
+        worth = self.abstention_score
+        if worth is not None:
+            held = stand_in(outcomes.confidences, self.undefined)
+            self.bounds_ = abstention_bounds(outcomes, held, worth)
+            answered = as_answered(outcomes, held, self.bounds_, worth)
+            data = FittingData(answered, self.undefined, self.name)
         searches = [self._search(data, tiers, ends) for tiers in self._chains(number)]
         of = np.repeat(np.arange(len(searches)), [len(found.points.cost) for found in searches])
         begins = np.searchsorted(of, of)
@@ -143,7 +161,9 @@ class RuleRouter(ChoosingRouter, TierByTier):
         self._hold(self.family_[order.index(best)])
         self.value_ = chosen.value
         uninformed = (tier.uninformed for tier in data.rows(range(number)))
-        self.note_ = "; ".join(filter(None, [chosen.note, *uninformed]))
+        abstained = follow(self, outcomes).abstained.mean() if self.bounds_ else 0.0
+        notes = [chosen.note, *uninformed, self.abstention_note(float(abstained))]
+        self.note_ = "; ".join(filter(None, notes))
         return self
 
     def sweep(self) -> list[tuple[float | None, Any]]:
@@ -166,26 +186,32 @@ class RuleRouter(ChoosingRouter, TierByTier):
             "value": self.value_,
             "note": self.note_,
             "family": [_to_json(policy) for policy in self.family_],
+            **({"abstain": list(self.bounds_)} if self.bounds_ else {}),
         }
 
     def set_learned(self, learned: Mapping[str, Any]) -> None:
         """Restore the policy and its family."""
         try:
-            if set(learned) != {"policy", "value", "note", "family"}:
+            if set(learned) - {"abstain"} != {"policy", "value", "note", "family"}:
                 raise ValueError(f"the keys are {sorted(learned)}")
             policy = self._read(learned["policy"])
             family = tuple(self._read(row) for row in learned["family"])
             value, note = learned["value"], learned["note"]
+            bounds = tuple(learned.get("abstain", ()))
             if not isinstance(note, str) or not (
                 value is None or is_number(value, -math.inf, math.inf)
             ):
                 raise ValueError(f"value={value!r}, note={note!r}")
+            if not all(b is None or is_number(b, 0.0, 1.0) for b in bounds) or (
+                len(bounds) not in (0, policy.num_tiers - 1)
+            ):
+                raise ValueError(f"abstain={list(bounds)}")
         except (KeyError, TypeError, ValueError) as err:
             raise AutoMixError(
                 f"this is no policy of meta_verifier={self.name} ({err}): fit it again"
             ) from err
         self._hold(policy)
-        self.family_, self.value_, self.note_ = family, value, note
+        self.family_, self.value_, self.note_, self.bounds_ = family, value, note, bounds
 
     def describe(self) -> str:
         """Each tier's rule in words, and what the policy was worth on the fitting data."""
@@ -198,6 +224,11 @@ class RuleRouter(ChoosingRouter, TierByTier):
             lines.append(f"ask tier {policy.tiers[0]} alone, and verify nothing")
         elif policy.tiers[0] > 0:
             lines.insert(0, f"start at tier {policy.tiers[0]}")
+        lines += [
+            f"tier {tier}: abstain where an answer of at most {bound:.4g} would be kept"
+            for tier, bound in enumerate(self.bounds_)
+            if bound is not None and tier in policy.tiers and len(policy.tiers) > 1
+        ]
         lines.append(
             f"fitting data: mean score {policy.score:.4g}, mean cost {policy.cost:.4g}, "
             f"escalation rate {policy.escalation:.4g}"
@@ -216,15 +247,23 @@ class RuleRouter(ChoosingRouter, TierByTier):
             )
         if seen.tier < 0:
             return np.full(len(seen), policy.tiers[0], dtype=np.intp)
-        if seen.tier not in policy.tiers[:-1]:
-            return np.full(len(seen), seen.tier, dtype=np.intp)
-        after = policy.tiers[policy.tiers.index(seen.tier) + 1]
-        return np.where(self._escalates(seen), after, seen.tier).astype(np.intp)
+        to = np.full(len(seen), seen.tier, dtype=np.intp)
+        if seen.tier in policy.tiers[:-1]:
+            after = policy.tiers[policy.tiers.index(seen.tier) + 1]
+            to[self._escalates(seen)] = after
+        bound = self.bounds_[seen.tier] if seen.tier < len(self.bounds_) else None
+        if bound is not None:
+            to[(to == seen.tier) & (self._shown(seen) <= bound)] = ABSTAIN
+        return to
 
     def _escalates(self, seen: Seen) -> BoolArray:
         policy: Policy = require_fitted(self.policy_, self.name)
         rule = policy.rules[policy.tiers.index(seen.tier)]
-        return self._decides(rule, stand_in(seen.confidence, self.undefined))
+        return self._decides(rule, self._shown(seen))
+
+    def _shown(self, seen: Seen) -> FloatArray:
+        """(n,) what the rules are told of the tier reached."""
+        return stand_in(seen.confidence, self.undefined)
 
     def _decides(self, rule: Any, confidence: FloatArray) -> BoolArray:
         if isinstance(rule, str) and rule != UNDEFINED:

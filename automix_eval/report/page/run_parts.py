@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from automix_eval.analysis.figures import TaskReport, VerifierFigures
-from automix_eval.report.aim_lines import aim_words, detectable_words, kept_words
+from automix_eval.report.aim_lines import (
+    abstention_words,
+    aim_words,
+    detectable_words,
+    kept_words,
+)
 from automix_eval.report.board_picture import defined, tier_name
 from automix_eval.report.page import page_tables, run_drawings
 from automix_eval.report.page.words import with_interval
@@ -68,6 +73,7 @@ def run_part(task: TaskReport, many_runs: bool) -> RunPart:
         f"{task.llm_source or 'nowhere'}.",
         promises=(
             *((aim_words(task.aim, lambda u: u.reason),) if task.aim else ()),
+            *((abstention_words(task.abstention),) if task.abstention else ()),
             kept_words(task.kept),
             detectable_words(task.detectable, lambda u: u.reason),
         ),
