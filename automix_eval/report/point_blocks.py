@@ -28,12 +28,12 @@ from automix_eval.report.legend import SAMPLE_NOTE
 FEW_DOCUMENTS = 30
 
 LABELS = {
-    "slm": "SLM alone",
+    "slm": "SLM",
     "live": "Live policy",
     "gain": "Largest gain",
     "keeps_95": "Keeps 95% of LLM",
     "keeps_99": "Keeps 99% of LLM",
-    "llm": "LLM alone",
+    "llm": "LLM",
 }
 
 
@@ -125,7 +125,7 @@ def _row(label: str, point: OperatingPoint, reasons: Reasons) -> tuple[str, ...]
         shown = f"not shown {reasons.note(point.why)}"
     return (
         label,
-        value_text(point.quality, ".3f", reasons),
+        value_text(point.quality, ".4f", reasons),
         reasons.show(point.cost.value, ".4g", ""),
         reasons.show(point.saved.value, ".0%", ""),
         reasons.show(point.escalation_rate.value, ".0%", ""),
