@@ -143,6 +143,11 @@ def _pomdp(router: Pomdp) -> CompiledPolicy:
             last[axis] = slice(-1, None)
             table[tuple(last)] = np.take(table, [at], axis=axis)
         tables[subset] = table
+    if (end := rule.tiers[-1]) < rule.num_tiers - 1:
+        # the last tier that is asked keeps its answer, though others lie ahead
+        shapes = {(): (len(rule.levels[end]) + 1,), **{s: t.shape for s, t in tables.items()}}
+        for subset, shape in shapes.items():
+            tables[(*subset, end)] = np.full((*shape, len(rule.edges[end]) + 2), end)
     edges = [tuple(e.tolist()) for e in rule.edges]
     levels = [tuple(e.tolist()) for e in rule.levels]
     return _merged(int(rule.low[()]), rule.num_tiers, edges, levels, tables, by_path=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,13 +14,16 @@ from hypothesis import strategies as st
 from router_records import columns, observe, record
 
 from automix_eval.costs.paper import PaperCost
+from automix_eval.meta_verifiers.compiled import compile_policy
 from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.greedy import Greedy
 from automix_eval.meta_verifiers.pairs import Pairs
+from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.meta_verifiers.pomdp_v1 import PomdpV1
 from automix_eval.meta_verifiers.rules import chain_search as chain
-from automix_eval.meta_verifiers.rules.cells import exact_parts, sums
+from automix_eval.meta_verifiers.rules import long_chains
+from automix_eval.meta_verifiers.rules.cells import FittingData, exact_parts, sums
 from automix_eval.meta_verifiers.rules.rule_router import Policy
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.meta_verifiers.union import Union
@@ -198,3 +202,91 @@ def test_a_tier_without_confidences_says_so(make):
         router.policy_ = Policy(("always", "undefined"), 0.0, 0.0, 0.0, (0, 1, 2), 3)
         assert router.decide([observe(None, 1, 3)])[0].to == expected
         assert router.decide([observe(0.5, 1, 3)])[0].to == 1
+
+
+@pytest.fixture
+def bounded(monkeypatch):
+    """Every chain of more than four tiers counts as one of many questions."""
+    monkeypatch.setattr(long_chains, "EVERY", 0)
+
+
+@pytest.mark.parametrize("objective", [{}, {"objective": "budget", "budget": 60.0}])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_long_chain_is_no_worse_than_pairs_and_near_every_sub_chain(monkeypatch, objective, seed):
+    """Of five tiers four are asked: between the best pair and the search of every sub-chain."""
+    outcomes = synthetic(5, 200, seed)
+    every = Threshold(**objective).fit(outcomes)
+    assert every.note_ == ""
+    monkeypatch.setattr(long_chains, "EVERY", 0)
+    found, pair = (make(**objective).fit(outcomes) for make in (Threshold, Pairs))
+    assert max(0.0, pair.value_) - 1e-12 <= found.value_ <= every.value_ + 1e-12
+    assert found.value_ >= 0.9 * every.value_
+    asked = {t for policy in found.family_ if len(policy.tiers) > 2 for t in policy.tiers}
+    assert len(asked) == 4
+    assert (
+        f"worth most together on the fitting questions, {str(sorted(asked))[1:-1]}" in found.note_
+    )
+    assert pair.note_ == ""
+
+
+def test_four_tiers_are_searched_as_a_whole(bounded):
+    """However many questions there are, no sub-chain of four tiers is left out."""
+    router = Threshold().fit(synthetic(4))
+    assert {len(policy.tiers) for policy in router.family_} == {1, 2, 3, 4}
+    assert router.note_ == ""
+
+
+def test_the_tiers_of_a_long_chain_do_not_hang_on_the_order_of_its_rows(bounded):
+    """Shuffled rows keep the same tiers, by either measure of their worth."""
+    outcomes = synthetic(6)
+    shuffled = outcomes.take(np.random.RandomState(1).permutation(len(outcomes)))
+    for objective in ("gain", "target"):
+        data = (FittingData(o, "escalate", "") for o in (outcomes, shuffled))
+        first, second = (long_chains.worth_asking(one, objective) for one in data)
+        assert first == second
+        assert len(first) == long_chains.MOST
+
+
+@pytest.mark.parametrize("make", [Threshold, Pomdp])
+@pytest.mark.parametrize("tier", [0, 2, 5])
+def test_a_policy_of_a_long_chain_comes_back_and_keeps_to_its_tiers(bounded, make, tier):
+    """Stored policies decide the same and skip the others; a tier that is best is asked alone."""
+    outcomes = synthetic(6, 200)
+    scores = outcomes.scores.copy()
+    scores[:, tier] = 2.0
+    fitted = make().fit(outcomes)
+    alone = make(objective="loss", error_price=1e6).fit(replace(outcomes, scores=scores))
+    assert (follow(alone, outcomes).final == tier).all()
+    for router in (fitted, alone):
+        again = make()
+        again.set_learned(json.loads(json.dumps(router.get_learned())))
+        path = follow(again, outcomes)
+        assert (path.visited == follow(router, outcomes).visited).all()
+        assert path.visited.any(axis=0).sum() <= long_chains.MOST
+        assert "of 6 tiers a policy asks" in "".join(router.notes())
+        assert again.describe() == router.describe()
+
+
+def test_the_pomdp_of_a_long_chain_is_that_of_its_tiers(bounded):
+    """Cost and escalation of its policies are those of a replay, and the tiers are told."""
+    outcomes = synthetic(6, 200)
+    router = Pomdp(mixtures=False).fit(outcomes)
+    tiers = router.rule_.tiers
+    for _, policy in router.sweep():
+        path = follow(policy, outcomes)
+        assert policy.rule_.cost == pytest.approx(path.cost.mean())
+        assert policy.rule_.escalation == pytest.approx((path.final > 0).mean())
+    assert f"starts at tier {tiers[0]}" in router.describe()
+    assert f"states of the pair {tiers[0]}, {tiers[-1]}" in router.describe()
+    compiled = compile_policy(router, 6)
+    symbols = np.array([np.searchsorted(e, outcomes.confidences[:, t], "right")
+                        for t, e in enumerate(compiled.edges)]).T  # fmt: skip
+    final = follow(router, outcomes).final
+    for row, end in zip(symbols.tolist(), final.tolist(), strict=True):
+        asked = [compiled.first]
+        while asked[-1] < 5:
+            to = int(compiled.tables[tuple(asked)][(0, *(row[t] for t in asked))])
+            if to == asked[-1]:
+                break
+            asked.append(to)
+        assert asked[-1] == end

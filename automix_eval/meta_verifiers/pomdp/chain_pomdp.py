@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,10 +18,12 @@ from automix_eval.meta_verifiers.pomdp import policy_json as pomdp_json
 from automix_eval.meta_verifiers.pomdp.density import Axis
 from automix_eval.meta_verifiers.pomdp.family import Member, family, replay
 from automix_eval.meta_verifiers.pomdp.options import check_options, check_solver, parse_reward
-from automix_eval.meta_verifiers.pomdp.policy import Rule, make_rule, problem_edges
+from automix_eval.meta_verifiers.pomdp.policy import Chain, Rule, table_shapes
 from automix_eval.meta_verifiers.pomdp.pomdp_py import PomdpPy
 from automix_eval.meta_verifiers.pomdp.problem import PomdpCells, Problem, estimate
-from automix_eval.meta_verifiers.pomdp.solve import Actions, Solution, Solver, subsets
+from automix_eval.meta_verifiers.pomdp.solve import Actions, Solution, Solver
+from automix_eval.meta_verifiers.rules.cells import FittingData
+from automix_eval.meta_verifiers.rules.long_chains import MOST, said_of, worth_asking
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Observation
@@ -50,7 +52,8 @@ class ChainPomdp(AbstainingRouter):
     pomdp-py's terms). Source: AutoMix, arXiv 2310.12963, appendix on the POMDP.
 
     Lambda is chosen on the fitting data among all policies between the cheapest and the dearest
-    (``family.py``).
+    (``family.py``). Of many questions and more than four tiers only some are asked, and a note says
+    which (``rules/long_chains.py``).
 
     Args:
         num_bins: Bins of a tier's confidence at most, with about equally many questions each.
@@ -94,6 +97,8 @@ class ChainPomdp(AbstainingRouter):
 
     needs_verification = True
     needs_fit = True
+    # the first tier that answers
+    first: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,33 +121,37 @@ class ChainPomdp(AbstainingRouter):
         _check_size(outcomes)
         rows = outcomes.canonical()
         rows = replace(rows, confidences=stand_in(rows.confidences, self._stand_in))
+        number, tiers = rows.num_tiers, self._asked(rows)
+        chain = Chain(tiers, number)
         problem, cells = estimate(
-            rows, self.num_bins, self.bandwidth, self.ridge, self.neighbours,
+            _part(rows, tiers), self.num_bins, self.bandwidth, self.ridge, self.neighbours,
             self.cost_levels if self._reward is None else 1,
         )  # fmt: skip
         solver = self._solver(problem)
         largest = LARGEST_OF_TABLE if self._reward else LARGEST * _largest_price(problem)
         members = family(solver, largest, self.mixtures)
-        rules = [_as_asked(rule, rows) for rule in self._rules(problem, members, cells)]
+        rules = [_as_asked(rule, rows) for rule in self._rules(problem, chain, members, cells)]
+        singles = _single_tiers(problem, chain, rows, members[0].x)
         if self._reward is None:
             rules = [rule for rule in rules if not rule.is_single]
-            rules += _single_tiers(problem, rows, members[0].x)
+            rules += singles
         rules.sort(key=lambda rule: (rule.cost, rule.score))
         self._family = rules
         if self.lambda_ is not None:
             one = solver.solve(self.lambda_)
-            chosen = _as_asked(self._rules(problem, [Member(one, one, 0.0)], cells)[0], rows)
+            members = [Member(one, one, 0.0)]
+            chosen = _as_asked(self._rules(problem, chain, members, cells)[0], rows)
             value, note = None, ""
         else:
-            chosen, value, note = _choose(rules, Ends.of(rows), self, problem, rows)
-        notes = [note, *(_uninformed(a, t, len(rows)) for t, a in enumerate(problem.axes))]
-        summary = pomdp_text.summarise(solver, chosen.low)
+            chosen, value, note = _choose(rules, singles[0], Ends.of(rows), self, len(rows))
+        axes = zip(tiers, problem.axes, strict=False)
+        notes = [note, said_of(tiers, number, "one of all alone")]
+        notes += [_uninformed(a, t, len(rows)) for t, a in axes]
         if self.abstention_score is not None:
             self.rule_ = chosen
             notes.append(self.abstention_note(float(follow(self, rows).abstained.mean())))
-        note = "; ".join(filter(None, notes))
         self._solved = solver
-        return self._hold(replace(chosen, objective=value, note=note, summary=summary))
+        return self._hold(self._explained(chosen, value, "; ".join(filter(None, notes))))
 
     def choose(self, seen: Seen) -> IntArray:
         """The next tier, or the same to keep; before the first tier the one asked first."""
@@ -185,9 +194,19 @@ class ChainPomdp(AbstainingRouter):
         return [self.rule_.note] if self.rule_ is not None and self.rule_.note else []
 
     def _take(self, chosen: Any, value: float, note: str) -> None:
+        self._hold(self._explained(chosen.rule_, value, note))
+
+    def _explained(self, rule: Rule, value: float | None, note: str) -> Rule:
+        """A rule of the family with what it stores beside its actions."""
         assert self._solved is not None
-        summary = pomdp_text.summarise(self._solved, chosen.rule_.low)
-        self._hold(replace(chosen.rule_, objective=value, note=note, summary=summary))
+        summary = pomdp_text.summarise(self._solved, rule)
+        return replace(rule, objective=value, note=note, summary=summary)
+
+    def _asked(self, rows: Outcomes) -> tuple[int, ...]:
+        """The tiers that a policy may ask."""
+        if rows.num_tiers <= MOST:
+            return tuple(range(rows.num_tiers))
+        return worth_asking(FittingData(rows, "escalate", "pomdp"), self.objective)
 
     def _hold(self, rule: Rule) -> ChainPomdp:
         self.rule_ = rule
@@ -205,11 +224,39 @@ class ChainPomdp(AbstainingRouter):
             return PomdpPy(problem)
         return Solver(problem, self._reward, self.undefined, self.abstention_score)
 
-    def _rules(self, problem: Problem, members: Sequence[Member], cells: PomdpCells) -> list[Rule]:
+    def _rules(
+        self, problem: Problem, chain: Chain, members: Sequence[Member], cells: PomdpCells
+    ) -> list[Rule]:
         # neighbours share their ends, so each policy is played once
         ends = {id(s): s for m in members for s in (m.low, m.high)}
         points = {key: self._point(solution, cells) for key, solution in ends.items()}
-        return [make_rule(problem, m, points[id(m.low)], points[id(m.high)]) for m in members]
+        if chain.tiers[self.first] > self.first:
+            points = {key: np.array([*point[:2], 1.0]) for key, point in points.items()}
+        actions = {key: chain.within(solution.actions) for key, solution in ends.items()}
+        bins, levels = chain.edges(problem)
+        made = []
+        for member in members:
+            # what a reward table or an odd price makes of the order, the second is the dearer
+            pair = [(id(member.low), 1 - member.share), (id(member.high), member.share)]
+            if member.share > 0 and points[pair[0][0]][1] > points[pair[1][0]][1]:
+                pair.reverse()
+            (low, rest), (high, share) = pair
+            score, cost, escalation = (rest * points[low] + share * points[high]).tolist()
+            made.append(
+                Rule(
+                    edges=bins,
+                    levels=levels,
+                    tiers=chain.tiers,
+                    low=actions[low],
+                    high=actions[high],
+                    share=share,
+                    parameter=member.x,
+                    escalation=escalation,
+                    score=score,
+                    cost=cost,
+                )
+            )
+        return made
 
     def _point(self, solution: Solution, cells: PomdpCells) -> FloatArray:
         """Mean score, mean cost and escalated share.
@@ -233,23 +280,33 @@ class ChainPomdp(AbstainingRouter):
     def _reason(self, observation: Observation, to: int) -> str:
         reason = super()._reason(observation, to)
         rule, tier = self.rule_, observation.tier
-        if rule is None or tier < 0 or tier == rule.num_tiers - 1 or not rule.summary:
+        if rule is None or tier not in rule.tiers[:-1] or not rule.summary:
             return reason
         value = observation.confidence
         return reason if value is None else f"{reason}: {pomdp_text.belief_at(rule, tier, value)}"
 
 
+def _part(rows: Outcomes, tiers: tuple[int, ...]) -> Outcomes:
+    """The rows of some tiers; the last of them is judged unless it is the chain's last."""
+    if len(tiers) == rows.num_tiers:
+        return rows
+    part = rows.select_tiers(tiers)
+    if tiers[-1] < rows.num_tiers - 1:
+        part.answer_costs[:, -1] += part.verification_costs[:, -1]
+    return part
+
+
 def _choose(
-    rules: Sequence[Rule], ends: Ends, asked: Selection, problem: Problem, rows: Outcomes
+    rules: Sequence[Rule], single: Rule, ends: Ends, asked: Selection, number: int
 ) -> tuple[Rule, float | None, str]:
     table = np.array([(r.score, r.cost, r.escalation) for r in rules])
     if asked.budget is not None and asked.objective == "budget":
-        within = within_budget(table[:, 1], asked.budget, len(rows))
+        within = within_budget(table[:, 1], asked.budget, number)
         asked = Selection(objective="budget", budget=within)
     chosen = select(table[:, 0], table[:, 1], table[:, 2], ends, asked)
     if chosen.index is not None:
         return rules[chosen.index], chosen.value, chosen.note
-    return _single_tiers(problem, rows, rules[0].parameter)[0], None, chosen.note
+    return replace(single, parameter=rules[0].parameter), None, chosen.note
 
 
 def within_budget(costs: FloatArray, budget: float, number: int) -> float:
@@ -271,26 +328,28 @@ def _as_asked(rule: Rule, rows: Outcomes) -> Rule:
     return replace(rule, cost=float(rows.answer_costs[:, int(rule.low[()])].mean()))
 
 
-def _single_tiers(problem: Problem, rows: Outcomes, parameter: float) -> list[Rule]:
+def _single_tiers(problem: Problem, chain: Chain, rows: Outcomes, parameter: float) -> list[Rule]:
     """Asks one tier and verifies nothing, for each tier, whatever the model expects of it."""
-    made = []
-    for tier in range(problem.num_tiers):
-        actions = _keep_all(problem, tier)
+    made, (edges, levels), last = [], chain.edges(problem), chain.num_tiers - 1
+    for tier in range(chain.num_tiers):
+        tiers = chain.tiers if tier in chain.tiers else tuple(sorted({tier, last}))
+        actions = _keep_all(tiers, tier, edges, levels)
         score, cost = (float(t[:, tier].mean()) for t in (rows.scores, rows.answer_costs))
-        edges, above = problem_edges(problem), float(tier > 0)
-        made.append(Rule(*edges, actions, actions, 0.0, parameter, above, score, cost))
+        above = float(tier > 0)
+        made.append(
+            Rule(edges, levels, tiers, actions, actions, 0.0, parameter, above, score, cost)
+        )
     return made
 
 
-def _keep_all(problem: Problem, start: int) -> Actions:
+def _keep_all(
+    tiers: Sequence[int], start: int, edges: Sequence[FloatArray], levels: Sequence[FloatArray]
+) -> Actions:
     """Starts at a tier and keeps every answer."""
-    actions = {}
-    for subset in subsets(problem.num_tiers):
-        shape = tuple(len(problem.axes[t]) for t in subset)
-        if subset:
-            shape = (len(problem.levels[subset[0]]), *shape)
-        actions[subset] = np.full(shape, subset[-1] if subset else start, dtype=np.int8)
-    return actions
+    return {
+        asked: np.full(shape, asked[-1] if asked else start, dtype=np.int8)
+        for asked, shape in table_shapes(tiers, edges, levels).items()
+    }
 
 
 def _largest_price(problem: Problem) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,17 +11,18 @@ import numpy as np
 from automix_eval.meta_verifiers.pomdp.costs import Levels
 from automix_eval.meta_verifiers.pomdp.policy import Rule
 from automix_eval.meta_verifiers.pomdp.problem import STATES
-from automix_eval.meta_verifiers.pomdp.solve import Actions, Solver
+from automix_eval.meta_verifiers.pomdp.solve import Solver
 from automix_eval.records.outcomes import ABSTAIN, FloatArray
 
 # Rows of a table at most, beside one wherever the action changes.
 GROUPS = 12
 
 
-def summarise(solver: Solver, actions: Actions) -> tuple[Mapping[str, Any], ...]:
+def summarise(solver: Solver, rule: Rule) -> tuple[Mapping[str, Any], ...]:
     """What explains a policy, for every tier but the last, as it acts where that is asked first.
 
-    Neighbouring bins with the same action are taken together; the last group is "undefined".
+    There is nothing to say of one tier alone that is none of the problem's. Neighbouring bins with
+    the same action are taken together; the last group is "undefined".
 
     Returns:
         For each tier ``counts`` (3,) fitting questions a state, ``prior`` (3,), ``bounds`` between
@@ -31,7 +32,9 @@ def summarise(solver: Solver, actions: Actions) -> tuple[Mapping[str, Any], ...]
         of the L cost levels its ``level_shares`` (L,), ``level_ratios`` (L, tiers ahead) what those
         cost beside their means, and ``level_kept`` (L,) share of its answers kept.
     """
-    return tuple(_summary(solver, actions, t) for t in range(solver.problem.num_tiers - 1))
+    if len(rule.tiers) != solver.problem.num_tiers:
+        return ()
+    return tuple(_summary(solver, rule, t) for t in range(solver.problem.num_tiers - 1))
 
 
 def describe(rule: Rule, undefined: object, parameter: str) -> str:
@@ -60,29 +63,30 @@ def describe(rule: Rule, undefined: object, parameter: str) -> str:
         lines.append(f"note: {rule.note}")
     lines.append(f"undefined confidence: {undefined}")
     tables = ["\n".join(lines)]
-    for tier, summary in enumerate(rule.summary):
-        tables.append(_table(summary, tier, rule.num_tiers))
+    for index, summary in enumerate(rule.summary):
+        tier, *ahead = rule.tiers[index:]
+        tables.append(_table(summary, tier, ahead[-1]))
         if len(rule.levels[tier]):
-            tables.append(_level_table(summary, tier, rule.levels[tier]))
+            tables.append(_level_table(summary, tier, ahead, rule.levels[tier]))
     return "\n\n".join(tables)
 
 
 def belief_at(rule: Rule, tier: int, confidence: float) -> str:
     """The belief after a confidence at a tier, where that is all that was seen."""
-    summary = rule.summary[tier]
+    summary = rule.summary[rule.tiers.index(tier)]
     group = bisect_right(summary["bounds"], confidence)
     return ", ".join(f"{s} {p:.2f}" for s, p in zip(STATES, summary["belief"][group], strict=True))
 
 
-def _summary(solver: Solver, actions: Actions, tier: int) -> dict[str, Any]:
-    problem, axis = solver.problem, solver.problem.axes[tier]
+def _summary(solver: Solver, rule: Rule, tier: int) -> dict[str, Any]:
+    problem, axis, named = solver.problem, solver.problem.axes[tier], rule.tiers[tier]
     mass = solver.marginal(problem.mass, (tier,))
     joint = np.stack(
         [solver.marginal(problem.mass * table, (tier,)) for table in problem.states[tier]]
     )
-    action = actions[tier,][_usual(problem.levels[tier])]
-    levels = problem.levels[tier]
-    kept = (actions[tier,] == tier) @ mass
+    actions, levels = rule.low[named,], problem.levels[tier]
+    action = actions[_usual(levels)]
+    kept = (actions == named) @ mass
     bins = len(axis) - 1
     size = np.cumsum(mass[:bins]) * GROUPS / max(mass[:bins].sum(), 1e-300)
     block = np.minimum(np.ceil(size - 1e-9), GROUPS)
@@ -108,8 +112,7 @@ def _usual(levels: Levels) -> int:
     return int(np.argmin(np.abs(levels.ratios - 1.0).max(axis=1)))
 
 
-def _table(summary: Mapping[str, Any], tier: int, num_tiers: int) -> str:
-    last = num_tiers - 1
+def _table(summary: Mapping[str, Any], tier: int, last: int) -> str:
     lines = [
         f"tier {tier} (states of the pair {tier}, {last})",
         f"{'state':<12}{'questions':>10}{'prior':>8}{f'tier {tier}':>8}{f'tier {last}':>8}"
@@ -147,9 +150,10 @@ def _sentence(summary: Mapping[str, Any], tier: int) -> str:
     return f"by the confidence of tier {tier}: {', '.join(said)}"
 
 
-def _level_table(summary: Mapping[str, Any], tier: int, edges: FloatArray) -> str:
+def _level_table(
+    summary: Mapping[str, Any], tier: int, ahead: Sequence[int], edges: FloatArray
+) -> str:
     ratios = np.array(summary["level_ratios"])
-    ahead = range(tier + 1, tier + 1 + ratios.shape[1])
     lines = [
         f"cost levels of a first answer by tier {tier} (costs ahead beside their means; the "
         "actions above are those of the level nearest 1)",

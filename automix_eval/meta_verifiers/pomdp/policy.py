@@ -11,10 +11,9 @@ import numpy as np
 
 from automix_eval.meta_verifiers.pomdp.costs import level_of
 from automix_eval.meta_verifiers.pomdp.density import symbols
-from automix_eval.meta_verifiers.pomdp.family import Member
 from automix_eval.meta_verifiers.pomdp.problem import Problem
-from automix_eval.meta_verifiers.pomdp.solve import Actions
-from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray, Seen
+from automix_eval.meta_verifiers.pomdp.solve import Actions, subsets
+from automix_eval.records.outcomes import ABSTAIN, BoolArray, FloatArray, IntArray, Seen
 from automix_eval.safety.errors import AutoMixError
 
 
@@ -23,8 +22,10 @@ class Rule:
     """A policy that decides, or a mixture of two.
 
     Attributes:
-        edges: Edges of the bins of every tier but the last; see :mod:`density`.
+        edges: Edges of the bins of every tier but the last; see :mod:`density`. None of a tier that
+            is never asked.
         levels: Edges of the cost levels of every tier but the last; see ``costs.py``.
+        tiers: The tiers that it may ask, ascending.
         low: Next tier for every set of tiers asked, cost level of the first, and symbols seen.
         high: The same, for a share of the questions; ``low`` itself without a mixture.
         share: Share of questions that follow ``high``, drawn by the identity of each.
@@ -34,11 +35,12 @@ class Rule:
         cost: Mean cost on the fitting questions.
         objective: The objective's value there; None where it is undefined or was not asked for.
         note: What the reader must know about the fit, else empty.
-        summary: What explains the policy, one entry for every tier but the last.
+        summary: What explains the policy, one entry for every one of ``tiers`` but the last.
     """
 
     edges: tuple[FloatArray, ...]
     levels: tuple[FloatArray, ...]
+    tiers: tuple[int, ...]
     low: Actions
     high: Actions
     share: float
@@ -61,7 +63,7 @@ class Rule:
         start = int(self.low[()])
         if self.high is not self.low:
             return False
-        return start == self.num_tiers - 1 or bool((self.low[start,] == start).all())
+        return start == self.tiers[-1] or bool((self.low[start,] == start).all())
 
     def next_tier(self, seen: Seen, confidences: FloatArray) -> IntArray:
         """(n,) the next tier of each question; equal to the tier reached to keep.
@@ -71,7 +73,7 @@ class Rule:
             confidences: (n, tier + 1) those of ``seen``, with what stands in for undefined ones.
         """
         tier = seen.tier
-        if tier == self.num_tiers - 1:
+        if tier >= 0 and tier not in self.tiers[:-1]:
             return np.full(len(seen), tier, dtype=np.intp)
         shown = [symbols(self.edges[t], confidences[:, t]) for t in range(tier + 1)]
         level = self._level(seen)
@@ -110,31 +112,41 @@ class Rule:
         return level
 
 
-def make_rule(problem: Problem, member: Member, low: FloatArray, high: FloatArray) -> Rule:
-    """The rule of one member of a family.
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The tiers of a problem within a chain that may be longer.
 
-    Args:
-        problem: What it was solved for.
-        member: One policy, or a mixture of two.
-        low: Score, cost and escalated share of ``member.low``.
-        high: The same of ``member.high``.
+    Attributes:
+        tiers: Those of the problem, ascending.
+        num_tiers: Of the chain.
     """
-    score, cost, escalation = ((1 - member.share) * low + member.share * high).tolist()
-    # what a reward table or an odd price makes of the order, the second policy is the dearer
-    swap = member.share > 0 and low[1] > high[1]
-    first, second = (member.high, member.low) if swap else (member.low, member.high)
-    share = 1 - member.share if swap else member.share
-    edges, levels = problem_edges(problem)
-    return Rule(
-        edges, levels, first.actions, second.actions, share, member.x, escalation, score, cost
-    )
+
+    tiers: tuple[int, ...]
+    num_tiers: int
+
+    def within(self, actions: Actions) -> Actions:
+        """A solution's actions, in numbers of the chain."""
+        if len(self.tiers) == self.num_tiers:
+            return actions
+        at = np.array([*self.tiers, ABSTAIN], dtype=np.int8)  # the last is also the one at -1
+        return {tuple(self.tiers[t] for t in asked): at[to] for asked, to in actions.items()}
+
+    def edges(self, problem: Problem) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
+        """Edges of the bins and of the cost levels of every tier of the chain but the last."""
+        bins, levels = ([np.empty(0)] * (self.num_tiers - 1) for _ in range(2))
+        for tier, axis, level in zip(self.tiers, problem.axes, problem.levels, strict=False):
+            bins[tier], levels[tier] = axis.edges, level.edges
+        return tuple(bins), tuple(levels)
 
 
-def problem_edges(
-    problem: Problem,
-) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
-    """Edges of the bins and of the cost levels of every tier but the last."""
-    return tuple(a.edges for a in problem.axes), tuple(found.edges for found in problem.levels)
+def table_shapes(
+    tiers: Sequence[int], edges: Sequence[FloatArray], levels: Sequence[FloatArray]
+) -> dict[tuple[int, ...], tuple[int, ...]]:
+    """Shape of the actions after every set of these tiers but the last: a level, then symbols."""
+    asked = [tuple(tiers[t] for t in subset) for subset in subsets(len(tiers))]
+    return {
+        s: (*(len(levels[t]) + 1 for t in s[:1]), *(len(edges[t]) + 2 for t in s)) for s in asked
+    }
 
 
 def coins(ids: Sequence[str]) -> FloatArray:

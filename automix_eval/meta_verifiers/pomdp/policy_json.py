@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.pomdp.policy import Rule
-from automix_eval.meta_verifiers.pomdp.solve import Actions, subsets
+from automix_eval.meta_verifiers.pomdp.policy import Rule, table_shapes
+from automix_eval.meta_verifiers.pomdp.solve import Actions
 from automix_eval.records.outcomes import ABSTAIN, FloatArray
 
 
@@ -20,6 +20,8 @@ def to_json(rule: Rule) -> dict[str, Any]:
     return {
         "edges": [e.tolist() for e in rule.edges],
         "levels": [e.tolist() for e in rule.levels],
+        # of a chain that is asked as a whole, as all were once, the tiers go without saying
+        **({} if len(rule.tiers) == rule.num_tiers else {"tiers": list(rule.tiers)}),
         "low": _pack(rule.low),
         "high": None if rule.high is rule.low else _pack(rule.high),
         **{name: getattr(rule, name) for name in _NUMBERS},
@@ -36,7 +38,7 @@ def from_json(row: Mapping[str, Any]) -> Rule:
         KeyError, TypeError, ValueError: A field is missing, unknown, of the wrong type or shape.
     """
     names = {"edges", "levels", "low", "high", *_NUMBERS, "objective", "note", "summary"}
-    if set(row) != names:
+    if set(row) - {"tiers"} != names:
         raise ValueError(f"expected {sorted(names)}, got {sorted(row)}")
     if not isinstance(row["edges"], list) or not row["edges"]:
         raise ValueError("edges must be a list of lists, one for every tier but the last")
@@ -52,15 +54,20 @@ def from_json(row: Mapping[str, Any]) -> Rule:
         raise TypeError(f"note is {row['note']!r}, expected a text")
     if not 0 <= row["share"] < 1 or not 0 <= row["escalation"] <= 1:
         raise ValueError("share and escalation must lie in [0, 1]")
-    low = _unpack(row["low"], edges, levels)
-    high = low if row["high"] is None else _unpack(row["high"], edges, levels)
+    tiers = _tiers(row.get("tiers"), len(edges) + 1)
+    shapes = table_shapes(tiers, edges, levels)
+    low = _unpack(row["low"], tiers, shapes)
+    high = low if row["high"] is None else _unpack(row["high"], tiers, shapes)
     summary = row["summary"]
-    if not isinstance(summary, list) or len(summary) != len(edges):
+    if not isinstance(summary, list) or len(summary) not in {len(tiers) - 1, *_may_lack(row)}:
         raise ValueError("summary must have an entry for every tier but the last")
-    found = tuple(_summary(s, len(levels[t]) + 1, len(edges) - t) for t, s in enumerate(summary))
+    found = tuple(
+        _summary(s, len(levels[t]) + 1, len(tiers) - 1 - i)
+        for i, (t, s) in enumerate(zip(tiers, summary, strict=False))
+    )
     numbers = {name: float(row[name]) for name in _NUMBERS}
     return Rule(
-        edges, levels, low, high, objective=row["objective"], note=row["note"],
+        edges, levels, tiers, low, high, objective=row["objective"], note=row["note"],
         summary=found, **numbers,
     )  # fmt: skip
 
@@ -100,21 +107,33 @@ def _edges(values: Any) -> FloatArray:
     return edges
 
 
+def _tiers(values: Any, number: int) -> tuple[int, ...]:
+    """The tiers asked, ascending; all of them where they are not named."""
+    if values is None:
+        return tuple(range(number))
+    if not isinstance(values, list) or not all(type(t) is int for t in values):
+        raise TypeError("tiers must be a list of integers")
+    if not values or values != sorted(set(values)) or not 0 <= values[0] <= values[-1] < number:
+        raise ValueError(f"tiers must ascend within a chain of {number}")
+    return tuple(values)
+
+
+def _may_lack(row: Mapping[str, Any]) -> tuple[int, ...]:
+    """Of one tier alone, of those that no other policy asks, there is nothing to explain."""
+    return (0,) if "tiers" in row else ()
+
+
 def _pack(actions: Actions) -> str:
-    order = subsets(1 + max(len(s) for s in actions))
-    flat = b"".join(actions[s].tobytes() for s in order)
+    flat = b"".join(actions[s].tobytes() for s in sorted(actions, key=lambda s: (len(s), s)))
     return base64.b64encode(zlib.compress(flat, 9)).decode("ascii")
 
 
-def _unpack(text: Any, edges: Sequence[FloatArray], levels: Sequence[FloatArray]) -> Actions:
+def _unpack(
+    text: Any, tiers: Sequence[int], shapes: Mapping[tuple[int, ...], tuple[int, ...]]
+) -> Actions:
     if not isinstance(text, str):
         raise TypeError("low and high must be texts")
-    num_tiers = len(edges) + 1
-    order = subsets(num_tiers)
-    shapes = [
-        (*(len(levels[t]) + 1 for t in s[:1]), *(len(edges[t]) + 2 for t in s)) for s in order
-    ]
-    sizes = [int(np.prod(shape)) for shape in shapes]
+    sizes = [int(np.prod(shape)) for shape in shapes.values()]
     try:
         packed = base64.b64decode(text, validate=True)
         # one byte more than expected, and no more: the text may be anything
@@ -124,11 +143,10 @@ def _unpack(text: Any, edges: Sequence[FloatArray], levels: Sequence[FloatArray]
     if len(flat) != sum(sizes):
         raise ValueError(f"{len(flat)} actions, expected {sum(sizes)} for these edges")
     parts = np.split(np.frombuffer(flat, dtype=np.int8), np.cumsum(sizes)[:-1])
-    actions = {s: p.reshape(shape) for s, p, shape in zip(order, parts, shapes, strict=True)}
+    actions = {s: p.reshape(shape) for (s, shape), p in zip(shapes.items(), parts, strict=True)}
     for subset, table in actions.items():
-        least = subset[-1] if subset else 0
         goes = table[table != ABSTAIN] if subset else table
-        if (goes < least).any() or (goes >= num_tiers).any():
+        if not np.isin(goes, tiers).all() or (subset and (goes < subset[-1]).any()):
             raise ValueError(f"an action after tiers {subset} leads out of the chain")
     return actions
 

@@ -56,7 +56,7 @@ NEWTON_STEPS = 50
 # Of the intercept: next to none, so that the mean is the data's.
 FREE = 1e-9
 # Cells of the joint density at most: what bounds memory and time of a long chain.
-MAX_CELLS = 160_000
+MAX_CELLS = 20_000
 Penalties = tuple[float, float, float]
 # Standard errors at the one-sided level of 5 %.
 ONE_SIDED = 1.645
@@ -237,9 +237,15 @@ class _Grid:
         if self._counts.sum() < FEW:
             return OF_FEW
         varied = [c for c in columns if c[1][1] > c[1][0]]
+        # penalties that are tried one after the other are near, and so are the weights
+        weights: list[FloatArray | None] = [None] * len(varied)
 
         def worth(penalties: Penalties) -> float:
-            return sum(self._fit(*c, penalties, USEFUL)[1] for c in varied)
+            total = 0.0
+            for i, column in enumerate(varied):
+                weights[i], evidence = self._fit(*column, penalties, USEFUL, weights[i])
+                total += evidence
+            return total
 
         own, others, _ = max(((*p, SQUARES[0]) for p in PENALTIES), key=worth)
         return max(((own, others, square) for square in SQUARES), key=worth)
@@ -283,12 +289,13 @@ class _Grid:
         owner: int,
         penalties: Penalties,
         slope: float,
+        start: FloatArray | None = None,
     ) -> tuple[FloatArray, float]:
         penalty = np.where(self._tiers == owner, penalties[OWN], penalties[OTHERS])
         penalty = np.where(self._square, penalties[SQUARED], penalty)
         prior = np.where((self._tiers == owner) & self._linear, slope, 0.0)
         held = self._features[self._at]
-        return ridge_logistic(held, self._counts, self._share(total, span), penalty, prior)
+        return ridge_logistic(held, self._counts, self._share(total, span), penalty, prior, start)
 
     def _share(self, total: FloatArray, span: tuple[float, float]) -> FloatArray:
         low, high = span
@@ -359,6 +366,7 @@ def ridge_logistic(
     share: FloatArray,
     penalty: FloatArray,
     prior: FloatArray | float = 0.0,
+    start: FloatArray | None = None,
 ) -> tuple[FloatArray, float]:
     """Fit by Newton's method.
 
@@ -371,14 +379,17 @@ def ridge_logistic(
         share: (m,) mean value of each type's questions.
         penalty: (F,) of each weight; the intercept's is not read.
         prior: (F,) of each weight, what it is drawn to.
+        start: (F,) the first weights; None: the mean alone.
 
     Returns:
         The weights (F,), and Laplace's approximation of the log evidence for the penalty, up to a
         constant: the slopes are normal around the prior, with variances 1 / penalty.
     """
     penalty = np.concatenate([[FREE], penalty[1:]])
-    weights = np.zeros(features.shape[1])
-    weights[0] = logit(np.average(share, weights=counts).clip(1e-9, 1 - 1e-9))
+    if start is None:
+        start = np.zeros(features.shape[1])
+        start[0] = logit(np.average(share, weights=counts).clip(1e-9, 1 - 1e-9))
+    weights = start
 
     def loss(w: FloatArray) -> float:
         z = features @ w

@@ -52,6 +52,12 @@ class _Solver(Solver):
 class _WithQuestion(ChainPomdp):
     """The POMDP of a chain with that step before its first tier."""
 
+    first = 1
+
+    def _asked(self, rows: Outcomes) -> tuple[int, ...]:
+        chain = rows.select_tiers(range(1, rows.num_tiers))
+        return (0, *(1 + t for t in super()._asked(chain)))
+
     def _solver(self, problem: Problem) -> Solver:
         return _Solver(problem, None, self.undefined)
 
@@ -254,7 +260,7 @@ class PomdpWithPrior(ChainPomdp):
         solved = self._solvers.get(policy.kind)
         if solved is not None:
             rule = policy.router.rule_
-            summary = pomdp_text.summarise(solved, rule.low)
+            summary = pomdp_text.summarise(solved, rule)
             policy.router._hold(replace(rule, objective=value, summary=summary))
 
     def _keep(self, policy: _Policy, note: str) -> PomdpWithPrior:

@@ -87,6 +87,13 @@ class FittingData:
         undefined: What an undefined confidence counts as.
         name: Of the router, for errors.
 
+    Attributes:
+        number: Questions.
+        num_tiers: N.
+        confidences: (number,) of each tier.
+        scores: Of each tier, its column as :func:`exact_parts` splits it.
+        costs: Likewise what asking it costs, its verification included.
+
     Raises:
         AutoMixError: Fewer than two questions or tiers.
     """
@@ -102,12 +109,13 @@ class FittingData:
                 f"meta_verifier={name} is fitted on records of at least 2 tiers, and these have "
                 "only the first: record them with every tier asked (record=full)"
             )
+        self.number, self.num_tiers = outcomes.scores.shape
         self._outcomes = outcomes
-        self._confidences = [stand_in(c, undefined) for c in outcomes.confidences.T]
+        self.confidences = [stand_in(c, undefined) for c in outcomes.confidences.T]
         # a tier that could have been left is judged, also where a sub-chain always stops there
         paid = outcomes.answer_costs.copy()
         paid[:, :-1] += outcomes.verification_costs[:, :-1]
-        self._scores, self._costs = (
+        self.scores, self.costs = (
             [list(exact_parts(column)) for column in table.T] for table in (outcomes.scores, paid)
         )
         self._bins: dict[tuple[int, bytes], tuple[IntArray, FloatArray]] = {}
@@ -117,7 +125,7 @@ class FittingData:
         answers = [exact_parts(column) for column in self._outcomes.answer_costs.T]
         score, cost = (
             np.array([sum(part.sum() for part in parts) for parts in columns])
-            for columns in (self._scores, answers)
+            for columns in (self.scores, answers)
         )
         return Ends.from_means(*(total / len(self._outcomes) for total in (score, cost)))
 
@@ -125,7 +133,7 @@ class FittingData:
         """The decisions of a sub-chain: one entry a tier but the last."""
         scores = self._outcomes.scores
         return [
-            TierRows(i, self._confidences[tier], scores[:, tier], scores[:, list(tiers[i + 1 :])])
+            TierRows(i, self.confidences[tier], scores[:, tier], scores[:, list(tiers[i + 1 :])])
             for i, tier in enumerate(tiers[:-1])
         ]
 
@@ -148,14 +156,14 @@ class FittingData:
             bins,
             tuple(held for _, held in binned),
             np.bincount(joint, minlength=number).astype(np.float64),
-            table(self._scores),
-            table(self._costs),
+            table(self.scores),
+            table(self.costs),
         )
 
     def _binned(self, tier: int, breaks: FloatArray) -> tuple[IntArray, FloatArray]:
         key = (tier, breaks.tobytes())
         if key not in self._bins:
-            self._bins[key] = _bins(self._confidences[tier], breaks)
+            self._bins[key] = _bins(self.confidences[tier], breaks)
         return self._bins[key]
 
 

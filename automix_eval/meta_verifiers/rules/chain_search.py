@@ -151,7 +151,8 @@ def _ascend(cells: RuleCells, masks: Sequence[FloatArray], by_objective: Best) -
             if rules == before:
                 return
 
-    for price in _prices(cells):
+    score, cost = (table.sum(axis=0) / cells.counts.sum() for table in (cells.scores, cells.costs))
+    for price in prices_of_quality(score, cost):
         # from the ends: whoever asks no later tier cannot see what its rules are worth
         for start in (starts[0], starts[-1]):
             climb(start, lambda p, price=price: int(np.argmax(p.score - price * p.cost)))  # type: ignore[misc]
@@ -168,10 +169,8 @@ def _best_of(visited: Sequence[Points], best: Best) -> list[int]:
     return [int(rule) for rule in points.rules[best(points)]]
 
 
-def _prices(cells: RuleCells) -> FloatArray:
-    """Prices of quality, around what the chain's own tiers ask for it."""
-    n = cells.counts.sum()
-    score, cost = cells.scores.sum(axis=0) / n, cells.costs.sum(axis=0) / n
+def prices_of_quality(score: FloatArray, cost: FloatArray) -> FloatArray:
+    """Prices of quality, around what tiers of these mean scores and costs ask for it."""
     scale = np.ptp(score) / np.ptp(cost) if np.ptp(score) > 0 and np.ptp(cost) > 0 else 1.0
     return np.asarray(scale * np.geomspace(1 / 64, 64, PRICES))
 

@@ -6,7 +6,7 @@ import copy
 import itertools
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -18,6 +18,7 @@ from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.objectives import Ends, is_number, select
 from automix_eval.meta_verifiers.rules.cells import FittingData, TierRows, doubts
 from automix_eval.meta_verifiers.rules.chain_search import Points, front, search
+from automix_eval.meta_verifiers.rules.long_chains import said_of, worth_asking
 from automix_eval.records.outcomes import (
     ABSTAIN,
     BoolArray,
@@ -68,7 +69,9 @@ class RuleRouter(AbstainingRouter, TierByTier):
 
     A subclass names its candidates and says which confidences a candidate escalates; the same
     function answers when fitting and when deciding. Two tiers: every candidate is compared. A
-    longer chain: see :mod:`automix_eval.meta_verifiers.rules.chain_search`.
+    longer chain: see :mod:`automix_eval.meta_verifiers.rules.chain_search`. Of many
+    questions and more than four tiers not every sub-chain of three or more is searched, and a note
+    says which tiers may be asked: see :mod:`automix_eval.meta_verifiers.rules.long_chains`.
 
     Any tiers of the chain may be skipped, the first too, so that a policy is never worse than one
     model alone on the fitting data; one tier alone is not verified. By ``ibc``, the objective of
@@ -143,7 +146,8 @@ class RuleRouter(AbstainingRouter, TierByTier):
             self.bounds_ = abstention_bounds(outcomes, held, worth)
             answered = as_answered(outcomes, held, self.bounds_, worth)
             data = FittingData(answered, self.undefined, self.name)
-        searches = [self._search(data, tiers, ends) for tiers in self._chains(number)]
+        chains, bound = self._chains(data)
+        searches = [self._search(data, tiers, ends) for tiers in chains]
         of = np.repeat(np.arange(len(searches)), [len(found.points.cost) for found in searches])
         begins = np.searchsorted(of, of)
         score, cost, escalation, doubt = (
@@ -162,7 +166,7 @@ class RuleRouter(AbstainingRouter, TierByTier):
         self.value_ = chosen.value
         uninformed = (tier.uninformed for tier in data.rows(range(number)))
         abstained = follow(self, outcomes).abstained.mean() if self.bounds_ else 0.0
-        notes = [chosen.note, *uninformed, self.abstention_note(float(abstained))]
+        notes = [chosen.note, bound, *uninformed, self.abstention_note(float(abstained))]
         self.note_ = "; ".join(filter(None, notes))
         return self
 
@@ -283,12 +287,20 @@ class RuleRouter(AbstainingRouter, TierByTier):
             return [NEVER, UNDEFINED]
         return [NEVER, *self.candidates_of(rows), *([ALWAYS] if self.tries_always else [])]
 
-    def _chains(self, number: int) -> list[tuple[int, ...]]:
-        """The tiers that a policy may ask, the one that keeps every answer first."""
+    def _chains(self, data: FittingData) -> tuple[list[tuple[int, ...]], str]:
+        """The tiers that a policy may ask, the one that keeps every answer first, and a note."""
+        number = data.num_tiers
         longest = min(number, self.longest)
-        sizes = [longest] if self.objective == "ibc" else range(1, longest + 1)
-        every = [c for size in sizes for c in itertools.combinations(range(number), size)]
-        return [c for c in every if c[0] == 0] if self.objective == "ibc" else every
+        if self.objective == "ibc":
+            rest = itertools.combinations(range(1, number), longest - 1)
+            return [(0, *tiers) for tiers in rest], ""
+        kept: Sequence[int] = range(number) if longest < 3 else worth_asking(data, self.objective)
+        every = [
+            tiers
+            for size in range(1, longest + 1)
+            for tiers in itertools.combinations(range(number) if size < 3 else kept, size)
+        ]
+        return every, said_of(kept, number, "one or two of all")
 
     def _search(self, data: FittingData, tiers: tuple[int, ...], ends: Ends) -> _Search:
         if len(tiers) == 1:
