@@ -18,7 +18,7 @@ from automix_eval.meta_verifiers.pomdp import policy_json as pomdp_json
 from automix_eval.meta_verifiers.pomdp.density import Axis
 from automix_eval.meta_verifiers.pomdp.family import Member, family, replay
 from automix_eval.meta_verifiers.pomdp.options import check_options, check_solver, parse_reward
-from automix_eval.meta_verifiers.pomdp.policy import Chain, Rule, table_shapes
+from automix_eval.meta_verifiers.pomdp.policy import Rule, SubChain, table_shapes
 from automix_eval.meta_verifiers.pomdp.pomdp_py import PomdpPy
 from automix_eval.meta_verifiers.pomdp.problem import PomdpCells, Problem, estimate
 from automix_eval.meta_verifiers.pomdp.solve import Actions, Solution, Solver
@@ -122,7 +122,7 @@ class ChainPomdp(AbstainingRouter):
         rows = outcomes.canonical()
         rows = replace(rows, confidences=stand_in(rows.confidences, self._stand_in))
         number, tiers = rows.num_tiers, self._asked(rows)
-        chain = Chain(tiers, number)
+        chain = SubChain(tiers, number)
         problem, cells = estimate(
             _part(rows, tiers), self.num_bins, self.bandwidth, self.ridge, self.neighbours,
             self.cost_levels if self._reward is None else 1,
@@ -225,7 +225,7 @@ class ChainPomdp(AbstainingRouter):
         return Solver(problem, self._reward, self.undefined, self.abstention_score)
 
     def _rules(
-        self, problem: Problem, chain: Chain, members: Sequence[Member], cells: PomdpCells
+        self, problem: Problem, chain: SubChain, members: Sequence[Member], cells: PomdpCells
     ) -> list[Rule]:
         # neighbours share their ends, so each policy is played once
         ends = {id(s): s for m in members for s in (m.low, m.high)}
@@ -328,7 +328,9 @@ def _as_asked(rule: Rule, rows: Outcomes) -> Rule:
     return replace(rule, cost=float(rows.answer_costs[:, int(rule.low[()])].mean()))
 
 
-def _single_tiers(problem: Problem, chain: Chain, rows: Outcomes, parameter: float) -> list[Rule]:
+def _single_tiers(
+    problem: Problem, chain: SubChain, rows: Outcomes, parameter: float
+) -> list[Rule]:
     """Asks one tier and verifies nothing, for each tier, whatever the model expects of it."""
     made, (edges, levels), last = [], chain.edges(problem), chain.num_tiers - 1
     for tier in range(chain.num_tiers):

@@ -113,7 +113,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
+class SubChain:
     """The tiers of a problem within a chain that may be longer.
 
     Attributes:

@@ -33,8 +33,8 @@ def worth_asking(data: FittingData, objective: str) -> tuple[int, ...]:
     if data.num_tiers <= MOST or data.number << data.num_tiers <= EVERY:
         return every
     worth = _Worth(data, objective)
-    beam = sorted(itertools.combinations(every, 2), key=worth, reverse=True)[:BEAM]
-    for _ in range(MOST - 2):
+    beam: list[tuple[int, ...]] = [(t,) for t in every]
+    for _ in range(MOST - 1):
         longer = {tuple(sorted((*kept, t))) for kept in beam for t in every if t not in kept}
         beam = sorted(sorted(longer), key=worth, reverse=True)[:BEAM]
     return beam[0]
@@ -83,7 +83,8 @@ class _Worth:
     def _points(self, tiers: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
         """Mean score and cost by how many of the lowest bins of each tier but the last go on."""
         data, size = self._data, QUANTILES + 1
-        codes, shape = np.zeros(data.number, dtype=np.intp), ()
+        codes = np.zeros(data.number, dtype=np.intp)
+        shape: tuple[int, ...] = ()
 
         def table(parts: Sequence[FloatArray]) -> FloatArray:
             return sums(codes, parts, size ** len(shape)).reshape(shape)
