@@ -184,7 +184,7 @@ def _compose(name: str, overrides: list[str]) -> DictConfig:
     return copy.deepcopy(_composed(str(hydra_conf_dir().resolve()), name, tuple(overrides)))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)  # each takes a sixth of a second to make, and 300 kB to keep
 def _composed(folder: str, name: str, overrides: tuple[str, ...]) -> DictConfig:
     with _apart(folder):
         return compose(name, list(overrides))
