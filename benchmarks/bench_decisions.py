@@ -3,13 +3,15 @@
     python benchmarks/bench_decisions.py [FOLDER [PART ...]] [--splits 100]
 
 FOLDER holds tables of chains as CSV: ``split`` (train or test), and for each model
-``NAME:correct``, ``NAME:confidence`` and ``NAME:cost_usd``. Parts: gain, assured, area, loss, few,
-budget (all).
-``gain``, ``assured`` and ``loss`` take the first and the last model at 1:50 without a price of
-verification, as many random splits as --splits (gain at most 40), and score on the rows that were
-not fitted on. ``area`` takes the whole chain at its own prices, fitted on train and scored on test.
+``NAME:correct``, ``NAME:confidence`` and ``NAME:cost_usd``. Parts: gain, assured, area, loss,
+abstain, few, budget, slices (all).
+``gain``, ``assured``, ``loss`` and ``abstain`` take the first and the last model at 1:50 without a
+price of verification, as many random splits as --splits (gain at most 40), and score on the rows
+that were not fitted on. ``area`` takes the whole chain at its own prices, fitted on train and
+scored on test.
 ``few`` and ``budget`` simulate: v uniform, the SLM and the LLM right with given probabilities,
-costs 1 and 50, verification 1, scored on 20,000 rows by expected scores.
+costs 1 and 50, verification 1, scored on 20,000 rows by expected scores. ``slices`` simulates 20
+slices of 60 questions, without a loss and with one of .30 in the first.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from automix_eval.analysis.slices import by_slice
 from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.objectives import Ends
@@ -30,6 +33,7 @@ from automix_eval.meta_verifiers.pairs import Pairs
 from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.metrics.curves import area
+from automix_eval.records.doc_fields import FieldValues
 from automix_eval.records.outcomes import FloatArray, Outcomes
 
 ROUTERS: dict[str, Callable[..., Any]] = {"threshold": Threshold, "pomdp": Pomdp}
@@ -183,6 +187,53 @@ def loss(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:
             )
 
 
+def abstain(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:
+    """Mean loss with and without an abstention at a quarter of an error's price, in pairs."""
+    for name, (chain, _) in tables.items():
+        for price in (50.0, 100.0, 200.0, 500.0):
+            said = []
+            for make in (Threshold, DoubleThreshold, Pomdp):
+                found = []
+                for seed in range(min(splits, 20)):
+                    fit, new = split(ends_of(chain), 200, seed)
+                    row = []
+                    for left in (None, price / 4):
+                        router = make(objective="loss", error_price=price, abstain_price=left)
+                        path = follow(router.fit(fit), new)
+                        wrong = np.where(path.abstained, price / 4, price * (1 - path.score))
+                        row += [(path.cost + wrong).mean(), path.abstained.mean()]
+                    found.append((row[0], row[2], row[3]))
+                without, loss, share = np.mean(found, axis=0)
+                said.append(
+                    f"{make.__name__} {without:.2f} -> {loss:.2f} ({loss / without - 1:+.1%}), "
+                    f"abstains {share:.2f}"
+                )
+            print(f"abstain  {name:24} E={price:<6g} " + "; ".join(said), flush=True)
+
+
+def slices(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:  # noqa: ARG001
+    """How often a loss is said of 20 null slices, and how often one of .30 in 60 rows is found."""
+    number, rows = 20, 60
+    label = [f"slice {i:02}" for i in range(number) for _ in range(rows)]
+    held = FieldValues.of("slice", label, [str(i) for i in range(len(label))])
+    for lost in (0.0, 0.3):
+        said = []
+        for seed in range(2 * splits):
+            rng = np.random.default_rng([seed, int(10 * lost)])
+            slm, llm = (rng.random((2, len(label))) < 0.75).astype(float)
+            up = rng.random(len(label)) < 0.5
+            score = np.where(up, llm, slm)
+            first = np.arange(len(label)) < rows
+            score = np.where(first & (rng.random(len(label)) < lost / 0.75), 0.0, score)
+            one, many = np.ones(len(label)), np.full(len(label), 50.0)
+            columns = np.column_stack([score, 1 + 50 * up, slm, one, llm, many])
+            made = by_slice("", "slice", held, columns, up, np.arange(len(label)), 200, seed)
+            said.append([s.label for s in made.slices if s.loses is not None])
+        found = np.mean(["slice 00" in s for s in said])
+        false = np.mean([any(x != "slice 00" or not lost for x in s) for s in said])
+        print(f"slices   loss {lost:.2f}: found {found:.3f}, false {false:.3f}, {len(said)} runs")
+
+
 def simulate(world: str, n: int, seed: int) -> Outcomes:
     """N rows of a world; without a seed each score is the expected one."""
     v = np.random.default_rng(seed).random(n)
@@ -239,7 +290,8 @@ def budget(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:
 
 
 PARTS = {
-    "gain": gain, "assured": assure, "area": areas, "loss": loss, "few": few, "budget": budget,
+    "gain": gain, "assured": assure, "area": areas, "loss": loss, "abstain": abstain, "few": few,
+    "budget": budget, "slices": slices,
 }  # fmt: skip
 
 

@@ -82,7 +82,8 @@ class Pilot:
         if (values[:, 0] == values[:, 2]).all():
             return Undefined(
                 "no question's score differs from the SLM's: nothing was escalated, or to no "
-                "effect, so nothing tells what an escalation brings"
+                "effect, so nothing tells what an escalation brings: take a run whose router "
+                "escalates, or a table of both models' outcomes"
             )
         rest = values - mean
         by_document = np.column_stack([np.bincount(codes, c, minlength=number) for c in rest.T])

@@ -89,7 +89,7 @@ def test_a_mistake_is_named(
 @pytest.mark.parametrize(
     ("pilot", "named"),
     [
-        (rows(40, escalated=False), "nothing was escalated"),
+        (rows(40, escalated=False), "take a run whose router escalates, or a table"),
         (rows(1), "1 documents do not tell"),
         (rows(5), "5 documents do not tell"),
     ],
