@@ -36,7 +36,12 @@ SHARED = {
 # Read in pieces up to the length at which the model begins to read otherwise.
 SHARED_UP_TO_64 = {"llama with dynamic angles", "phi 3 with long angles", "llama 4 in chunks"}
 # Not shared, and padding changes their numbers, or their past depends on the length.
-ONE_BY_ONE = {"rwkv", "recurrent gemma", "llama 4 with temperature by position"}
+ONE_BY_ONE = {
+    "minimax with linear attention",
+    "rwkv",
+    "recurrent gemma",
+    "llama 4 with temperature by position",
+}
 
 
 def prompts() -> list[str]:

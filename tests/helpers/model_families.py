@@ -71,6 +71,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "opt": ("opt", {"ffn_dim": 32, "word_embed_proj_dim": 32}),
     "bloom with alibi": ("bloom", {"n_layer": 2, "n_head": 4}),
     "mpt with alibi": ("mpt", {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 1024}),
+    "minimax with linear attention": (
+        "minimax",
+        {"layer_types": ["linear_attention", "full_attention"], "block_size": 16, "head_dim": 8,
+         "num_local_experts": 2, "num_experts_per_tok": 1},
+    ),
     "mamba": ("mamba", {"state_size": 8}),
     "rwkv": ("rwkv", {"attention_hidden_size": 32}),
     "recurrent gemma": (

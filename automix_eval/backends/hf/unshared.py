@@ -21,8 +21,8 @@ from automix_eval.backends.hook import Hook
 from automix_eval.backends.shared_prefix.probe import tolerance
 from automix_eval.types import GenerateRequest, Generation, Scores
 
-#: Tokens of the longer prompt by which padding is tried.
-_PADDED = 24
+#: Tokens of the longer prompt by which padding is tried, and tokens that are generated behind it.
+_PADDED, _STEPS = 24, 3
 
 
 def generate(
@@ -134,13 +134,16 @@ def pads_safely(lm: MeteredHFLM) -> bool:
         made = lm.model.generate(
             input_ids=torch.tensor(ids, device=lm.device),
             attention_mask=torch.tensor(mask, device=lm.device),
-            max_new_tokens=1,
+            max_new_tokens=_STEPS,
+            min_new_tokens=_STEPS,
             do_sample=False,
+            # the same tokens whatever rounding does, so that what is remembered is compared too
+            prefix_allowed_tokens_fn=lambda *_: long[:1],
             pad_token_id=pad,
             output_logits=True,
             return_dict_in_generate=True,
         )
-        return made.logits[0][-1].float()  # type: ignore[no-any-return]
+        return torch.stack([step[-1].float() for step in made.logits])
 
     def read(rows: list[list[int]]) -> torch.Tensor:
         width = max(map(len, rows))
