@@ -21,7 +21,7 @@ VERSION = 1
 _PLACES = ("source", "test", "tiers")
 _LISTED = 20
 # Facts of the verifier in a table.
-_AREAS = ("auroc", "benefit_auroc")
+_AREAS = {"auroc": "AUROC", "benefit_auroc": "AUROC (benefit)"}
 
 
 def as_json(
@@ -105,8 +105,9 @@ def as_markdown(
     lines += [f"Outcomes: {printable('; '.join(_source(s) for s in sources), 2000)}.", ""]
     lines += [
         f"Intervals hold {100 * LEVEL:g} %: {preset.resamples} resamples of test questions and "
-        f"of seeds, seed {preset.seed}. `std` is over the seeds (ddof 0); a router that draws "
-        "nothing and is fitted on all rows has one seed.", "",
+        f"of seeds, seed {preset.seed}. The CSV files have every figure, those of SLM and LLM and "
+        "numbers of rows too; `std` is over the seeds (ddof 0), of which a router that draws "
+        "nothing and is fitted on all rows has one.", "",
     ]  # fmt: skip
     for study in studies:
         lines += _part(preset, study)
@@ -127,38 +128,32 @@ def _part(preset: Preset, study: Study) -> list[str]:
 
 
 def _table(rows: Sequence[CellScore]) -> list[str]:
-    labels = varied(rows)
-    extra = ["over_pomdp"] if any("over_pomdp" in r.figures for r in rows) else []
-    header = [
-        *labels,
-        "quality",
-        "cost",
-        "escalated",
-        "delta IBC",
-        "95 % interval",
-        "std",
-        "verdict",
-    ]
-    header += ["delta IBC over pomdp" for _ in extra]
-    header += ["SLM / LLM quality", "AUROC", "AUROC (benefit)", "judged", "train", "test", "seeds"]
-    cells = []
+    """A table a source, of what one reads; the CSV file has every other figure."""
+    by: dict[str, list[CellScore]] = {}
     for row in rows:
-        lift, facts = row.figures["delta_ibc"], row.facts
-        cells.append(
+        by.setdefault(str(row.labels["source"]), []).append(row)
+    extra = ["over_pomdp"] if any("over_pomdp" in r.figures for r in rows) else []
+    areas = [n for n in _AREAS if any(r.facts[n] is not None for r in rows)]
+    lines: list[str] = []
+    for source, some in by.items():
+        several = {k for k in varied(rows) if len({_cell(r.labels[k]) for r in some}) > 1}
+        labels = [k for k in varied(rows) if k in several or k == "router"]
+        header = [*labels, "quality", "cost", "escalated", "delta IBC", "verdict",
+                  *("over pomdp" for _ in extra), *(_AREAS[n] for n in areas)]  # fmt: skip
+        cells = [
             [
                 *(_cell(row.labels[k]) for k in labels),
-                _with_interval(row.figures["quality"], ".4f"),
-                _with_interval(row.figures["cost"], ".4g"),
-                f"{row.figures['escalated'].value or 0:.1%}",
-                _percent(lift.value), _span(lift), _percent(lift.std, sign=False), facts["verdict"],
-                *(_over(row, name) for name in extra),
-                f"{facts['slm_quality']:.4f} / {facts['llm_quality']:.4f}",
-                *("-" if (v := facts[n]) is None else f"{v:.3f}" for n in _AREAS),
-                f"{100 * facts['judged']:.0f}%",
-                str(facts["train_rows"]), str(facts["test_rows"]), str(facts["seeds"]),
+                _value(row.figures["quality"], ".4f"), _value(row.figures["cost"], ".4g"),
+                _value(row.figures["escalated"], ".1%"), _over(row, "delta_ibc"),
+                row.facts["verdict"], *(_over(row, name) for name in extra),
+                *("-" if (v := row.facts[n]) is None else f"{v:.3f}" for n in areas),
             ]
-        )  # fmt: skip
-    return _markdown(header, cells)
+            for row in some
+        ]  # fmt: skip
+        held = ["" if "tiers" in labels else f", {some[0].labels['tiers']}"]
+        titled = [f"### {printable(source + held[0], 160)}", ""] if len(by) > 1 else []
+        lines += [*titled, *_markdown(header, cells), ""]
+    return lines[:-1]
 
 
 def varied(rows: Sequence[CellScore]) -> list[str]:
@@ -233,13 +228,8 @@ def _over(row: CellScore, name: str) -> str:
     return f"{_percent(figure.value)} ({_span(figure)})"
 
 
-def _with_interval(figure: CellFigure, form: str) -> str:
-    if figure.value is None:
-        return "-"
-    if figure.interval is None:
-        return format(figure.value, form)
-    low, high = (format(v, form) for v in figure.interval)
-    return f"{figure.value:{form}} ({low} to {high})"
+def _value(figure: CellFigure, form: str) -> str:
+    return "-" if figure.value is None else format(figure.value, form)
 
 
 def _span(figure: CellFigure) -> str:
@@ -248,10 +238,8 @@ def _span(figure: CellFigure) -> str:
     return " to ".join(_percent(v) for v in figure.interval)
 
 
-def _percent(value: float | None, *, sign: bool = True) -> str:
-    if value is None:
-        return "-"
-    return f"{100 * value:+.1f} %" if sign else f"{100 * value:.1f} %"
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:+.1f} %"
 
 
 def _cell(value: Any) -> str:
