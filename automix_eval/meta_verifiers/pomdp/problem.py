@@ -56,7 +56,7 @@ NEWTON_STEPS = 50
 # Of the intercept: next to none, so that the mean is the data's.
 FREE = 1e-9
 # Cells of the joint density at most: what bounds memory and time of a long chain.
-MAX_CELLS = 20_000
+MAX_CELLS = 40_000
 Penalties = tuple[float, float, float]
 # Standard errors at the one-sided level of 5 %.
 ONE_SIDED = 1.645
