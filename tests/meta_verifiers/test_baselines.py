@@ -11,16 +11,17 @@ from hypothesis import strategies as st
 from router_records import TYPICAL, columns, observe, pair_records
 
 from automix_eval.meta_verifiers.always import AlwaysTier
-from automix_eval.meta_verifiers.baselines.common import fold_of, thin
-from automix_eval.meta_verifiers.baselines.features import visits
+from automix_eval.meta_verifiers.baselines.common import SWEEP, fold_of, thin
+from automix_eval.meta_verifiers.baselines.features import Scaling, visits
 from automix_eval.meta_verifiers.baselines.knn import Knn
 from automix_eval.meta_verifiers.baselines.logistic import Logistic
 from automix_eval.meta_verifiers.baselines.mlp import Mlp
 from automix_eval.meta_verifiers.baselines.oracle import Oracle
-from automix_eval.meta_verifiers.baselines.pricing import play
+from automix_eval.meta_verifiers.baselines.pricing import asking_costs, best, choose_price, play
 from automix_eval.meta_verifiers.baselines.random import Random
 from automix_eval.meta_verifiers.baselines.token_margin import TokenMargin
 from automix_eval.meta_verifiers.follow import follow
+from automix_eval.meta_verifiers.objectives import Selection
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
@@ -270,6 +271,29 @@ def test_the_simulation_is_the_replay():
         path = follow(policy, data)
         assert final.tolist() == path.final.tolist()
         assert cost == pytest.approx(path.cost)
+
+
+def test_between_two_prices_one_choice_changes():
+    """As many policies as questions and one, from none that escalates to all; not too many."""
+    for number in (7, SWEEP + 1):
+        rows = columns(pair_records([(0.5, i % 2, 1.0) for i in range(number)]))
+        costs = asking_costs(rows)
+        table = np.column_stack([np.zeros(number), np.linspace(0.1, 0.9, number)])
+        prices, _, _ = choose_price([table[None]], costs, rows, Selection(objective="gain"))
+        escalated = sorted({int((best(table, costs, p) > 0).sum()) for p in prices.tolist()})
+        assert (escalated[0], escalated[-1]) == (0, number)
+        if number < SWEEP:
+            assert escalated == list(range(number + 1))
+        assert len(prices) <= SWEEP
+
+
+def test_columns_are_standardised_each_by_itself():
+    """By its own mean and spread; a missing value is the mean, and a hole of that column alone."""
+    raw = np.array([[1.0, np.nan, 5.0], [3.0, 10.0, 5.0], [5.0, 30.0, 5.0]])
+    made = Scaling.of(raw)
+    assert made.mean == pytest.approx([3.0, 20.0, 5.0])
+    assert made.scale == pytest.approx([np.sqrt(8 / 3), 10.0, 1.0])
+    assert made.holes == (1,)
 
 
 def test_ways_to_a_tier_are_numbered_by_the_tiers_visited():

@@ -38,6 +38,12 @@ def make(request):
     return lambda: instantiate(OmegaConf.load(request.param))
 
 
+def test_the_configuration_lists_every_hyper_parameter(make):
+    """The class alone has the defaults of its YAML."""
+    made = make()
+    assert vars(type(made)()) == vars(made)
+
+
 def sample(n=400, signals=1, seed=0, reverse=False):
     """Signals that inform about a right or wrong answer, and the answers' scores."""
     draw = np.random.default_rng(seed)

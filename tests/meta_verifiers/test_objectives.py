@@ -95,6 +95,20 @@ def test_random_routing_lies_on_the_line(slm, llm, rate):
     assert value[0] == pytest.approx(0.0, abs=1e-9)
 
 
+def test_a_random_choice_goes_on_beyond_the_last_tier():
+    """On the chord of the ends, whatever the first tier costs; a good tier between lifts it."""
+    cost = np.array([1.0, 25.5, 50.0, 99.0])
+    assert Ends(0.5, 1.0, 0.7, 50.0).coin_toss(cost) == pytest.approx([0.5, 0.6, 0.7, 0.9])
+    between = Ends(0.5, 1.0, 0.7, 50.0, ((25.5, 0.7),))
+    assert between.coin_toss(cost) == pytest.approx([0.5, 0.7, 0.7, 0.9])
+
+
+def test_quality_for_nothing_is_taken_for_the_least():
+    """Where the last tier is better and costs no more: the best score, then the cheapest."""
+    given = np.array([0.7, 0.8, 0.8]), np.array([1.0, 3.0, 2.0]), np.array([0.0, 0.5, 1.0])
+    assert chosen((*given, Ends(0.7, 2.0, 0.8, 2.0)), "gain").index == 2
+
+
 def test_prefers_the_largest_delta_ibc():
     """The candidate that escalates exactly the questions that gain is chosen."""
     found = chosen(

@@ -147,3 +147,14 @@ def test_bad_input_is_refused() -> None:
     for share, confidence in ((-1.0, 0.9), (math.nan, 0.9), (0.9, 1.0), (0.9, 0.0)):
         with pytest.raises(ValueError, match="must"):
             found.lower_bound(share, confidence)
+
+
+def test_the_bound_by_hand() -> None:
+    """Student's, of the documents and the worst one, whose error is that of one document more."""
+    method, llm = np.arange(12) % 2 * 1.0, np.arange(12) % 3 / 2
+    known = PairedScores.of(method, llm, np.arange(12))
+    assert isinstance(known, PairedScores)
+    gaps = np.append(method - 0.9 * llm, 0.0 - 0.9)
+    error = math.sqrt(((gaps - gaps.mean()) ** 2).sum() * 13 / 12) / 13
+    expected = gaps.mean() - stats.t.ppf(0.9, 11) * error
+    assert known.lower_bound(0.9, 0.9) == pytest.approx(expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,34 @@ def test_a_loss_is_found_as_the_t_test_finds_it() -> None:
     critical = stats.t.ppf(0.975, number - 1)
     power = stats.nct.sf(critical, number - 1, shift)
     assert 0.8 <= power <= 0.82
+
+
+def test_the_spread_of_both_products_is_the_jackknifes() -> None:
+    """A and B less what they are without a question, times n: the same covariance, nearly."""
+
+    def products(values: Any) -> Any:
+        p, spent, p_slm, c_slm, p_llm, c_llm = values.mean(axis=0)
+        base = (p_llm - p_slm) * (spent - c_slm)
+        return np.array([(p - p_slm) * (c_llm - c_slm) - base, base])
+
+    values = columns()
+    values[:, 3] = np.linspace(0.5, 1.5, 300)
+    without = [products(np.delete(values, i, axis=0)) for i in range(300)]
+    pseudo = 299 * (products(values) - np.array(without))
+    pilot = made(values)
+    assert pilot.base == pytest.approx(products(values)[1])
+    assert pilot.covariance == pytest.approx(np.cov(pseudo.T), rel=0.05)
+
+
+def test_each_variance_has_degrees_of_its_own() -> None:
+    """What is known by few degrees takes more questions, and nothing else does."""
+    pilot = made(columns())
+    sizes = [
+        (questions(p.size_for_delta_ibc(0.2)), questions(p.size_for_loss(0.05)))
+        for p in (replace(pilot, degrees=d) for d in ((1e4, 1e4), (5.0, 1e4), (1e4, 5.0)))
+    ]
+    assert sizes[1][0] > sizes[0][0] == sizes[2][0]
+    assert sizes[2][1] > sizes[0][1] == sizes[1][1]
 
 
 def test_documents_of_alike_questions_need_more() -> None:

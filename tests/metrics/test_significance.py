@@ -110,6 +110,15 @@ def test_permutations_agree_with_the_t_test() -> None:
     assert found.interval == pytest.approx(student.confidence_interval(0.95), abs=0.01)
 
 
+def test_of_many_documents_it_is_students_interval() -> None:
+    """One question a document: mean, degrees and error of the t-test of one sample."""
+    gaps = np.random.default_rng(3).normal(0.02, 1, 2001)
+    theirs = stats.ttest_1samp(gaps, 0)
+    found = against_nothing(gaps)
+    assert found.interval == pytest.approx(tuple(theirs.confidence_interval()), rel=1e-9)
+    assert found.p == pytest.approx(theirs.pvalue, rel=1e-9)
+
+
 def test_equal_methods_and_single_documents() -> None:
     """No difference at all is p = 1, and a single document cannot be tested."""
     assert against_nothing(np.zeros(50)) == PairedDifference((0.0, 0.0), 1.0)
