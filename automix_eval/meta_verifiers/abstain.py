@@ -17,6 +17,7 @@ import numpy as np
 
 from automix_eval.meta_verifiers.assured import ChoosingRouter
 from automix_eval.meta_verifiers.objectives import is_number
+from automix_eval.meta_verifiers.rules.cells import ONE_SIDED
 from automix_eval.records.outcomes import FloatArray, Outcomes
 from automix_eval.safety.errors import AutoMixError
 
@@ -78,9 +79,9 @@ def abstention_bounds(
 ) -> tuple[float | None, ...]:
     """For every tier but the last the confidence up to which its answers are not to be given.
 
-    The bound under which the mean score of the fitting questions is highest, if all of them end at
-    that tier and those at or below the bound count ``worth``; None: no answer. An undefined
-    confidence is never at a bound.
+    The bound under which the total score of the fitting questions is highest, if all of them end at
+    that tier and those at or below the bound count ``worth``, less what chance may have added to it
+    at the one-sided level of 5 %; None: no answer. An undefined confidence is never at a bound.
 
     Args:
         outcomes: The fitting data.
@@ -91,12 +92,16 @@ def abstention_bounds(
     for tier in range(outcomes.num_tiers - 1):
         order = np.argsort(confidences[:, tier], kind="stable")
         order = order[~np.isnan(confidences[order, tier])]
-        held = confidences[order, tier]
-        gained = np.cumsum(worth - outcomes.scores[order, tier])
+        if not len(order):
+            found.append(None)
+            continue
+        held, score = confidences[order, tier], outcomes.scores[order, tier]
+        chance = ONE_SIDED * score.std() * np.sqrt(np.arange(1, len(order) + 1))
+        gained = np.cumsum(worth - score) - chance
         # equal confidences go together
         ends = np.flatnonzero(np.diff(held, append=np.inf) > 0)
-        best = int(ends[gained[ends].argmax()]) if len(ends) else -1
-        found.append(float(held[best]) if best >= 0 and gained[best] > 0 else None)
+        best = int(ends[gained[ends].argmax()])
+        found.append(float(held[best]) if gained[best] > 0 else None)
     return tuple(found)
 
 
