@@ -7,6 +7,7 @@ started from Python or from a sweep is the one that ``lm_eval --model automix`` 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -151,7 +152,8 @@ def generation_arguments(given: Mapping[str, Any] | str | None) -> dict[str, Any
         The arguments; in stop sequences \n, \t and \r stand for the characters they name.
 
     Raises:
-        EvaluationError: The text is neither, or holds a list that commas would cut.
+        EvaluationError: The text is neither, or holds a list that commas would cut; or a number is
+            not finite.
     """
     from lm_eval.utils import simple_parse_args_string
 
@@ -171,6 +173,8 @@ def generation_arguments(given: Mapping[str, Any] | str | None) -> dict[str, Any
             found = simple_parse_args_string(text)
     else:
         found = dict(given or {})
+    if endless := [k for k, v in found.items() if isinstance(v, float) and not math.isfinite(v)]:
+        raise EvaluationError(f"gen_kwargs: {', '.join(endless)} must be a finite number")
     return {k: _unescaped(v) if k in ("until", "stop") else v for k, v in found.items()}
 
 

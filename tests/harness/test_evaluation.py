@@ -148,6 +148,13 @@ def test_generation_arguments_have_three_forms(given: Any) -> None:
     assert generation_arguments(given) == {"max_gen_toks": 5, "until": ["Q:", "\n\n"]}
 
 
+@pytest.mark.parametrize("given", ["temperature=1e400", {"top_p": float("nan")}])
+def test_generation_arguments_are_finite(given: Any) -> None:
+    """A server's JSON has no other number."""
+    with pytest.raises(EvaluationError, match="must be a finite number"):
+        generation_arguments(given)
+
+
 def test_generation_arguments_as_pairs() -> None:
     """The harness's own form, with its types; nothing is left out in silence."""
     assert generation_arguments("max_gen_toks=5,until=\\n\\n,do_sample=true") == {
