@@ -17,7 +17,7 @@ import numpy as np
 from automix_eval.analysis.routed_paths import Index
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
-from automix_eval.meta_verifiers.follow import Follower, follow, mean_points, sampled
+from automix_eval.meta_verifiers.follow import Follower, follow, mean_points, sampled, spread
 from automix_eval.metrics.curves import envelope
 from automix_eval.metrics.ibc import Undefined, exceeds
 from automix_eval.metrics.noninferiority import PairedScores
@@ -25,6 +25,8 @@ from automix_eval.records.outcomes import FloatArray, Outcomes
 
 # Steps between the two models; fewer of many questions, so that memory stays bounded.
 STEPS, LEAST_STEPS, _MOST = 25, 5, 2_500_000
+# Policies x questions that a hull is sought among; of more policies so many, evenly, but some.
+_PLAYED, _LEAST = 8_000_000, 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +77,9 @@ def fitted_path(
     else:
         return ()
     for policy, rest, rows in parts:
-        family = policy.sweep()
+        family: Sequence[tuple[float | None, MetaVerifier]] = policy.sweep()
+        if points is None:
+            family = spread(family, max(_LEAST, _PLAYED // max(1, len(rest))))
         hull = _hull([one for _, one in family], rest, points) if len(family) > 1 else []
         if len(hull) < 2:
             return ()

@@ -25,7 +25,7 @@ from automix_eval.analysis.question_sets import PricedTiers
 from automix_eval.analysis.references import References
 from automix_eval.analysis.replayed import replayed
 from automix_eval.analysis.routed_paths import ChainRouting, Method, MethodOnRun, Routing
-from automix_eval.meta_verifiers.assured import HeldOutSweep, Promise
+from automix_eval.meta_verifiers.assured import HeldOutSweep, Placed, Promise
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
 from automix_eval.metrics.bootstrap import document_codes
@@ -118,7 +118,7 @@ def chosen_policies(
         return [PolicyChoice("gain", crossed), *_kept_in_folds(make, crossed, scored)]
     rows = fitting.canonical()
     router = fitted or make().fit(rows)
-    sweep = HeldOutSweep.of(lambda some: make().fit(some), router, rows)
+    sweep = HeldOutSweep.of(lambda some: Placed.of(make().fit(some), some), router, rows)
     found = [PolicyChoice("gain", router)]
     for name, target in TARGETS:
         promise = sweep.choose(target, CONFIDENCE)
@@ -145,12 +145,12 @@ def _why_not(promise: Promise, number: int) -> str:
 def _kept_in_folds(make: Make, crossed: CrossFitted, scored: Outcomes) -> Iterator[PolicyChoice]:
     """The same, each fold by the policy that the other folds show to keep the share."""
     # what leaves out the folds a and b is needed for both of them
-    known: dict[frozenset[str], MetaVerifier] = {}
+    known: dict[frozenset[str], Placed] = {}
 
-    def fit(rows: Outcomes) -> MetaVerifier:
+    def fit(rows: Outcomes) -> Placed:
         key = frozenset(rows.ids)
         if key not in known:
-            known[key] = make().fit(rows)
+            known[key] = Placed.of(make().fit(rows), rows)
         return known[key]
 
     sweeps = []

@@ -16,7 +16,7 @@ from automix_eval.analysis.fitted_path import PathStep, fitted_path
 from automix_eval.analysis.question_sets import PricedTiers
 from automix_eval.analysis.routed_paths import ChainRouting, Choice, Mask, pack
 from automix_eval.meta_verifiers.contract import MetaVerifier
-from automix_eval.meta_verifiers.follow import Follower, mean_points, sampled
+from automix_eval.meta_verifiers.follow import Follower, mean_points, sampled, spread
 from automix_eval.metrics.bootstrap import distinct_rows, first_of_kind
 from automix_eval.metrics.ibc import Undefined, delta_ibc
 from automix_eval.records.outcomes import IntArray, Outcomes
@@ -82,6 +82,7 @@ def replayed(
 
     family: Family = router.sweep() if whole_range else []
     family = family if len(family) > 1 else []
+    most = max(_LEAST, min(_POINTS, _MOST // max(1, len(test))))
     points: FloatArray | None = None
     regions: Sequence[_Policy | Undefined] = ()
     if family and fitting is not None:
@@ -90,7 +91,7 @@ def replayed(
         regions = list(_choose_regions(fitting, family, points))
     return Replayed(
         routing(router),
-        tuple((parameter, routing(policy)) for parameter, policy in _thin(family, len(test))),
+        tuple((parameter, routing(policy)) for parameter, policy in spread(family, most)),
         tuple(c if isinstance(c, Undefined) else (c[0], routing(c[1])) for c in regions),
         label,
         fitted_path(router, test, fitting, points) if family else (),
@@ -175,10 +176,3 @@ def _choose_regions(
             yield next(v for i in inside if isinstance(v := lifts[i], Undefined))
         else:
             yield Undefined("no policy of the range costs this much on the calibration questions")
-
-
-def _thin(family: Family, questions: int) -> Family:
-    most = max(_LEAST, min(_POINTS, _MOST // max(1, questions)))
-    if len(family) <= most:
-        return family
-    return [family[i] for i in np.linspace(0, len(family) - 1, most).round().astype(int).tolist()]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from omegaconf import DictConfig
 
 from automix_eval.analysis.bootstrap_table import BootstrapTable
 from automix_eval.analysis.comparisons import compare_all
@@ -169,7 +171,7 @@ def _chosen(
         own = PolicyChoice("gain", played[name])
         note = f"What keeps a share of the LLM's quality is not sought: {name} reads texts."
         return name, [routed(own, asked.test, scored)], note
-    make = partial(parts.make_meta_verifier, config.build({"meta_verifier": name}))
+    make = partial(parts.make_meta_verifier, _settings(name))
     try:
         choices = chosen_policies(make, asked.train, asked.test, played[name])
         return name, [routed(c, asked.test, scored) for c in choices], ""
@@ -177,13 +179,19 @@ def _chosen(
         return name, [], f"{_ALONE}: {printable(err, 600)}."
 
 
+@functools.cache
+def _settings(option: str) -> DictConfig:
+    """The configuration with a router's defaults: several questions are put to it."""
+    return config.build({"meta_verifier": option})
+
+
 def _aims(option: str) -> bool:
     """Whether a router chooses by the objective ``gain``."""
-    return bool(config.build({"meta_verifier": option}).meta_verifier.get("objective") == "gain")
+    return bool(_settings(option).meta_verifier.get("objective") == "gain")
 
 
 def _reads_texts(option: str) -> bool:
-    one = parts.make_meta_verifier(config.build({"meta_verifier": option}))
+    one = parts.make_meta_verifier(_settings(option))
     return one.needs_texts or one.needs_hindsight
 
 
@@ -204,9 +212,8 @@ def _routed(
     tiers: PricedTiers,
     played: dict[str, MetaVerifier],
 ) -> Method:
-    settings = config.build({"meta_verifier": option})
     try:
-        router = fitted(lambda: parts.make_meta_verifier(settings), asked)
+        router = fitted(partial(parts.make_meta_verifier, _settings(option)), asked)
         one = replayed(router, asked.test, tiers, option, asked.train)
     except AutoMixError as err:
         reason = Undefined(printable(err, 600))

@@ -68,7 +68,9 @@ def _assure(router: S, rows: Outcomes) -> S:
         return copy.copy(router)._fit(questions)
 
     fitted = fit(rows)
-    promise = HeldOutSweep.of(fit, fitted, rows).choose(router.target, router.confidence)
+    promise = HeldOutSweep.of(lambda some: Placed.of(fit(some), some), fitted, rows).choose(
+        router.target, router.confidence
+    )
     vars(router).update({**vars(fitted), "objective": router.objective})
     router._take(promise.policy, promise.cost, promise.words)
     return router
@@ -95,6 +97,41 @@ class Promise:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Placed:
+    """Policies of a sweep from the dearest to the cheapest, and the place of each.
+
+    Attributes:
+        policies: At most :data:`PLACES`.
+        places: 1 to 0.
+    """
+
+    policies: Sequence[Any]
+    places: FloatArray
+
+    @classmethod
+    def of(cls, fitted: MetaVerifier, rows: Outcomes) -> Placed:
+        """The sweep of a router over the rows that it was fitted on.
+
+        Where the last tier alone is one of them, what does not cost less than it is left out.
+        """
+        every, rows = [policy for _, policy in fitted.sweep()], sampled(rows)
+        cost = mean_points(every, rows)[:, 0]
+        alone = float(rows.answer_costs[:, -1].mean())
+        cheaper = cost < alone - TOLERANCE * abs(alone)
+        tied = np.flatnonzero(~cheaper & (cost <= alone + TOLERANCE * abs(alone))).tolist()
+        play, last = Follower(rows).follow, rows.num_tiers - 1
+        if sole := [i for i in tied if (play(every[i]).final == last).all()]:
+            kept = [sole[0], *np.flatnonzero(cheaper).tolist()]
+            every, cost = [every[i] for i in kept], cost[kept]
+        place = (cost - cost.min()) / (float(np.ptp(cost)) or 1.0)
+        order = np.argsort(-place, kind="stable")
+        if len(order) > PLACES:
+            wanted = np.linspace(1.0, 0.0, PLACES)
+            order = order[np.unique(np.abs(place[order][:, None] - wanted).argmin(axis=0))]
+        return cls([every[i] for i in order.tolist()], place[order])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class HeldOutSweep:
     """The policies of a sweep, dear to cheap, and what each is worth on questions it has not seen.
 
@@ -113,7 +150,7 @@ class HeldOutSweep:
     @classmethod
     def of(
         cls,
-        fit: Callable[[Outcomes], MetaVerifier],
+        fit: Callable[[Outcomes], Placed],
         fitted: MetaVerifier,
         rows: Outcomes,
         folds: IntArray | None = None,
@@ -121,20 +158,20 @@ class HeldOutSweep:
         """Fit without each fold in turn.
 
         Args:
-            fit: Fits a router of this kind anew.
-            fitted: The router that ``fit`` gives of all rows.
+            fit: Fits a router of this kind anew, and sweeps.
+            fitted: The router of this kind that is fitted on all rows.
             rows: In their canonical order.
             folds: (n,) the fold of each row, by whole documents; None: five are made.
         """
         names = rows.documents if rows.documents is not None else rows.ids
         documents = np.unique(np.array(names), return_inverse=True)[1].astype(np.intp)
-        policies, places = _sweep(fitted, rows)
+        swept = Placed.of(fitted, rows)
         play = Follower(rows).follow
-        scores = _held_out(fit, rows, documents % FOLDS if folds is None else folds, places)
+        scores = _held_out(fit, rows, documents % FOLDS if folds is None else folds, swept.places)
         # the cheapest way to ask the last tier always comes first
-        ends = [(play(p).final == rows.num_tiers - 1).all() for p in policies]
+        ends = [(play(p).final == rows.num_tiers - 1).all() for p in swept.policies]
         start = int(np.flatnonzero([True, *ends[1:]])[-1])
-        return cls(rows, documents, policies[start:], scores[start:])
+        return cls(rows, documents, swept.policies[start:], scores[start:])
 
     def choose(self, target: float, confidence: float) -> Promise:
         """The last policy that passes.
@@ -180,30 +217,8 @@ def _bound(
     return _Bound(mean, paired.lower_bound(target, confidence))
 
 
-def _sweep(fitted: MetaVerifier, rows: Outcomes) -> tuple[list[Any], FloatArray]:
-    """Policies from the dearest to the cheapest, and the place of each, 1 to 0.
-
-    Where the last tier alone is one of them, what does not cost less than it is left out.
-    """
-    every, rows = [policy for _, policy in fitted.sweep()], sampled(rows)
-    cost = mean_points(every, rows)[:, 0]
-    alone = float(rows.answer_costs[:, -1].mean())
-    cheaper = cost < alone - TOLERANCE * abs(alone)
-    tied = np.flatnonzero(~cheaper & (cost <= alone + TOLERANCE * abs(alone))).tolist()
-    play, last = Follower(rows).follow, rows.num_tiers - 1
-    if sole := [i for i in tied if (play(every[i]).final == last).all()]:
-        kept = [sole[0], *np.flatnonzero(cheaper).tolist()]
-        every, cost = [every[i] for i in kept], cost[kept]
-    place = (cost - cost.min()) / (float(np.ptp(cost)) or 1.0)
-    order = np.argsort(-place, kind="stable")
-    if len(order) > PLACES:
-        wanted = np.linspace(1.0, 0.0, PLACES)
-        order = order[np.unique(np.abs(place[order][:, None] - wanted).argmin(axis=0))]
-    return [every[i] for i in order.tolist()], place[order]
-
-
 def _held_out(
-    fit: Callable[[Outcomes], MetaVerifier], rows: Outcomes, folds: IntArray, places: FloatArray
+    fit: Callable[[Outcomes], Placed], rows: Outcomes, folds: IntArray, places: FloatArray
 ) -> FloatArray:
     """(places, n) score of each question by the policy at a place, fitted without its fold."""
     scores = np.empty((len(places), len(rows)))
@@ -212,13 +227,13 @@ def _held_out(
         rest = np.flatnonzero(folds != fold)
         # one document, or two questions: nothing can be held out, and nothing will be shown
         used = rows.take(rest) if len(rest) > 1 else rows
-        policies, found = _sweep(fit(used), used)
+        found = fit(used)
         play = Follower(rows.take(out)).follow
         played: dict[int, FloatArray] = {}
         for k, place in enumerate(places.tolist()):
-            i = int(np.abs(found - place).argmin())
+            i = int(np.abs(found.places - place).argmin())
             if i not in played:
-                played[i] = play(policies[i]).score
+                played[i] = play(found.policies[i]).score
             scores[k, out] = played[i]
     return scores
 

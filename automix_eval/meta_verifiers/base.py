@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,20 @@ from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Decision, Observation
 
 Self = TypeVar("Self", bound="Router")
+
+
+class Walk(NamedTuple):
+    """Where a router led n questions of a chain of N tiers.
+
+    Attributes:
+        final: (n,) tier whose answer counts.
+        visited: (n, N) whether each tier was asked.
+        abstained: (n,) whether the answer is not to count.
+    """
+
+    final: IntArray
+    visited: BoolArray
+    abstained: BoolArray
 
 
 class Router(ABC):
@@ -44,6 +58,15 @@ class Router(ABC):
     @abstractmethod
     def choose(self, seen: Seen) -> IntArray:
         """(n,) the tier each question goes to next; the tier reached keeps its answer."""
+
+    def walk(self, outcomes: Outcomes, known: dict[Any, Any]) -> Walk | None:  # noqa: ARG002
+        """Where :meth:`choose` leads all rows, for a router that knows a faster way; else None.
+
+        Args:
+            outcomes: What every tier did.
+            known: Empty at first; what is the same for other policies of a sweep may be kept here.
+        """
+        return None
 
     def decide(self, observations: Sequence[Observation]) -> list[Decision]:
         """One decision an observation, in order, with its reason.

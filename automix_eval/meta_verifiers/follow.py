@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
+from automix_eval.meta_verifiers.base import Router, Walk
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.records.outcomes import (
     ABSTAIN,
@@ -18,6 +20,8 @@ from automix_eval.records.outcomes import (
     _pick,
 )
 from automix_eval.safety.errors import AutoMixError
+
+P = TypeVar("P")
 
 MOST = 25_000  # questions that the policies of a range are ordered by
 
@@ -54,6 +58,14 @@ def sampled(outcomes: Outcomes) -> Outcomes:
     return outcomes.take(np.sort(drawn))
 
 
+def spread(policies: Sequence[P], most: int) -> Sequence[P]:
+    """At most so many of the policies of a range, evenly, both ends among them."""
+    if len(policies) <= most:
+        return policies
+    places = np.linspace(0, len(policies) - 1, most).round().astype(int)
+    return [policies[i] for i in places.tolist()]
+
+
 def mean_points(policies: Iterable[MetaVerifier], outcomes: Outcomes) -> FloatArray:
     """(m, 2) mean cost and mean score of each of m policies."""
     paths = map(Follower(outcomes).follow, policies)
@@ -73,6 +85,10 @@ class Follower:
     def __init__(self, outcomes: Outcomes) -> None:
         self.outcomes = outcomes
         self._known: dict[tuple[object, ...], Seen] = {}
+        self._walked: dict[Any, Any] = {}
+        # a tier's costs side by side
+        tables = (outcomes.answer_costs, outcomes.verification_costs)
+        self._paid = [np.ascontiguousarray(table.T) for table in tables]
 
     def follow(self, router: MetaVerifier) -> Path:
         """Where a router leads.
@@ -83,10 +99,23 @@ class Follower:
         Raises:
             AutoMixError: The router sends a question to a tier that is not ahead of it.
         """
+        outcomes, known = self.outcomes, self._walked
+        walk = router.walk(outcomes, known) if isinstance(router, Router) else None
+        final, visited, abstained = walk or self._step_by_step(router)
+        cost = np.zeros(len(outcomes))
+        for tier, asked in enumerate(visited.T):
+            here = np.flatnonzero(asked)
+            if len(here):
+                cost[here] += self._paid[0][tier, here]
+                if router.needs_verification and tier < outcomes.num_tiers - 1:
+                    cost[here] += self._paid[1][tier, here]
+        score = outcomes.scores[np.arange(len(outcomes)), final]
+        return Path(final, score, cost, visited, abstained)
+
+    def _step_by_step(self, router: MetaVerifier) -> Walk:
         outcomes = self.outcomes
         n, last = len(outcomes), outcomes.num_tiers - 1
-        visited, cost = np.zeros((n, last + 1), dtype=np.bool_), np.zeros(n)
-        abstained = np.zeros(n, dtype=np.bool_)
+        visited, abstained = np.zeros((n, last + 1), dtype=np.bool_), np.zeros(n, dtype=np.bool_)
         everyone: tuple[int, ...] | None = ()  # the way here; None once questions go apart
         at = _moves(router, self._seen_by_all(router, -1, (), visited))
         for tier in range(last + 1):
@@ -96,18 +125,15 @@ class Follower:
             everyone = None if everyone is None or len(rows) < n else (*everyone, tier)
             here = rows if everyone is None else slice(None)
             visited[here, tier] = True
-            cost[here] += outcomes.answer_costs[here, tier]
             if tier == last:
                 break
-            if router.needs_verification:
-                cost[here] += outcomes.verification_costs[here, tier]
             if everyone is None:
                 moves = _moves(router, _seen(router, outcomes, tier, rows, visited))
             else:
                 moves = _moves(router, self._seen_by_all(router, tier, everyone, visited))
             abstained[here] = moves == ABSTAIN
             at[here] = np.where(moves == ABSTAIN, tier, moves)
-        return Path(at, outcomes.scores[np.arange(n), at], cost, visited, abstained)
+        return Walk(at, visited, abstained)
 
     def _seen_by_all(
         self, router: MetaVerifier, tier: int, way: tuple[int, ...], visited: BoolArray

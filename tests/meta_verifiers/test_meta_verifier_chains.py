@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from router_records import columns, observe, record
 
 from automix_eval.costs.paper import PaperCost
+from automix_eval.meta_verifiers.base import Router
 from automix_eval.meta_verifiers.compiled import compile_policy
 from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
-from automix_eval.meta_verifiers.follow import follow
+from automix_eval.meta_verifiers.follow import Follower, follow
 from automix_eval.meta_verifiers.greedy import Greedy
 from automix_eval.meta_verifiers.pairs import Pairs
+from automix_eval.meta_verifiers.pomdp.chain_pomdp import ChainPomdp
 from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.meta_verifiers.pomdp_v1 import PomdpV1
 from automix_eval.meta_verifiers.rules import chain_search as chain
@@ -290,3 +292,32 @@ def test_the_pomdp_of_a_long_chain_is_that_of_its_tiers(bounded):
                 break
             asked.append(to)
         assert asked[-1] == end
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"undefined": 0.4, "cost_levels": 1},
+        {"undefined": "keep"},
+        {"objective": "loss", "error_price": 90, "abstain_price": 40},
+    ],
+)
+@pytest.mark.parametrize("tiers", [2, 3, 6])
+def test_the_quick_way_of_the_pomdp_is_the_way_step_by_step(bounded, monkeypatch, tiers, settings):
+    """Whole tables of moves lead every row where one decision after the other leads it."""
+    random = np.random.RandomState(tiers)
+    outcomes = synthetic(tiers, 150)
+    spread = np.exp(random.normal(0, 0.5, (150, 1)))
+    sure = np.where(random.random_sample((150, tiers)) < 0.1, np.nan, outcomes.confidences)
+    outcomes = replace(outcomes, answer_costs=outcomes.answer_costs * spread, confidences=sure)
+    family = [policy for _, policy in Pomdp(**settings).fit(outcomes).sweep()]
+    quick = Follower(outcomes)
+    found = [quick.follow(policy) for policy in family]
+    assert len(family) > tiers
+    assert {policy.needs_texts for policy in family} == {True, False}
+    monkeypatch.setattr(ChainPomdp, "walk", Router.walk)
+    for policy, path in zip(family, found, strict=True):
+        slow = follow(policy, outcomes)
+        for field in ("final", "score", "cost", "visited", "abstained"):
+            assert (getattr(path, field) == getattr(slow, field)).all()

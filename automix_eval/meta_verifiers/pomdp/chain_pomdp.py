@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from automix_eval.meta_verifiers.abstain import AbstainingRouter
-from automix_eval.meta_verifiers.base import require_fitted, stand_in
+from automix_eval.meta_verifiers.base import Walk, require_fitted, stand_in
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.objectives import Ends, Selection, select
 from automix_eval.meta_verifiers.pomdp import describe as pomdp_text
@@ -157,6 +157,10 @@ class ChainPomdp(AbstainingRouter):
         """The next tier, or the same to keep; before the first tier the one asked first."""
         rule = self._rule(seen.num_tiers)
         return rule.next_tier(seen, stand_in(seen.confidences, self._stand_in))
+
+    def walk(self, outcomes: Outcomes, known: dict[Any, Any]) -> Walk | None:
+        """Where all rows lead, table by table."""
+        return self._rule(outcomes.num_tiers).walk(outcomes, self._stand_in, known)
 
     def sweep(self) -> list[tuple[float | None, Any]]:
         """Every (parameter, policy) between the cheapest and the dearest, cheapest first."""

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from automix_eval.meta_verifiers.base import Walk, stand_in
 from automix_eval.meta_verifiers.pomdp.costs import level_of
 from automix_eval.meta_verifiers.pomdp.density import symbols
 from automix_eval.meta_verifiers.pomdp.problem import Problem
 from automix_eval.meta_verifiers.pomdp.solve import Actions, subsets
-from automix_eval.records.outcomes import ABSTAIN, BoolArray, FloatArray, IntArray, Seen
+from automix_eval.records.outcomes import ABSTAIN, BoolArray, FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
 
 
@@ -75,7 +76,11 @@ class Rule:
         tier = seen.tier
         if tier >= 0 and tier not in self.tiers[:-1]:
             return np.full(len(seen), tier, dtype=np.intp)
-        shown = [symbols(self.edges[t], confidences[:, t]) for t in range(tier + 1)]
+        skipped = np.empty(0, dtype=np.intp)
+        shown = [
+            symbols(self.edges[t], confidences[:, t]) if t in self.tiers else skipped
+            for t in range(tier + 1)
+        ]
         level = self._level(seen)
         known = ~np.isnan((confidences if seen.costs is None else seen.costs)[:, :tier])
         sure = seen.costs is not None
@@ -94,6 +99,59 @@ class Rule:
             to[differ] = np.where(drawn, other[differ], to[differ])
         return to
 
+    def walk(self, outcomes: Outcomes, stand: str | float, known: dict[Any, Any]) -> Walk:
+        """Where all rows lead, as :meth:`next_tier` would lead them one tier after the other.
+
+        Args:
+            outcomes: What every tier did.
+            stand: What stands in for undefined confidences.
+            known: Kept between the policies of a family, which share their edges.
+        """
+        key = (id(self.edges), self.tiers)
+        if key not in known:
+            values, asked = stand_in(outcomes.confidences, stand), self.tiers[:-1]
+            shown = {t: symbols(self.edges[t], values[:, t]) for t in asked}
+            levels = {t: level_of(self.levels[t], outcomes.answer_costs[:, t]) for t in asked}
+            # the edges are held, so that no others have their identity
+            known[key] = shown, levels, self.edges
+        shown, levels, _ = known[key]
+        low = self._walk(self.low, shown, levels, len(outcomes))
+        if self.high is self.low:
+            return low
+        high = self._walk(self.high, shown, levels, len(outcomes))
+        if "coins" not in known:
+            known["coins"] = coins(outcomes.ids)
+        drawn = known["coins"] < self.share
+        return Walk(*(np.where(drawn, b.T, a.T).T for a, b in zip(low, high, strict=True)))
+
+    def _walk(
+        self,
+        actions: Actions,
+        shown: Mapping[int, IntArray],
+        levels: Mapping[int, IntArray],
+        number: int,
+    ) -> Walk:
+        final = np.empty(number, dtype=np.intp)
+        visited = np.zeros((number, self.num_tiers), dtype=np.bool_)
+        abstained = np.zeros(number, dtype=np.bool_)
+        groups: list[tuple[tuple[int, ...], IntArray]] = []
+        groups.append(((int(actions[()]),), np.arange(number)))
+        while groups:
+            asked, rows = groups.pop()
+            tier = asked[-1]
+            visited[rows, tier] = True
+            if tier not in self.tiers[:-1]:
+                final[rows] = tier
+                continue
+            to = actions[asked][(levels[asked[0]][rows], *(shown[t][rows] for t in asked))]
+            ends = to <= tier  # kept, or abstained on
+            final[rows[ends]] = tier
+            abstained[rows] = to == ABSTAIN
+            for after in self.tiers:
+                if after > tier and len(here := rows[to == after]):
+                    groups.append(((*asked, after), here))
+        return Walk(final, visited, abstained)
+
     def _level(self, seen: Seen) -> IntArray:
         """(n,) the cost level of each question, read off the answer of the first tier asked."""
         level = np.zeros(len(seen), dtype=np.intp)
@@ -106,7 +164,7 @@ class Rule:
                 "which is not given here: give the costs, or fit with meta_verifier.cost_levels=1"
             )
         first = np.argmax(~np.isnan(costs), axis=1)
-        for tier in range(seen.tier + 1):
+        for tier in (t for t in self.tiers if t <= seen.tier and len(self.levels[t])):
             here = first == tier
             level[here] = level_of(self.levels[tier], costs[here, tier])
         return level
@@ -177,7 +235,7 @@ def _look_up(
         return found
     to = np.empty(len(asked), dtype=np.intp)
     patterns = asked @ (1 << np.arange(tier))
-    for pattern in np.unique(patterns).tolist():
+    for pattern in np.flatnonzero(np.bincount(patterns)).tolist():
         subset = (*(t for t in range(tier) if pattern >> t & 1), tier)
         here = patterns == pattern
         to[here] = actions[subset][(level[here], *(shown[t][here] for t in subset))]

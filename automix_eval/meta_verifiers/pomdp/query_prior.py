@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.base import Router, require_fitted
+from automix_eval.meta_verifiers.base import Router, Walk, require_fitted
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.baselines.knn_query import KnnQuery
 from automix_eval.meta_verifiers.objectives import Ends, Selection, select
@@ -194,6 +194,10 @@ class PomdpWithPrior(ChainPomdp):
             )
             return np.asarray(to - 1, dtype=np.intp)
         return np.asarray(policy.router.choose(shown) - 1, dtype=np.intp)
+
+    def walk(self, outcomes: Outcomes, known: dict[Any, Any]) -> Walk | None:
+        """None: the nearest questions are looked up for those who ask."""
+        return Router.walk(self, outcomes, known)
 
     def sweep(self) -> list[tuple[float | None, Any]]:
         """(expected mean cost, policy), cheap to dear: those to which none is better."""
