@@ -25,6 +25,8 @@ from automix_eval.analysis.operating_points import (
 from automix_eval.analysis.point_figures import OperatingPoints
 from automix_eval.analysis.replay_input import source_of, where_to_fit
 from automix_eval.analysis.replay_score import abstention_json, points_json, score
+from automix_eval.analysis.slice_sources import RoutedColumns
+from automix_eval.analysis.slices import Slices, by_slice
 from automix_eval.analysis.verdict import verdict_of
 from automix_eval.config import compose as config
 from automix_eval.config import parts
@@ -36,6 +38,7 @@ from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.metrics.ibc import exceeds
 from automix_eval.metrics.nested_sample import nested_sample
 from automix_eval.records import policies as policy
+from automix_eval.records.doc_fields import FieldValues
 from automix_eval.records.evaluated_rows import without_evaluated
 from automix_eval.records.from_table import Source
 from automix_eval.records.outcomes import Outcomes
@@ -46,12 +49,13 @@ FORMAT = "automix-eval replay"
 VERSION = 1
 
 
-def replay(settings: DictConfig) -> tuple[dict[str, Any], OperatingPoints]:
+def replay(settings: DictConfig) -> tuple[dict[str, Any], OperatingPoints, Slices | None]:
     """Fit and score what a composed hydra_conf/replay.yaml describes.
 
     Returns:
-        The result as JSON: figures on the test rows, curve, policy, and what they rest on. And the
-        operating points of the router, which the JSON holds too.
+        The result as JSON: figures on the test rows, curve, policy, and what they rest on. The
+        operating points of the router, which the JSON holds too. And the test rows by the values of
+        a column, where one is named.
 
     Raises:
         AutoMixError: A setting, the input or the fit is at fault; names cause and remedy.
@@ -100,7 +104,7 @@ def replay(settings: DictConfig) -> tuple[dict[str, Any], OperatingPoints]:
         "operating_points": points_json(points),
         **({} if abstained is None else {"abstention": abstention_json(abstained)}),
     }
-    return result, points
+    return result, points, _slices(settings, fitted, source)
 
 
 def _aim(held: Mapping[str, Any], scored: Mapping[str, Any]) -> list[str]:
@@ -129,6 +133,17 @@ def _abstention(
     return abstention(
         path.abstained, path.score, path.cost, questions.documents, held, settings.resamples,
         settings.seed,
+    )  # fmt: skip
+
+
+def _slices(settings: DictConfig, fitted: MetaVerifier, source: Source) -> Slices | None:
+    if source.labels is None:
+        return None
+    name, field = config.name_of(settings, "meta_verifier"), str(settings.by)
+    one = RoutedColumns.played(fitted, source.test, name)
+    return by_slice(
+        name, field, FieldValues.of(field, source.labels, source.test.ids), one.columns,
+        one.escalated, one.documents, settings.resamples, settings.seed,
     )  # fmt: skip
 
 

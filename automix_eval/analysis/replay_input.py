@@ -33,6 +33,8 @@ def source_of(settings: DictConfig) -> Source:
             f"a replay reads table=FILE, records=FOLDER or samples=[FOLDER,FOLDER], and {both}; "
             "automix-eval replay --help shows how"
         )
+    if settings.by is not None and given != ["table"]:
+        raise _no_column(settings.by)
     if given == ["samples"]:
         return _from_samples(config.resolved(settings))
     if given == ["records"]:
@@ -48,13 +50,15 @@ def source_of(settings: DictConfig) -> Source:
     if plain["tiers"] is None:
         option = config.name_of(settings, "format")
         if found := parts.make_importer(option, settings.format, path):
+            if settings.by is not None:
+                raise _no_column(settings.by)
             return from_imported(found[1], found[0], path, other, choice_of(plain), splits)
     if path.is_dir():
         raise AutoMixError(
             f"the folder {path} is of no known format: table= takes a file, or one of the folders "
             f"that format= names ({', '.join(config.options('format'))})"
         )
-    keys = ("split_column", "id_column", "question", "document_column")
+    keys = ("split_column", "id_column", "question", "document_column", "by")
     names = {key: None if plain[key] is None else str(plain[key]) for key in keys}
     missing, note = str(plain["missing"]), None
     if plain["tiers"] is None:
@@ -174,6 +178,13 @@ def where_to_fit(settings: DictConfig) -> str:
     return (
         f"no row has the split {str(settings.train_split)!r} (train_split) in the column "
         f"{settings.split_column!r}"
+    )
+
+
+def _no_column(field: object) -> AutoMixError:
+    return AutoMixError(
+        f"by={field} is a column of a table of your own: slices of runs are made by automix-eval "
+        f"report FOLDER --by FIELD, those of a public table by automix-eval whatif TABLE --by task"
     )
 
 

@@ -20,11 +20,12 @@ from automix_eval.analysis.slices import Slices, by_slice
 from automix_eval.analysis.what_if import ChainQuestion, default_routers, fitted
 from automix_eval.config import compose as config
 from automix_eval.config import parts
+from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.doc_fields import FieldValues, field_of
 from automix_eval.records.importers.chain import Choice
 from automix_eval.records.importers.lm_eval_samples import SampleReading
-from automix_eval.records.outcomes import FloatArray
+from automix_eval.records.outcomes import FloatArray, Outcomes
 from automix_eval.records.runs import read_all
 from automix_eval.records.tables import read_table
 from automix_eval.safety.errors import AutoMixError
@@ -56,9 +57,14 @@ class RoutedColumns:
         Raises:
             AutoMixError: It cannot be fitted on these outcomes.
         """
-        test, tiers = asked.test, PricedTiers.of(asked.test)
         settings = config.build({"meta_verifier": option})
         router = fitted(lambda: parts.make_meta_verifier(settings), asked)
+        return cls.played(router, asked.test, option)
+
+    @classmethod
+    def played(cls, router: MetaVerifier, test: Outcomes, option: str) -> RoutedColumns:
+        """A fitted router, followed on questions that every tier was asked."""
+        tiers = PricedTiers.of(test)
         routing = replayed(router, test, tiers, option, whole_range=False).routing
         slm, llm = (ChainRouting.only(tiers, t) for t in (0, tiers.last))
         columns = six_columns(routing, slm, llm, len(test))

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from automix_eval.commands.settings_help import command_help, wanted
 from automix_eval.report.fixed_width import aligned, cell, render_text
 from automix_eval.report.job_table import jobs_table, write_csv
+from automix_eval.report.json_report import to_json
 from automix_eval.report.point_blocks import task_points
+from automix_eval.report.slice_report import render_slices
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import as_json_text, write_file
 from automix_eval.safety.text import printable, show
@@ -64,7 +66,9 @@ def run(args: argparse.Namespace) -> int:
         row: dict[str, Any] = {"job": job.number, **job.swept}
         rows.append(row)
         try:
-            result, points = replay(job.config)
+            result, points, slices = replay(job.config)
+            if slices is not None:
+                result["slices"] = to_json(slices)
             path = output_path(job)
             if path is not None:
                 write_file(path, as_json_text(result))
@@ -78,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
         row |= summary(result)
         if job.number is None:
             show(render_text(task_points(points)) + "\n" + table(result))
+            if slices is not None:
+                show("\n" + render_slices([slices], "text"))
         else:
             show(f"job {job.number}  " + _line({**job.swept, **summary(result)}) + "\n")
         if job.number is not None and path is not None:

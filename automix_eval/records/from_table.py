@@ -31,6 +31,7 @@ class Source:
         fitted_on: What the policy says it is valid for.
         grouped: Whether ``test.documents`` are documents, not the questions themselves.
         notes: What the reader should know of the input, a sentence each.
+        labels: (n,) what the column ``by`` says of each test row; None without one.
     """
 
     train: Outcomes | None
@@ -39,6 +40,7 @@ class Source:
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
     grouped: bool = False
     notes: tuple[str, ...] = ()
+    labels: tuple[str, ...] | None = None
 
 
 def from_tables(
@@ -86,7 +88,10 @@ def from_tables(
         "cost": prices,
     }
     notes = tuple(h.note for h in dict.fromkeys((held, other)) if h.note)
-    return Source(train, test, about, fitted_on, columns.document_column is not None, notes)
+    return Source(
+        train, test, about, fitted_on, columns.document_column is not None, notes,
+        other.labels(None if columns.split_column is None else test_split),
+    )  # fmt: skip
 
 
 # --------------------------------------------------------------------------- reading
@@ -113,10 +118,21 @@ class Held:
     def split(self, name: str) -> Outcomes | None:
         """The rows of a split; None where there are none."""
         if name not in self._made:
-            rows = np.flatnonzero(self._usable & [n == name for n in self._names])
+            rows = self._rows(name)
             made = outcomes(self._table, self._columns, rows) if len(rows) else None
             self._made[name] = made
         return self._made[name]
+
+    def labels(self, split: str | None) -> tuple[str, ...] | None:
+        """What the column ``by`` says of the rows of a split, or of all; None without one."""
+        if self._columns.by is None:
+            return None
+        values = self._table.texts(self._columns.by)
+        rows = np.flatnonzero(self._usable) if split is None else self._rows(split)
+        return tuple(values[i] for i in rows.tolist())
+
+    def _rows(self, split: str) -> IntArray:
+        return np.flatnonzero(self._usable & [n == split for n in self._names])
 
     def split_names(self) -> str:
         """The splits there are, for a message."""

@@ -65,6 +65,7 @@ class Columns:
         id_column: Column of the questions' identities; None: the row's number, from 1.
         question: Column of the questions' texts.
         document_column: Column of the document a question is about; None: each its own.
+        by: Column whose values part the questions into slices.
         missing: What becomes of a question with an empty score or cost: ``refuse`` the table,
             ``drop`` the question, or count the empty cells as ``zero``.
     """
@@ -74,6 +75,7 @@ class Columns:
     id_column: str | None = None
     question: str | None = None
     document_column: str | None = None
+    by: str | None = None
     missing: str = "refuse"
 
     def __post_init__(self) -> None:
@@ -98,7 +100,7 @@ class Columns:
 
     def texts(self) -> list[str]:
         """Columns read as texts."""
-        named = [self.split_column, self.id_column, self.question, self.document_column]
+        named = [self.split_column, self.id_column, self.question, self.document_column, self.by]
         return [n for n in [*named, *(t.answer for t in self.tiers)] if n is not None]
 
 
@@ -178,8 +180,8 @@ def columns_of_header(
 
     Args:
         path: The table.
-        given: ``split_column``, ``id_column``, ``question`` and ``document_column`` as the user
-            set them.
+        given: ``split_column``, ``id_column``, ``question``, ``document_column`` and ``by`` as the
+            user set them.
         missing: See :class:`Columns`.
 
     Returns:
@@ -193,7 +195,7 @@ def columns_of_header(
     taken = {k: n[0] for k, n in present.items() if n and given.get(k) is None}
     used = {key: taken.get(key, given.get(key)) for key in _OWN_NAMES}
     said = f"the tiers are those of the header, in its order: {', '.join(t.name for t in tiers)}"
-    made = Columns(tiers, **used, missing=missing)
+    made = Columns(tiers, **used, by=given.get("by"), missing=missing)
     return made, "; ".join([said, *(f"{key}={name}" for key, name in taken.items())])
 
 

@@ -242,6 +242,25 @@ def test_documents_widen_the_interval(folder: Path, tmp_path: Path) -> None:
     assert np.ptp(grouped["intervals"]["performance"]) > 2 * alone
 
 
+def test_test_rows_are_parted_by_a_column(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Slices are of the test rows alone, those without a value are named, and a column exists."""
+    half = [r | {"kind": ("a", "b", "")[i % 5 % 3]} for i, r in enumerate(rows(200))]
+    path = write(tmp_path / "k.csv", half)
+    args = arguments(path, "meta_verifier=threshold", "id_column=id", "resamples=20")
+    found = result(folder, *args, "by=kind")["slices"]
+    wanted = [r["kind"] for r in half if r["split"] == "test"]
+    sizes = {s["label"]: s["num_questions"] for s in found["slices"]}
+    assert sizes == {kind: wanted.count(kind) for kind in ("a", "b")}
+    assert found["num_lacking"] == wanted.count("")
+    assert "threshold by kind" in capsys.readouterr().out
+    assert main([*args, "by=nothing"]) == 2
+    assert "lacks the column 'nothing'" in capsys.readouterr().err
+    assert main(["replay", "records=out", "by=kind"]) == 2
+    assert "report FOLDER --by FIELD" in capsys.readouterr().err
+
+
 def test_the_curve_holds_every_policy_of_the_range() -> None:
     """One point a policy of the router's sweep, ascending in cost; one for a router without."""
 
