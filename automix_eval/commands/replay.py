@@ -124,12 +124,14 @@ def output_path(job: HydraJob) -> Path | None:
 
 def summary(result: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of one line a job."""
+    left = result.get("abstention")
     return {
         "meta_verifier": result["meta_verifier"],
         "performance": result["performance"],
         "cost": result["cost"],
         "delta_ibc": result["delta_ibc"],
         "escalated": 1 - result["escalation"][0],
+        **({"answered": left["coverage"], "loss": left["loss"]} if left else {}),
         "auc": result["auc"],
         **{f"cost_at_{share}": cost for share, cost in result["cost_at"].items()},
         "n_train": result["n_train"],
