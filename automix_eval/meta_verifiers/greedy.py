@@ -10,7 +10,7 @@ import numpy as np
 from automix_eval.meta_verifiers.objectives import is_number
 from automix_eval.meta_verifiers.rules import bins as grid
 from automix_eval.meta_verifiers.rules.cells import TierRows, exact_parts, sums
-from automix_eval.records.outcomes import FloatArray
+from automix_eval.records.outcomes import FloatArray, IntArray
 from automix_eval.safety.errors import AutoMixError
 
 
@@ -38,20 +38,22 @@ class Greedy(grid.BinRouter):
     def candidates_of(self, rows: TierRows) -> list[Any]:
         """The best bin, the two best, ... all bins."""
         known = rows.defined
-        sure, gains = rows.confidence[known], (rows.later - rows.score[:, None])[known]
-        return grid.distinct(greediest(sure, gain, self.num_bins, self.sigma) for gain in gains.T)
+        bins = grid.bins_of(rows, self.num_bins)
+
+        def family(later: FloatArray) -> list[list[int]]:
+            return greediest(bins, (later - rows.score)[known], self.num_bins, self.sigma)
+
+        return grid.distinct_of_each(rows, (self.name, self.num_bins, self.sigma), family)
 
 
-def greediest(
-    confidence: FloatArray, gain: FloatArray, num_bins: int, sigma: float
-) -> list[list[int]]:
+def greediest(bins: IntArray, gain: FloatArray, num_bins: int, sigma: float) -> list[list[int]]:
     """For m = 1 .. num_bins + 1 the m bins of largest smoothed mean gain, as zeros and ones.
 
     Equal gains: the higher confidence first.
     """
     from scipy.ndimage import gaussian_filter1d
 
-    bins, size = grid.nearest(confidence, num_bins), num_bins + 1
+    size = num_bins + 1
     mean = sums(bins, exact_parts(gain), size) / np.maximum(np.bincount(bins, minlength=size), 1)
     smooth = gaussian_filter1d(mean, sigma) if sigma > 0 else mean
     order = np.argsort(smooth, kind="stable")[::-1]

@@ -45,10 +45,12 @@ class PomdpV1(grid.BinRouter):
     def candidates_of(self, rows: TierRows) -> list[Any]:
         """The distinct policies over all r."""
         known = rows.defined
-        return grid.distinct(
-            policies(rows.confidence[known], label_states(rows.score, score)[known], self.num_bins)
-            for score in rows.later.T
-        )
+        bins = grid.bins_of(rows, self.num_bins)
+
+        def family(later: FloatArray) -> list[list[int]]:
+            return policies(bins, label_states(rows.score, later)[known], self.num_bins)
+
+        return grid.distinct_of_each(rows, (self.name, self.num_bins), family)
 
 
 def label_states(score: FloatArray, next_score: FloatArray) -> IntArray:
@@ -64,13 +66,13 @@ def label_states(score: FloatArray, next_score: FloatArray) -> IntArray:
     return states
 
 
-def policies(confidence: FloatArray, states: IntArray, num_bins: int) -> list[list[int]]:
+def policies(bins: IntArray, states: IntArray, num_bins: int) -> list[list[int]]:
     """The distinct policies over r = 0 .. 4999, as zeros and ones a bin, fewest escalations first.
 
     A bin without a question is never escalated.
     """
     size = num_bins + 1
-    codes = grid.nearest(confidence, num_bins) * 3 + states
+    codes = bins * 3 + states
     counts = np.bincount(codes, minlength=3 * size).reshape(size, 3)
     share = counts / np.maximum(counts.sum(axis=1), 1)[:, None]
     hard, easy, hopeless = (share[:, state, None] for state in (COMPLEX, SIMPLE, UNSOLVABLE))

@@ -45,7 +45,7 @@ class Threshold(RuleRouter):
         """The thresholds."""
         if isinstance(self.candidates, str):
             two_tiers = rows.tier == 0 and rows.later.shape[1] == 1
-            return thin(rows.confidence[rows.defined], MOST if two_tiers else MOST_IN_CHAIN)
+            return thin(rows.ascending, MOST if two_tiers else MOST_IN_CHAIN)
         return np.unique(np.array(self.candidates, dtype=np.float64))
 
     def candidates_of(self, rows: TierRows) -> list[Any]:
@@ -67,8 +67,7 @@ class Threshold(RuleRouter):
 
 
 def thin(values: FloatArray, most: int) -> FloatArray:
-    """The distinct values, ascending; beyond ``most`` that many quantiles of all values."""
-    values = np.sort(values)
+    """The distinct ones of ascending values; beyond ``most`` that many quantiles of all values."""
     distinct = values[np.diff(values, prepend=-np.inf) > 0]
     if len(distinct) <= most:
         return distinct

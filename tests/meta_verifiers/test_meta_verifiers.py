@@ -296,7 +296,7 @@ def test_double_threshold_reaches_both_ends():
 def test_greedy_takes_bins_by_gain():
     """Without smoothing the bins come in the order of their mean gain; empty ones gain nothing."""
     confidence = np.array([0.0, 0.0, 0.5, 1.0])
-    found = greediest(confidence, np.array([1.0, 0.0, 0.75, -1.0]), 4, 0.0)
+    found = greediest(nearest(confidence, 4), np.array([1.0, 0.0, 0.75, -1.0]), 4, 0.0)
     assert found == [
         [0, 0, 1, 0, 0],
         [1, 0, 1, 0, 0],
@@ -309,7 +309,7 @@ def test_greedy_takes_bins_by_gain():
 def test_greedy_smooths_over_its_neighbours():
     """A bin without a question between two that gain comes before one that does not gain."""
     confidence = np.array([0.0, 0.25, 1.0])
-    found = greediest(confidence, np.array([1.0, 1.0, 0.0]), 8, 2.0)
+    found = greediest(nearest(confidence, 8), np.array([1.0, 1.0, 0.0]), 8, 2.0)
     assert found[2] == [1, 1, 1, 0, 0, 0, 0, 0, 0]
 
 
@@ -325,7 +325,8 @@ def test_policies_of_the_first_version_nest():
     """At most num_bins + 2 policies, the first keeps all, and each contains the one before."""
     random_ = np.random.RandomState(0)
     for bins in (1, 8, 10):
-        found = policies(random_.random_sample(200), random_.randint(0, 3, 200), bins)
+        shown = nearest(random_.random_sample(200), bins)
+        found = policies(shown, random_.randint(0, 3, 200), bins)
         assert not any(found[0])
         assert len(found) <= bins + 2
         assert all((np.array(low) <= up).all() for low, up in itertools.pairwise(found))
@@ -334,9 +335,9 @@ def test_policies_of_the_first_version_nest():
 def test_the_rule_of_the_first_version():
     """A bin is escalated iff p_C (r - 100) > 100 p_S + 99 p_U for some r below 5000."""
     states = np.array([COMPLEX] + [SIMPLE] * 48)  # turns at r = 4901
-    assert [1, 0] in policies(np.zeros(49), states, 1)
+    assert [1, 0] in policies(np.zeros(49, dtype=int), states, 1)
     states = np.array([COMPLEX] + [SIMPLE] * 49)  # would turn at r = 5001
-    assert policies(np.zeros(50), states, 1) == [[0, 0]]
+    assert policies(np.zeros(50, dtype=int), states, 1) == [[0, 0]]
 
 
 def test_evidence_for_the_slm_is_not_dropped():

@@ -119,7 +119,8 @@ class POMDPSimple(_Binned):
         """Each distinct policy, as zeros and ones."""
         known = frame.defined
         states = _states(frame)[known]
-        return [tuple(p) for p in policies(frame.confidence[known], states, self.num_bins)]
+        bins = grid.nearest(frame.confidence[known], self.num_bins)
+        return [tuple(p) for p in policies(bins, states, self.num_bins)]
 
     def _rule(self, confidence: FloatArray, param: Any) -> BoolArray:
         return np.asarray(param, dtype=np.bool_)[grid.nearest(confidence, self.num_bins)]
@@ -150,7 +151,8 @@ class GreedyPOMDP(POMDPSimple):
         """The best bin, the two best, ... all, as zeros and ones."""
         known = frame.defined
         llm, slm = (frame.score(c) for c in (self.llm_column or "llm", self.slm_column or "slm"))
-        return list(greediest(frame.confidence[known], (llm - slm)[known], self.num_bins, SIGMA))
+        bins = grid.nearest(frame.confidence[known], self.num_bins)
+        return list(greediest(bins, (llm - slm)[known], self.num_bins, SIGMA))
 
 
 class AutomixUnion(DropInMethod):

@@ -8,7 +8,7 @@ number of bins; fitting and deciding ask the same function.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +38,28 @@ def nearest(confidence: FloatArray, num_bins: int) -> IntArray:
     return np.searchsorted(middles(num_bins), confidence, "right")
 
 
-def distinct(families: Iterable[list[list[int]]]) -> list[list[int]]:
-    """The rules of several families, each once."""
-    return [list(rule) for rule in dict.fromkeys(tuple(r) for rules in families for r in rules)]
+def bins_of(rows: TierRows, num_bins: int) -> IntArray:
+    """The bins of the defined confidences."""
+    return rows.remembered(
+        ("bins", num_bins, rows.tiers[0]), lambda: nearest(rows.confidence[rows.defined], num_bins)
+    )
+
+
+def distinct_of_each(
+    rows: TierRows, what: tuple[Any, ...], family: Callable[[FloatArray], list[list[int]]]
+) -> list[list[int]]:
+    """The rules that a family gives for each later tier's scores, each once.
+
+    Args:
+        rows: The fitting data of a tier.
+        what: Names the family.
+        family: From the (n,) scores of a later tier.
+    """
+    found = [
+        rows.remembered((*what, rows.tiers[0], later), functools.partial(family, column))
+        for later, column in zip(rows.tiers[1:], rows.later.T, strict=True)
+    ]
+    return [list(rule) for rule in dict.fromkeys(tuple(r) for rules in found for r in rules)]
 
 
 @dataclass(eq=False)

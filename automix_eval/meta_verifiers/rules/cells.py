@@ -7,9 +7,11 @@ a million questions are read once, however many policies are compared.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +20,10 @@ from automix_eval.meta_verifiers.objectives import Ends
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray, Outcomes
 from automix_eval.safety.errors import AutoMixError
 
+T = TypeVar("T")
+
+# Codes a row up to which they are counted, and not sorted.
+DENSE = 4
 # Standard errors at the one-sided level of 5 %.
 ONE_SIDED = 1.645
 
@@ -31,12 +37,30 @@ class TierRows:
         confidence: (n,) confidence of its answer; NaN where it is undefined.
         score: (n,) score of its answer.
         later: (n, k) scores of the k later tiers' answers.
+        tiers: This tier and the later ones, by their numbers in the whole chain.
+        known: What :meth:`remembered` holds, the same for all sub-chains.
     """
 
     tier: int
     confidence: FloatArray
     score: FloatArray
     later: FloatArray
+    tiers: tuple[int, ...]
+    known: dict[Any, Any]
+
+    def remembered(self, what: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` gives; of sub-chains that ask it by one name the first computes it."""
+        if what not in self.known:
+            self.known[what] = make()
+        found: T = self.known[what]
+        return found
+
+    @property
+    def ascending(self) -> FloatArray:
+        """The defined confidences, sorted."""
+        return self.remembered(
+            ("ascending", self.tiers[0]), lambda: np.sort(self.confidence[self.defined])
+        )
 
     @property
     def defined(self) -> BoolArray:
@@ -60,7 +84,7 @@ class TierRows:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class RuleCells:
     """Joint cells of a chain of N tiers; c of them hold a question, K_t bins at tier t.
 
@@ -77,6 +101,12 @@ class RuleCells:
     counts: FloatArray
     scores: FloatArray
     costs: FloatArray
+
+    @functools.cached_property
+    def steps(self) -> list[tuple[FloatArray, FloatArray]]:
+        """What going on to each tier but the first adds to the sums of scores, and costs."""
+        gains = np.ascontiguousarray(np.diff(self.scores, axis=1).T)
+        return list(zip(gains, np.ascontiguousarray(self.costs.T[1:]), strict=True))
 
 
 class FittingData:
@@ -118,6 +148,7 @@ class FittingData:
         self.scores, self.costs = (
             [list(exact_parts(column)) for column in table.T] for table in (outcomes.scores, paid)
         )
+        self._known: dict[Any, Any] = {}
         self._bins: dict[tuple[int, bytes], tuple[IntArray, FloatArray]] = {}
 
     def ends(self) -> Ends:
@@ -133,7 +164,14 @@ class FittingData:
         """The decisions of a sub-chain: one entry a tier but the last."""
         scores = self._outcomes.scores
         return [
-            TierRows(i, self.confidences[tier], scores[:, tier], scores[:, list(tiers[i + 1 :])])
+            TierRows(
+                i,
+                self.confidences[tier],
+                scores[:, tier],
+                scores[:, list(tiers[i + 1 :])],
+                tuple(tiers[i:]),
+                self._known,
+            )
             for i, tier in enumerate(tiers[:-1])
         ]
 
@@ -238,6 +276,14 @@ def _join(columns: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
     joint, bins = columns[0], np.arange(columns[0].max() + 1)[:, None]
     for column in columns[1:]:
         width = int(column.max()) + 1
-        found, joint = np.unique(joint * width + column, return_inverse=True)
+        found, joint = _numbered(joint * width + column, len(bins) * width)
         bins = np.concatenate([bins[found // width], (found % width)[:, None]], axis=1)
     return joint, bins
+
+
+def _numbered(codes: IntArray, size: int) -> tuple[IntArray, IntArray]:
+    """The codes that occur, ascending, and the place of each row's code among them."""
+    if size > DENSE * len(codes):
+        return np.unique(codes, return_inverse=True)
+    used = np.bincount(codes, minlength=size) > 0
+    return np.flatnonzero(used), (np.cumsum(used) - 1)[codes]

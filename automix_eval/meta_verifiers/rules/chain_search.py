@@ -101,20 +101,16 @@ def along(cells: RuleCells, masks: Sequence[FloatArray], rules: Sequence[int], t
     """The policies in which one tier's rule runs over its candidates and the others stand."""
     reach = np.ones(len(cells.counts))
     score, cost = cells.scores[:, 0].sum(), cells.costs[:, 0].sum()
-    gain = np.diff(cells.scores, axis=1)
-    for t in range(tier):
+    for t, (gain, paid) in enumerate(cells.steps[:tier]):
         reach = reach * masks[t][rules[t]][cells.bins[:, t]]
-        score, cost = score + reach @ gain[:, t], cost + reach @ cells.costs[:, t + 1]
+        score, cost = score + reach @ gain, cost + reach @ paid
     share = (masks[0][rules[0]][cells.bins[:, 0]] @ cells.counts) if tier else 0.0
     more_score, more_cost = np.zeros(len(reach)), np.zeros(len(reach))
     ahead = reach
-    for t in range(tier, len(masks)):
+    for t, (gain, paid) in enumerate(cells.steps[tier:], tier):
         if t > tier:
             ahead = ahead * masks[t][rules[t]][cells.bins[:, t]]
-        more_score, more_cost = (
-            more_score + ahead * gain[:, t],
-            more_cost + ahead * cells.costs[:, t + 1],
-        )
+        more_score, more_cost = more_score + ahead * gain, more_cost + ahead * paid
     n, own = cells.counts.sum(), masks[tier]
 
     def total(weights: FloatArray) -> FloatArray:

@@ -310,15 +310,24 @@ class RuleRouter(AbstainingRouter, TierByTier):
         rows = data.rows(tiers)
         tried = [self._tried(tier) for tier in rows]
         cells = data.cells(tiers, [self.breaks(tier) for tier in rows])
-        masks = [
-            np.stack([self._decides(rule, held) for rule in rules])
-            for rules, held in zip(tried, cells.values, strict=True)
-        ]
+        masks = [self._masks(*one) for one in zip(tried, cells.values, strict=True)]
         unsure = [doubts(tier, cells, mask) for tier, mask in zip(rows, masks, strict=True)]
         points = search(cells, masks, unsure, ends, self)
         if tiers[0] > 0:
             points = replace(points, escalation=np.ones(len(points.cost)))
         return _Search(tiers, tried, points)
+
+    def _masks(self, rules: Sequence[Any], held: FloatArray) -> BoolArray:
+        """(rules, bins) whether each rule escalates a confidence."""
+        numbers = [i for i, rule in enumerate(rules) if isinstance(rule, float)]
+        rest = [i for i, rule in enumerate(rules) if not isinstance(rule, float)]
+        table = np.empty((len(rules), len(held)), dtype=np.bool_)
+        # rules that are numbers are compared at once
+        if numbers:
+            table[numbers] = self._decides(np.array([[rules[i]] for i in numbers]), held)
+        for i in rest:
+            table[i] = self._decides(rules[i], held)
+        return table
 
     def _hold(self, policy: Policy) -> None:
         self.policy_ = policy
