@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automix_eval.costs.flops import FlopsCost
+from automix_eval.costs.from_config import cost_from, parse_costs
 from automix_eval.costs.paper import PaperCost
 from automix_eval.costs.seconds import SecondsCost
 from automix_eval.costs.tokens import TokenCost
@@ -130,3 +131,14 @@ def test_listed_prices_are_those_of_the_package() -> None:
     assert dearer.price(call(0, 1)) == pytest.approx(1.0)
     with pytest.raises(AutoMixError, match="genai-prices knows no such price"):
         TokenCost([{"model": "a-model-that-nobody-sells"}])
+
+
+def test_prices_of_the_command_line_are_those_of_the_configuration(tmp_path) -> None:
+    """The verifier's price is the second; what is no price is refused with the forms there are."""
+    made = cost_from(parse_costs("paper:1,2,30,50"))
+    assert vars(made) == vars(PaperCost([1.0, 30.0, 50.0], 2.0))
+    assert parse_costs("flops:1e8,7e9") == {"name": "flops", "parameters": [1e8, 7e9]}
+    assert parse_costs("seconds") == {"name": "seconds"}
+    for wrong in ("paper:", "paper:1,x", "flops:a", "dollars:1", f"tokens:{tmp_path}/none.yaml"):
+        with pytest.raises(AutoMixError):
+            parse_costs(wrong)

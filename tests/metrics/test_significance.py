@@ -235,6 +235,14 @@ def test_risk_coverage_area_is_the_mean_over_all_orders(cases: list[tuple[float,
     assert risk_coverage_area_of(*counts) == pytest.approx(np.mean(areas))
 
 
+def test_cells_without_answers_change_nothing() -> None:
+    """As in a resample that drew none of a confidence; of no answer at all there is no area."""
+    right, wrong, some = np.array([2.0, 0.0, 1.0]), np.array([1.0, 0.0, 3.0]), [0, 2]
+    for area in (risk_coverage_area_of, auroc_of):
+        assert area(right, wrong) == area(right[some], wrong[some])
+        assert np.isnan(area(np.zeros(2), np.zeros(2)))
+
+
 def test_bins_hold_their_upper_end() -> None:
     """0.1, 0.3 and 0.7 are not pushed into the next bin by rounding; 0 and 1 have one."""
     assert bin_of([0.0, 0.1, 0.3, 0.7, 1.0, 0.10001]).tolist() == [0, 0, 2, 6, 9, 1]
