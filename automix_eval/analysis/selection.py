@@ -111,7 +111,8 @@ def _nothing(found: FoundRuns, warnings: Sequence[str]) -> str:
     text = (
         f"no run in {', '.join(map(str, found.paths))}: looked for {MANIFEST_GLOB} there and "
         "below, and for results of the harness with samples. A run with --output_path writes it "
-        "beside the results of the harness"
+        "beside the results of the harness; one stopped while it was fitted has none yet, and the "
+        "same command resumes it"
     )
     return f"{text}. {'; '.join(warnings)}" if warnings else text
 
