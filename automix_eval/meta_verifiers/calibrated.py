@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit, logit
 
 from automix_eval.meta_verifiers.base import Router, require_fitted, see
 from automix_eval.meta_verifiers.calibrators.heads import Calibrator, Heads
@@ -22,6 +24,8 @@ from automix_eval.types import Decision, Observation
 FOLDS = 5
 # An AUROC this far below one half on the fitting data is called the wrong way round.
 REVERSED = 0.45
+# Logits of confidences are held between those of this and 1 - this, and shifted by this at most.
+_LEAST, _MOST = 1e-6, 50.0
 
 
 class Calibrated(Router):
@@ -248,6 +252,11 @@ def _out_of_fold(
 ) -> FloatArray:
     """Each row's calibrated confidence by calibrators that have not seen its fold.
 
+    Each fold's calibrator is shifted, in logits, to one mean over all rows. Unshifted, it knows
+    the mean of the others: rows of a fold with low scores get high confidences, so that signals
+    which tell nothing, put together over the folds, rank the rows the wrong way round. The mean
+    is all that a row's own score tells of its confidence.
+
     Args:
         make: Makes one unfitted calibrator.
         signals: (n, s).
@@ -260,5 +269,18 @@ def _out_of_fold(
         others = ~inside
         # a single fold (one document) cannot be left out
         used = others if others.any() else inside
-        out[inside] = Heads(make).fit(signals[used], *scores[used].T).predict(signals[inside])
+        heads = Heads(make).fit(signals[used], *scores[used].T)
+        out[inside] = shifted(heads.predict(signals), heads.aim(*scores.T))[inside]
     return out
+
+
+def shifted(confidence: FloatArray, mean: float) -> FloatArray:
+    """Confidences (n,) whose logits are moved by one number, so that they have a mean.
+
+    Without effect where the mean is 0 or 1, which no finite number reaches.
+    """
+    if not 0 < mean < 1:
+        return confidence
+    logits = logit(np.clip(confidence, _LEAST, 1 - _LEAST))
+    by = brentq(lambda shift: float(expit(logits + shift).mean()) - mean, -_MOST, _MOST)
+    return np.asarray(expit(logits + by), dtype=np.float64)

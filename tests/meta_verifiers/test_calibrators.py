@@ -17,7 +17,7 @@ from router_records import observe
 from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.meta_verifiers.always import AlwaysSLM
-from automix_eval.meta_verifiers.calibrated import Calibrated
+from automix_eval.meta_verifiers.calibrated import Calibrated, shifted
 from automix_eval.meta_verifiers.calibrators.by_rows import LEAST_ROWS, ByRows
 from automix_eval.meta_verifiers.calibrators.heads import Heads
 from automix_eval.meta_verifiers.calibrators.isotonic import Isotonic
@@ -236,7 +236,10 @@ def test_few_rows_leave_nothing_but_the_confidence():
     fitted = ByRows().fit(table, target)
     turned = fitted.predict(np.hstack([confidence, 1 - target[:, None]]))
     assert (fitted.predict(table) == turned).all()
-    assert fitted.kind_ == "logistic of the confidence"
+    assert fitted.kind_ == "rising logistic of the confidence"
+    # and their order is that of the confidence, even where the rows say the reverse
+    backwards = ByRows().fit(table, 1 - target).predict(table)
+    assert (np.diff(backwards[np.argsort(confidence[:, 0])]) >= 0).all()
 
 
 def test_a_signal_that_says_much_more_is_taken():
@@ -260,6 +263,42 @@ def test_noise_beside_the_confidence_does_not_make_it_worse(seed):
         for value in (fresh[:, 0], fitted.predict(np.hstack([fresh, other])))
     ]
     assert areas[1] > areas[0] - 0.02
+
+
+class Kept(AlwaysSLM):
+    """In the place of a router: keeps what it would be fitted on."""
+
+    needs_verification = needs_fit = True
+
+    def fit(self, outcomes):
+        """Keep it."""
+        self.outcomes = outcomes
+        return self
+
+
+@pytest.mark.parametrize("kind", [Logistic, ByRows])
+def test_signals_that_say_nothing_do_not_rank_the_wrong_way_round(kind):
+    """Out of fold, the folds' unlike means would: pooled AUROC of noise .33 and not .5."""
+    areas, unlike = [], 0.0
+    for seed in range(12):
+        draw = np.random.default_rng(seed)
+        right = (draw.random(100) < 0.2).astype(float)
+        keep = Kept()
+        Calibrated(keep, kind).fit(signalled(draw.uniform(size=(100, 1)), right))
+        held = keep.outcomes
+        areas.append(auroc(held.confidences[:, 0].tolist(), (held.scores[:, 0] > 0.5).tolist()))
+        unlike = max(unlike, abs(held.confidences[:, 0].mean() - right.mean()))
+    assert unlike < 0.02
+    assert np.mean(areas) > 0.42
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.floats(0.01, 0.99))
+def test_shifted_confidences_have_the_mean_and_keep_their_order(values, mean):
+    """One number is added to all logits."""
+    found = shifted(np.array(values), mean)
+    assert found.mean() == pytest.approx(mean, abs=1e-6)
+    assert (np.diff(found[np.argsort(values)]) >= -1e-12).all()
+    assert (shifted(np.array(values), 0.0) == np.array(values)).all()
 
 
 def test_the_auto_calibrator_reads_the_confidence_before_the_signals():

@@ -18,15 +18,17 @@ LEAST_ROWS = 40
 
 _FOLDS = 5
 _CLIP = 1e-3
+# Standard errors that another calibration must gain: 95 %, one-sided.
+_CLEAR = 1.645
 
 
 class ByRows:
     """Chosen by cross-validation between calibrations of growing freedom.
 
-    In this order: logistic in the confidence, isotonic in the confidence, logistic in all signals
-    with a strong and with a weak penalty. A later one is taken only where its out-of-fold log
-    loss is lower than that of the first by more than the standard error of the difference, and
-    lowest of all; so what a confidence alone does is left only for a visible gain.
+    In this order: logistic and rising in the confidence, logistic in it either way, isotonic in
+    it, logistic in all signals with a strong and with a weak penalty. A later one is taken only
+    where its out-of-fold log loss is lower than that of the first beyond noise (95 %, one-sided),
+    and lowest of all; so the order of the confidence is left only for a gain that the rows show.
 
     The first column of the signals is the verifier's confidence (:attr:`reads_confidence`).
 
@@ -53,7 +55,7 @@ class ByRows:
         """Learn from signals (n, s), NaN where missing, and scores (n,) in [0, 1]."""
         kinds = self._kinds()
         if len(target) < LEAST_ROWS or signals.shape[1] == 1:
-            kinds = dict(list(kinds.items())[: 1 if len(target) < LEAST_ROWS else 2])
+            kinds = dict(list(kinds.items())[: 1 if len(target) < LEAST_ROWS else 3])
         self.kind_ = next(iter(kinds))
         if len(kinds) > 1:
             losses = {kind: self._losses(kind, signals, target) for kind in kinds}
@@ -61,7 +63,7 @@ class ByRows:
             gains = {
                 kind: float(np.mean(first - loss))
                 for kind, loss in losses.items()
-                if np.mean(first - loss) > np.std(first - loss) / np.sqrt(len(target))
+                if np.mean(first - loss) > _CLEAR * np.std(first - loss) / np.sqrt(len(target))
             }
             self.kind_ = max(gains, key=lambda kind: gains[kind], default=self.kind_)
         self.chosen_ = kinds[self.kind_].fit(self._columns(self.kind_, signals), target)
@@ -94,6 +96,7 @@ class ByRows:
 
     def _kinds(self) -> dict[str, Logistic | Isotonic]:
         return {
+            "rising logistic of the confidence": Logistic(rising=True),
             "logistic of the confidence": Logistic(),
             "isotonic of the confidence": Isotonic(),
             "logistic, strong penalty": Logistic(self.penalty / 10),

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import expit
 
 from automix_eval.meta_verifiers.calibrators.heads import check_predicts
 from automix_eval.meta_verifiers.calibrators.signals import Preparation, labelled, numbers
 from automix_eval.records.outcomes import FloatArray
 from automix_eval.safety.errors import AutoMixError
+
+LEAST_WEIGHT = 0.1
+"""Of a confidence's standardised logit, in a fit that rises with it."""
 
 
 class Logistic:
@@ -23,6 +27,9 @@ class Logistic:
     Args:
         penalty: Inverse of the L2 penalty's strength (scikit-learn's ``C``).
         predicts: What the confidence stands for, see :class:`.heads.Calibrator`.
+        rising: Whether the first signal is a confidence, and the fit must rise with it: its weight
+            is then at least :data:`LEAST_WEIGHT`, so that answers keep the order of a confidence
+            which the fitting data say nothing of.
 
     Attributes:
         preparation_: Logits and standardisation of the signals.
@@ -32,11 +39,12 @@ class Logistic:
 
     reads_confidence = False
 
-    def __init__(self, penalty: float = 1.0, predicts: str = "score") -> None:
+    def __init__(self, penalty: float = 1.0, predicts: str = "score", rising: bool = False) -> None:
         if isinstance(penalty, bool) or not isinstance(penalty, (int, float)) or not penalty > 0:
             raise AutoMixError(f"calibrator.penalty={penalty!r} must be a number > 0")
         self.penalty = penalty
         self.predicts = check_predicts(predicts)
+        self.rising = rising
         self.preparation_: Preparation | None = None
         self.weights_: list[float] = []
         self.intercept_ = 0.0
@@ -53,14 +61,24 @@ class Logistic:
             # All right or all wrong: nothing separates them, so the prior with one pseudo-count
             # on either side stands for every answer.
             share = (target.sum() + 1.0) / (len(target) + 2.0)
-            self.weights_ = [0.0] * x.shape[1]
+            self.weights_ = [LEAST_WEIGHT if self.rising else 0.0, *([0.0] * (x.shape[1] - 1))]
             self.intercept_ = float(np.log(share) - np.log1p(-share))
             return self
         model = LogisticRegression(C=self.penalty, max_iter=1000)
         model.fit(x[rows][used], labels[used], weights[used])
         self.weights_ = model.coef_[0].tolist()
         self.intercept_ = float(model.intercept_[0])
+        if self.rising and self.weights_[0] < LEAST_WEIGHT and np.ptp(x[:, 0]) > 0:
+            self._hold_first(x, target)
         return self
+
+    def _hold_first(self, x: FloatArray, target: FloatArray) -> None:
+        """Set the first weight to its least, and the intercept to what then fits best."""
+        self.weights_[0] = LEAST_WEIGHT
+        known = x @ np.array(self.weights_)
+        mean = float(target.mean())
+        # the likelihood is largest where the mean prediction is the mean score
+        self.intercept_ = brentq(lambda b: float(expit(known + b).mean()) - mean, -50.0, 50.0)
 
     def predict(self, signals: FloatArray) -> FloatArray:
         """(n,) expected scores."""
