@@ -109,6 +109,16 @@ def test_quality_for_nothing_is_taken_for_the_least():
     assert chosen((*given, Ends(0.7, 2.0, 0.8, 2.0)), "gain").index == 2
 
 
+def test_a_doubt_is_taken_off_the_gain():
+    """The largest gain is left for one that is less in doubt; its own gain is what is told."""
+    given = np.array([0.6, 0.7]), np.array([10.0, 10.0]), np.array([0.2, 0.3])
+    ends, asked = Ends(0.5, 1.0, 0.7, 50.0), Selection(objective="gain", min_escalation=0.0)
+    assert select(*given, ends, asked).index == 1
+    found = select(*given, ends, asked, doubt=np.array([0.0, 0.15]))
+    assert found.index == 0
+    assert found.value == pytest.approx(0.6 - (0.5 + 9 * 0.2 / 49))
+
+
 def test_prefers_the_largest_delta_ibc():
     """The candidate that escalates exactly the questions that gain is chosen."""
     found = chosen(
