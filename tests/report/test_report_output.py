@@ -46,7 +46,7 @@ def test_text_says_what_a_newcomer_needs(tmp_path: Path, capsys: Capture) -> Non
     ):
         assert words in text
     assert text.count("undefined") == text.count("Latency: undefined: batched") == 1
-    assert re.search(r"Live.* 0\.750 \[0\.\d{3}, 0\.\d{3}\] +27 +46% +50%", text)
+    assert re.search(r"Live.* 0\.7500 \[0\.\d{4}, 0\.\d{4}\] +27 +46% +50%", text)
     assert "benchmark" not in text
 
 
