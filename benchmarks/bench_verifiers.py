@@ -30,7 +30,7 @@ import numpy as np
 from automix_eval.analysis.replay_score import score
 from automix_eval.costs.paper import PaperCost
 from automix_eval.meta_verifiers.always import AlwaysSLM
-from automix_eval.meta_verifiers.calibrated import Calibrated
+from automix_eval.meta_verifiers.calibrated import FOLDS, Calibrated
 from automix_eval.meta_verifiers.calibrators.by_rows import ByRows
 from automix_eval.meta_verifiers.calibrators.logistic import Logistic
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
@@ -184,6 +184,43 @@ def figures(rows: Outcomes, confidence: Array, draws: int = 1000) -> dict[str, A
     return found
 
 
+def calibrated(rows: Outcomes, make: Any) -> Array:
+    """(n,) out-of-fold confidences of the first tier."""
+    if make is None:
+        return rows.confidences[:, 0]
+    keep = Keep()
+    Calibrated(keep, make).fit(rows)
+    order = {name: i for i, name in enumerate(keep.outcomes.ids or ())}
+    return keep.outcomes.confidences[[order[name] for name in rows.ids or ()], 0]
+
+
+def within_folds(rows: Outcomes, make: Any) -> dict[str, float]:
+    """AUROC over the pairs of questions of one fold, mean of ten partitions of the documents.
+
+    Confidences of unlike folds come of unlike calibrators, and are not comparable to the digit; in
+    a fold, one that rises with the margin ranks as the margin does.
+    """
+    right = rows.scores[:, 0] > CORRECT_ABOVE
+    helped = helps(rows.scores[:, -1] - rows.scores[:, 0])
+    codes = document_codes(rows.documents or ())
+    areas = []
+    for seed in range(10):
+        place = np.random.default_rng(seed).permutation(codes.max() + 1)[codes]
+        moved = replace(rows, documents=tuple(f"{number:06d}" for number in place))
+        confidence = calibrated(moved, make)
+        pairs = np.zeros(2)
+        won = np.zeros(2)
+        for fold in range(FOLDS):
+            here = place % FOLDS == fold
+            for i, (value, label) in enumerate(((confidence, right), (-confidence, helped))):
+                apart = np.subtract.outer(value[here & label], value[here & ~label])
+                won[i] += (apart > 0).sum() + (apart == 0).sum() / 2
+                pairs[i] += apart.size
+        areas.append(won / pairs)
+    own, benefit = np.mean(areas, axis=0).tolist()
+    return {"auroc_within": own, "benefit_auroc_within": benefit}
+
+
 def routed(rows: Outcomes, make: Any) -> dict[str, Any]:
     """The POMDP on this confidence in five folds: quality above a random choice of its cost."""
     fitted = CrossFitted(
@@ -213,16 +250,10 @@ def table(folder: Path, tasks: list[str], out: Path) -> None:
                 "llm_helps": int(helps(rows.scores[:, -1] - rows.scores[:, 0]).sum()),
             }
             for name, calibrator, used, make in ways(output.parent.name, rows):
-                confidence = used.confidences[:, 0]
-                if make is not None:
-                    keep = Keep()
-                    Calibrated(keep, make).fit(used)
-                    order = {name: i for i, name in enumerate(keep.outcomes.ids or ())}
-                    place = [order[name] for name in used.ids or ()]
-                    confidence = keep.outcomes.confidences[place, 0]
                 line = about | {"verifier": name, "calibrator": calibrator}
                 line["verify_cost"] = float(used.verification_costs[:, 0].mean())
-                line |= figures(used, confidence) | routed(used, make)
+                line |= figures(used, calibrated(used, make)) | within_folds(used, make)
+                line |= routed(used, make)
                 lines.append({k: rounded(v) for k, v in line.items()})
                 print(lines[-1], flush=True)
     with out.open("w", newline="") as file:
