@@ -80,7 +80,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "table.csv"
         write_table(table, asked.questions, asked.models)
-        routers = [f"--router={name}" for name in asked.router or ROUTERS]
+        played = asked.router or ROUTERS
+        routers = [f"--router={name}" for name in played]
         begin = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", "automix_eval", "whatif", str(table), *routers],
@@ -90,7 +91,7 @@ def main() -> None:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(done.stdout)
     print(
-        f"whatif   {asked.questions:,} questions x {asked.models} models, {', '.join(ROUTERS)}: "
+        f"whatif   {asked.questions:,} questions x {asked.models} models, {', '.join(played)}: "
         f"{spent:.1f} s ({used.ru_utime + used.ru_stime:.1f} CPU s), {used.ru_maxrss / 1e6:.2f} GB"
     )
     print(f"whatif   {DEFAULT}: {embedding_speed()}")
