@@ -147,8 +147,17 @@ def ways(verifier: str, rows: Outcomes) -> Iterator[tuple[str, str, Outcomes, An
             yield verifier, "logistic", rows, Logistic
 
 
-def figures(rows: Outcomes, confidence: Array, draws: int = 1000) -> dict[str, Any]:
-    """Figures of a confidence, with intervals from resampled documents."""
+def figures(
+    rows: Outcomes, confidence: Array, calibrated_alone: Array, draws: int = 1000
+) -> dict[str, Any]:
+    """Figures of a confidence, with intervals from resampled documents.
+
+    Args:
+        rows: The outcomes.
+        confidence: (n,) as a router is fitted on it.
+        calibrated_alone: (n,) that of :func:`unseen`.
+        draws: Bootstrap resamples.
+    """
     codes = document_codes(rows.documents or ())
     known = ~np.isnan(confidence)
     benefit = rows.scores[:, -1] - rows.scores[:, 0]
@@ -176,10 +185,10 @@ def figures(rows: Outcomes, confidence: Array, draws: int = 1000) -> dict[str, A
     names = ("auroc", "benefit_auroc", "benefit_correlation")
     for name, value, least, most in zip(names, of(np.arange(len(codes))), low, high, strict=True):
         found |= {name: value, f"{name}_low": least, f"{name}_high": most}
-    cells = ConfidenceCells.of(confidence, known)
+    cells = ConfidenceCells.of(calibrated_alone, known)
     count = np.arange(len(cells.confidence))[:, None] == cells.codes
     good, bad = count @ right.astype(float), count @ (~right).astype(float)
-    found["brier"] = float(np.mean((confidence - right)[known] ** 2))
+    found["brier"] = float(np.mean((calibrated_alone - right)[known] ** 2))
     found["calibration_error"] = float(calibration_error_of(good, bad, cells.confidence))
     return found
 
@@ -192,6 +201,19 @@ def calibrated(rows: Outcomes, make: Any) -> Array:
     Calibrated(keep, make).fit(rows)
     order = {name: i for i, name in enumerate(keep.outcomes.ids or ())}
     return keep.outcomes.confidences[[order[name] for name in rows.ids or ()], 0]
+
+
+def unseen(rows: Outcomes, make: Any) -> Array:
+    """(n,) confidences by calibrators that know nothing of a row's document, for Brier and ECE."""
+    if make is None:
+        return rows.confidences[:, 0]
+    fold = document_codes(rows.documents or ()) % FOLDS
+    found = np.empty(len(rows))
+    for number in range(FOLDS):
+        here = fold == number
+        fitted = Calibrated(Keep(), make).fit(rows.take(np.flatnonzero(~here)))
+        found[here] = fitted.judge_first(rows.take(np.flatnonzero(here)))
+    return found
 
 
 def within_folds(rows: Outcomes, make: Any) -> dict[str, float]:
@@ -252,7 +274,8 @@ def table(folder: Path, tasks: list[str], out: Path) -> None:
             for name, calibrator, used, make in ways(output.parent.name, rows):
                 line = about | {"verifier": name, "calibrator": calibrator}
                 line["verify_cost"] = float(used.verification_costs[:, 0].mean())
-                line |= figures(used, calibrated(used, make)) | within_folds(used, make)
+                line |= figures(used, calibrated(used, make), unseen(used, make))
+                line |= within_folds(used, make)
                 line |= routed(used, make)
                 lines.append({k: rounded(v) for k, v in line.items()})
                 print(lines[-1], flush=True)

@@ -9,8 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import expit, logit
 
 from automix_eval.meta_verifiers.base import Router, require_fitted, see
 from automix_eval.meta_verifiers.calibrators.heads import Calibrator, Heads
@@ -24,16 +22,14 @@ from automix_eval.types import Decision, Observation
 FOLDS = 5
 # An AUROC this far below one half on the fitting data is called the wrong way round.
 REVERSED = 0.45
-# Logits of confidences are held between those of this and 1 - this, and shifted by this at most.
-_LEAST, _MOST = 1e-6, 50.0
 
 
 class Calibrated(Router):
     """Fits calibrators for each tier, and the meta-verifier on the calibrated confidences.
 
-    The meta-verifier is fitted on out-of-fold confidences (five folds, rows of one document in
-    one fold), since a calibrator is too sure of the rows it has seen; decisions use the calibrator
-    fitted on all rows. An answer without any signal stays undefined.
+    The meta-verifier is fitted on rows ranked out of fold (five folds, rows of one document in one
+    fold), since a calibrator is too sure of the rows it has seen, on the scale of the calibrator
+    fitted on all rows, which decisions use. An answer without any signal stays undefined.
 
     Args:
         meta_verifier: The router that decides.
@@ -76,9 +72,10 @@ class Calibrated(Router):
             held[:, tier] = np.nan
             out = np.full(len(rows), np.nan)
             scores = target[known][:, [tier, -1]]
-            out[known] = _out_of_fold(self.make, signals[known], scores, folds[known])
+            heads = Heads(self.make).fit(signals[known], *scores.T)
+            out[known] = _out_of_fold(self.make, heads, signals[known], scores, folds[known])
             held[:, tier] = out
-            self.calibrators_.append(Heads(self.make).fit(signals[known], *scores.T))
+            self.calibrators_.append(heads)
             self.names_.append(names)
             self.auroc_.append(_auroc(rows.confidences[:, tier], target[:, tier]))
         self.meta_verifier.fit(replace(rows, confidences=held))
@@ -248,39 +245,36 @@ def _folds(rows: Outcomes) -> IntArray:
 
 
 def _out_of_fold(
-    make: Callable[[], Calibrator], signals: FloatArray, scores: FloatArray, folds: IntArray
+    make: Callable[[], Calibrator],
+    whole: Heads,
+    signals: FloatArray,
+    scores: FloatArray,
+    folds: IntArray,
 ) -> FloatArray:
-    """Each row's calibrated confidence by calibrators that have not seen its fold.
+    """Each row's place by heads that have not seen its fold, as a confidence of the whole's scale.
 
-    Each fold's calibrator is shifted, in logits, to one mean over all rows. Unshifted, it knows
-    the mean of the others: rows of a fold with low scores get high confidences, so that signals
-    which tell nothing, put together over the folds, rank the rows the wrong way round. The mean
-    is all that a row's own score tells of its confidence.
+    Heads fitted without a fold lie the higher the worse that fold is: put together over the folds,
+    signals that tell nothing would rank the rows the wrong way round, and unlike slopes would
+    shuffle good ones. So a held-out row counts for the share of rows that its heads put below it,
+    and gets the confidence at that share of the heads fitted on all.
 
     Args:
         make: Makes one unfitted calibrator.
+        whole: Heads fitted on all rows.
         signals: (n, s).
         scores: (n, 2) of the tier and of the last, in [0, 1].
         folds: (n,).
     """
+    if not len(scores):
+        return np.empty(0)
+    level = np.sort(whole.predict(signals))
     out = np.empty(len(scores))
     for fold in np.unique(folds):
         inside = folds == fold
         others = ~inside
         # a single fold (one document) cannot be left out
         used = others if others.any() else inside
-        heads = Heads(make).fit(signals[used], *scores[used].T)
-        out[inside] = shifted(heads.predict(signals), heads.aim(*scores.T))[inside]
+        found = Heads(make).fit(signals[used], *scores[used].T).predict(signals)
+        below = [np.searchsorted(np.sort(found), found[inside], side=s) for s in ("left", "right")]
+        out[inside] = np.interp(np.mean(below, axis=0) - 0.5, np.arange(len(level)), level)
     return out
-
-
-def shifted(confidence: FloatArray, mean: float) -> FloatArray:
-    """Confidences (n,) whose logits are moved by one number, so that they have a mean.
-
-    Without effect where the mean is 0 or 1, which no finite number reaches.
-    """
-    if not 0 < mean < 1:
-        return confidence
-    logits = logit(np.clip(confidence, _LEAST, 1 - _LEAST))
-    by = brentq(lambda shift: float(expit(logits + shift).mean()) - mean, -_MOST, _MOST)
-    return np.asarray(expit(logits + by), dtype=np.float64)

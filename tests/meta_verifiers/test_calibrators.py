@@ -17,7 +17,7 @@ from router_records import observe
 from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.meta_verifiers.always import AlwaysSLM
-from automix_eval.meta_verifiers.calibrated import Calibrated, shifted
+from automix_eval.meta_verifiers.calibrated import Calibrated
 from automix_eval.meta_verifiers.calibrators.by_rows import LEAST_ROWS, ByRows
 from automix_eval.meta_verifiers.calibrators.heads import Heads
 from automix_eval.meta_verifiers.calibrators.isotonic import Isotonic
@@ -292,13 +292,18 @@ def test_signals_that_say_nothing_do_not_rank_the_wrong_way_round(kind):
     assert np.mean(areas) > 0.42
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.floats(0.01, 0.99))
-def test_shifted_confidences_have_the_mean_and_keep_their_order(values, mean):
-    """One number is added to all logits."""
-    found = shifted(np.array(values), mean)
-    assert found.mean() == pytest.approx(mean, abs=1e-6)
-    assert (np.diff(found[np.argsort(values)]) >= -1e-12).all()
-    assert (shifted(np.array(values), 0.0) == np.array(values)).all()
+def test_out_of_fold_a_confidence_keeps_its_order():
+    """A calibrator that rises with the confidence ranks the rows as it does, over all folds."""
+    for seed in range(6):
+        draw = np.random.default_rng(seed)
+        confidence = draw.uniform(size=(LEAST_ROWS - 1, 1))
+        right = (draw.random(LEAST_ROWS - 1) < 0.3).astype(float)
+        keep = Kept()
+        Calibrated(keep, ByRows).fit(signalled(confidence, right))
+        order = np.argsort(confidence[:, 0])
+        names = {name: i for i, name in enumerate(keep.outcomes.ids)}
+        held = keep.outcomes.confidences[[names[str(i)] for i in order], 0]
+        assert (np.diff(held) >= 0).all()
 
 
 def test_the_auto_calibrator_reads_the_confidence_before_the_signals():

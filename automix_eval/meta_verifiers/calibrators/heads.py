@@ -88,10 +88,6 @@ class Heads:
         last = self.mean_ + self.weight_ * (self.last_.predict(signals) - self.mean_)
         return np.clip((1 + own - last) / 2, 0.0, 1.0)
 
-    def aim(self, own: FloatArray, last: FloatArray) -> float:
-        """Mean of what the confidence stands for, of scores (n,)."""
-        return float(own.mean() if self.last_ is None else (1 + own.mean() - last.mean()) / 2)
-
     def get_learned(self) -> dict[str, Any]:
         """The learned values as JSON."""
         learned: dict[str, Any] = {"learned": self.own_.get_learned()}
