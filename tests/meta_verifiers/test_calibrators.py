@@ -334,6 +334,20 @@ def test_benefit_escalates_where_the_last_tier_helps_and_not_where_all_fail(make
     assert "benefit" in benefit.describe()
 
 
+def test_benefit_keeps_the_order_of_the_confidence_where_the_last_tier_is_as_good_anywhere():
+    """The last tier's score is a constant unless the rows show more, and policies restore it."""
+    confidence, target = sample(100)
+    last = (np.random.default_rng(9).random(100) < 0.5).astype(float)
+    heads = Heads(lambda: ByRows(predicts="benefit")).fit(confidence, target, last)
+    assert (np.diff(heads.predict(confidence)[np.argsort(confidence[:, 0])]) >= 0).all()
+    assert heads.last_.kind_ == "constant"
+    again = Heads(lambda: ByRows(predicts="benefit"))
+    again.set_learned(json.loads(json.dumps(heads.get_learned())))
+    assert again.predict(confidence) == pytest.approx(heads.predict(confidence))
+    depends = Heads(lambda: ByRows(predicts="benefit")).fit(confidence, last, target)
+    assert depends.last_.kind_ != "constant"
+
+
 def with_benefit(make):
     """A calibrator whose confidence stands for benefit."""
     made = make()

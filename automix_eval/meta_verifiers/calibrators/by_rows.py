@@ -30,6 +30,8 @@ class ByRows:
     where its out-of-fold log loss is lower than that of the first beyond noise (95 %, one-sided),
     and lowest of all; so the order of the confidence is left only for a gain that the rows show.
 
+    For the last tier's score (:meth:`of_last`) the first is a constant, and none must rise.
+
     The first column of the signals is the verifier's confidence (:attr:`reads_confidence`).
 
     Args:
@@ -48,6 +50,7 @@ class ByRows:
         Logistic(penalty)  # the same bounds
         self.penalty = penalty
         self.predicts = check_predicts(predicts)
+        self.rising = True
         self.kind_ = ""
         self.chosen_: Logistic | Isotonic | None = None
 
@@ -74,6 +77,11 @@ class ByRows:
         assert self.chosen_ is not None
         return self.chosen_.predict(self._columns(self.kind_, signals))
 
+    def of_last(self) -> ByRows:
+        """This one, for a score that may not depend on the signals at all."""
+        self.rising = False
+        return self
+
     def get_learned(self) -> dict[str, Any]:
         """The learned values as JSON."""
         assert self.chosen_ is not None
@@ -95,8 +103,9 @@ class ByRows:
         self.kind_, self.chosen_ = learned["kind"], chosen
 
     def _kinds(self) -> dict[str, Logistic | Isotonic]:
+        first = "rising logistic of the confidence" if self.rising else "constant"
         return {
-            "rising logistic of the confidence": Logistic(rising=True),
+            first: Logistic(rising=self.rising),
             "logistic of the confidence": Logistic(),
             "isotonic of the confidence": Isotonic(),
             "logistic, strong penalty": Logistic(self.penalty / 10),
@@ -106,7 +115,8 @@ class ByRows:
     def _columns(self, kind: str, signals: FloatArray) -> FloatArray:
         if not signals.shape[1]:
             raise AutoMixError("a calibrator needs the confidence, and there is no signal at all")
-        return signals[:, :1] if kind.endswith("confidence") else signals
+        count = {"constant": 0}.get(kind, 1 if kind.endswith("confidence") else None)
+        return signals[:, :count]
 
     def _losses(self, kind: str, signals: FloatArray, target: FloatArray) -> FloatArray:
         """(n,) log loss of each row by a calibration that has not seen it; NaN-free."""

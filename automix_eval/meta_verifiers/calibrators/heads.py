@@ -34,6 +34,9 @@ class Calibrator(Protocol):
     def predict(self, signals: FloatArray) -> FloatArray:
         """(n,) expected scores in [0, 1]."""
 
+    def of_last(self) -> Calibrator:
+        """This one, unfitted, for the last tier's score: it need not rise with the confidence."""
+
     def get_learned(self) -> dict[str, Any]:
         """The learned values as JSON."""
 
@@ -68,7 +71,7 @@ class Heads:
 
     def __init__(self, make: Callable[[], Calibrator]) -> None:
         self.own_ = make()
-        self.last_ = make() if self.own_.predicts == "benefit" else None
+        self.last_ = make().of_last() if self.own_.predicts == "benefit" else None
         self.weight_ = self.mean_ = 0.0
 
     def fit(self, signals: FloatArray, own: FloatArray, last: FloatArray) -> Heads:

@@ -67,6 +67,10 @@ class Isotonic:
         # a missing single signal has no place on the axis: the mean value stands for it
         return np.where(np.isnan(x), float(np.mean(self.y_)), values)
 
+    def of_last(self) -> Isotonic:
+        """Itself: it rises and falls as the fitting data say."""
+        return self
+
     def get_learned(self) -> dict[str, Any]:
         """The learned values as JSON."""
         inner = self.combination_

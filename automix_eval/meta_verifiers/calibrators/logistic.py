@@ -57,11 +57,13 @@ class Logistic:
         x = self.preparation_.features(signals)
         rows, labels, weights = labelled(target)
         used = weights > 0
-        if len(set(labels[used])) < 2:
-            # All right or all wrong: nothing separates them, so the prior with one pseudo-count
-            # on either side stands for every answer.
+        if len(set(labels[used])) < 2 or not x.shape[1]:
+            # All right or all wrong, or no signal: nothing separates them, so the prior with one
+            # pseudo-count on either side stands for every answer.
             share = (target.sum() + 1.0) / (len(target) + 2.0)
-            self.weights_ = [LEAST_WEIGHT if self.rising else 0.0, *([0.0] * (x.shape[1] - 1))]
+            self.weights_ = [
+                LEAST_WEIGHT if self.rising and not i else 0.0 for i in range(x.shape[1])
+            ]
             self.intercept_ = float(np.log(share) - np.log1p(-share))
             return self
         model = LogisticRegression(C=self.penalty, max_iter=1000)
@@ -85,6 +87,10 @@ class Logistic:
         assert self.preparation_ is not None
         x = self.preparation_.features(signals)
         return np.asarray(expit(x @ np.array(self.weights_) + self.intercept_), dtype=np.float64)
+
+    def of_last(self) -> Logistic:
+        """Itself: it rises and falls as the fitting data say."""
+        return self
 
     def get_learned(self) -> dict[str, Any]:
         """The learned values as JSON."""
