@@ -212,8 +212,9 @@ def _routed(
     tiers: PricedTiers,
     played: dict[str, MetaVerifier],
 ) -> Method:
+    settings = _settings(option)
     try:
-        router = fitted(partial(parts.make_meta_verifier, _settings(option)), asked)
+        router = fitted(partial(parts.make_meta_verifier, settings), asked)
         one = replayed(router, asked.test, tiers, option, asked.train)
     except AutoMixError as err:
         reason = Undefined(printable(err, 600))
