@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from automix_eval.meta_verifiers.calibrated import Calibrated
+from automix_eval.meta_verifiers.calibrators.by_rows import read_by
 from automix_eval.meta_verifiers.calibrators.signals import CLIP
 from automix_eval.meta_verifiers.compiled import (
     CompiledPolicy,
@@ -271,8 +272,7 @@ def _calibration(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _calibrator(learned: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
     if "chosen" in learned:
-        alone = learned["kind"].endswith("confidence")
-        return _calibrator(learned["chosen"], names[:1] if alone else names)
+        return _calibrator(learned["chosen"], names[: read_by(learned["kind"])])
     if "x" in learned:
         inner = learned["combination"]
         of = names[0] if inner is None else _calibrator(inner, names)

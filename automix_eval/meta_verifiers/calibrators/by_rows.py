@@ -22,6 +22,11 @@ _CLIP = 1e-3
 _CLEAR = 1.645
 
 
+def read_by(kind: str) -> int | None:
+    """How many of the signals, the confidence first, a kind of calibration reads; None: all."""
+    return 0 if kind == "constant" else 1 if kind.endswith("confidence") else None
+
+
 class ByRows:
     """Chosen by cross-validation between calibrations of growing freedom.
 
@@ -115,8 +120,7 @@ class ByRows:
     def _columns(self, kind: str, signals: FloatArray) -> FloatArray:
         if not signals.shape[1]:
             raise AutoMixError("a calibrator needs the confidence, and there is no signal at all")
-        count = {"constant": 0}.get(kind, 1 if kind.endswith("confidence") else None)
-        return signals[:, :count]
+        return signals[:, : read_by(kind)]
 
     def _losses(self, kind: str, signals: FloatArray, target: FloatArray) -> FloatArray:
         """(n,) log loss of each row by a calibration that has not seen it; NaN-free."""
