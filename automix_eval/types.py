@@ -49,7 +49,7 @@ class Question:
     """One document of a task, asked once.
 
     Attributes:
-        doc_id: The harness's index of the document in its split.
+        task, doc_id: Name of the task; the harness's index of the document in its split.
         repeat: 0 .. repeats - 1.
         phase: Whether the question belongs to the calibration or to the evaluation.
         prompt: The answer prompt (of the first choice for a multiple-choice question).
@@ -291,7 +291,7 @@ class Observation:
         tier: The tier reached; -1 before the first tier is chosen.
         num_tiers: Length of the chain.
         confidences: Confidence of tier 0 .. ``tier``; None for tiers skipped or undefined.
-        answer: The answer of the tier reached; None before the first tier.
+        question, answer: The question; the answer of the tier reached, None before the first.
         signals: What several verifiers said, one mapping a tier 0 .. ``tier``.
         costs: Cost of each answer, None for tiers skipped; empty where they have no known price.
     """

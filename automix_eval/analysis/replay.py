@@ -128,8 +128,10 @@ def _abstention(
     settings: DictConfig, learned: Mapping[str, Any], router: MetaVerifier, test: Outcomes
 ) -> Abstention | None:
     """What came of the test rows that the router abstains on; None where it never may."""
-    path, questions = follow(router, test), ScoredQuestions.of(test)
     held = learned["meta_verifier"]
+    if held.get("abstain_price") is None:
+        return None
+    path, questions = follow(router, test), ScoredQuestions.of(test)
     return abstention(
         path.abstained, path.score, path.cost, questions.documents, held, settings.resamples,
         settings.seed,

@@ -145,10 +145,8 @@ def run(args: argparse.Namespace) -> int:
         raise AutoMixError(f"--escalation_rate={args.escalation_rate:g} must lie in [0, 1]")
     given = _arguments(args.overrides)
     harness = harness_settings({k: given.pop(k) for k in _HARNESS if k in given})
-    for (
-        key
-    ) in Output.__struct_fields__:  # the line of a run is taken as it is; a plan writes nothing
-        given.pop(key, None)
+    # the line of a run is taken as it is; a plan writes nothing
+    given = {k: v for k, v in given.items() if k not in Output.__struct_fields__}
     settings = config.build(given)
     parts.make_cost(settings).check(len(config.tier_names(settings)))
     with console(None):

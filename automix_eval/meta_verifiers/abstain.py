@@ -16,8 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from automix_eval.meta_verifiers.assured import ChoosingRouter
-from automix_eval.meta_verifiers.objectives import is_number
-from automix_eval.meta_verifiers.rules.cells import ONE_SIDED
+from automix_eval.meta_verifiers.objectives import ONE_SIDED, is_number
 from automix_eval.records.outcomes import FloatArray, Outcomes
 from automix_eval.safety.errors import AutoMixError
 

@@ -275,6 +275,7 @@ def _out_of_fold(
         # a single fold (one document) cannot be left out
         used = others if others.any() else inside
         found = Heads(make).fit(signals[used], *scores[used].T).predict(signals)
-        below = [np.searchsorted(np.sort(found), found[inside], side=s) for s in ("left", "right")]
-        out[inside] = np.interp(np.mean(below, axis=0) - 0.5, np.arange(len(level)), level)
+        ordered, own = np.sort(found), found[inside]
+        below = np.searchsorted(ordered, own, "left") + np.searchsorted(ordered, own, "right")
+        out[inside] = np.interp(below / 2 - 0.5, np.arange(len(level)), level)
     return out

@@ -47,6 +47,9 @@ MIN_ESCALATION = 0.05
 # two tiers cost nearly the same, the better of them has a slope without end and none of the others.
 LEAST_RUN = 0.01
 
+# Standard errors at the one-sided level of 5 %.
+ONE_SIDED = 1.645
+
 # Means of the same numbers, summed in another order, differ in their last digits; such a
 # difference is neither a gain nor a cost, and it must not break a tie.
 TOLERANCE = 1e-9

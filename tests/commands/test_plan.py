@@ -119,8 +119,11 @@ def test_an_unknown_task_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-def test_the_line_of_a_run_is_planned_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
-    """The run's folder changes nothing, prices are written as for run, and no bar is drawn."""
+def test_the_line_of_a_run_is_planned_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run's folder is not made, and prices are written as for run."""
+    monkeypatch.chdir(tmp_path)
     line = [f"{k}={v}" for k, v in scripted_args(meta_verifier="self_consistency").items()]
     prices = "cost.prices=[{prompt:0.1,generated:0.2},{prompt:3,generated:15}]"
     for more in ((), ("cost=tokens", prices)):

@@ -10,6 +10,7 @@ import numpy as np
 from automix_eval.meta_verifiers.calibrators.heads import check_predicts
 from automix_eval.meta_verifiers.calibrators.isotonic import Isotonic
 from automix_eval.meta_verifiers.calibrators.logistic import Logistic
+from automix_eval.meta_verifiers.objectives import ONE_SIDED
 from automix_eval.records.outcomes import FloatArray
 from automix_eval.safety.errors import AutoMixError
 
@@ -18,8 +19,6 @@ LEAST_ROWS = 40
 
 _FOLDS = 5
 _CLIP = 1e-3
-# Standard errors that another calibration must gain: 95 %, one-sided.
-_CLEAR = 1.645
 
 
 def read_by(kind: str) -> int | None:
@@ -71,7 +70,7 @@ class ByRows:
             gains = {
                 kind: float(np.mean(first - loss))
                 for kind, loss in losses.items()
-                if np.mean(first - loss) > _CLEAR * np.std(first - loss) / np.sqrt(len(target))
+                if np.mean(first - loss) > ONE_SIDED * np.std(first - loss) / np.sqrt(len(target))
             }
             self.kind_ = max(gains, key=lambda kind: gains[kind], default=self.kind_)
         self.chosen_ = kinds[self.kind_].fit(self._columns(self.kind_, signals), target)

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logit
 
+from automix_eval.meta_verifiers.objectives import ONE_SIDED
 from automix_eval.meta_verifiers.pomdp.costs import Levels, level_of, make_levels
 from automix_eval.meta_verifiers.pomdp.density import (
     Axis,
@@ -58,8 +59,6 @@ FREE = 1e-9
 # Cells of the joint density at most: what bounds memory and time of a long chain.
 MAX_CELLS = 40_000
 Penalties = tuple[float, float, float]
-# Standard errors at the one-sided level of 5 %.
-ONE_SIDED = 1.645
 # Share of a density in which the tiers' confidences are independent: every combination of symbols
 # has a positive probability, so there is a belief after it.
 INDEPENDENT_SHARE = 1e-6

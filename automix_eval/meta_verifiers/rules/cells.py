@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from automix_eval.meta_verifiers.base import stand_in
-from automix_eval.meta_verifiers.objectives import Ends
+from automix_eval.meta_verifiers.objectives import ONE_SIDED, Ends
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray, Outcomes
 from automix_eval.safety.errors import AutoMixError
 
@@ -24,8 +24,6 @@ T = TypeVar("T")
 
 # Codes a row up to which they are counted, and not sorted.
 DENSE = 4
-# Standard errors at the one-sided level of 5 %.
-ONE_SIDED = 1.645
 
 
 @dataclass(frozen=True, slots=True, eq=False)
