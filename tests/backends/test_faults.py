@@ -226,6 +226,26 @@ def test_an_outage_is_bridged(
     assert kinds(asked)["retry:http_503"] == len(script.times) - 6 > 0
 
 
+def test_no_more_are_unkept_than_in_flight() -> None:
+    """Where keeping a reply takes longer than getting it, the workers wait for it."""
+    sent: list[int] = []
+    kept: list[int] = []
+    unkept: list[int] = []
+
+    async def send(_session: Any, payload: int) -> dict[str, Any]:
+        sent.append(payload)
+        unkept.append(len(sent) - len(kept))
+        return {}
+
+    def keep(index: int, _reply: Any) -> None:
+        time.sleep(0.005)
+        kept.append(index)
+
+    transport.Transport(send, lambda _body: None, concurrency=3).run(range(20), keep)
+    assert sorted(kept) == sorted(sent) == list(range(20))
+    assert max(unkept) == 3
+
+
 def test_replies_out_of_order_reach_their_own_requests(tmp_path: Path) -> None:
     """The first request is answered last, and each prompt gets the answer made for it."""
     order: list[str] = []

@@ -100,7 +100,9 @@ class Transport:
     ) -> None:
         """Send every payload; each reply is handed over, in this thread, as soon as it exists.
 
-        The requests run in a thread of their own, so this works inside a notebook's event loop.
+        The requests run in a thread of their own, so this works inside a notebook's event loop. A
+        reply counts as in flight until ``on_reply`` has returned: where keeping it takes long, no
+        more than ``concurrency`` answered requests can be lost.
 
         Args:
             payloads: What to send.
@@ -122,11 +124,13 @@ class Transport:
                 if isinstance(item, BaseException):
                     failure = failure or item
                     continue
+                index, reply, kept = item
                 try:
-                    on_reply(*item)
+                    on_reply(index, reply)
                 except RequestError as err:  # a reply that answers something else
-                    if not taken.tolerate(item[0], err):
+                    if not taken.tolerate(index, err):
                         batch.stop()
+                batch.tell(kept)
         finally:
             batch.cancel()
             thread.join()
@@ -172,14 +176,22 @@ class _Batch:
         """Send nothing new; what is in flight is finished."""
         self._stopped.set()
 
+    def tell(self, kept: asyncio.Event) -> None:
+        """Let the worker go on that waits until its reply is kept."""
+        self._in_loop(kept.set)
+
     def cancel(self) -> None:
         """Abandon what is still in flight; without effect once everything is done."""
-        loop, task = self._loop, self._task
         self._stopped.set()
-        if loop is not None and task is not None and not loop.is_closed():
+        if self._task is not None:
+            self._in_loop(self._task.cancel)
+
+    def _in_loop(self, call: Callable[[], object]) -> None:
+        """Call in the requests' thread, which may have ended."""
+        if self._loop is not None and not self._loop.is_closed():
             try:
-                loop.call_soon_threadsafe(task.cancel)
-            except RuntimeError as err:  # closed in the meantime: there is nothing to abandon
+                self._loop.call_soon_threadsafe(call)
+            except RuntimeError as err:  # closed in the meantime: there is nobody to tell
                 log.debug("the requests' loop is closed already: %s", err)
 
     async def _all(self) -> None:
@@ -210,7 +222,9 @@ class _Batch:
                     return
                 continue
             self._failed.answered()
-            self._put((index, reply))
+            kept = asyncio.Event()
+            self._put((index, reply, kept))
+            await kept.wait()
 
     def _cut_short(self, failure: RequestError) -> bool:
         """Whether a request ended for another one's sake, and might have succeeded."""
