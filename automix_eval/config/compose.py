@@ -164,6 +164,11 @@ def unknown_key(config: DictConfig, key: str, groups: Iterable[str]) -> ConfigEr
     if name and group in groups and not nearest and (held := _held_elsewhere(group, name)):
         return ConfigError(f"{key} is no key of the {group} that is chosen: {held}")
     listed = f" Keys of {group}: {', '.join(inside)}." if inside else ""
+    if name and group in known:
+        return ConfigError(
+            f"{key}: {group} is one key, and where it takes a mapping it is given whole: "
+            f"{group}={{{name}:...}}"
+        )
     return ConfigError(
         f"{key} is no key of the configuration{did_you_mean(key, [*known, *groups])}{listed} "
         "automix-eval run --help lists every key"

@@ -235,6 +235,7 @@ def test_two_sweeps_into_one_folder_are_refused(capsys: pytest.CaptureFixture) -
         ("verifier=margn", "did you mean margin"),
         ("hydra/launcher=slrm", "did you mean slurm"),
         ("num_fewshots=2", "did you mean num_fewshot"),
+        ("metadata.split_seed=1", "metadata={split_seed:...}"),
         ("num_fewshot=two", "num_fewshot='two'"),
         ("num_fewshot=-1", "num_fewshot=-1"),
         ("limit=0", "limit=0"),
