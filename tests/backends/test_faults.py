@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
+import threading
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -244,6 +245,34 @@ def test_no_more_are_unkept_than_in_flight() -> None:
     transport.Transport(send, lambda _body: None, concurrency=3).run(range(20), keep)
     assert sorted(kept) == sorted(sent) == list(range(20))
     assert max(unkept) == 3
+
+
+def test_a_request_starts_no_thread_unless_the_environment_names_a_proxy(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Threads of aiohttp would add to each latency; a proxy that is named is used all the same."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    httpserver.expect_request("/v1").respond_with_json({})
+    started: list[str] = []
+    start = threading.Thread.start
+    monkeypatch.setattr(
+        threading.Thread, "start", lambda self: (started.append(self.name), start(self))[1]
+    )
+
+    def asked(host: str) -> None:
+        """Four requests to an address of a host."""
+        send = transport.post(f"http://{host}/v1", {})
+        transport.Transport(send, lambda _body: None).run([{}] * 4, lambda *_: None)
+
+    address = f"127.0.0.1:{httpserver.port}"  # a name is looked up in a thread
+    asked(address)
+    assert [name for name in started if not name.startswith("Thread-")] == ["automix-requests"]
+    monkeypatch.setenv("http_proxy", f"http://{address}")
+    asked("models.example")
+    assert [request.host for request, _ in httpserver.log[4:]] == ["models.example"] * 4
 
 
 def test_replies_out_of_order_reach_their_own_requests(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import queue
 import socket
 import ssl
@@ -15,7 +16,9 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.request import getproxies
 
 from automix_eval.backends.servers.faults import (
     CONTENT_FILTER,
@@ -202,7 +205,7 @@ class _Batch:
         async with ClientSession(
             connector=TCPConnector(limit=workers, ssl=self._t._tls),
             timeout=ClientTimeout(total=self._t._timeout),
-            trust_env=True,
+            trust_env=_environment_speaks(),
         ) as session:
             await asyncio.gather(*(self._work(session) for _ in range(workers)))
 
@@ -300,6 +303,12 @@ class _Batch:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._stopped.is_set():
             await asyncio.sleep(min(left, 0.2))
+
+
+def _environment_speaks() -> bool:
+    """Whether it names a proxy or a file of passwords; aiohttp asks it in two threads a request."""
+    netrc = os.environ.get("NETRC") or ("~/_netrc" if os.name == "nt" else "~/.netrc")
+    return bool(getproxies()) or Path(netrc).expanduser().exists()
 
 
 def _spread(number: int, lanes: int) -> list[int]:
