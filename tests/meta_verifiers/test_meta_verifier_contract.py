@@ -7,6 +7,8 @@ import functools
 import inspect
 import json
 import random
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -348,3 +350,84 @@ def test_prices_reach_the_objective(make, parametric):
 def _within(router, outcomes, condition):
     paths = [follow(policy, outcomes) for _, policy in router.sweep()]
     return [path for path in paths if condition(path)]
+
+
+# --------------------------------------------------------------------------- words, policies read
+
+WORDS = Path(__file__).parents[1] / "data" / "described.json"
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
+
+
+def chained():
+    """Fitting data by name: of two tiers, of three, and of two of which the last is the worse."""
+    worse = pair_records([(v, llm, slm) for v, slm, llm in TYPICAL])
+    rows = enumerate(TYPICAL)
+    three = [record(i, (slm, (slm + llm) / 2, llm), (v, v)) for i, (v, slm, llm) in rows]
+    yield "two tiers", typical()
+    yield "three tiers", columns(three, PaperCost(tiers=(1.0, 10.0, 50.0), verifier=1.0))
+    yield "a last tier that is worse", columns(worse)
+
+
+def words_of(router, outcomes):
+    """What a router says of its fit, and of each decision but the number that it rests on."""
+    router.fit(outcomes)
+    last = outcomes.num_tiers - 1
+    shown = [
+        Observation(-1, last + 1, (), observe(None).question),
+        *(observe(v, t, last + 1) for t in range(last + 1) for v in (0.0, 0.5, None)),
+    ]
+    reasons = [] if router.needs_hindsight else [d.reason for d in router.decide(shown)]
+    return [router.describe(), *router.notes(), *reasons]
+
+
+def test_describes_itself_in_these_words(path, make, fast_routers):
+    """Descriptions, notes and reasons are those of described.json, their numbers to 1 in 1,000."""
+    expected = json.loads(WORDS.read_text(encoding="utf-8")).get(path.stem)
+    if expected is None:
+        pytest.skip("a router of one's own")
+    tiny = path.stem in fast_routers  # untrained weights: their numbers are anybody's
+    for name, outcomes in chained():
+        for said, meant in zip(words_of(make(), outcomes), expected[name], strict=True):
+            said = said.replace(fast_routers.get(path.stem, {}).get("encoder", "\0"), "ENCODER")
+            assert NUMBER.sub("#", said) == NUMBER.sub("#", meant)
+            numbers, others = (list(map(float, NUMBER.findall(t))) for t in (said, meant))
+            assert tiny or numbers == pytest.approx(others, rel=1e-3, abs=1e-3)
+
+
+# What a policy may lack or have otherwise: policies of a range, what older files do not hold, what
+# is shown and not decided by, and a list where there is none.
+MAY_DIFFER = re.compile(
+    r"(family|prices|thresholds)\.-\[|\.-(tiers|num_tiers)$|^(threshold\.)?(value|objective)\.None$"
+    r"|(family|rules|signals)\.{}$|^summary\.\[0\]\.(counts|next)\.\[0\]\.-7.5$"
+)
+
+
+def spoilt(value):
+    """(place, copy of a policy) with one value of it removed, added, or of another kind."""
+    if isinstance(value, dict):
+        yield "extra", {**value, "extra": 0.0}
+        for key, held in value.items():
+            yield f"-{key}", {k: v for k, v in value.items() if k != key}
+            for place, other in spoilt(held):
+                yield f"{key}.{place}", {**value, key: other}
+        return
+    if isinstance(value, list) and value:
+        yield "-[0]", value[1:]
+        for place, other in spoilt(value[0]):
+            yield f"[0].{place}", [other, *value[1:]]
+    for other in (None, "no policy", -7.5, [], {}, float("nan")):
+        if type(other) is not type(value):
+            yield repr(other), other
+
+
+def test_a_spoilt_policy_is_refused(make):
+    """A value that is missing, too much or of another kind is one clear error, wherever it is."""
+    learned, router = make().fit(typical()).get_learned(), make()
+    for place, other in spoilt(json.loads(json.dumps(learned))):
+        try:
+            router.set_learned(other)
+        except AutoMixError:
+            continue
+        assert MAY_DIFFER.search(place), place
+        assert router.describe()
+        assert json.dumps(router.get_learned(), allow_nan=False)

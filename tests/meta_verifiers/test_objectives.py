@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -240,3 +243,75 @@ def test_wrong_settings_are_named(values, message):
     """An unknown objective, a missing number and one out of range are AutoMixErrors."""
     with pytest.raises(AutoMixError, match=message):
         Selection(**values)
+
+
+def plain(score, cost, share, singles, name, least, doubt, number):
+    """(index, value) by the definitions, candidate by candidate, without a note."""
+    (low_cost, low), (high_cost, high) = singles[0], singles[-1]
+
+    def line(at):
+        """The best mixture of two single tiers at a mean cost; the chord beyond the last."""
+        found = [y for x, y in singles if x <= at]
+        for (a, p), (b, q) in itertools.permutations(singles, 2):
+            if a <= at <= b and a < b:
+                found.append(p + (q - p) * (at - a) / (b - a))
+        if high > low and high_cost > low_cost:
+            found.append(low + (high - low) * (at - low_cost) / (high_cost - low_cost))
+        return max(found)
+
+    every = range(len(score))
+    if name == "gain":
+        value = [score[i] - line(cost[i]) for i in every]
+        keys = [(doubt[i] - value[i], cost[i], share[i], i) for i in every]
+    elif name == "ibc":
+        base = (high - low) / (high_cost - low_cost)
+        value = [(score[i] - low) / (cost[i] - low_cost) / base - 1 for i in every]
+        most = max(share)
+        keys = [(share[i] < min(least, most), -value[i], cost[i], share[i], i) for i in every]
+    elif name == "loss":
+        value = [cost[i] + number * (1 - score[i]) for i in every]
+        keys = [(value[i], cost[i], share[i], i) for i in every]
+    elif name == "budget":
+        value = score
+        bound = max(number, min(cost))
+        keys = [(cost[i] > bound, -score[i], cost[i], share[i], i) for i in every]
+    else:
+        value = cost
+        bound = min(number * high, max(score))
+        keys = [(score[i] < bound, cost[i], share[i], i) for i in every]
+    index = min(keys)[-1]
+    return index, value[index]
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.data(), st.sampled_from(["gain", "ibc", "loss", "budget", "target"]))
+def test_the_choice_is_that_of_the_definitions(data, name):
+    """Every objective chooses what its definition does, ties and bounds nobody meets included."""
+    eighths = st.integers(0, 8).map(lambda k: Fraction(k, 8))
+    rows = data.draw(
+        st.lists(st.tuples(eighths, st.integers(3, 20), eighths, eighths), min_size=1, max_size=7)
+    )
+    between = data.draw(st.lists(st.tuples(st.integers(0, 20), eighths), max_size=2))
+    low, high = sorted(data.draw(st.lists(eighths, min_size=2, max_size=2, unique=True)))
+    singles = [(Fraction(2), low), *between, (Fraction(10), high)]
+    number = data.draw(st.integers(1, 24).map(lambda k: Fraction(k, 2)))
+    if name == "target":
+        number /= 8
+    least = data.draw(eighths)
+    score, cost, share, doubt = (list(column) for column in zip(*rows, strict=True))
+    numbers = [np.array(column, dtype=float) for column in (score, cost, share)]
+    ends = Ends(float(low), 2.0, float(high), 10.0, tuple((float(c), float(s)) for c, s in between))
+    key = {"loss": "error_price"}.get(name, name)
+    given = {key: float(number)} if name in ("loss", "budget", "target") else {}
+    asked = Selection(objective=name, min_escalation=float(least), **given)
+    doubts = np.array(doubt, dtype=float) if data.draw(st.booleans()) else None
+    found = select(*numbers, ends, asked, doubts)
+    index, value = plain(
+        score, cost, share, singles, name, least,
+        [0] * len(score) if doubts is None else doubt, number,
+    )  # fmt: skip
+    assert found.index == index
+    assert found.value == pytest.approx(float(value))
+    bound = {"ibc": least > max(share), "budget": number < min(cost),
+             "target": number * high > max(score)}  # fmt: skip
+    assert bool(found.note) == bound.get(name, False)
