@@ -77,23 +77,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS
     )
-    for name in given[:1] if given and given[0] in COMMANDS else ():
-        module = importlib.import_module(f"automix_eval.{COMMANDS[name]}")
-        child = commands.add_parser(name, prog=f"automix-eval {name}", description=summary(module))
-        module.add_arguments(child)
-        if hasattr(module, "prepared"):  # lm_eval's --KEY VALUE as KEY=VALUE
-            try:
-                given[1:] = module.prepared(given[1:])
-            except AutoMixError as err:
-                print(one_line(err), file=sys.stderr)
-                return 2
-        child.set_defaults(run=module.run)
-        if given[:1] == [name] and getattr(module, "OWN_GRAMMAR", False):
-            # nothing that looks like an option may be taken for one of ours
-            given.insert(1, "--")
-    args = parser.parse_args(given)
-    guard_logs()
     try:
+        for name in given[:1] if given and given[0] in COMMANDS else ():
+            module = importlib.import_module(f"automix_eval.{COMMANDS[name]}")
+            child = commands.add_parser(
+                name, prog=f"automix-eval {name}", description=summary(module)
+            )
+            module.add_arguments(child)
+            if hasattr(module, "prepared"):  # lm_eval's --KEY VALUE as KEY=VALUE
+                given[1:] = module.prepared(given[1:])
+            child.set_defaults(run=module.run)
+            if given[:1] == [name] and getattr(module, "OWN_GRAMMAR", False):
+                # nothing that looks like an option may be taken for one of ours
+                given.insert(1, "--")
+        args = parser.parse_args(given)
+        guard_logs()
         code: int = args.run(args)
         sys.stdout.flush()
         return code

@@ -122,3 +122,16 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (task,) = json.loads(capsys.readouterr().out)["tasks"]
     assert task["result"]["quality"]["value"] == pytest.approx(0.5)
     assert len(task["differences"]) == 3
+
+
+@pytest.mark.parametrize(
+    "words", [["report", "."], ["compare", ".", "."], ["outcomes", ".", "--out", "made"]]
+)
+@pytest.mark.parametrize("given", ["paper", "paper:1,x", "tokens:absent.yaml", "flops:"])
+def test_prices_that_are_none_are_one_line(
+    words: list[str], given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is wrong with an option is an error of the command, and no traceback."""
+    assert main([*words, "--costs", given]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("automix-eval: error: --costs ")
