@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from automix_eval.analysis.chain_report import report_on_chain
     from automix_eval.analysis.gather import ReportAndRuns
+    from automix_eval.meta_verifiers.baselines import embeddings
     from automix_eval.records.importers.chain import Choice
     from automix_eval.records.importers.lm_eval_samples import SampleReading
 
@@ -116,7 +118,10 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         resamples=args.resamples,
     )
-    return write(ReportAndRuns(asked.report, ()), args.out, args.format)
+    code = write(ReportAndRuns(asked.report, ()), args.out, args.format)
+    if said := embeddings.speed():  # no part of the report, which the same input gives again
+        print(said, file=sys.stderr)
+    return code
 
 
 def _by_column(args: argparse.Namespace, choice: Choice) -> int:

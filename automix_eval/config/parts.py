@@ -22,6 +22,7 @@ from automix_eval.config.overrides import ConfigError as ConfigError
 from automix_eval.meta_verifiers.calibrated import Calibrated
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.fixed_answer import FixedAnswer
+from automix_eval.paths import hydra_conf_dir
 from automix_eval.records.importers.model_outcomes import Importer
 from automix_eval.records.policies import PolicyError
 from automix_eval.safety.errors import AutoMixError
@@ -105,7 +106,7 @@ def make_importer(option: str, values: DictConfig, path: Path) -> tuple[str, Imp
         made = _instantiate(values, f"format={option}") if values._target_ else None
         return (option, cast(Importer, made)) if made else None
     for name in config.options("format"):
-        node = config.compose_application("replay", {"format": name}).format
+        node = cast(DictConfig, OmegaConf.load(hydra_conf_dir() / "format" / f"{name}.yaml"))
         if node._target_:
             importer = cast(Importer, _instantiate(node, f"format={name}"))
             if importer.recognises(path):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.base import Router, require_fitted
+from automix_eval.meta_verifiers.base import Router, Walk, require_fitted
 from automix_eval.meta_verifiers.baselines.common import check_count, fold_of
 from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.meta_verifiers.follow import Follower
 from automix_eval.records.outcomes import BoolArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
 
@@ -70,18 +71,37 @@ class CrossFitted(Router):
     def choose(self, seen: Seen) -> IntArray:
         """What the policy of each row's fold does."""
         policies: list[MetaVerifier] = require_fitted(self.policies_, "cross-fitted")
-        try:
-            fold = np.fromiter(map(self.fold_of_.__getitem__, seen.ids or ()), dtype=np.intp)
-        except KeyError as err:
-            raise AutoMixError(
-                f"question {err} was not among those fitted in folds, so it has no policy"
-            ) from err
+        fold = self._folds(seen.ids or ())
         chosen = np.zeros(len(seen), dtype=np.intp)
         for number in np.unique(fold).tolist():
             here = fold == number
             policy = policies[number]
             chosen[here] = policy.choose(_rows(seen, here, policy.needs_texts))
         return chosen
+
+    def walk(self, outcomes: Outcomes, known: dict[Any, Any]) -> Walk:
+        """Where all rows lead, fold by fold."""
+        policies: list[MetaVerifier] = require_fitted(self.policies_, "cross-fitted")
+        if "folds" not in known:
+            fold = self._folds(outcomes.ids)
+            parts = [np.flatnonzero(fold == number) for number in range(self.folds)]
+            # the rows of a fold, followed by themselves, may share what policies know of them
+            known["folds"] = [(rows, Follower(outcomes.take(rows))) for rows in parts]
+        final = np.empty(len(outcomes), dtype=np.intp)
+        visited = np.empty((outcomes.num_tiers, len(outcomes)), dtype=np.bool_)
+        abstained = np.empty(len(outcomes), dtype=np.bool_)
+        for (rows, part), policy in zip(known["folds"], policies, strict=True):
+            final[rows], asked, abstained[rows] = part.walk(policy)
+            visited[:, rows] = asked.T
+        return Walk(final, visited.T, abstained)
+
+    def _folds(self, ids: Sequence[str]) -> IntArray:
+        try:
+            return np.fromiter(map(self.fold_of_.__getitem__, ids), dtype=np.intp)
+        except KeyError as err:
+            raise AutoMixError(
+                f"question {err} was not among those fitted in folds, so it has no policy"
+            ) from err
 
     def sweep(self) -> list[tuple[float | None, Any]]:
         """Policies at equal places of the folds' ranges; their parameters differ by fold."""

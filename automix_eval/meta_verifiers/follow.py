@@ -86,6 +86,7 @@ class Follower:
         self.outcomes = outcomes
         self._known: dict[tuple[object, ...], Seen] = {}
         self._walked: dict[Any, Any] = {}
+        self._rows = np.arange(len(outcomes))
         # a tier's costs side by side
         tables = (outcomes.answer_costs, outcomes.verification_costs)
         self._paid = [np.ascontiguousarray(table.T) for table in tables]
@@ -99,18 +100,24 @@ class Follower:
         Raises:
             AutoMixError: The router sends a question to a tier that is not ahead of it.
         """
-        outcomes, known = self.outcomes, self._walked
-        walk = router.walk(outcomes, known) if isinstance(router, Router) else None
-        final, visited, abstained = walk or self._step_by_step(router)
+        outcomes = self.outcomes
+        final, visited, abstained = self.walk(router)
         cost = np.zeros(len(outcomes))
         for tier, asked in enumerate(visited.T):
-            here = np.flatnonzero(asked)
-            if len(here):
-                cost[here] += self._paid[0][tier, here]
+            if asked.any():
+                cost += self._paid[0][tier] * asked
                 if router.needs_verification and tier < outcomes.num_tiers - 1:
-                    cost[here] += self._paid[1][tier, here]
-        score = outcomes.scores[np.arange(len(outcomes)), final]
-        return Path(final, score, cost, visited, abstained)
+                    cost += self._paid[1][tier] * asked
+        return Path(final, outcomes.scores[self._rows, final], cost, visited, abstained)
+
+    def walk(self, router: MetaVerifier) -> Walk:
+        """The tiers that a router asks, without what they cost and score.
+
+        Raises:
+            AutoMixError: As :meth:`follow`.
+        """
+        quick = router.walk(self.outcomes, self._walked) if isinstance(router, Router) else None
+        return quick or self._step_by_step(router)
 
     def _step_by_step(self, router: MetaVerifier) -> Walk:
         outcomes = self.outcomes

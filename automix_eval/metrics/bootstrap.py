@@ -21,9 +21,11 @@ documents does, and its spread is known to 1 / sqrt(2 GROUPS), .3 %.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -118,7 +120,7 @@ def resample(
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Block:
     """Some documents, in order.
 
@@ -132,9 +134,28 @@ class _Block:
     sums: Array
     counts: Any
 
-    def totals(self, times: Array) -> Array:
-        """(B, d + 1 + c) totals of resamples, by how often each document was drawn, (D, B)."""
-        return np.concatenate([times.T @ self.sums, (self.counts @ times).T], axis=1)
+    def totals(self, times: Array, some: slice = slice(None)) -> Array:
+        """(B, d + 1 + c) totals of resamples, by how often each document was drawn, (D, B).
+
+        Args:
+            times: Of ``some`` of the documents.
+            some: Which.
+        """
+        columns, place = self._distinct
+        summed = (times.T @ columns[some])[:, place]
+        return np.concatenate([summed, (self.counts[:, some] @ times).T], axis=1)
+
+    @functools.cached_property
+    def _distinct(self) -> tuple[Array, list[int]]:
+        """The columns of ``sums``, equal ones once, and which of them each is.
+
+        Methods share columns: a model alone asks itself always, and no other.
+        """
+        seen: dict[bytes, int] = {}
+        columns = np.ascontiguousarray(self.sums.T)
+        place = [seen.setdefault(blake2b(c).digest(), len(seen)) for c in columns]
+        first = [place.index(k) for k in range(len(seen))]
+        return columns[first].T, place
 
 
 def _blocks(
@@ -213,11 +234,10 @@ def _poisson(
     for block in blocks:
         draws = np.zeros((resamples, block.sums.shape[1] + block.counts.shape[0]))
         for first in range(0, len(block.sums), step):
-            some = slice(first, first + step)
-            part = _Block(block.point, block.sums[some], block.counts[:, some])
-            size = len(part.sums)
+            size = min(step, len(block.sums) - first)
             drawn = rng.integers(len(table), size=(resamples, size), dtype=np.uint16)
-            draws += part.totals(table.take(drawn).T.astype(np.float64, order="C"))
+            times = table.take(drawn).T.astype(np.float64, order="C")
+            draws += block.totals(times, slice(first, first + size))
         found.append((block.point, block.counts.sum(axis=1), draws))
     point, counts, totals = (np.sum(same, axis=0) for same in zip(*found, strict=True))
     return point, counts, totals

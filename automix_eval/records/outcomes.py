@@ -10,6 +10,7 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -92,12 +93,12 @@ class Outcomes:
         return replace(
             self,
             **{name: getattr(self, name)[index] for name in _TABLES},
-            ids=tuple(self.ids[i] for i in picked),
+            ids=_pick(self.ids, picked) or (),
             signals={name: table[index] for name, table in self.signals.items()},
             questions=_pick(self.questions, picked),
             answers=None
             if self.answers is None
-            else tuple(tuple(column[i] for i in picked) for column in self.answers),
+            else tuple(_pick(column, picked) or () for column in self.answers),
             documents=_pick(self.documents, picked),
         )
 
@@ -118,8 +119,8 @@ class Outcomes:
         varied = [c for c in columns if len(c) and not (c == c[0]).all()]
         # ids last in rank: they part rows of equal numbers and different texts
         keys: list[npt.NDArray[np.generic]] = [] if self.questions is None else [np.array(self.ids)]
-        order = np.lexsort([*keys, *varied]) if varied or keys else np.arange(len(self))
-        return self.take(order)
+        every = [*keys, *varied]
+        return self.take(_lexsorted(every) if every else np.arange(len(self)))
 
     @classmethod
     def from_records(cls, records: Sequence[Record], cost: CostModel) -> Outcomes:
@@ -218,6 +219,17 @@ def _pick(column: tuple[str, ...] | None, rows: Sequence[int]) -> tuple[str, ...
         return column and tuple(column[i] for i in rows)
     # several times faster than a loop, of a million rows
     return tuple(operator.itemgetter(*rows)(column))
+
+
+def _lexsorted(keys: Sequence[npt.NDArray[Any]]) -> IntArray:
+    """``np.lexsort``, by all keys only where the first in rank leaves ties."""
+    order = np.argsort(keys[-1], kind="stable")
+    held = keys[-1][order]
+    same = (held[1:] == held[:-1]) | ((held[1:] != held[1:]) & (held[:-1] != held[:-1]))
+    tied = np.append(same, False) | np.append(False, same)
+    rows = np.sort(order[tied])
+    order[tied] = rows[np.lexsort([key[rows] for key in keys])]
+    return order
 
 
 def _table(rows: Sequence[Sequence[float | None]]) -> FloatArray:

@@ -13,6 +13,7 @@ from plain_runs import pick_task, plain_run
 from replay_tables import rows, write
 
 from automix_eval.commands.main import main
+from automix_eval.meta_verifiers.baselines import embeddings
 
 pytestmark = pytest.mark.all_folds
 
@@ -76,6 +77,22 @@ def test_nearest_questions_are_played_where_they_can_be(
     report, found = board(tmp_path, *runs)
     assert "replay:knn_query" not in found
     assert any("no all-minilm-l6-v2, so knn_query is not played" in w for w in report["warnings"])
+
+
+def test_the_speed_of_embedding_is_printed_apart(
+    runs: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One line on stderr for the questions that are embedded, none where all are known."""
+    monkeypatch.setattr(embeddings, "_memory", {})
+    embeddings.speed()
+    report, _ = board(tmp_path, *runs, "--router", "knn_query")
+    said = re.findall(r"embedded (.*) questions in [0-9.]+ s \([0-9]+/s\)", capsys.readouterr().err)
+    assert said == ["60"]
+    assert board(tmp_path, *runs, "--router", "knn_query")[0] == report
+    assert "embedded" not in capsys.readouterr().err
 
 
 def test_other_runs_may_be_fitted_on(runs: tuple[Path, Path], tmp_path: Path) -> None:

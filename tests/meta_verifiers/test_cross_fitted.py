@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from automix_eval.meta_verifiers.base import Router
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.threshold import Threshold
@@ -30,10 +31,10 @@ def outcomes(number: int = 100, seed: int = 0) -> Outcomes:
     )
 
 
-class Remembers(Threshold):
+class Remembers(Router):
     """A router that asks the last tier exactly for questions it was fitted on."""
 
-    needs_texts = True
+    needs_fit = needs_texts = True
 
     def fit(self, outcomes: Outcomes) -> Remembers:
         """Keep the identities and documents."""

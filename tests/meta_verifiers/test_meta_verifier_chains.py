@@ -15,7 +15,9 @@ from router_records import columns, observe, record
 
 from automix_eval.costs.paper import PaperCost
 from automix_eval.meta_verifiers.base import Router
+from automix_eval.meta_verifiers.baselines.token_margin import TokenMargin
 from automix_eval.meta_verifiers.compiled import compile_policy
+from automix_eval.meta_verifiers.cross_fitted import CrossFitted
 from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
 from automix_eval.meta_verifiers.follow import Follower, follow
 from automix_eval.meta_verifiers.greedy import Greedy
@@ -26,7 +28,7 @@ from automix_eval.meta_verifiers.pomdp_v1 import PomdpV1
 from automix_eval.meta_verifiers.rules import chain_search as chain
 from automix_eval.meta_verifiers.rules import long_chains
 from automix_eval.meta_verifiers.rules.cells import FittingData, exact_parts, sums
-from automix_eval.meta_verifiers.rules.rule_router import Policy
+from automix_eval.meta_verifiers.rules.rule_router import Policy, RuleRouter
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.meta_verifiers.union import Union
 from automix_eval.records.outcomes import Outcomes
@@ -317,6 +319,29 @@ def test_the_quick_way_of_the_pomdp_is_the_way_step_by_step(bounded, monkeypatch
     assert len(family) > tiers
     assert {policy.needs_texts for policy in family} == {True, False}
     monkeypatch.setattr(ChainPomdp, "walk", Router.walk)
+    for policy, path in zip(family, found, strict=True):
+        slow = follow(policy, outcomes)
+        for field in ("final", "score", "cost", "visited", "abstained"):
+            assert (getattr(path, field) == getattr(slow, field)).all()
+
+
+@pytest.mark.parametrize("make", [Threshold, Pairs, DoubleThreshold, Union, TokenMargin])
+@pytest.mark.parametrize("undefined", ["escalate", "keep", 0.4])
+def test_the_quick_way_of_rules_is_the_way_step_by_step(monkeypatch, make, undefined):
+    """Columns of confidences lead every row where one decision after the other leads it."""
+    random = np.random.RandomState(1)
+    outcomes = synthetic(3, 150)
+    sure = np.where(random.random_sample((150, 3)) < 0.1, np.nan, outcomes.confidences)
+    signals = {"margin": np.where(random.random_sample((150, 3)) < 0.1, np.nan, sure**2)}
+    outcomes = replace(outcomes, confidences=sure, signals=signals)
+    router = make(undefined=undefined)
+    crossed = CrossFitted(lambda: make(undefined=undefined), 3).fit(outcomes)
+    family = [one for r in (router.fit(outcomes), crossed) for _, one in r.sweep()]
+    quick = Follower(outcomes)
+    found = [quick.follow(policy) for policy in family]
+    assert {path.visited.any(axis=0).sum() for path in found} > {1}
+    for one in (RuleRouter, CrossFitted):
+        monkeypatch.setattr(one, "walk", Router.walk)
     for policy, path in zip(family, found, strict=True):
         slow = follow(policy, outcomes)
         for field in ("final", "score", "cost", "visited", "abstained"):

@@ -30,6 +30,7 @@ FILED, REMEMBERED = 200, 200_000
 ANNOUNCED = 2_000
 
 _memory: dict[tuple[str, int, str], HalfArray] = {}
+_spent: list[tuple[int, float]] = []
 
 
 def embed(name: str, texts: Sequence[str], max_length: int) -> HalfArray:
@@ -53,6 +54,17 @@ def embed(name: str, texts: Sequence[str], max_length: int) -> HalfArray:
         found = _filed(encoder, fresh, max_length)
         _memory.update(zip([(encoder.sha256, max_length, t) for t in fresh], found, strict=True))
     return np.stack([_memory[key] for key in keys]) if keys else np.empty((0, encoder.width), "f2")
+
+
+def speed() -> str:
+    """How many questions were embedded since this was last asked, and how fast; empty for none.
+
+    What was in memory or in the cache folder took no time, and does not count.
+    """
+    number, seconds = (sum(column) for column in zip((0, 0.0), *_spent, strict=True))
+    _spent.clear()
+    rate = f"{number / seconds:.0f}/s" if seconds > 0 else "at once"
+    return f"embedded {number:,} questions in {seconds:.1f} s ({rate})" if number else ""
 
 
 def _filed(encoder: Encoder, texts: Sequence[str], max_length: int) -> HalfArray:
@@ -105,4 +117,5 @@ def _computed(encoder: Encoder, texts: Sequence[str], max_length: int) -> HalfAr
             said = f"{encoder.name} reads {len(texts)} questions, once: at most {left:.0f} s"
             print(said, file=sys.stderr)
             told = True
+    _spent.append((len(texts), time.monotonic() - begin))
     return made

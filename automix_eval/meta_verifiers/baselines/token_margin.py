@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from automix_eval.meta_verifiers.base import require_fitted
+from automix_eval.meta_verifiers.base import require_fitted, stand_in
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.records.outcomes import FloatArray, Outcomes, Seen
@@ -71,9 +71,9 @@ class TokenMargin(Threshold):
         super().set_learned({k: v for k, v in learned.items() if k != "source"})
         self.source_ = source
 
-    def _shown(self, seen: Seen) -> FloatArray:
+    def _shown(self, rows: Outcomes | Seen, tier: int) -> FloatArray:
         source = require_fitted(self.source_, self.name)
-        return super()._shown(replace(seen, confidences=self._margins(seen, source)))
+        return stand_in(self._margins(rows, source)[:, tier], self.undefined)
 
     def _margins(self, rows: Outcomes | Seen, source: str) -> FloatArray:
         if source == CONFIDENCE:

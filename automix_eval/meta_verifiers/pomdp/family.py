@@ -87,8 +87,8 @@ def play(
         asked, rows = groups.pop()
         tier = asked[-1] if asked else -1
         if tier >= 0:
-            paid[rows] += costs[rows, tier]
-        to = np.broadcast_to(_next(actions, asked, symbols[rows], levels[rows]), len(rows))
+            paid[rows] += costs[:, tier][rows]
+        to = np.broadcast_to(_next(actions, asked, symbols, levels, rows), len(rows))
         stay = rows[to <= tier]  # kept, or abstained on
         final[stay] = tier
         for j in range(tier + 1, last + 1):
@@ -99,12 +99,12 @@ def play(
 
 
 def _next(
-    actions: Actions, asked: tuple[int, ...], symbols: IntArray, levels: IntArray
+    actions: Actions, asked: tuple[int, ...], symbols: IntArray, levels: IntArray, rows: IntArray
 ) -> IntArray:
     if asked and asked[-1] == symbols.shape[1]:
         return np.array(asked[-1])
-    first = [levels[:, t] for t in asked[:1]]
-    to: IntArray = actions[asked][(*first, *(symbols[:, t] for t in asked))].astype(np.intp)
+    first = [levels[:, t][rows] for t in asked[:1]]
+    to: IntArray = actions[asked][(*first, *(symbols[:, t][rows] for t in asked))]
     return to
 
 

@@ -115,10 +115,20 @@ class Rule:
             # the edges are held, so that no others have their identity
             known[key] = shown, levels, self.edges
         shown, levels, _ = known[key]
-        low = self._walk(self.low, shown, levels, len(outcomes))
+
+        def led(actions: Actions) -> Walk:
+            # neighbours of a family are mixed from the same two policies
+            held = known.get("walks", [])
+            found = next((walk for one, walk in held if one is actions), None)
+            if found is None:
+                found = self._walk(actions, shown, levels, len(outcomes))
+                known["walks"] = [*held[-1:], (actions, found)]
+            return found
+
+        low = led(self.low)
         if self.high is self.low:
             return low
-        high = self._walk(self.high, shown, levels, len(outcomes))
+        high = led(self.high)
         if "coins" not in known:
             known["coins"] = coins(outcomes.ids)
         drawn = known["coins"] < self.share
@@ -132,14 +142,14 @@ class Rule:
         number: int,
     ) -> Walk:
         final = np.empty(number, dtype=np.intp)
-        visited = np.zeros((number, self.num_tiers), dtype=np.bool_)
+        visited = np.zeros((self.num_tiers, number), dtype=np.bool_)
         abstained = np.zeros(number, dtype=np.bool_)
         groups: list[tuple[tuple[int, ...], IntArray]] = []
         groups.append(((int(actions[()]),), np.arange(number)))
         while groups:
             asked, rows = groups.pop()
             tier = asked[-1]
-            visited[rows, tier] = True
+            visited[tier, rows] = True
             if tier not in self.tiers[:-1]:
                 final[rows] = tier
                 continue
@@ -150,7 +160,7 @@ class Rule:
             for after in self.tiers:
                 if after > tier and len(here := rows[to == after]):
                     groups.append(((*asked, after), here))
-        return Walk(final, visited, abstained)
+        return Walk(final, visited.T, abstained)
 
     def _level(self, seen: Seen) -> IntArray:
         """(n,) the cost level of each question, read off the answer of the first tier asked."""

@@ -198,7 +198,7 @@ def _cells(
     shape = (*grid, *(len(found) for found in levels))
     both = np.ravel_multi_index((*np.unravel_index(where, grid), *seen), shape)
     occupied, inverse = np.unique(both, return_inverse=True)
-    index = np.stack(np.unravel_index(occupied, shape), axis=1)
+    index = np.stack(np.unravel_index(occupied, shape)).T  # a tier's side by side
     return PomdpCells(
         index[:, : len(grid)], index[:, len(grid) :], np.bincount(inverse).astype(np.float64),
         _sums(inverse, list(scores.T)), _sums(inverse, list(paid.T)),
@@ -206,7 +206,7 @@ def _cells(
 
 
 def _sums(inverse: IntArray, columns: Sequence[FloatArray]) -> FloatArray:
-    return np.stack([np.bincount(inverse, weights=c) for c in columns], axis=1)
+    return np.asarray(np.stack([np.bincount(inverse, weights=c) for c in columns]).T, dtype=float)
 
 
 class _Grid:
@@ -228,6 +228,8 @@ class _Grid:
         self._nearby = local_sums(self.counts, axes, width)
         every = np.stack([x.ravel() for x in np.indices(self._shape)], axis=1)
         self._features, self._tiers, self._linear, self._square = self._describe(every)
+        # a feature's values side by side
+        self._held = np.asfortranarray(self._features[self._at])
 
     def choose_penalties(
         self, columns: Sequence[tuple[FloatArray, tuple[float, float], int]]
@@ -293,8 +295,9 @@ class _Grid:
         penalty = np.where(self._tiers == owner, penalties[OWN], penalties[OTHERS])
         penalty = np.where(self._square, penalties[SQUARED], penalty)
         prior = np.where((self._tiers == owner) & self._linear, slope, 0.0)
-        held = self._features[self._at]
-        return ridge_logistic(held, self._counts, self._share(total, span), penalty, prior, start)
+        return ridge_logistic(
+            self._held, self._counts, self._share(total, span), penalty, prior, start
+        )
 
     def _share(self, total: FloatArray, span: tuple[float, float]) -> FloatArray:
         low, high = span
@@ -390,24 +393,29 @@ def ridge_logistic(
         start[0] = logit(np.average(share, weights=counts).clip(1e-9, 1 - 1e-9))
     weights = start
 
-    def loss(w: FloatArray) -> float:
+    def at(w: FloatArray) -> tuple[float, FloatArray]:
+        """The loss, and the probability of each type."""
         z = features @ w
-        return float(counts @ (np.logaddexp(0.0, z) - share * z) + 0.5 * penalty @ (w - prior) ** 2)
+        small = np.exp(-np.abs(z))
+        each = np.log1p(small) + np.maximum(z, 0.0) - share * z
+        loss = float(counts @ each + 0.5 * penalty @ (w - prior) ** 2)
+        return loss, np.where(z < 0, small, 1.0) / (1.0 + small)
 
-    best = loss(weights)
+    best, p = at(weights)
     for _ in range(NEWTON_STEPS):
-        p = expit(features @ weights)
         gradient = features.T @ (counts * (p - share)) + penalty * (weights - prior)
         step = np.linalg.solve(_curvature(features, counts, p, penalty), gradient)
         scale = 1.0
-        while (value := loss(weights - scale * step)) > best and scale > 1e-4:
+        value, after = at(weights - step)
+        while value > best and scale > 1e-4:
             scale /= 2
+            value, after = at(weights - scale * step)
         if value >= best:
             break
-        gained, best, weights = best - value, value, weights - scale * step
+        gained, best, weights, p = best - value, value, weights - scale * step, after
         if gained <= 1e-12 * abs(best):
             break
-    curve = _curvature(features, counts, expit(features @ weights), penalty)
+    curve = _curvature(features, counts, p, penalty)
     prior = 0.5 * float(np.log(penalty[1:]).sum())
     return weights, prior - best - 0.5 * float(np.linalg.slogdet(curve)[1])
 

@@ -105,6 +105,12 @@ class Solver:
         self._scale = float(np.abs(problem.scores).max())
         make = self._performance if reward is None else _ByState(self, reward).node
         self._nodes = {s: make(s) for s in self._order}
+        # what the last tier earns is the same whatever is done before
+        self._final = {s: self._after(s, self._last, {}) for s in self._order if s}
+
+    @property
+    def _last(self) -> int:
+        return self.problem.num_tiers - 1
 
     def marginal(self, table: FloatArray, subset: Subset) -> FloatArray:
         """Sum over the types that agree on what the tiers of a subset show."""
@@ -113,7 +119,7 @@ class Solver:
 
     def _after(self, subset: Subset, j: int, values: Mapping[Subset, FloatArray]) -> FloatArray:
         """(2, L, symbols...) what a route earns in all, at each level; (2,) before any tier."""
-        route, last = self._nodes[subset].routes[j], self.problem.num_tiers - 1
+        route, last = self._nodes[subset].routes[j], self._last
         if not subset:
             # what the first answer will cost is not known yet
             ahead = 0.0 if j == last else values[j,].sum(axis=-1) @ self.problem.levels[j].shares
@@ -135,17 +141,19 @@ class Solver:
             shape = (len(self.problem.levels[subset[0]]), *node.mass.shape) if subset else ()
             held = np.zeros((2, *shape))
             if node.keep is not None:
-                held += node.keep[:, None]
+                held = np.broadcast_to(node.keep[:, None], held.shape)
             best = held[0] + x * held[1] if keeps else np.full(shape, -np.inf)
-            action = np.full(shape, tier if keeps else self.problem.num_tiers - 1, dtype=np.int8)
+            action = np.full(shape, tier if keeps else self._last, dtype=np.int8)
             undefined = (..., -1)
             if keeps and self._undefined == "escalate":
                 best[undefined] = -np.inf
             for j in node.routes:
-                after = self._after(subset, j, values)
-                worth = after[0] + x * after[1]
-                tie = TIE * (node.mass * self._scale + np.abs(after[0]) + np.abs(x * after[1]))
-                better = np.asarray(worth > best + tie)
+                final = subset and j == self._last
+                after = self._final[subset] if final else self._after(subset, j, values)
+                paid = x * after[1]
+                worth = after[0] + paid
+                tie = np.abs(after[0]) + node.mass * self._scale + np.abs(paid)
+                better = np.asarray(worth > best + TIE * tie)
                 if keeps and self._undefined == "keep":
                     better[undefined] = False
                 best = np.where(better, worth, best)

@@ -151,7 +151,9 @@ class FittingData:
 
     def ends(self) -> Ends:
         """Both ends of the chain, the same in every order of the rows."""
-        answers = [exact_parts(column) for column in self._outcomes.answer_costs.T]
+        # the last tier is not judged
+        answers = [list(exact_parts(c)) for c in self._outcomes.answer_costs.T[:-1]]
+        answers.append(self.costs[-1])
         score, cost = (
             np.array([sum(part.sum() for part in parts) for parts in columns])
             for columns in (self.scores, answers)
@@ -183,6 +185,7 @@ class FittingData:
         """
         binned = [self._binned(*one) for one in zip(tiers, breaks, strict=False)]
         joint, bins = _join([codes for codes, _ in binned])
+        bins = np.asfortranarray(bins)  # a tier's side by side
         number = len(bins)
 
         def table(columns: Sequence[Sequence[FloatArray]]) -> FloatArray:
@@ -218,11 +221,18 @@ def doubts(rows: TierRows, cells: RuleCells, masks: BoolArray) -> FloatArray:
     bins, n = cells.bins[:, rows.tier], len(rows.score)
     share = np.bincount(bins, weights=cells.counts, minlength=masks.shape[1]) / n
     known = ~np.isnan(cells.values[rows.tier])
-    spread = float((rows.later[:, -1] - rows.score).std())
-    held, below = masks[:, known], np.concatenate([[0.0], np.cumsum(share[known])])
+    held = masks if known.all() else masks[:, known]
+    below = np.concatenate([[0.0], np.cumsum(share[known])])
     changes = held[:, 1:] != held[:, :-1]
     found = np.zeros(len(masks))
-    for i in np.flatnonzero(changes.sum(axis=1) > 1).tolist():
+    several = np.flatnonzero(np.count_nonzero(changes, axis=1) > 1).tolist()
+    spread = 0.0
+    if several:
+        spread = rows.remembered(
+            ("spread", rows.tiers[0], rows.tiers[-1]),
+            lambda: float((rows.later[:, -1] - rows.score).std()),
+        )
+    for i in several:
         runs = np.diff(below[np.flatnonzero(changes[i]) + 1])
         found[i] = ONE_SIDED * spread * np.sqrt(runs / n).sum()
     return found
@@ -243,17 +253,23 @@ def sums(codes: IntArray, parts: Iterable[FloatArray], size: int) -> FloatArray:
 
 
 def exact_parts(column: FloatArray) -> Iterator[FloatArray]:
-    """A column split in two: multiples of two powers of two, whose partial sums cannot round."""
-    top = float(np.abs(column).max(initial=0.0))
+    """A column split in two: multiples of two powers of two, whose partial sums cannot round.
+
+    One part where it is the whole column, as of truth values.
+    """
+    rest = np.ascontiguousarray(column)
+    top = max(float(rest.max(initial=0.0)), -float(rest.min(initial=0.0)))
     bits = 52 - len(column).bit_length()
-    rest, exponent = column, math.frexp(top)[1]
-    for _ in range(2):
+    exponent = math.frexp(top)[1]
+    for last in (False, True):
         exponent -= bits
         step = math.ldexp(1.0, max(exponent, -1000))
         part = rest * (1.0 / step)  # exact: a power of two
         np.rint(part, out=part)
         part *= step
         yield part
+        if last or np.array_equal(part, rest):
+            return
         rest = rest - part
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -133,7 +133,8 @@ def _every(cells: RuleCells, masks: Sequence[FloatArray]) -> Points:
 
 
 def _ascend(cells: RuleCells, masks: Sequence[FloatArray], by_objective: Best) -> Points:
-    visited: list[Points] = []
+    # climbs at neighbouring prices meet the same policies; in the order in which they are met
+    visited: dict[tuple[int, ...], Points] = {}
     starts = [[int(share * (len(m) - 1)) for m in masks] for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
 
     def climb(start: Sequence[int], best: Best) -> None:
@@ -141,9 +142,10 @@ def _ascend(cells: RuleCells, masks: Sequence[FloatArray], by_objective: Best) -
         for _ in range(ROUNDS):
             before = list(rules)
             for tier in reversed(range(len(masks))):
-                points = along(cells, masks, rules, tier)
-                visited.append(points)
-                rules[tier] = best(points)
+                others = (tier, *rules[:tier], *rules[tier + 1 :])
+                if others not in visited:
+                    visited[others] = along(cells, masks, rules, tier)
+                rules[tier] = best(visited[others])
             if rules == before:
                 return
 
@@ -153,14 +155,14 @@ def _ascend(cells: RuleCells, masks: Sequence[FloatArray], by_objective: Best) -
         for start in (starts[0], starts[-1]):
             climb(start, lambda p, price=price: int(np.argmax(p.score - price * p.cost)))  # type: ignore[misc]
 
-    for start in [*starts, _best_of(visited, by_objective)]:
+    for start in [*starts, _best_of(visited.values(), by_objective)]:
         climb(start, by_objective)
-    points = _concatenate(visited)
+    points = _concatenate(visited.values())
     _, first = np.unique(points.rules, axis=0, return_index=True)
     return points.take(first)
 
 
-def _best_of(visited: Sequence[Points], best: Best) -> list[int]:
+def _best_of(visited: Iterable[Points], best: Best) -> list[int]:
     points = _concatenate(visited)
     return [int(rule) for rule in points.rules[best(points)]]
 
@@ -171,5 +173,6 @@ def prices_of_quality(score: FloatArray, cost: FloatArray) -> FloatArray:
     return np.asarray(scale * np.geomspace(1 / 64, 64, PRICES))
 
 
-def _concatenate(parts: Sequence[Points]) -> Points:
-    return Points(*(np.concatenate([getattr(p, name) for p in parts]) for name in Points.__slots__))
+def _concatenate(parts: Iterable[Points]) -> Points:
+    every = list(parts)
+    return Points(*(np.concatenate([getattr(p, name) for p in every]) for name in Points.__slots__))

@@ -64,6 +64,8 @@ class _Worth:
         self._alone = (score - self._prices * cost).max(axis=1)
         self._bins = [_quantiles(column) for column in data.confidences]
         self._known: dict[tuple[int, ...], FloatArray] = {}
+        self._tables: dict[tuple[tuple[int, ...], str, int], FloatArray] = {}
+        self._codes: tuple[tuple[int, ...], IntArray] = ((), np.zeros(data.number, dtype=np.intp))
 
     def __call__(self, tiers: tuple[int, ...]) -> float:
         """What the policies that ask some of the tiers are worth more than one tier alone."""
@@ -82,22 +84,30 @@ class _Worth:
 
     def _points(self, tiers: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
         """Mean score and cost by how many of the lowest bins of each tier but the last go on."""
-        data, size = self._data, QUANTILES + 1
-        codes = np.zeros(data.number, dtype=np.intp)
-        shape: tuple[int, ...] = ()
-
-        def table(parts: Sequence[FloatArray]) -> FloatArray:
-            return sums(codes, parts, size ** len(shape)).reshape(shape)
-
-        score, cost = table(data.scores[tiers[0]]), table(data.costs[tiers[0]])
-        for before, after in itertools.pairwise(tiers):
-            codes, shape = codes * size + self._bins[before], (*shape, size)
-            gain = table(data.scores[after]) - table(data.scores[before])
-            paid = table(data.costs[after])
-            for axis in range(len(shape)):
+        score, cost = self._table((), "scores", tiers[0]), self._table((), "costs", tiers[0])
+        for i, after in enumerate(tiers[1:], 1):
+            asked = tiers[:i]
+            gain = self._table(asked, "scores", after) - self._table(asked, "scores", asked[-1])
+            paid = self._table(asked, "costs", after)
+            for axis in range(i):
                 gain, paid = gain.cumsum(axis=axis), paid.cumsum(axis=axis)
             score, cost = score[..., None] + gain, cost[..., None] + paid
-        return score / data.number, cost / data.number
+        return score / self._data.number, cost / self._data.number
+
+    def _table(self, asked: tuple[int, ...], what: str, tier: int) -> FloatArray:
+        """Sums of the scores or costs of a tier by the bins of those asked, one axis a tier."""
+        key = (asked, what, tier)
+        if key not in self._tables:
+            size = QUANTILES + 1
+            if self._codes[0] != asked:
+                codes = np.zeros(self._data.number, dtype=np.intp)
+                for one in asked:
+                    codes = codes * size + self._bins[one]
+                self._codes = asked, codes
+            parts = getattr(self._data, what)[tier]
+            found = sums(self._codes[1], parts, size ** len(asked))
+            self._tables[key] = found.reshape((size,) * len(asked))
+        return self._tables[key]
 
 
 def _quantiles(confidence: FloatArray) -> IntArray:

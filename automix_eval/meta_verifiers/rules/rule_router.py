@@ -13,7 +13,13 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from automix_eval.meta_verifiers.abstain import AbstainingRouter, abstention_bounds, as_answered
-from automix_eval.meta_verifiers.base import TierByTier, check_undefined, require_fitted, stand_in
+from automix_eval.meta_verifiers.base import (
+    TierByTier,
+    Walk,
+    check_undefined,
+    require_fitted,
+    stand_in,
+)
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.objectives import Ends, is_number, select
 from automix_eval.meta_verifiers.rules.cells import FittingData, TierRows, doubts
@@ -243,12 +249,7 @@ class RuleRouter(AbstainingRouter, TierByTier):
 
     def choose(self, seen: Seen) -> IntArray:
         """The next tier that the policy asks, or the same to keep."""
-        policy: Policy = require_fitted(self.policy_, self.name)
-        if policy.num_tiers != seen.num_tiers:
-            raise AutoMixError(
-                f"meta_verifier={self.name} was fitted for {policy.num_tiers} tiers and meets "
-                f"a chain of {seen.num_tiers}: fit it on records of this chain"
-            )
+        policy = self._policy(seen.num_tiers)
         if seen.tier < 0:
             return np.full(len(seen), policy.tiers[0], dtype=np.intp)
         to = np.full(len(seen), seen.tier, dtype=np.intp)
@@ -257,17 +258,45 @@ class RuleRouter(AbstainingRouter, TierByTier):
             to[self._escalates(seen)] = after
         bound = self.bounds_[seen.tier] if seen.tier < len(self.bounds_) else None
         if bound is not None:
-            to[(to == seen.tier) & (self._shown(seen) <= bound)] = ABSTAIN
+            to[(to == seen.tier) & (self._shown(seen, seen.tier) <= bound)] = ABSTAIN
         return to
+
+    def walk(self, outcomes: Outcomes, known: dict[Any, Any]) -> Walk | None:
+        """Where :meth:`choose` leads all rows; those that may be abstained on go step by step."""
+        policy = self._policy(outcomes.num_tiers)
+        if self.bounds_:
+            return None
+        number = len(outcomes)
+        visited = np.zeros((outcomes.num_tiers, number), dtype=np.bool_)
+        final = np.full(number, policy.tiers[-1])
+        rows = np.arange(number)
+        for tier, rule in zip(policy.tiers, policy.rules, strict=False):
+            visited[tier, rows] = True
+            if (key := (self.name, tier)) not in known:
+                known[key] = self._shown(outcomes, tier).copy()
+            goes = self._decides(rule, known[key][rows])
+            final[rows[~goes]] = tier
+            rows = rows[goes]
+        visited[policy.tiers[-1], rows] = True
+        return Walk(final, visited.T, np.zeros(number, dtype=np.bool_))
+
+    def _policy(self, num_tiers: int) -> Policy:
+        policy: Policy = require_fitted(self.policy_, self.name)
+        if policy.num_tiers != num_tiers:
+            raise AutoMixError(
+                f"meta_verifier={self.name} was fitted for {policy.num_tiers} tiers and meets "
+                f"a chain of {num_tiers}: fit it on records of this chain"
+            )
+        return policy
 
     def _escalates(self, seen: Seen) -> BoolArray:
         policy: Policy = require_fitted(self.policy_, self.name)
         rule = policy.rules[policy.tiers.index(seen.tier)]
-        return self._decides(rule, self._shown(seen))
+        return self._decides(rule, self._shown(seen, seen.tier))
 
-    def _shown(self, seen: Seen) -> FloatArray:
-        """(n,) what the rules are told of the tier reached."""
-        return stand_in(seen.confidence, self.undefined)
+    def _shown(self, rows: Outcomes | Seen, tier: int) -> FloatArray:
+        """(n,) what the rules are told of a tier."""
+        return stand_in(rows.confidences[:, tier], self.undefined)
 
     def _decides(self, rule: Any, confidence: FloatArray) -> BoolArray:
         if isinstance(rule, str) and rule != UNDEFINED:
