@@ -11,13 +11,9 @@ from typing import Any
 import numpy as np
 
 from automix_eval.records.outcomes import ROUNDING, BoolArray, FloatArray, IntArray, Outcomes
-from automix_eval.records.table_columns import Columns, TierColumns
-from automix_eval.records.tables import StoredTable, TableError, column_names, read_table
+from automix_eval.records.table_columns import Columns, TierColumns, refuse_long
+from automix_eval.records.tables import StoredTable, TableError, read_table
 from automix_eval.safety.errors import AutoMixError
-
-# Columns by which a table of several rows a question is known.
-_MODEL_NAMES = ("model", "model_name", "model_id", "llm")
-_QUESTION_NAMES = ("prompt_id", "question_id", "sample_id", "doc_id", "id", "prompt", "question")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,28 +139,9 @@ class Held:
 @lru_cache(maxsize=4)
 def load(columns: Columns, stamp: tuple[Path, int, int]) -> Held:
     """A table's columns; kept, so that the jobs of a sweep parse a file once."""
-    _refuse_long(columns, stamp[0])
-    return Held(columns, read_table(stamp[0], columns.numbers(), columns.texts()))
-
-
-def _refuse_long(columns: Columns, path: Path) -> None:
-    """Refuse a table with a row for each question and model, whose rows are no questions."""
-    names = column_names(path)
     used = {*columns.numbers(), *columns.texts()}
-    model = next((n for n in _MODEL_NAMES if n in names and n not in used), None)
-    asked = [columns.id_column, *_QUESTION_NAMES]
-    question = next((n for n in asked if n in names), None)
-    if model is None or question is None:
-        return
-    table = read_table(path, [], [model, question])
-    models, asked_of = table.texts(model), table.texts(question)
-    if len(set(models)) > 1 and len(set(asked_of)) < len(asked_of):
-        raise TableError(
-            f"the table {path} has several rows a question: {len(asked_of)} rows, "
-            f"{len(set(asked_of))} values of {question!r} and {len(set(models))} of {model!r}. A "
-            "replay reads a row a question, with columns for each tier: name the format "
-            "(format=embedllm reads such a table), or reshape it"
-        )
+    refuse_long(stamp[0], used, columns.id_column)
+    return Held(columns, read_table(stamp[0], columns.numbers(), columns.texts()))
 
 
 def _usable(table: StoredTable, columns: Columns) -> tuple[BoolArray, str]:

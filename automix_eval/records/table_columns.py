@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from automix_eval.records.tables import TableError, column_names
+from automix_eval.records.tables import TableError, column_names, read_table
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import did_you_mean, listing
 
@@ -29,6 +29,9 @@ _OWN_NAMES = {
     "question": ("question",),
     "document_column": ("document",),
 }
+# Columns by which a table of several rows a question is known.
+_MODEL_NAMES = ("model", "model_name", "model_id", "llm")
+_QUESTION_NAMES = ("prompt_id", "question_id", "sample_id", "doc_id", "id", "prompt", "question")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +142,14 @@ def chain_of_header(path: Path) -> tuple[TierColumns, ...]:
         if tier and kind in _KINDS:
             columns = found.setdefault(tier, {})
             if (role := _KINDS[kind]) in columns:
-                raise TableError(
-                    f"the table {path} has both {columns[role]!r} and {name!r}: say which one "
-                    "with tiers="
-                )
+                both = f"both {columns[role]!r} and {name!r}: say which one with tiers="
+                again = f"the column {name} more than once"
+                what = again if name in columns.values() else both
+                raise TableError(f"the table {path} has {what}")
             columns[role] = name
     chain = {tier: columns for tier, columns in found.items() if "score" in columns}
     if len(chain) < 2:
+        refuse_long(path)
         raise TableError(
             f"{path}: tiers is not set, and the header names no chain (TIER:score, TIER:confidence "
             "and TIER:cost of each tier, cheapest first). Say which columns hold what, as in "
@@ -197,6 +201,31 @@ def columns_of_header(
     said = f"the tiers are those of the header, in its order: {', '.join(t.name for t in tiers)}"
     made = Columns(tiers, **used, by=given.get("by"), missing=missing)
     return made, "; ".join([said, *(f"{key}={name}" for key, name in taken.items())])
+
+
+def refuse_long(path: Path, used: Collection[str] = (), id_column: str | None = None) -> None:
+    """Refuse a table with a row for each question and model, whose rows are no questions.
+
+    Args:
+        path: The table.
+        used: Columns that are something of a tier or a question.
+        id_column: That of the questions' identities, where it is known.
+    """
+    names = column_names(path)
+    model = next((n for n in _MODEL_NAMES if n in names and n not in used), None)
+    asked = [id_column, *_QUESTION_NAMES]
+    question = next((n for n in asked if n in names), None)
+    if model is None or question is None:
+        return
+    table = read_table(path, [], [model, question])
+    models, asked_of = table.texts(model), table.texts(question)
+    if len(set(models)) > 1 and len(set(asked_of)) < len(asked_of):
+        raise TableError(
+            f"the table {path} has several rows a question: {len(asked_of)} rows, "
+            f"{len(set(asked_of))} values of {question!r} and {len(set(models))} of {model!r}. A "
+            "row must be a question, with columns for each tier (TIER:score, TIER:cost): reshape "
+            "it, or name its format where it is a public table (automix-eval replay format=NAME)"
+        )
 
 
 def _parse_tier(index: int, entry: Any) -> TierColumns:

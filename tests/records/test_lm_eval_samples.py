@@ -214,12 +214,16 @@ def test_folders_that_are_no_plain_run(runs: tuple[Path, Path, Path], tmp_path: 
     value = json.loads(next(small.rglob("results_*.json")).read_text())
     value["config"]["model"] = "automix"
     cascade = changed(small, tmp_path / "cascade", same, config=value["config"])
+    records = tmp_path / "records"
+    records.mkdir()
+    (records / "automix_run_20261125T220043-164ab0.json").touch()
     for path, problem in (
         (tmp_path / "absent", "does not exist"),
         (empty, "holds no results file"),
         (bare, "--log_samples"),
         (torn, "line 40 cannot be read"),
         (cascade, "result of a cascade"),
+        (records, "result of a cascade"),
         (small, "named twice"),
     ):
         with pytest.raises(AutoMixError, match=problem):

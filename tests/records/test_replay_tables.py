@@ -178,6 +178,8 @@ def test_a_row_a_question_and_model_is_no_row_a_question(
     tiers = (TierColumns("a", "label", 1.0), TierColumns("b", "label", 2.0))
     with pytest.raises(AutoMixError, match=r"several rows a question: 12 rows, 4 values.*format="):
         source(write(tmp_path / "t.csv", table), Columns(tiers, id_column=id_column))
+    with pytest.raises(AutoMixError, match="several rows a question: 12 rows, 4 values"):
+        columns_of_header(tmp_path / "t.csv", {})
 
 
 def test_a_header_describes_a_chain(tmp_path: Path) -> None:
@@ -203,6 +205,7 @@ def test_a_header_describes_a_chain(tmp_path: Path) -> None:
         ("s:score,s:cost", "names no chain"),
         ("s:score,s:cost,l:score", "no column l:cost"),
         ("s:score,s:correct,s:cost,l:score,l:cost", "both 's:score' and 's:correct'"),
+        ("s:score,s:score,s:cost,l:score,l:cost", "column s:score more than once"),
     ],
 )
 def test_headers_that_describe_no_chain(tmp_path: Path, header: str, problem: str) -> None:

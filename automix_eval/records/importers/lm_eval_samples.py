@@ -126,11 +126,13 @@ def read_runs(paths: Sequence[Path], reading: SampleReading) -> ModelOutcomes:
 
 def _read(path: Path, reading: SampleReading) -> _Run:
     if not path.exists():
-        raise AutoMixError(f"{path} does not exist: name the results folder of a run")
+        raise AutoMixError(f"{path} does not exist: name a run's results folder, or a table")
     results, warnings = find_results([path])
     if warnings:
         raise AutoMixError(warnings[0])
-    if cascades := [r.path for r in results if r.run_id is not None]:
+    # records and their manifest are a cascade's, also without the harness's results beside them
+    alone = [] if results else sorted(path.glob("automix_run_*.json"))
+    if cascades := [r.path for r in results if r.run_id is not None] or alone:
         raise AutoMixError(
             f"{cascades[0]} is the result of a cascade: automix-eval report reads it, and replay "
             "records=FOLDER where it has every tier. A chain is made of runs of one model each"
