@@ -102,7 +102,8 @@ engines: .venv-engines/.installed
 	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind PYTHONDONTWRITEBYTECODE= \
 		$(ENGINES)/python benchmarks/engines.py
 
-# How many of 200 seeded changes of the code no test notices; MUTANTS=N, SEED=N for others.
+# How many of 200 seeded changes of the code no test notices; MUTANTS=N, SEED=N for others. Ended, it
+# goes on where it was.
 mutants: setup
 	$(BIN)/python -m pip install --quiet -e '.[mutants]' -c constraints.txt
 	$(BIN)/python benchmarks/mutants.py --mutants $(or $(MUTANTS),200) --seed $(or $(SEED),0)

@@ -392,3 +392,27 @@ def test_the_verifier_brings_its_calibrator_and_the_user_s_word_counts():
     named = config.build({"verifier": "auto", "calibrator": "none"})
     assert config.name_of(named, "calibrator") == "none"
     assert config.name_of(config.build({"verifier": "margin"}), "calibrator") == "none"
+
+
+def test_a_signal_that_tells_nothing_rises():
+    """Where the rank correlation is 0 the function is the rising one."""
+    made = Isotonic().fit(np.array([[0.0], [1.0], [2.0]]), np.array([0.0, 1.0, 0.0]))
+    assert made.predict(np.array([[0.0], [1.0], [2.0]])).tolist() == [0.0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("share", "fits"), [(0.0, True), (1.0, True), (-1e-9, False), (1.1, False)]
+)
+@pytest.mark.parametrize("name", ["weight", "mean"])
+def test_heads_read_shares_alone(name, share, fits):
+    """Both ends are shares; what lies outside is refused with both values."""
+    signals, target = sample()
+    made = Heads(lambda: Logistic(predicts="benefit")).fit(signals, target, 1 - target)
+    learned = made.get_learned()
+    learned["last"][name] = share
+    if fits:
+        made.set_learned(learned)
+        assert made.get_learned()["last"][name] == share
+    else:
+        with pytest.raises(ValueError, match="expected shares"):
+            made.set_learned(learned)

@@ -449,7 +449,7 @@ def test_incomplete_records_are_named(make):
         (SelfConsistency, {"undefined": None}),
         (Threshold, {"candidates": []}),
         (Threshold, {"candidates": "seen"}),
-        (Threshold, {"candidates": [0.5, 2.0]}),
+        (Threshold, {"candidates": [0.5, 1.5]}),
         (Threshold, {"candidates": [float("nan")]}),
         (Threshold, {"candidates": ["0.5"]}),
         (Threshold, {"objective": "__import__('os')"}),

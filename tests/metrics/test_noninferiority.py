@@ -158,3 +158,12 @@ def test_the_bound_by_hand() -> None:
     error = math.sqrt(((gaps - gaps.mean()) ** 2).sum() * 13 / 12) / 13
     expected = gaps.mean() - stats.t.ppf(0.9, 11) * error
     assert known.lower_bound(0.9, 0.9) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("share", "confidence"), [(-0.1, 0.9), (math.inf, 0.9), (1, 0), (1, 1)])
+def test_no_bound_without_numbers_in_range(share: float, confidence: float) -> None:
+    """Neither a share below 0 nor a bound that is certain."""
+    found = paired([(1.0, 1.0, d) for d in range(20)])
+    assert not isinstance(found, Undefined)
+    with pytest.raises(ValueError, match="must"):
+        found.lower_bound(share, confidence)
