@@ -63,7 +63,7 @@ docs: $(DOCS_STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "build/site/index.html"
 
-# 99 questions to fit on, 198 to score; the same command again, or another router, asks no model.
+# 99 questions to fit on, 396 to score; the same command again, or another router, asks no model.
 DEMO := tasks=narrativeqa_packaged calibration.num_docs=99 record=full batch_size=16
 demo: setup
 	$(BIN)/automix-eval run $(DEMO) output=results/demo

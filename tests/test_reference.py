@@ -34,9 +34,9 @@ def test_documents_tell_the_figures_of_the_run_that_is_kept() -> None:
     """The tutorial's lines stand in its report, and so do the README's quality and cost."""
     report = (REFERENCE / "report.txt").read_text(encoding="utf-8")
     block = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8").split("```")
-    (shown,) = [b for b in block if b.startswith("text\nNot shown to pay")]
+    (shown,) = [b for b in block if b.startswith("text\nThe live policy")]
     assert all(line in report for line in shown.splitlines()[1:])
-    live = next(line for line in report.splitlines() if line.startswith("Live policy"))
+    live = next(line for line in report.splitlines() if line.startswith("Live policy:"))
     found = re.search(r"0(\.\d+) \[.*\] +([\d.]+) ", live)
     assert found
     quality, cost = found.groups()

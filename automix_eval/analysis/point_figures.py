@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from automix_eval.analysis.figure import Figure
+from automix_eval.metrics.ibc import Undefined
 
 PointName = Literal["slm", "live", "gain", "keeps_95", "keeps_99", "llm"]
 ConclusionKind = Literal["pays", "costs", "not shown", "nothing to gain", "unknown"]
@@ -52,6 +53,12 @@ class OperatingPoint:
     why: str = ""
     same_as: str = ""
     from_calibration: bool = False
+
+    @property
+    def own_delta_ibc(self) -> Figure | None:
+        """Delta IBC, None where it is undefined or the point is one model alone."""
+        alone = isinstance(self.delta_ibc.value, Undefined) or self.same_as in ("slm", "llm")
+        return None if alone else self.delta_ibc
 
 
 @dataclass(frozen=True, slots=True)

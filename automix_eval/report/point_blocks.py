@@ -6,7 +6,6 @@ from collections import Counter
 
 from automix_eval.analysis.figures import Report, TaskReport
 from automix_eval.analysis.point_figures import OperatingPoint, OperatingPoints
-from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.noninferiority import MIN_DOCUMENTS
 from automix_eval.report.aim_lines import (
     abstention_words,
@@ -135,10 +134,8 @@ def _row(label: str, point: OperatingPoint, reasons: Reasons) -> tuple[str, ...]
 
 
 def _delta(point: OperatingPoint) -> str:
-    """Delta IBC; why it is undefined is said of what is not shown."""
-    figure = point.delta_ibc
-    if isinstance(figure.value, Undefined) or point.same_as in ("slm", "llm"):
+    if (figure := point.own_delta_ibc) is None:
         return "-"
     ends = figure.interval
-    text = format(figure.value, "+.0%")
+    text = f"{figure.value:+.0%}"
     return f"{text} [{ends[0]:+.0%}, {ends[1]:+.0%}]" if isinstance(ends, tuple) else text

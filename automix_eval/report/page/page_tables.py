@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from automix_eval.analysis.figures import DASHES, Figure, MethodFigures, TaskReport
-from automix_eval.analysis.point_figures import OperatingPoints
+from automix_eval.analysis.point_figures import OperatingPoint, OperatingPoints
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report import columns
 from automix_eval.report.board_picture import BoardPicture, role_of, tier_name
@@ -115,15 +115,17 @@ def points(one: OperatingPoints) -> PageTable:
             Cell(show(p.cost.value, ".4g"), sort=_sort(p.cost.value)),
             Cell(show(p.saved.value, ".0%"), sort=_sort(p.saved.value)),
             Cell(show(p.escalation_rate.value, ".0%"), sort=_sort(p.escalation_rate.value)),
-            Cell(
-                show(p.delta_ibc.value, "+.0%"),
-                interval(p.delta_ibc, "+.0%"),
-                _sort(p.delta_ibc.value),
-            ),
+            _delta(p),
             Cell(shown, note=notes.of(p.why)),
         )
         rows.append(PageRow(cells))
     return PageTable("Operating points", head, tuple(rows), tuple(notes.numbers))
+
+
+def _delta(point: OperatingPoint) -> Cell:
+    if (figure := point.own_delta_ibc) is None:
+        return Cell(DASH, sort="")
+    return Cell(show(figure.value, "+.0%"), interval(figure, "+.0%"), _sort(figure.value))
 
 
 def further(drawn: BoardPicture) -> PageTable:
