@@ -347,7 +347,7 @@ def _check(app: Application, texts: Sequence[str]) -> list[Override]:
         group = key.partition(".")[0]
         for found in [c for pair, c in composed.items() if pair[0] == group] or [defaults]:
             if not _has(found, key):
-                raise unknown_key(found, key, app.groups)
+                raise unknown_key(found, key, app.groups, app.name)
     return overrides
 
 

@@ -155,8 +155,10 @@ def compose_run(choices: Mapping[str, str]) -> DictConfig:
     return _compose("config", [f"{g}={_option(g, o)}" for g, o in choices.items()])
 
 
-def unknown_key(config: DictConfig, key: str, groups: Iterable[str]) -> ConfigError:
-    """The error for a key that a configuration does not have, with the nearest that it has."""
+def unknown_key(
+    config: DictConfig, key: str, groups: Iterable[str], command: str = "run"
+) -> ConfigError:
+    """The error for a key that a command's configuration lacks, with the nearest that it has."""
     known = _keys(config)
     group, _, name = key.partition(".")
     inside = [k for k in known if k.startswith(group + ".")]
@@ -171,7 +173,7 @@ def unknown_key(config: DictConfig, key: str, groups: Iterable[str]) -> ConfigEr
         )
     return ConfigError(
         f"{key} is no key of the configuration{did_you_mean(key, [*known, *groups])}{listed} "
-        "automix-eval run --help lists every key"
+        f"automix-eval {command} --help lists every key"
     )
 
 
