@@ -199,7 +199,7 @@ def place_labels(
     """Greedy placement: each name, in order, on the first side of its point that is free.
 
     A side is free where the name covers no point and no other name, stays within the bounds and
-    is clearly nearer to its own point than to any other.
+    is clearly nearer to its own point than to any other. Of points at one place the first is named.
 
     Args:
         points: Where the points are, in the units of the drawing, y growing downwards.
@@ -216,6 +216,7 @@ def place_labels(
         for x, y in points
     ]
     placed: list[Label | None] = []
+    named: list[Place] = []
     for (x, y), text in zip(points, texts, strict=True):
         width, height = text_size[0] * len(text), text_size[1]
         boxes = (_box(x, y, dx, dy, width, height, gap) for dx, dy in _SIDES)
@@ -226,11 +227,12 @@ def place_labels(
             and not any(_overlap(b, t) for t in taken)
             and all(_apart(b, p) >= _CLEAR * _apart(b, (x, y)) for p in points if p != (x, y))
         )
-        box = next(free, None) if text else None
+        box = next(free, None) if text and (x, y) not in named else None
         if box is None:
             placed.append(None)
             continue
         taken.append(box)
+        named.append((x, y))
         placed.append(Label(text, box))
     return placed
 

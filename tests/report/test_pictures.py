@@ -246,6 +246,14 @@ def test_names_cover_neither_each_other_nor_leave_the_picture(
             assert apart
 
 
+def test_of_points_at_one_place_the_first_is_named() -> None:
+    """A second name beside the first would lie over what is drawn there."""
+    labels = place_labels(
+        [(300, 200), (300, 200), (500, 200)], ["LLM", "best", "z"], BOUNDS, (7, 14)
+    )
+    assert [label.text if label else None for label in labels] == ["LLM", None, "z"]
+
+
 def _study(name: str, part: str, ratios: int) -> Study:
     """Cells of two sources and two routers, with names as long as those of real models."""
     found = Study(next(p for p in preset.read(name).parts if p.name == part))
