@@ -1,4 +1,4 @@
-"""Policies: what a meta-verifier learned, as a JSON file that says what it is valid for."""
+"""The parts of a run, made by their names in hydra_conf/: backend, verifier, router, cost."""
 
 from __future__ import annotations
 
@@ -14,11 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from automix_eval.cascade.budget import Budget
 from automix_eval.config import compose as config
-from automix_eval.config import parts
 from automix_eval.config.compose import name_of, tier_names
-from automix_eval.config.overrides import GROUPS as GROUPS
-from automix_eval.config.overrides import TIERS as TIERS
-from automix_eval.config.overrides import ConfigError as ConfigError
+from automix_eval.config.overrides import ConfigError
 from automix_eval.meta_verifiers.calibrated import Calibrated
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.fixed_answer import FixedAnswer
@@ -41,20 +38,17 @@ def restore(policy: Mapping[str, Any]) -> MetaVerifier:
     if "${" in json.dumps(values):
         raise PolicyError("the policy's hyper-parameters refer to other values ('${...}')")
     arguments: dict[str, Any] = {"meta_verifier": values.pop("name", None)}
-    calibrator = values.pop("calibrator", None)
-    if calibrator is not None:
-        if not isinstance(calibrator, Mapping):
-            raise PolicyError(f"the policy's calibrator is {calibrator!r}, expected an object")
-        inner = dict(calibrator)
-        arguments["calibrator"] = inner.pop("name", None)
-        arguments |= {f"calibrator.{key}": value for key, value in inner.items()}
-    rule = values.pop("fixed_answer", None)
-    if rule is not None:
-        if not isinstance(rule, Mapping):
-            raise PolicyError(f"the policy's fixed_answer is {rule!r}, expected an object")
-        arguments |= {f"fixed_answer.{key}": value for key, value in rule.items()}
+    for group in ("calibrator", "fixed_answer"):
+        inner = values.pop(group, None)
+        if inner is None:
+            continue
+        if not isinstance(inner, Mapping):
+            raise PolicyError(f"the policy's {group} is {inner!r}, expected an object")
+        arguments |= {f"{group}.{key}": value for key, value in inner.items() if key != "name"}
+        if group == "calibrator":
+            arguments[group] = inner.get("name")
     arguments |= {f"meta_verifier.{key}": value for key, value in values.items()}
-    router = parts.make_meta_verifier(config.build(arguments))
+    router = make_meta_verifier(config.build(arguments))
     router.set_learned(policy["learned"])
     return router
 

@@ -29,7 +29,7 @@ _HOW_TO = (
 )
 
 
-def cost_from(config: Mapping[str, Any]) -> CostModel:
+def cost_from(config: Any) -> CostModel:
     """The cost model a manifest names, built from checked numbers only.
 
     A ``_target_`` is left unread: a results folder must not choose code to run.
@@ -37,7 +37,7 @@ def cost_from(config: Mapping[str, Any]) -> CostModel:
     Raises:
         AutoMixError: The name or a parameter is unknown, or a price is not a number.
     """
-    name = config.get("name") if isinstance(config, Mapping) else config
+    name = config.get("name") if isinstance(config, Mapping) else None
     if not isinstance(name, str) or name not in _COST_MODELS:
         raise AutoMixError(
             f"the cost model {name!r} is unknown; the report knows {', '.join(_COST_MODELS)}"
@@ -75,23 +75,19 @@ def parse_costs(text: str) -> dict[str, Any]:
         AutoMixError: It cannot be understood, or the file cannot be read.
     """
     name, _, rest = text.partition(":")
-    if name == "paper" and rest:
-        try:
+    config: dict[str, Any] = {"name": name}
+    try:
+        if name == "paper" and rest:
             first, verifier, *others = (float(part) for part in rest.split(","))
-        except ValueError as err:
-            raise AutoMixError(f"--costs {printable(text)}: {printable(err)}. {_HOW_TO}") from err
-        config: dict[str, Any] = {"name": name, "tiers": [first, *others], "verifier": verifier}
-    elif name == "flops" and rest:
-        try:
-            config = {"name": name, "parameters": [float(part) for part in rest.split(",")]}
-        except ValueError as err:
-            raise AutoMixError(f"--costs {printable(text)}: {printable(err)}. {_HOW_TO}") from err
-    elif text == "seconds":
-        config = {"name": name}
-    elif name == "tokens" and rest:
-        config = {"name": name, "prices": _prices_file(Path(rest))}
-    else:
-        raise AutoMixError(f"--costs {printable(text)} is not understood. {_HOW_TO}")
+            config |= {"tiers": [first, *others], "verifier": verifier}
+        elif name == "flops" and rest:
+            config["parameters"] = [float(part) for part in rest.split(",")]
+        elif name == "tokens" and rest:
+            config["prices"] = _prices_file(Path(rest))
+        elif text != "seconds":
+            raise AutoMixError(f"--costs {printable(text)} is not understood. {_HOW_TO}")
+    except ValueError as err:
+        raise AutoMixError(f"--costs {printable(text)}: {printable(err)}. {_HOW_TO}") from err
     cost_from(config)
     return config
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from automix_eval.records.harness_results import find_results
+from automix_eval.records.harness_results import find_results, samples_of
 from automix_eval.records.record_columns import RecordColumns
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import listing, printable
@@ -98,20 +98,13 @@ def field_of(
 
 def _documents(paths: Sequence[Path], run_id: str, task: str) -> dict[int, Mapping[str, Any]]:
     """doc_id -> the document, of the first samples file of the run that there is."""
-    for results in find_results(paths)[0]:
-        path = results.samples_path(task) if results.run_id == run_id else None
-        if path is None:
-            continue
-        found = {}
-        try:
-            for _, line in lines_of(path):
-                row = _sample(line)
-                if row is not None:
-                    found[row[0]] = row[1]
-        except (OSError, ValueError) as err:
-            raise AutoMixError(f"cannot read {path}: {err}") from err
-        return found
-    return {}
+    path = samples_of(find_results(paths)[0], run_id, task)
+    if path is None:
+        return {}
+    try:
+        return dict(row for _, line in lines_of(path) if (row := _sample(line)) is not None)
+    except (OSError, ValueError) as err:
+        raise AutoMixError(f"cannot read {path}: {err}") from err
 
 
 def _sample(line: bytes) -> tuple[int, Mapping[str, Any]] | None:

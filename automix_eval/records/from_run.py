@@ -15,7 +15,7 @@ from automix_eval.records.from_table import Source
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety import files
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.types import CostModel, Record
+from automix_eval.types import CostModel, Phase, Record
 
 log = logging.getLogger(__name__)
 
@@ -49,23 +49,12 @@ def from_records(
     task = _task(manifest_path, manifest, task, "task")
     wanted = test_task or (task if test_path is None else None)
     test_task = _task(test_manifest, other, wanted, "test_task")
-    file, test_file = (
-        records.records_path(manifest_path, manifest),
-        records.records_path(test_manifest, other),
-    )
-    fitting = [
-        r
-        for r in _read(file, records.records_bytes(manifest), _stamp(file))
-        if r.task == task and r.phase == "calibration"
-    ]
-    scoring = [
-        r
-        for r in _read(test_file, records.records_bytes(other), _stamp(test_file))
-        if r.task == test_task and r.phase == "evaluation"
-    ]
+    fitting = _records_of(manifest_path, manifest, task, "calibration")
+    scoring = _records_of(test_manifest, other, test_task, "evaluation")
     if test_task in other.get("unfinished", ()):
         log.warning("%s is the record of a run that was not finished", test_manifest)
     if not scoring:
+        test_file = records.records_path(test_manifest, other)
         raise AutoMixError(f"{test_file} holds no evaluation records of {test_task}")
     labels = [str(t.get("label", t.get("name"))) for t in manifest.get("tiers", [])]
     about = {"records": str(manifest_path), "run_id": manifest.get("run_id"), "task": task}
@@ -125,6 +114,12 @@ def _valid_for(
         fitted_on = policy.load(path.with_name(name))["fitted_on"]
         return {key: fitted_on.get(key) for key in _VALID_FOR}
     return {"tiers": [{"label": label} for label in labels], "verifier": manifest.get("verifier")}
+
+
+def _records_of(path: Path, manifest: Mapping[str, Any], task: str, phase: Phase) -> list[Record]:
+    file = records.records_path(path, manifest)
+    rows = _read(file, records.records_bytes(manifest), _stamp(file))
+    return [r for r in rows if r.task == task and r.phase == phase]
 
 
 @lru_cache(maxsize=4)

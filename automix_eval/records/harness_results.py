@@ -125,6 +125,13 @@ def find_results(paths: Iterable[Path]) -> tuple[list[HarnessResults], list[str]
     return list(found.values()), warnings
 
 
+def samples_of(results: Iterable[HarnessResults], run_id: str, task: str) -> Path | None:
+    """The first samples file of a task of a run of the cascade; None without ``--log_samples``."""
+    return next(
+        (p for r in results if r.run_id == run_id and (p := r.samples_path(task)) is not None), None
+    )
+
+
 def read_samples(path: Path, by: ScoredBy) -> Samples:
     """Scores of one metric in a samples file; a damaged line is left out and named.
 

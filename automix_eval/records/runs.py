@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from automix_eval.costs.from_config import cost_from, cost_prices
 from automix_eval.records import policies as policy
@@ -18,6 +20,7 @@ from automix_eval.records.harness_results import (
     ScoredBy,
     find_results,
     read_samples,
+    samples_of,
 )
 from automix_eval.records.record_columns import RecordColumns
 from automix_eval.records.single_model_runs import SingleModelRun, read_single_model_runs
@@ -28,6 +31,7 @@ from automix_eval.safety.redaction import blank
 from automix_eval.safety.text import listing, printable, questions
 from automix_eval.types import CostModel
 
+Count = Annotated[int, msgspec.Meta(ge=0)]
 # How a warning begins that is about a run which was not finished.
 PARTIAL = "PARTIAL"
 
@@ -67,19 +71,20 @@ class CallCount:
 
     task: str
     phase: str
-    tier: int
+    tier: Count
     role: str
-    made: int
-    stored: int
+    made: Count
+    stored: Count
 
 
 @dataclass(frozen=True, slots=True)
 class FailedQuestion:
-    """A question of the evaluation that failed for good, as the manifest lists it."""
+    """A question that failed for good, as the manifest lists it."""
 
     task: str
-    doc_id: int
-    repeat: int
+    phase: str
+    doc_id: Count
+    repeat: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +156,58 @@ class Run:
         inner = chosen.get("seed") if isinstance(chosen, Mapping) else None
         one, two = (v if isinstance(v, int) else -1 for v in (self.config.get("seed"), inner))
         return one, two
+
+
+class _Tier(msgspec.Struct):
+    index: Count
+    name: str
+    label: Any = None
+    varies: Any = None
+    unshared: Any = None
+
+    @property
+    def shown(self) -> str:
+        return printable(self.name if self.label is None else self.label)
+
+
+class _Task(msgspec.Struct):
+    metric: str | None = None
+    filter: str | None = None
+    num_questions: Count | None = None
+    sample: Any = False
+    higher_is_better: Any = True
+    config_hashes: dict[str, str] = {}
+
+    def info(self) -> TaskInfo:
+        by = ScoredBy(self.metric, self.filter, -1.0 if self.higher_is_better is False else 1.0)
+        return TaskInfo(self.sample is True, self.num_questions, by, self.config_hashes)
+
+
+class _Warning(msgspec.Struct):
+    task: str
+    text: str
+
+
+class _Progress(msgspec.Struct):
+    questions: Count
+    of: Count
+
+
+class _Manifest(msgspec.Struct):
+    """What is read of a manifest; runs of earlier releases may lack what has a default."""
+
+    run_id: str
+    config: dict[str, Any]
+    tiers: list[_Tier]
+    tasks: dict[str, _Task]
+    calls: tuple[CallCount, ...]
+    warnings: list[_Warning]
+    created: Any = ""
+    automix_eval_version: Any = ""
+    model_label: Any = None
+    policies: dict[str, Any] = {}
+    failed: list[FailedQuestion] = []
+    unfinished: dict[str, _Progress] = {}
 
 
 def find_runs(paths: Iterable[Path], costs: Mapping[str, Any] | None = None) -> list[Run]:
@@ -258,10 +315,8 @@ def _samples(
 ) -> dict[tuple[str, str], Samples]:
     found = {}
     for run in runs:
-        own = [r for r in results if r.run_id == run.run_id]
         for task in run.records:
-            by = run.tasks[task].by
-            path = next((p for r in own if (p := r.samples_path(task))), None)
+            by, path = run.tasks[task].by, samples_of(results, run.run_id, task)
             if path is not None and by.metric is not None:
                 found[run.run_id, task] = read_samples(path, by)
     return found
@@ -288,163 +343,73 @@ def read_run(path: Path, costs: Mapping[str, Any] | None = None) -> Run:
     """
     manifest = stored.read_manifest(path)
     try:
-        run_id, config = _text(manifest, "run_id"), _mapping(manifest, "config")
-        config = {**blank(config), **({} if costs is None else {"cost": dict(costs)})}
-        tiers = tuple(
-            TierInfo(_count(t, "index"), _text(t, "name"), printable(t.get("label", t["name"])))
-            for t in _rows(manifest, "tiers")
-        )
-        if not tiers or [t.index for t in tiers] != list(range(len(tiers))):
+        held = msgspec.convert(manifest, _Manifest)
+        config = {**blank(held.config), **({} if costs is None else {"cost": dict(costs)})}
+        if not held.tiers or [t.index for t in held.tiers] != list(range(len(held.tiers))):
             raise AutoMixError("tiers must be numbered 0, 1, ... without gaps")
-        tasks = {str(k): _task(v) for k, v in _mapping(manifest, "tasks").items()}
-        calls = tuple(
-            CallCount(
-                _text(c, "task"), _text(c, "phase"), _count(c, "tier"), _text(c, "role"),
-                _count(c, "made"), _count(c, "stored"),
-            )
-            for c in _rows(manifest, "calls")
-        )  # fmt: skip
-        warnings = tuple(
-            (_text(w, "task"), printable(_text(w, "text"), 600))
-            for w in _rows(manifest, "warnings")
-        )
-        warnings += tuple(
-            ("", printable(f"{t.get('label', t['name'])}: {t[note]}", 600))
-            for t in _rows(manifest, "tiers")
-            for note in ("varies", "unshared")
-            if t.get(note)
-        )
-        size, partial = stored.records_bytes(manifest), _partial(manifest)
-        failed = _failed(manifest)
-        cost = cost_from(_mapping(config, "cost"))
-        if len(cost_prices(cost)) != len(tiers):
-            cost.check(len(tiers))
-    except (AutoMixError, KeyError, TypeError) as err:
-        raise AutoMixError(f"{path}: {_missing(err)}") from err
-    contents = read_rows(stored.records_path(path, manifest), tasks, len(tiers), size)
-    policies, problems = _policies(path, manifest)
+        size = stored.records_bytes(manifest)
+        cost = cost_from(config.get("cost"))
+        if len(cost_prices(cost)) != len(held.tiers):
+            cost.check(len(held.tiers))
+    except (AutoMixError, msgspec.ValidationError) as err:
+        raise AutoMixError(f"{path}: {err}") from err
+    tasks = {name: task.info() for name, task in held.tasks.items()}
+    contents = read_rows(stored.records_path(path, manifest), tasks, len(held.tiers), size)
+    policies, problems = _policies(path, held.policies)
+    failed = tuple(f for f in held.failed if f.phase == "evaluation")
+    by_phase: dict[str, dict[str, RecordColumns]] = {"evaluation": {}, "calibration": {}}
+    for (phase, task), rows in contents.rows.items():
+        by_phase[phase][task] = rows
     return Run(
         path=path,
-        run_id=run_id,
-        created=str(manifest.get("created", "")),
-        version=str(manifest.get("automix_eval_version", "")),
-        label=str(manifest.get("model_label") or ""),
+        run_id=held.run_id,
+        created=str(held.created),
+        version=str(held.automix_eval_version),
+        label=str(held.model_label or ""),
         config=config,
-        tiers=tiers,
+        tiers=tuple(TierInfo(t.index, t.name, t.shown) for t in held.tiers),
         tasks=tasks,
-        calls=calls,
-        warnings=(*warnings, *_excluded(failed), *partial, *contents.defects, *problems),
-        records={task: r for (phase, task), r in contents.rows.items() if phase == "evaluation"},
-        calibration={
-            task: r for (phase, task), r in contents.rows.items() if phase == "calibration"
-        },
+        calls=held.calls,
+        warnings=(*_said(held, failed), *contents.defects, *problems),
+        records=by_phase["evaluation"],
+        calibration=by_phase["calibration"],
         policies=policies,
         cost=cost,
         failed=failed,
-        unfinished=frozenset(task for task, _ in partial),
+        unfinished=frozenset(held.unfinished),
     )
 
 
 def _policies(
-    path: Path, manifest: Mapping[str, Any]
+    path: Path, named: Mapping[str, Any]
 ) -> tuple[dict[str, Mapping[str, Any]], list[tuple[str, str]]]:
     """The policies beside a manifest; those of other folders are not looked for."""
     found: dict[str, Mapping[str, Any]] = {}
     problems = []
-    named = manifest.get("policies")
-    for task, name in (named if isinstance(named, Mapping) else {}).items():
+    for task, name in named.items():
         if not files.is_file_name(name):
             continue
         try:
             found[task] = policy.load(path.with_name(name))
         except (AutoMixError, ValueError, RecursionError) as err:
-            problems.append((str(task), f"the policy is not shown: {printable(err, 600)}"))
+            problems.append((task, f"the policy is not shown: {printable(err, 600)}"))
     return found, problems
 
 
-def _partial(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What a run had still to do when it was killed, or has if it goes on."""
-    tasks = _mapping(manifest, "unfinished") if "unfinished" in manifest else {}
-    return [
-        (
-            str(task),
-            f"{PARTIAL}: the run answered {_count(row, 'questions')} of {_count(row, 'of')} "
-            f"questions of {printable(task)} and is going on or was stopped; the same command "
-            "resumes",
-        )
-        for task, row in tasks.items()
-    ]
-
-
-def _failed(manifest: Mapping[str, Any]) -> tuple[FailedQuestion, ...]:
-    """Failed questions of the evaluation; manifests of earlier releases list none."""
-    rows = _rows(manifest, "failed") if "failed" in manifest else []
-    return tuple(
-        FailedQuestion(_text(r, "task"), _count(r, "doc_id"), _count(r, "repeat"))
-        for r in rows
-        if _text(r, "phase") == "evaluation"
-    )
-
-
-def _excluded(failed: Sequence[FailedQuestion]) -> list[tuple[str, str]]:
-    return [
-        (
+def _said(held: _Manifest, failed: Sequence[FailedQuestion]) -> Iterator[tuple[str, str]]:
+    """What the manifest tells of the run, its tiers, lost questions and those still to come."""
+    for one in held.warnings:
+        yield one.task, printable(one.text, 600)
+    for tier in held.tiers:
+        for note in filter(None, (tier.varies, tier.unshared)):
+            yield "", printable(f"{tier.shown}: {note}", 600)
+    for task in dict.fromkeys(f.task for f in failed):
+        ids = [str(f.doc_id) for f in failed if f.task == task]
+        named = f"{printable(task)}, doc_id {listing(ids, 20)}"
+        yield task, f"excluded: {questions(len(ids))} failed: {named}"
+    for task, done in held.unfinished.items():
+        yield (
             task,
-            f"excluded: {questions(len(ids))} failed: {printable(task)}, doc_id {listing(ids, 20)}",
+            f"{PARTIAL}: the run answered {done.questions} of {done.of} questions of "
+            f"{printable(task)} and is going on or was stopped; the same command resumes",
         )
-        for task in dict.fromkeys(f.task for f in failed)
-        for ids in [[str(f.doc_id) for f in failed if f.task == task]]
-    ]
-
-
-def _task(row: Any) -> TaskInfo:
-    if not isinstance(row, Mapping):
-        raise TypeError(f"a task is {row!r}, expected an object")
-    metric, number = row.get("metric"), row.get("num_questions")
-    if metric is not None and not isinstance(metric, str):
-        raise TypeError(f"metric is {metric!r}, expected a text or null")
-    if number is not None:
-        number = _count(row, "num_questions")
-    name = row.get("filter")
-    if name is not None and not isinstance(name, str):
-        raise TypeError(f"filter is {name!r}, expected a text or null")
-    sign = -1.0 if row.get("higher_is_better") is False else 1.0
-    settings = _mapping(row, "config_hashes") if "config_hashes" in row else {}
-    settings = {key: _text(settings, key) for key in settings}
-    return TaskInfo(row.get("sample") is True, number, ScoredBy(metric, name, sign), settings)
-
-
-def _missing(err: Exception) -> str:
-    return f"the field {err} is missing" if isinstance(err, KeyError) else str(err)
-
-
-def _text(row: Mapping[str, Any], key: str) -> str:
-    if not isinstance(row[key], str):
-        raise TypeError(f"{key} is {row[key]!r}, expected a text")
-    return str(row[key])
-
-
-def _count(row: Mapping[str, Any], key: str) -> int:
-    value = row[key]
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise TypeError(f"{key} is {value!r}, expected a number of 0 or more")
-    return value
-
-
-def _mapping(row: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    if not isinstance(row[key], Mapping):
-        raise TypeError(f"{key} is {row[key]!r}, expected an object")
-    return dict(row[key])
-
-
-def _list(row: Mapping[str, Any], key: str) -> list[Any]:
-    if not isinstance(row[key], list):
-        raise TypeError(f"{key} is {row[key]!r}, expected a list")
-    return list(row[key])
-
-
-def _rows(row: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    value = _list(row, key)
-    if not all(isinstance(v, Mapping) for v in value):
-        raise TypeError(f"{key} is {value!r}, expected a list of objects")
-    return value

@@ -72,10 +72,10 @@ def interval_text(figure: Figure, form: str, reasons: Reasons) -> str:
     return f"[{low:{form}}, {high:{form}}]"
 
 
-def value_text(figure: Figure, form: str, reasons: Reasons) -> str:
-    """A value and its interval in one cell."""
+def value_text(figure: Figure, form: str, reasons: Reasons, word: str = "- ") -> str:
+    """A value and its interval in one cell; ``word`` stands before the mark of an undefined one."""
     if isinstance(figure.value, Undefined):
-        return reasons.show(figure.value, form, "- ")
+        return reasons.show(figure.value, form, word)
     text = format(figure.value, form)
     if figure.interval is None:
         return text

@@ -81,7 +81,7 @@ def write_folder(assembled: ReportAndRuns, folder: Path, formats: Sequence[str])
             if inside.is_symlink():
                 raise NotADirectoryError("it is a link to elsewhere")
             inside.mkdir(exist_ok=True)
-            written += plots.save_all(assembled.report, assembled.runs, inside)
+            written += plots.save_all(assembled.report, inside)
         except OSError as err:
             raise AutoMixError(f"cannot write the pictures to {inside}: {err}") from err
     return written

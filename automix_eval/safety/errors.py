@@ -10,13 +10,9 @@ import logging
 import sys
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from automix_eval.safety.redaction import blank_text, scrub
 from automix_eval.safety.text import harmless_lines, printable
-
-if TYPE_CHECKING:
-    pass
 
 SAID = "interrupted; the same command resumes, and no finished call is made again"
 _MOST = 2000  # characters

@@ -280,4 +280,4 @@ def test_a_run_gives_a_page_and_pictures(tmp_path: Path) -> None:
     assert isinstance(live.quality.value, float)
     assert f"{live.quality.value:.3f}" in text
     assert len(chunks_of(text)["index"]["columns"]["doc"]) == 40
-    assert save_all(made.report, made.runs, tmp_path / "pictures")
+    assert save_all(made.report, tmp_path / "pictures")

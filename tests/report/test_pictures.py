@@ -37,7 +37,7 @@ BOUNDS = (0.0, 0.0, 600.0, 400.0)
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The pictures of a report on one task."""
-    return save_all(make_report(), [], tmp_path_factory.mktemp("plots") / "new")
+    return save_all(make_report(), tmp_path_factory.mktemp("plots") / "new")
 
 
 def test_every_picture_is_written_as_png_and_svg(written: list[Path]) -> None:
@@ -57,14 +57,14 @@ def test_every_picture_is_written_as_png_and_svg(written: list[Path]) -> None:
 
 def test_the_same_report_gives_the_same_bytes(written: list[Path], tmp_path: Path) -> None:
     """No clock, no version and no random name is in a picture."""
-    again = save_all(make_report(), [], tmp_path)
+    again = save_all(make_report(), tmp_path)
     assert [p.read_bytes() for p in again] == [p.read_bytes() for p in written]
 
 
 def test_the_callers_settings_are_left_alone(tmp_path: Path) -> None:
     """The style holds while the pictures are drawn, not afterwards; pyplot is not needed."""
     before = dict(matplotlib.rcParams)
-    save_all(Report((), (), 0, (board(),)), [], tmp_path)
+    save_all(Report((), (), 0, (board(),)), tmp_path)
     assert dict(matplotlib.rcParams) == before
 
 
@@ -72,7 +72,7 @@ def test_formulas_and_paths_in_names_are_only_names(tmp_path: Path) -> None:
     """A task called like mathematics or like a path is drawn, and stays in the folder."""
     nasty = "../../$\\frac{"
     report = Report((task_report(nasty),), (), 0, (board(nasty), board(nasty)))
-    paths = save_all(report, [], tmp_path)
+    paths = save_all(report, tmp_path)
     assert all(p.parent == tmp_path and p.exists() for p in paths)
     assert len(set(paths)) == len(paths)
 
@@ -84,14 +84,14 @@ def test_what_is_undefined_has_no_picture(tmp_path: Path) -> None:
     values = {f: getattr(empty, f) for f in empty.__dataclass_fields__}
     empty = type(empty)(**{**values, "quality": none, "cost": none})
     bare = board(methods=(empty,), oracle_curve=(), comparisons=())
-    assert save_all(Report((), (), 0, (bare,)), [], tmp_path) == []
+    assert save_all(Report((), (), 0, (bare,)), tmp_path) == []
 
 
 def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     """The error says where."""
     (tmp_path / "file").write_text("")
     with pytest.raises(AutoMixError, match="file"):
-        save_all(make_report(), [], tmp_path / "file")
+        save_all(make_report(), tmp_path / "file")
 
 
 # --------------------------------------------------------------------------- what is drawn

@@ -57,7 +57,7 @@ def test_pages_and_pictures_come_with_the_folder(
     page, plots = types.ModuleType("page"), types.ModuleType("plots")
     page.render_html = lambda report, runs: f"<html>{len(runs)}"  # type: ignore[attr-defined]
 
-    def save_all(report: Any, runs: Any, folder: Path) -> list[Path]:
+    def save_all(report: Any, folder: Path) -> list[Path]:
         (folder / "curve.png").write_bytes(b"png")
         return [folder / "curve.png"]
 

@@ -72,12 +72,8 @@ class LLMRouterBench:
                 answer = record.get("prediction")
                 long.add(question, model, numbers, None if answer is None else str(answer))
                 text = record.get("origin_query") or record.get("prompt")
-                long.tell(
-                    question,
-                    questions=None if text is None else str(text),
-                    splits=split,
-                    tasks=dataset,
-                )
+                asked = None if text is None else str(text)
+                long.tell(question, questions=asked, splits=split, tasks=dataset)
         older = len(files) - len(read)
         notes = [f"{older} files are older runs or demonstrations: left out"] if older else []
         return long.columns(notes=notes)

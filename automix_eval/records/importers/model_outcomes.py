@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from automix_eval.records.outcomes import FloatArray, IntArray
-from automix_eval.records.tables import StoredTable, TableError, column_names
+from automix_eval.records.tables import StoredTable, TableError, column_names, read_table
 from automix_eval.safety.text import listing
 from automix_eval.safety.untrusted import MIB, read_json
 
@@ -106,6 +106,31 @@ def stack(table: StoredTable, columns: Sequence[str], least: float = -np.inf) ->
         table.refuse(bad, name, rows, f"{expected}, or an empty cell")
         found.append(values)
     return np.stack(found, axis=1)
+
+
+def wide_table(
+    path: Path, names: Sequence[str], numbers: Mapping[str, Sequence[str]],
+    texts: Mapping[str, str], answers: Sequence[str],
+) -> dict[str, Any]:  # fmt: skip
+    """Fields of :class:`ModelOutcomes` from a table with a row a question and columns a model.
+
+    Args:
+        path: The table.
+        names: Its columns.
+        numbers: Field -> its column of every model; all but scores are at least 0.
+        texts: Field -> its column, which may be missing.
+        answers: The column of every model's answers; there are none unless all of them exist.
+    """
+    answers = answers if set(answers) <= set(names) else ()
+    known = {field: name for field, name in texts.items() if name in names}
+    columns = [name for some in numbers.values() for name in some]
+    table = read_table(path, columns, [*known.values(), *answers])
+    found: dict[str, Any] = {"ids": tuple(str(i + 1) for i in range(len(table)))}
+    for name, some in numbers.items():
+        found[name] = stack(table, some, -np.inf if name == "scores" else 0.0)
+    found |= {field: tuple(table.texts(name)) for field, name in known.items()}
+    found["answers"] = tuple(tuple(table.texts(a)) for a in answers) or None
+    return found
 
 
 @dataclass(slots=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from automix_eval.records.importers.model_outcomes import ModelOutcomes, header, lacks, stack
-from automix_eval.records.tables import TableError, column_names, read_table
+from automix_eval.records.importers.model_outcomes import ModelOutcomes, header, lacks, wide_table
+from automix_eval.records.tables import TableError, column_names
 
 _ANSWER = "_response"
 
@@ -55,15 +55,10 @@ def _read(path: Path) -> ModelOutcomes:
     models = _models(names)
     if len(models) < 2:
         raise lacks(path, "RouteLLM", "column prompt beside a column for each of two models")
-    answers = [m + _ANSWER for m in models if m + _ANSWER in names]
-    table = read_table(path, models, ["prompt", *answers])
-    return ModelOutcomes(
-        models=tuple(models),
-        ids=tuple(f"{path.stem}/{i + 1}" for i in range(len(table))),
-        scores=stack(table, models),
-        questions=tuple(table.texts("prompt")),
-        answers=tuple(tuple(table.texts(a)) for a in answers) if len(answers) > 1 else None,
-    )
+    answers = [m + _ANSWER for m in models]
+    held = wide_table(path, names, {"scores": models}, {"questions": "prompt"}, answers)
+    held["ids"] = tuple(f"{path.stem}/{i}" for i in held["ids"])
+    return ModelOutcomes(tuple(models), **held)
 
 
 def _models(names: list[str]) -> list[str]:

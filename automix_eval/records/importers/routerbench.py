@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from automix_eval.records.importers.model_outcomes import ModelOutcomes, header, lacks, stack
-from automix_eval.records.tables import column_names, read_table
+from automix_eval.records.importers.model_outcomes import ModelOutcomes, header, lacks, wide_table
+from automix_eval.records.tables import column_names
 
 _COST, _ANSWER = "|total_cost", "|model_response"
 _SUFFIXES = (".csv", ".parquet")
@@ -28,27 +28,15 @@ class RouterBench:
         models = _models(names)
         if not models:
             raise lacks(path, "RouterBench", f"column MODEL beside a column MODEL{_COST}")
-        costs = [m + _COST for m in models]
-        answers = [m + _ANSWER for m in models if m + _ANSWER in names]
-        texts = [n for n in ("sample_id", "prompt", "eval_name") if n in names]
-        table = read_table(path, [*models, *costs], [*texts, *answers])
-
-        def column(name: str) -> tuple[str, ...] | None:
-            return tuple(table.texts(name)) if name in texts else None
-
-        ids = column("sample_id")
-        return ModelOutcomes(
-            models=tuple(models),
-            ids=ids or tuple(str(i + 1) for i in range(len(table))),
-            scores=stack(table, models),
-            costs=stack(table, costs, 0.0),
-            questions=column("prompt"),
-            answers=tuple(tuple(table.texts(a)) for a in answers)
-            if len(answers) == len(models)
-            else None,
-            tasks=column("eval_name"),
-            documents=ids if ids and len(set(ids)) < len(ids) else None,
-        )
+        held = wide_table(
+            path, names,
+            {"scores": models, "costs": [m + _COST for m in models]},
+            {"ids": "sample_id", "questions": "prompt", "tasks": "eval_name"},
+            [m + _ANSWER for m in models],
+        )  # fmt: skip
+        ids = held["ids"]
+        documents = ids if len(set(ids)) < len(ids) else None
+        return ModelOutcomes(tuple(models), **held, documents=documents)
 
 
 def _models(names: list[str]) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from automix_eval.records.importers.model_outcomes import ModelOutcomes, header, lacks, stack
-from automix_eval.records.tables import column_names, read_table
+from automix_eval.records.importers.model_outcomes import ModelOutcomes, header, lacks, wide_table
+from automix_eval.records.tables import column_names
 
 _IN, _OUT = "num_input_tokens", "num_output_tokens"
 
@@ -26,26 +26,11 @@ class Sprout:
         models = _models(names)
         if not models:
             raise lacks(path, "SPROUT", f"nested column MODEL with the fields score and {_IN}")
-        scores, into, made = ([f"{m}.{f}" for m in models] for f in ("score", _IN, _OUT))
-        answers = [f"{m}.response" for m in models if f"{m}.response" in names]
-        texts = [n for n in ("key", "prompt", "dataset") if n in names]
-        table = read_table(path, [*scores, *into, *made], [*texts, *answers])
-
-        def column(name: str) -> tuple[str, ...] | None:
-            return tuple(table.texts(name)) if name in texts else None
-
-        return ModelOutcomes(
-            models=tuple(models),
-            ids=column("key") or tuple(str(i + 1) for i in range(len(table))),
-            scores=stack(table, scores),
-            prompt_tokens=stack(table, into, 0.0),
-            generated_tokens=stack(table, made, 0.0),
-            questions=column("prompt"),
-            answers=tuple(tuple(table.texts(a)) for a in answers)
-            if len(answers) == len(models)
-            else None,
-            tasks=column("dataset"),
-        )
+        fields = {"scores": "score", "prompt_tokens": _IN, "generated_tokens": _OUT}
+        numbers = {name: [f"{m}.{field}" for m in models] for name, field in fields.items()}
+        texts = {"ids": "key", "questions": "prompt", "tasks": "dataset"}
+        answers = [f"{m}.response" for m in models]
+        return ModelOutcomes(tuple(models), **wide_table(path, names, numbers, texts, answers))
 
 
 def _models(names: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from automix_eval.records.harness_results import find_results
+from automix_eval.records.harness_results import find_results, samples_of
 from automix_eval.records.runs import Run
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.untrusted import lines_of
@@ -83,8 +83,6 @@ class Contexts:
 
 def _samples_files(run: Run) -> Iterator[tuple[str, Path]]:
     results, _ = find_results([run.path])
-    own = [r for r in results if r.run_id == run.run_id]
     for task in run.records:
-        path = next((p for r in own if (p := r.samples_path(task))), None)
-        if path is not None:
+        if (path := samples_of(results, run.run_id, task)) is not None:
             yield task, path

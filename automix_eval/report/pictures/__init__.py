@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from automix_eval.analysis.figures import Report
-from automix_eval.records.runs import Run
 from automix_eval.report.board_picture import BoardPicture, board_pictures, tier_name
 from automix_eval.report.pictures import diagrams, plane
 from automix_eval.report.pictures.style import save, styled
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def save_all(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
+def save_all(report: Report, folder: Path) -> list[Path]:
     """Write all pictures of a report.
 
     Files, each as ``.png`` and ``.svg``: ``ibc_by_task``; for each board ``<board>_plane`` and
@@ -31,7 +30,6 @@ def save_all(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
 
     Args:
         report: The figures.
-        runs: Unused; the report holds all that is drawn.
         folder: Where to write; made if missing.
 
     Returns:
@@ -40,7 +38,6 @@ def save_all(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
     Raises:
         AutoMixError: A file cannot be written.
     """
-    del runs
     paths: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
