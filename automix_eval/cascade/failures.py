@@ -115,18 +115,16 @@ class Failures:
             by_phase.setdefault((one.task, one.phase), []).append(one)
         for (task, phase), failed in by_phase.items():
             if len(failed) > self._allowed(task, phase):
-                raise TooManyFailedError(self._too_many(task, phase, failed))
+                raise TooManyFailedError(
+                    f"{task}, {phase}: {len(failed)} of {self._of.get((task, phase), 0)} questions "
+                    f"failed, more than fail_on_error={self.share:g} allows: {reasons(failed)}. "
+                    "Finished calls are kept: mend the cause, and the same command asks only what "
+                    "failed or is still open"
+                )
 
     def _allowed(self, task: str, phase: Phase) -> int:
         # a share such as 0.29 of 100 is 28.999999999999996 in floating point
         return math.floor(self.share * self._of.get((task, phase), 0) + 1e-9)
-
-    def _too_many(self, task: str, phase: Phase, failed: Sequence[Failure]) -> str:
-        return (
-            f"{task}, {phase}: {len(failed)} of {self._of.get((task, phase), 0)} questions failed, "
-            f"more than fail_on_error={self.share:g} allows: {reasons(failed)}. Finished calls are "
-            "kept: mend the cause, and the same command asks only what failed or is still open"
-        )
 
 
 def reasons(failed: Sequence[Failure]) -> str:

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from automix_eval.config import described
 from automix_eval.config.described import Setting
@@ -16,37 +17,9 @@ _SETTINGS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     **dict.fromkeys(("run", "fit", "plan"), (("evaluation", "run", "config"), GROUPS)),
     "replay": (("replay",), ("meta_verifier", "calibrator", "cost", "format")),
 }
-# bash parts words at = and : and wants what follows the last of them.
-_BASH = """\
-_automix_eval() {
-    local line=${COMP_LINE:0:COMP_POINT} found IFS=$'\\n'
-    local word=${line##*[[:space:]]} last=${COMP_WORDS[COMP_CWORD]}
-    case $last in = | :) last= ;; esac
-    local head=${word%"$last"}
-    COMPREPLY=()
-    for found in $(automix-eval completion words "$line"); do
-        COMPREPLY+=("${found#"$head"}")
-    done
-    case ${COMPREPLY[*]} in *= | *.) compopt -o nospace ;; esac
-}
-complete -o default -F _automix_eval automix-eval
-"""
-_ZSH = """\
-_automix_eval() {
-    local -a found
-    found=(${(f)"$(automix-eval completion words "${LBUFFER}")"})
-    compadd -S '' -a found || _files
-}
-compdef _automix_eval automix-eval
-"""
-_FISH = """\
-function __automix_eval
-    set -l found (automix-eval completion words (commandline -cp | string collect))
-    set -q found[1]; and string collect -- $found; or __fish_complete_path (commandline -ct)
-end
-complete -c automix-eval -f -a '(__automix_eval)'
-"""
-_SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+# bash parts words at = and :, and its script wants what follows the last of them.
+_FILES = Path(__file__).with_name("completion_files")
+_SHELLS = ("bash", "zsh", "fish")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,14 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'bash and zsh: eval "$(automix-eval completion bash)" in ~/.bashrc, or zsh in ~/.zshrc\n'
         "fish: automix-eval completion fish | source, in ~/.config/fish/config.fish"
     )
-    parser.add_argument("shell", choices=[*_SCRIPTS, "words"], help="words: asked by the shell")
+    parser.add_argument("shell", choices=[*_SHELLS, "words"], help="words: asked by the shell")
     parser.add_argument("line", nargs="?", default="", help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the shell's script, or the words that may end a line."""
-    if args.shell in _SCRIPTS:
-        print(_SCRIPTS[args.shell], end="")
+    if args.shell in _SHELLS:
+        print((_FILES / f"{args.shell}.txt").read_text(encoding="utf-8"), end="")
     else:
         print("\n".join(words(args.line)))
     return 0

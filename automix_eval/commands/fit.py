@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from automix_eval.commands.job import (
-    application,
-    checked,
-    shown_on_console,
-    single,
-    takes_verbose,
-)
+from automix_eval.commands.job import checked, shown_on_console, single, takes_verbose
 from automix_eval.commands.run import add_arguments
 from automix_eval.commands.settings_help import command_help, wanted
 from automix_eval.safety.errors import AutoMixError
@@ -43,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from automix_eval.config import command_line as hydra_app
 
-    app = application()
+    app = hydra_app.RUN
     if wanted(args.arguments):
         show(command_help("fit", app, EXAMPLES, args.arguments))
         return 0

@@ -25,13 +25,6 @@ SWEEPS = Path("results") / "sweeps"
 _VERBOSE = "AUTOMIX_VERBOSE"
 
 
-def application() -> Application:
-    """The command line of ``run``, and of ``fit``, which takes the same settings."""
-    from automix_eval.config.command_line import RUN
-
-    return RUN
-
-
 def single(app: Application, line: CommandLine, work: Callable[[HydraJob], None]) -> int:
     """Do the one job of a command line; its error comes through Hydra, which would print a trace.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,17 +51,11 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if len(args.path) > 1:
         raise AutoMixError(f"--as takes one policy, and {len(args.path)} files are named")
+    from automix_eval.commands.report import write_text
     from automix_eval.config.policy_files import load_policy
     from automix_eval.report.policy_export import export
-    from automix_eval.safety.files import write_file
 
-    text = export(load_policy(args.path[0]), args.form, args.verifier_url)
-    if args.out is None:
-        show(text)
-    else:
-        write_file(args.out, text)
-        print(f"wrote {args.out}", file=sys.stderr)
-    return 0
+    return write_text(export(load_policy(args.path[0]), args.form, args.verifier_url), args.out)
 
 
 def describe(path: Path) -> str:

@@ -19,12 +19,7 @@ from automix_eval.safety.text import show
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the sub-command."""
     add_sources(parser)
-    parser.add_argument(
-        "--format",
-        type=output_formats,
-        metavar="FORMAT[,FORMAT]",
-        help=f"{', '.join(output.NAMES)}; default: text, and all of them for a folder",
-    )
+    add_format(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -51,6 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead: quality lost against the LLM, delta IBC and escalation by the values of a "
         "field of the task's documents (with --log_samples), or of the records (document), as "
         f"{', '.join(FORMATS)}",
+    )
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """Declare in which formats a report is written."""
+    parser.add_argument(
+        "--format",
+        type=output_formats,
+        metavar="FORMAT[,FORMAT]",
+        help=f"{', '.join(output.NAMES)}; default: text, and all of them for a folder",
     )
 
 

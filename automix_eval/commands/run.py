@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from automix_eval.commands.job import (
-    application,
-    checked,
-    shown_on_console,
-    single,
-    takes_verbose,
-)
+from automix_eval.commands.job import checked, shown_on_console, single, takes_verbose
 from automix_eval.commands.settings_help import command_help, wanted
 from automix_eval.safety.text import show
 
@@ -50,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from automix_eval.config import command_line as hydra_app
 
-    app = application()
+    app = hydra_app.RUN
     if wanted(args.arguments):
         show(command_help("run", app, EXAMPLES, args.arguments))
         return 0

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automix_eval.commands.report import (
+    add_format,
     natural,
     one_format,
-    output_formats,
     positive,
     write,
     write_text,
 )
 from automix_eval.metrics.bootstrap import RESAMPLES
-from automix_eval.report import output
 from automix_eval.safety.errors import AutoMixError
 
 if TYPE_CHECKING:
@@ -79,12 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resamples", type=positive, default=RESAMPLES, help=f"default: {RESAMPLES}"
     )
-    parser.add_argument(
-        "--format",
-        type=output_formats,
-        metavar="FORMAT[,FORMAT]",
-        help=f"{', '.join(output.NAMES)}; default: text, and all of them for a folder",
-    )
+    add_format(parser)
     parser.add_argument("--out", type=Path, metavar="DIR|FILE", help="as automix-eval report")
     parser.add_argument(
         "--by",

@@ -226,9 +226,7 @@ def _task_manager(include_path: str | None, metadata: str, include_defaults: boo
     if include_path is not None and not Path(include_path).is_dir():
         raise EvaluationError(f"include_path={include_path} is no folder of tasks")
     return TaskManager(
-        include_path=include_path,
-        include_defaults=include_defaults,
-        metadata=json.loads(metadata),
+        include_path=include_path, include_defaults=include_defaults, metadata=json.loads(metadata)
     )
 
 

@@ -97,22 +97,11 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         path = self.config.store.path
         self.store = CallStore(Path(path) if path else cache_dir() / "calls.sqlite")
         defaults = {"batch_size": batch_size, "max_batch_size": max_batch_size, "device": device}
+        names, backends = config.tier_names(self.config), pool.backends(self.config, defaults)
+        seed, shows = int(self.config.seed), bool(self.config.progress) and self._rank == 0
         self.tiers = [
-            Tier(
-                index,
-                name,
-                backend,
-                self.store,
-                seed=int(self.config.seed),
-                progress=bool(self.config.progress) and self._rank == 0,
-            )
-            for index, (name, backend) in enumerate(
-                zip(
-                    config.tier_names(self.config),
-                    pool.backends(self.config, defaults),
-                    strict=True,
-                )
-            )
+            Tier(index, name, backend, self.store, seed=seed, progress=shows)
+            for index, (name, backend) in enumerate(zip(names, backends, strict=True))
         ]
         try:
             self._open_tiers()

@@ -142,9 +142,7 @@ class RunLog:
     def note(self, task: str, phase: Phase) -> None:
         """Say what the questions of a phase lost; several processes say it when they meet."""
         if self._alone and (losses := self._losses.pop((task, phase), None)):
-            self._say(task, phase, losses)
-            self._say_failed(task, losses, self._failures.of(task, phase))
-            self._say_unscored(task, phase, self._failures.unscored)
+            self._say(task, phase, losses, self._failures.found, self._failures.unscored)
             self._write()
 
     def finish(self, task: str) -> None:
@@ -215,26 +213,29 @@ class RunLog:
         for task in self._tasks:
             for phase in PHASES:
                 if (task, phase) in losses:
-                    self._say(task, phase, losses[task, phase])
-                    lost = [f for f in self._everywhere if (f.task, f.phase) == (task, phase)]
-                    self._say_failed(task, losses[task, phase], lost)
-                    self._say_unscored(task, phase, self._unscored)
+                    found = losses[task, phase]
+                    self._say(task, phase, found, self._everywhere, self._unscored)
         self._elsewhere = _total([p.calls for p in parts])
         self._spent = budgets.total([p.budget for p in parts])
         self._write()
 
-    def _say(self, task: str, phase: Phase, losses: PromptLosses) -> None:
+    def _say(
+        self,
+        task: str,
+        phase: Phase,
+        losses: PromptLosses,
+        lost: Sequence[Failure],
+        unscored: Sequence[Failure],
+    ) -> None:
+        """Warn of what a phase of a task lost; other phases and tasks are passed over."""
         all_wanted = self._about.get("record") == "full" and self._budget.is_limited
-        for text in losses.notes(task, phase, self._tiers, all_wanted):
+        said = list(losses.notes(task, phase, self._tiers, all_wanted))
+        here = [
+            [f for f in some if (f.task, f.phase) == (task, phase)] for some in (lost, unscored)
+        ]
+        said += [failed.note(here[0], losses.questions)] if here[0] else []
+        for text in filter(None, [*said, failed.note_unscored(here[1])]):
             self.warn(task, text)
-
-    def _say_failed(self, task: str, losses: PromptLosses, lost: Sequence[Failure]) -> None:
-        if lost:
-            self.warn(task, failed.note(lost, losses.questions))
-
-    def _say_unscored(self, task: str, phase: Phase, found: Sequence[Failure]) -> None:
-        if said := failed.note_unscored([f for f in found if (f.task, f.phase) == (task, phase)]):
-            self.warn(task, said)
 
     def _write(self) -> None:
         if self._writes:

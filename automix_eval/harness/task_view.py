@@ -140,7 +140,7 @@ class TaskView:
     def split(self, question: Question) -> Parts:
         """The parts of a completion prompt: head, demonstrations, the question's own block."""
         text = question.prompt.text
-        instances = self._instances[question.phase, question.doc_id, question.repeat]
+        instances = self._of(question)
         body = self._body(instances[0].doc)
         if not text.endswith(body):
             return Parts("", (), text, question.context)
@@ -160,7 +160,7 @@ class TaskView:
 
     def score(self, question: Question, answer: Answer) -> TaskScore:
         """The scores of an answer, by the task's own code."""
-        instances = self._instances[question.phase, question.doc_id, question.repeat]
+        instances = self._of(question)
         responses: list[list[Any]]
         if question.choices:
             responses = [[r] * self.repeats for r in answer.choice_logprobs]
@@ -182,7 +182,7 @@ class TaskView:
             texts = question.choice_texts or question.options
             values = compared_values(self.metric, [r[0] for r in results], texts)
             return int(np.argmax(values))
-        instances = self._instances[question.phase, question.doc_id, question.repeat]
+        instances = self._of(question)
         wanted = self.metrics.filtered(instances, [results])
         for i, text in enumerate(results):
             if self.metrics.filtered(instances, [[text] * len(results)]) == wanted:
@@ -199,7 +199,7 @@ class TaskView:
             return True
         if question.choices:
             return False  # its numbers cannot say so
-        instances = self._instances[question.phase, question.doc_id, question.repeat]
+        instances = self._of(question)
         return not self.metrics.found(instances, [[RoutedAnswer.failed()] * self.repeats])
 
     @property
@@ -249,8 +249,7 @@ class TaskView:
 
     def doc(self, question: Question) -> Mapping[str, Any]:
         """The task's document behind a question."""
-        instances = self._instances[question.phase, question.doc_id, question.repeat]
-        doc: Mapping[str, Any] = instances[0].doc
+        doc: Mapping[str, Any] = self._of(question)[0].doc
         return doc
 
     def document_id(self, question: Question) -> str:
@@ -263,10 +262,13 @@ class TaskView:
 
     def prompt_of(self, question: Question) -> str:
         """The harness's own prompt string, as its samples hash it."""
-        instances = self._instances[question.phase, question.doc_id, question.repeat]
-        return str(instances[0].arguments[0])
+        return str(self._of(question)[0].arguments[0])
 
     # ----------------------------------------------------------------- inside
+
+    def _of(self, question: Question) -> list[Instance]:
+        """The requests of a question that is not forgotten."""
+        return self._instances[question.phase, question.doc_id, question.repeat]
 
     @property
     def _has_several_inputs(self) -> bool:

@@ -13,6 +13,7 @@ import tempfile
 import weakref
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -187,7 +188,8 @@ class RecordFile:
         return path
 
 
-class explained:  # noqa: N801 - reads as a statement
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
     """Turns an error of the file system into one that names the remedy.
 
     Args:
@@ -196,17 +198,10 @@ class explained:  # noqa: N801 - reads as a statement
     Raises:
         AutoMixError: In the place of an OSError.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            raise AutoMixError(
-                f"{self._path} cannot be written ({error}): free the disk, or set "
-                "records_dir or --output_path to a writable folder; finished calls are kept and "
-                "the same command resumes"
-            ) from error
+    try:
+        yield
+    except OSError as err:
+        raise AutoMixError(
+            f"{path} cannot be written ({err}): free the disk, or set records_dir or --output_path "
+            "to a writable folder; finished calls are kept and the same command resumes"
+        ) from err

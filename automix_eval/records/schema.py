@@ -26,14 +26,7 @@ import numpy as np
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import is_file_name
 from automix_eval.safety.untrusted import bounded, open_file, parse_json, read_json
-from automix_eval.types import (
-    Answer,
-    Call,
-    Decision,
-    Record,
-    TierRecord,
-    Verification,
-)
+from automix_eval.types import Answer, Call, Decision, Record, TierRecord, Verification
 
 FORMAT = "automix-eval run"
 VERSION = 1

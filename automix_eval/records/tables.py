@@ -186,7 +186,7 @@ def _ordinary(path: Path) -> None:
     """Refuse a pipe: a table is read more than once, and one without a writer for ever."""
     if not path.exists():
         raise TableError(f"the table {path} does not exist")
-    if path.exists() and not path.is_file():
+    if not path.is_file():
         raise TableError(f"the table {path} is no ordinary file: write it to one")
 
 

@@ -67,9 +67,7 @@ def point_rows(report: Report) -> list[dict[str, object]]:
 
 def render_latex(report: Report) -> str:
     r"""A tabular a leaderboard, for ``\\input``; needs the package booktabs."""
-    parts = [
-        "% Written by automix-eval; needs \\usepackage{booktabs} and \\usepackage{textcomp}.",
-    ]
+    parts = ["% Written by automix-eval; needs \\usepackage{booktabs} and \\usepackage{textcomp}."]
     for board in report.boards:
         columns = shown_in("latex")
         head = ("Method", "Kind", *map(_tex_heading, columns))

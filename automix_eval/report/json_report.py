@@ -28,11 +28,8 @@ _FIGURE = {
     "type": "object",
     "description": "A number with its interval; null where undefined, with the reason beside it.",
     "properties": {
-        "value": {"type": ["number", "null"]},
-        "low": {"type": ["number", "null"]},
-        "high": {"type": ["number", "null"]},
-        "stderr": {"type": ["number", "null"]},
-        "undefined": {"type": ["string", "null"]},
+        name: {"type": ["string" if name == "undefined" else "number", "null"]}
+        for name in _FIGURE_FIELDS
     },
     "required": list(_FIGURE_FIELDS),
     "additionalProperties": False,
@@ -45,12 +42,7 @@ def render_json(report: Report) -> str:
     An undefined figure is null with its reason beside it: each figure is ``{"value", "low",
     "high", "stderr", "undefined"}``; rates and delta IBC are ratios, not percent.
     """
-    value = {
-        "format": FORMAT,
-        "version": VERSION,
-        "level": LEVEL,
-        **to_json(report),
-    }
+    value = {"format": FORMAT, "version": VERSION, "level": LEVEL, **to_json(report)}
     return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 

@@ -6,12 +6,7 @@ from automix_eval.analysis.figures import TaskReport
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.blocks import Block, Paragraph, Reasons, Table, value_text
 
-NAMES = {
-    "slm": "SLM",
-    "verification": "verification",
-    "llm": "LLM",
-    "path": "the whole path",
-}
+NAMES = {"slm": "SLM", "verification": "verification", "llm": "LLM", "path": "the whole path"}
 
 
 def latency_blocks(task: TaskReport) -> list[Block]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
 
 from markupsafe import Markup, escape
 
-from automix_eval.analysis.figures import Board, Report
+from automix_eval.analysis.figures import Report
 from automix_eval.report.blocks import Block, Heading, Table
 from automix_eval.report.board_picture import board_pictures
 from automix_eval.report.leaderboard_blocks import board_blocks
@@ -24,7 +23,7 @@ def as_html(report: Report) -> str:
     parts: list[str] = [_html(block) for block in points_blocks(report)]
     with styled():
         for one in drawn:
-            parts += _board(one.board)
+            parts += map(_html, board_blocks(one.board))
             made = plane.plane(one)
             if made is not None:
                 out = io.BytesIO()
@@ -43,11 +42,6 @@ def as_html(report: Report) -> str:
             )
         )
     return "\n".join(parts)
-
-
-def _board(board: Board) -> Iterator[str]:
-    for block in board_blocks(board):
-        yield _html(block)
 
 
 def _html(block: Block) -> Markup:

@@ -7,20 +7,8 @@ from collections import Counter
 from automix_eval.analysis.figures import Report, TaskReport
 from automix_eval.analysis.point_figures import OperatingPoint, OperatingPoints
 from automix_eval.metrics.noninferiority import MIN_DOCUMENTS
-from automix_eval.report.aim_lines import (
-    abstention_words,
-    aim_words,
-    detectable_words,
-    kept_words,
-)
-from automix_eval.report.blocks import (
-    Block,
-    Heading,
-    Paragraph,
-    Reasons,
-    Table,
-    value_text,
-)
+from automix_eval.report.aim_lines import abstention_words, aim_words, detectable_words, kept_words
+from automix_eval.report.blocks import Block, Heading, Paragraph, Reasons, Table, value_text
 from automix_eval.report.legend import SAMPLE_NOTE
 
 # Below this few differences can be shown at all.

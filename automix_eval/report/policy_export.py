@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 import pprint
 from collections.abc import Mapping
+from pathlib import Path
+from string import Template
 from typing import Any
 
 import yaml
@@ -17,109 +19,13 @@ import yaml
 from automix_eval.meta_verifiers.calibrated import Calibrated
 from automix_eval.meta_verifiers.calibrators.by_rows import read_by
 from automix_eval.meta_verifiers.calibrators.signals import CLIP
-from automix_eval.meta_verifiers.compiled import (
-    CompiledPolicy,
-    NotCompiledError,
-    compile_policy,
-)
+from automix_eval.meta_verifiers.compiled import CompiledPolicy, NotCompiledError, compile_policy
 from automix_eval.meta_verifiers.served_policy import ServedPolicy
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import printable
 
-_IMPORT = "from bisect import bisect_right"
-_MODULE = '''"""A routing policy: decides from a confidence whether a larger model must answer.
-
-FIRST is the tier to ask first. Then, with the confidence of its answer:
-
-    to = decide(confidence)        # the tier to ask next; the same tier again: keep its answer
-
-Needs nothing but Python. Written by automix-eval; ABOUT says what it was fitted on.
-"""
-
-from bisect import bisect_right
-
-ABOUT = {about}
-TIERS = {tiers}
-FIRST = {first}
-# Of each tier but the last: confidences, and costs of a first answer, at which decisions change.
-EDGES = {edges}
-LEVELS = {levels}
-# Tiers asked -> the next tier as a digit, by cost level of the first, then by each confidence.
-NEXT = {{
-{tables}
-}}
-
-
-def decide(confidence, cost=None):
-    """The next tier of a question; the tier reached means that its answer is kept.
-
-    confidence: of the first tier's answer, in [0, 1], or None where it is undefined; in a longer
-    chain a mapping of every tier asked so far to its confidence. cost: of the first answer, needed
-    where LEVELS are not empty.
-    """
-    seen = confidence if isinstance(confidence, dict) else {{FIRST: confidence}}
-    asked = sorted(seen)
-    if asked[-1] == len(TIERS) - 1:
-        return asked[-1]
-    levels, at = LEVELS[asked[0]], 0
-    if levels:
-        if cost is None:
-            raise ValueError("this policy reads what the first answer has cost")
-        at = bisect_right(levels, cost)
-    path = {path}
-    for tier in path:
-        at = at * (len(EDGES[tier]) + 2) + _symbol(EDGES[tier], seen[tier])
-    return int(NEXT[path][at], 36)
-
-
-def _symbol(edges, confidence):
-    if confidence is None:
-        return len(edges) + 1
-    if not -1e-6 <= confidence <= 1 + 1e-6:
-        raise ValueError(f"the confidence is {{confidence!r}}, expected a number in [0, 1] or None")
-    return bisect_right(edges, min(max(confidence, 0.0), 1.0))
-'''
-
-# Only for a policy behind a calibrator.
-_CALIBRATION = '''
-
-# Of each tier but the last: the signals, and what turns them into the confidence.
-CALIBRATION = {calibration}
-
-
-def calibrate(tier, signals):
-    """The confidence that decide reads, from what the verifiers said of an answer, by name."""
-    part = CALIBRATION[tier]
-    if all(signals.get(name) is None for name in part["signals"]):
-        return None
-    own = _expected(part["own"], signals)
-    if part["last"] is None:
-        return own
-    last = part["mean"] + part["weight"] * (_expected(part["last"], signals) - part["mean"])
-    return min(max((1 + own - last) / 2, 0.0), 1.0)
-
-
-def _expected(part, signals):
-    if "x" not in part:
-        z = part["intercept"]
-        for name, logit, mean, scale, weight in part["terms"]:
-            value = signals.get(name)
-            if value is None:
-                continue
-            if logit:
-                value = min(max(value, {clip!r}), 1 - {clip!r})
-                value = log(value) - log1p(-value)
-            z += weight * (value - mean) / scale
-        return 1 / (1 + exp(-z)) if z > -700 else 0.0
-    x, y = part["x"], part["y"]
-    at = signals.get(part["of"]) if isinstance(part["of"], str) else _expected(part["of"], signals)
-    if at is None:
-        return sum(y) / len(y)
-    i = bisect_right(x, at) - 1
-    if i < 0 or i >= len(x) - 1:
-        return y[0] if i < 0 else y[-1]
-    return (y[i + 1] - y[i]) / (x[i + 1] - x[i]) * (at - x[i]) + y[i]
-'''
+# The module that `as_python` writes, and what it has besides for a policy behind a calibrator.
+_FILES = Path(__file__).with_name("policy_files")
 
 
 def export(policy: ServedPolicy, form: str, verifier_url: str | None = None) -> str:
@@ -151,20 +57,25 @@ def as_python(policy: ServedPolicy) -> str:
     router, calibration, math_names = policy.router, "", ""
     if isinstance(router, Calibrated):
         parts = [_calibration(entry) for entry in router.get_learned()["calibrators"]]
-        calibration = _CALIBRATION.format(calibration=_literal(parts), clip=CLIP)
+        calibration = _filled("calibration.py.txt", calibration=_literal(parts), clip=repr(CLIP))
         router, math_names = router.meta_verifier, "\nfrom math import exp, log, log1p"
     found = compile_policy(router, len(policy.tiers))
-    tables = "\n".join(_entry(path, table) for path, table in found.tables.items())
-    module = _MODULE.replace(_IMPORT, _IMPORT + math_names).format(
+    module = _filled(
+        "module.py.txt",
+        more_imports=math_names,
         about=_literal(_about(policy)),
         tiers=_literal(tuple(printable(t) for t in policy.tiers)),
-        first=found.first,
+        first=str(found.first),
         edges=_literal(found.edges),
         levels=_literal(found.levels),
-        tables=tables,
+        tables="\n".join(_entry(path, table) for path, table in found.tables.items()),
         path="tuple(asked)" if found.by_path else "(asked[-1],)",
     )
     return module + calibration
+
+
+def _filled(file: str, **values: str) -> str:
+    return Template((_FILES / file).read_text(encoding="utf-8")).substitute(values)
 
 
 def as_litellm(policy: ServedPolicy) -> str:

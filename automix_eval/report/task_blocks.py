@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from automix_eval.analysis.figures import (
-    Figure,
-    Report,
-    TaskFigures,
-    TaskReport,
-    VerifierFigures,
-)
+from automix_eval.analysis.figures import Figure, Report, TaskFigures, TaskReport, VerifierFigures
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.blocks import Block, Heading, Paragraph, Reasons, Table
 from automix_eval.report.board_picture import tier_name

@@ -12,12 +12,11 @@ import pytest
 from filelock import FileLock
 from scripted import CALLS, SCRIPTS, gold_answers, knows
 
-from automix_eval.commands import job
 from automix_eval.commands.main import main
 from automix_eval.commands.sweep import notes as jobs
 from automix_eval.config import command_line as hydra_app
 from automix_eval.config import compose as config
-from automix_eval.config.command_line import HydraJob, read
+from automix_eval.config.command_line import RUN, HydraJob, read
 from automix_eval.config.command_line import run as launch
 from automix_eval.config.run_settings import model_args
 from automix_eval.paths import hydra_conf_dir
@@ -59,7 +58,7 @@ def table(root: Path) -> list[dict[str, str]]:
 
 def arguments_of(overrides: Sequence[str]) -> dict[str, object]:
     """The arguments of --model_args that a command line gives."""
-    app, found = job.application(), []
+    app, found = RUN, []
 
     def do(job: HydraJob) -> None:
         assert job.composed is not None
@@ -281,14 +280,14 @@ def test_a_refused_command_leaves_no_folder(command: str) -> None:
 )
 def test_a_list_needs_no_brackets(said: str, meant: str) -> None:
     """A comma makes a list where a key takes one, and a sweep elsewhere."""
-    assert hydra_app.as_settings(job.application(), [said]) == [meant]
+    assert hydra_app.as_settings(RUN, [said]) == [meant]
 
 
 def test_the_options_of_lm_eval_are_understood() -> None:
     """The same words as after ``lm_eval`` give the same settings."""
     words = "--model automix --tasks coqa,qasper --limit=5 --apply_chat_template --output_path out"
     cascade = ["--model_args", "slm=hf,slm.pretrained=a/b,record=full", "-m"]
-    assert hydra_app.as_settings(job.application(), [*words.split(), *cascade]) == [
+    assert hydra_app.as_settings(RUN, [*words.split(), *cascade]) == [
         "tasks=[coqa,qasper]", "limit=5", "apply_chat_template=true", "output=out", "slm=hf",
         "slm.pretrained=a/b", "record=full", "-m",
     ]  # fmt: skip

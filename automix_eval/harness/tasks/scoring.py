@@ -32,10 +32,7 @@ def free_form(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
         ``f1`` and ``exact_match`` in [0, 1], the maximum over the references, and the routing.
     """
     answer, references = results[0], doc["answers"]
-    metrics = {
-        "f1": token_f1(answer, references),
-        "exact_match": exact_match(answer, references),
-    }
+    metrics = {"f1": token_f1(answer, references), "exact_match": exact_match(answer, references)}
     return with_routing(metrics, answer)
 
 

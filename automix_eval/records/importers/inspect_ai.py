@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,7 @@ def _zipped(path: Path) -> tuple[Any, list[Any]]:
         with zipfile.ZipFile(path) as file:
             header = parse_json(_member(file, "header.json"))
             names = sorted(n for n in file.namelist() if n.startswith("samples/"))
-            return header, list(_samples(file, names))
+            return header, [parse_json(_member(file, name)) for name in names]
     except NotImplementedError as err:
         raise TableError(
             f"{path} is compressed in a way that this Python cannot read ({err}): convert it with "
@@ -123,11 +123,6 @@ def _zipped(path: Path) -> tuple[Any, list[Any]]:
         ) from err
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as err:
         raise TableError(f"{path} is damaged: {err}") from err
-
-
-def _samples(file: zipfile.ZipFile, names: list[str]) -> Iterator[Any]:
-    for name in names:
-        yield parse_json(_member(file, name))
 
 
 def _member(file: zipfile.ZipFile, name: str) -> bytes:

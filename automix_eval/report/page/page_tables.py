@@ -112,9 +112,9 @@ def points(one: OperatingPoints) -> PageTable:
         cells = (
             Cell(label, css="name"),
             notes.cell(p.quality, ".3f"),
-            Cell(show(p.cost.value, ".4g"), sort=_sort(p.cost.value)),
-            Cell(show(p.saved.value, ".0%"), sort=_sort(p.saved.value)),
-            Cell(show(p.escalation_rate.value, ".0%"), sort=_sort(p.escalation_rate.value)),
+            _value_cell(p.cost, ".4g"),
+            _value_cell(p.saved, ".0%"),
+            _value_cell(p.escalation_rate, ".0%"),
             _delta(p),
             Cell(shown, note=notes.of(p.why)),
         )
@@ -301,6 +301,10 @@ _BRIEF = {
     "same": "no difference told",
     "unknown": "undefined",
 }
+
+
+def _value_cell(figure: Figure, form: str) -> Cell:
+    return Cell(show(figure.value, form), sort=_sort(figure.value))
 
 
 def _sort(value: float | Undefined) -> str:

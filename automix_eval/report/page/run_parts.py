@@ -9,12 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from automix_eval.analysis.figures import TaskReport, VerifierFigures
-from automix_eval.report.aim_lines import (
-    abstention_words,
-    aim_words,
-    detectable_words,
-    kept_words,
-)
+from automix_eval.report.aim_lines import abstention_words, aim_words, detectable_words, kept_words
 from automix_eval.report.board_picture import defined, tier_name
 from automix_eval.report.page import page_tables, run_drawings
 from automix_eval.report.page.words import with_interval
