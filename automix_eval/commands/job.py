@@ -37,7 +37,7 @@ def single(app: Application, line: CommandLine, work: Callable[[HydraJob], None]
 
     errors: list[AutoMixError] = []
 
-    def do(job: HydraJob) -> None:
+    def work_noting_errors(job: HydraJob) -> None:
         try:
             work(job)
         except AutoMixError as err:
@@ -45,7 +45,9 @@ def single(app: Application, line: CommandLine, work: Callable[[HydraJob], None]
 
     folder = run_folder(line)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    code = hydra_app.run(app, line, do, {"hydra.run.dir": folder} if line.runs else None)
+    code = hydra_app.run(
+        app, line, work_noting_errors, {"hydra.run.dir": folder} if line.runs else None
+    )
     if errors and folder in made:
         _forget_log(folder)
     for path in made:

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = []
     errors: list[AutoMixError] = []
 
-    def do(job: HydraJob) -> None:
+    def replay_job(job: HydraJob) -> None:
         row: dict[str, Any] = {"job": job.number, **job.swept}
         rows.append(row)
         try:
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
     line = hydra_app.read(hydra_app.REPLAY, args.arguments)
     with _bookkeeping(line) as folders:
-        code = hydra_app.run(hydra_app.REPLAY, line, do, folders)
+        code = hydra_app.run(hydra_app.REPLAY, line, replay_job, folders)
     if len(rows) > 1 or (rows and rows[0]["job"] is not None):
         show("\n" + jobs_table(rows, hidden=("n_train", "n_test")))
         if errors:

@@ -41,7 +41,7 @@ def aim_words(aim: Aim, because: Callable[[Undefined], str]) -> str:
 def abstention_words(found: Abstention) -> str:
     """How many questions were abstained on, what the others are worth, and what all that cost."""
 
-    def said(figure: Figure, form: str) -> str:
+    def with_interval(figure: Figure, form: str) -> str:
         if isinstance(figure.value, Undefined):
             return f"undefined ({figure.value.reason})"
         if not isinstance(figure.interval, tuple):
@@ -49,8 +49,8 @@ def abstention_words(found: Abstention) -> str:
         low, high = figure.interval
         return f"{figure.value:{form}} [{low:{form}}, {high:{form}}]"
 
-    coverage, quality = said(found.coverage, ".1%"), said(found.quality, ".3f")
-    loss = said(found.loss, ".4g")
+    coverage, quality = with_interval(found.coverage, ".1%"), with_interval(found.quality, ".3f")
+    loss = with_interval(found.loss, ".4g")
     return (
         f"Abstained on {found.abstained} questions: answered {coverage}, quality of the answered "
         f"{quality}, loss {loss}. Every other figure takes their answers at hand for them."

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +12,7 @@ from automix_eval.analysis.experiments.sources import Failure, StudySource, show
 from automix_eval.analysis.experiments.study import CellScore, Study
 from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.report.fixed_width import markdown_table
-from automix_eval.safety.text import csv_cell, printable
+from automix_eval.safety.text import csv_text, printable
 
 FORMAT = "automix-eval experiment"
 VERSION = 1
@@ -68,12 +66,7 @@ def as_json(
 def as_csv(study: Study) -> str:
     """A part's cells, a line each; nothing in it is a formula to a spreadsheet."""
     lines = [_line(r) for r in study.rows]
-    text = io.StringIO()
-    columns = list(dict.fromkeys(k for line in lines for k in line)) or list(_PLACES)
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: csv_cell(v) for k, v in line.items()} for line in lines)
-    return text.getvalue()
+    return csv_text(list(dict.fromkeys(k for line in lines for k in line)) or _PLACES, lines)
 
 
 def _line(row: CellScore) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +14,7 @@ from automix_eval.report.blocks import Block, Heading, Table
 from automix_eval.report.columns import Column, all_figures, shown_in
 from automix_eval.report.fixed_width import markdown_table
 from automix_eval.report.point_blocks import LABELS
-from automix_eval.safety.text import csv_cell, printable
+from automix_eval.safety.text import csv_text, printable
 
 _OF_A_POINT = ("quality", "cost", "escalation_rate", "delta_ibc", "saved", "share", "kept")
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~])")
@@ -46,13 +44,8 @@ def render_csv(report: Report) -> str:
 
     Undefined figures are empty, their reasons in one cell.
     """
-    out = io.StringIO()
     rows = [*method_rows(report), *point_rows(report)]
-    names = list(dict.fromkeys(name for row in rows for name in row)) or ["task"]
-    writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: csv_cell(v) for k, v in row.items()} for row in rows)
-    return out.getvalue()
+    return csv_text(list(dict.fromkeys(name for row in rows for name in row)) or ["task"], rows)
 
 
 def method_rows(report: Report) -> list[dict[str, object]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from automix_eval.report.fixed_width import aligned, cell
 from automix_eval.safety.files import write_file
-from automix_eval.safety.text import csv_cell, printable
+from automix_eval.safety.text import csv_text, printable
 
 _LAST = ("output", "error")
 
@@ -24,11 +22,7 @@ def jobs_table(rows: Sequence[Mapping[str, Any]], hidden: Sequence[str] = ()) ->
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the jobs; an AutoMixError says why the file cannot be written."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns(rows), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: csv_cell(v) for k, v in row.items()} for row in rows)
-    write_file(path, text.getvalue())
+    write_file(path, csv_text(columns(rows), rows))
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -253,23 +253,23 @@ def blank(value: Any, key: str = "") -> Any:
 def blank_text(text: str) -> str:
     """A text that may show arguments: ``key=value`` and ``'key': value`` blanked by name."""
 
-    def one(match: re.Match[str]) -> str:
+    def blanked(match: re.Match[str]) -> str:
         if is_secret_name(match[2]) and not is_reference(match[4].strip("'\"")):
             return f"{match[1]}{match[2]}{match[3]}{MARK}"
         value = match[4]
-        inner = f"{{{_PAIR.sub(one, value[1:-1])}}}" if value[:1] == "{" else value
+        inner = f"{{{_PAIR.sub(blanked, value[1:-1])}}}" if value[:1] == "{" else value
         return f"{match[1]}{match[2]}{match[3]}{inner}"
 
-    return _blank_urls(_PAIR.sub(one, text))
+    return _blank_urls(_PAIR.sub(blanked, text))
 
 
 def _blank_urls(text: str) -> str:
     """The text without credentials of URLs, keys of services and known secrets."""
 
-    def one(match: re.Match[str]) -> str:
+    def stripped(match: re.Match[str]) -> str:
         return without_credentials(match[0]) if _url_secrets(match[0]) else match[0]
 
-    return scrub(_LOOKS.sub(MARK, _URL.sub(one, text)))
+    return scrub(_LOOKS.sub(MARK, _URL.sub(stripped, text)))
 
 
 # --------------------------------------------------------------------------- written out

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
+import io
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from automix_eval.safety.redaction import scrub
 
@@ -70,6 +72,15 @@ def csv_cell(value: object) -> object:
     text = printable(value, limit=10_000)
     begins = unicodedata.normalize("NFKC", text.lstrip()[:1])
     return f"'{text}" if begins[:1] in ("=", "+", "-", "@") and begins else text
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
+    """Rows as CSV with a header; a column that a row lacks is empty, see :func:`csv_cell`."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: csv_cell(v) for k, v in row.items()} for row in rows)
+    return out.getvalue()
 
 
 def questions(number: int) -> str:

@@ -170,17 +170,17 @@ def _read(path: Path, reading: SampleReading) -> _Run:
 def _read_task(
     result: HarnessResults, task: str, about: Mapping[str, Any], reading: SampleReading
 ) -> _Task:
-    def of(key: str) -> Any:
+    def of_task(key: str) -> Any:
         value = about.get(key)
         return value.get(task) if isinstance(value, Mapping) else None
 
     path = result.samples_path(task)
     assert path is not None
-    config, counted = of("configs") or {}, of("n-samples")
+    config, counted = of_task("configs") or {}, of_task("n-samples")
     delimiter = config.get("target_delimiter", " ")
     number = counted.get("effective") if isinstance(counted, Mapping) else None
     held = _Task(
-        path, result.versions.get(task, ""), str(of("n-shot")), "", 1.0,
+        path, result.versions.get(task, ""), str(of_task("n-shot")), "", 1.0,
         delimiter if isinstance(delimiter, str) else " ",
         number if isinstance(number, int) else None,
     )  # fmt: skip
@@ -204,7 +204,7 @@ def _read_task(
             f"{path} has {len(held.scores)} of {held.number or 'some'} questions: the samples of a "
             "run that was killed, or of another one. Run it again"
         )
-    higher = of("higher_is_better")
+    higher = of_task("higher_is_better")
     if isinstance(higher, Mapping) and higher.get(held.metric) is False:
         held.sign = -1.0
     return held
