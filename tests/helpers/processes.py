@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import forks
 from scripted import read_run
 
 from automix_eval.records import schema as records
@@ -20,14 +21,14 @@ HERE = Path(__file__).parent
 def launch(
     output: Path, processes: int, torchrun: bool = False, nodes: int = 1, **more: str
 ) -> subprocess.CompletedProcess[str]:
-    """One run of run_scripted.py in some processes, by default forks of one; see there."""
+    """One run of run_scripted.py in some processes: forks, or as torchrun starts them."""
     output.mkdir()
     command = [sys.executable, str(HERE / "run_scripted.py"), str(output)]
-    if torchrun:
-        start = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        command[1:1] = start
-    elif processes > 1:
-        command += [str(processes), str(nodes)]
+    if not torchrun:
+        command += [str(processes), str(nodes)] if processes > 1 else []
+        return forks.run(command[1:], environment() | more, HERE, timeout=300)
+    start = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command[1:1] = start
     return subprocess.run(
         command, cwd=HERE, env=environment() | more, capture_output=True, text=True, timeout=300
     )
