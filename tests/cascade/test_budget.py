@@ -56,6 +56,15 @@ def test_the_cost_never_exceeds_its_limit_in_units(wanted: int, limit: float) ->
     assert budget.cost_spent <= limit
 
 
+@pytest.mark.parametrize(("when", "first"), [("keep", 3), ("stop", 0)])
+def test_the_first_tier_answers_all_where_answers_are_kept(when: str, first: int) -> None:
+    """A cost that is spent keeps later tiers from being asked, and the first where it stops."""
+    budget = Budget(max_cost=0.5, cost=PaperCost((1, 50), 1), when_spent=when)
+    assert budget.admit(0, [question()] * 3) == first
+    assert budget.admit(1, [question()] * 3) == 0
+    assert Budget(when_spent=when).admit(1, [question()] * 3) == 3
+
+
 def test_a_question_with_options_takes_a_call_an_option() -> None:
     """It is asked whole or not at all."""
     budget = Budget(max_llm_calls=7)

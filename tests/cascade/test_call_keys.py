@@ -115,6 +115,27 @@ def test_every_repeat_is_a_sample_of_its_own(
         assert answers[0].repeats == ("1", "2", "3")
 
 
+@pytest.mark.parametrize("drawn", [True, False])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_the_repeat_that_is_picked_is_the_answer(tier: Tier, number: int, drawn: bool) -> None:
+    """All that were drawn stand in it where there are several; greedy ones are one, repeated."""
+    texts: list[tuple[str, ...]] = []
+
+    def last(_question: Question, found: Any) -> int:
+        texts.append(found)
+        return len(found) - 1
+
+    asked_for = Question(
+        "t", 0, Prompt("q"), "", "q", repeats=number, generation={"do_sample": drawn}
+    )
+    (answer,) = tier.answer([asked_for], _parts, pick=last)
+    expected = tuple(str(i + 1 if drawn else 1) for i in range(number))
+    assert answer.repeats == (expected if number > 1 else ())
+    assert answer.text == expected[-1]
+    assert texts == [expected] * (number > 1)
+    assert len(answer.calls) == (number if drawn else 1)
+
+
 def test_greedy_repeats_are_one_call(tier: Tier) -> None:
     """They cannot differ, and have no seed."""
     questions = [Question("t", 0, Prompt("q"), "", "q", repeat=r) for r in range(3)]
