@@ -130,11 +130,11 @@ class Judge:
         return [self.items[test] for test in sorted(callers, key=near)]
 
     def learn_calls(self, session: Any) -> None:
-        """What each test calls and takes; files that are as they were are not run again."""
+        """What each test calls and takes; run again where files, or names of functions, differ."""
         files: dict[str, list[Any]] = {}
         for item in session.items:
             files.setdefault(file_of(item.nodeid), []).append(item)
-        functions = sorted({(function_of(name), held) for name, held in self.hashes.items()})
+        functions = sorted({function_of(name) for name in self.hashes})
         shared = f"{hash_of('tests/helpers')}{Path('tests/conftest.py').read_text()}{functions}"
         known = {
             file: hashlib.sha256((shared + Path(file).read_text()).encode()).hexdigest()[:12]
