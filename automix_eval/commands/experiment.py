@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import printable, show
@@ -37,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
             show(f"{name}\n    {preset.read(name).about}\n")
         return 0
     made = preset.read(args.name, args.changes)
-    result = run_preset(replace(made), _progress)
+    result = run_preset(made, _progress)
     _end()
     show(result.text)
     show("\nwritten: " + ", ".join(str(f) for f in result.files) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from automix_eval.analysis.gather import ReportAndRuns, Settings, assemble
@@ -18,7 +19,31 @@ from automix_eval.safety.text import show
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the sub-command."""
-    add_sources(parser)
+    parser.add_argument(
+        "path", nargs="+", type=Path, help="folder with results, searched with its sub-folders"
+    )
+    parser.add_argument(
+        "--llm",
+        type=Path,
+        metavar="DIR",
+        help="folder with a run of the LLM alone (lm_eval --log_samples, or always_llm)",
+    )
+    parser.add_argument(
+        "--costs",
+        type=parse_costs,
+        metavar="PRICES",
+        help="price the recorded calls anew: paper:SLM,VERIFIER,LLM (paper:1,1,100), "
+        "tokens:PRICES.yaml, flops:PARAMETERS,... or seconds; no new run is needed",
+    )
+    parser.add_argument(
+        "--seed", type=natural, default=0, help="seed of the bootstrap intervals (default: 0)"
+    )
+    parser.add_argument(
+        "--resamples",
+        type=positive,
+        default=RESAMPLES,
+        help=f"bootstrap resamples (default: {RESAMPLES})",
+    )
     add_format(parser)
     parser.add_argument(
         "--out",
@@ -59,48 +84,19 @@ def add_format(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_sources(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments that say what is read and how it is counted."""
-    parser.add_argument(
-        "path", nargs="+", type=Path, help="folder with results, searched with its sub-folders"
-    )
-    parser.add_argument(
-        "--llm",
-        type=Path,
-        metavar="DIR",
-        help="folder with a run of the LLM alone (lm_eval --log_samples, or always_llm)",
-    )
-    parser.add_argument(
-        "--costs",
-        type=parse_costs,
-        metavar="PRICES",
-        help="price the recorded calls anew: paper:SLM,VERIFIER,LLM (paper:1,1,100), "
-        "tokens:PRICES.yaml, flops:PARAMETERS,... or seconds; no new run is needed",
-    )
-    parser.add_argument(
-        "--seed", type=natural, default=0, help="seed of the bootstrap intervals (default: 0)"
-    )
-    parser.add_argument(
-        "--resamples",
-        type=positive,
-        default=RESAMPLES,
-        help=f"bootstrap resamples (default: {RESAMPLES})",
-    )
-
-
 def run(args: argparse.Namespace) -> int:
     """Print or write the report; returns the exit code.
 
     Raises:
         AutoMixError: There is no run, or a file is damaged or cannot be written.
     """
+    settings = Settings(args.llm, args.seed, args.costs, tuple(args.baseline), args.resamples)
     if args.by is not None:
         from automix_eval.analysis.slice_sources import slices_of_runs  # Hydra takes a second
 
-        settings = Settings(args.llm, args.seed, args.costs, (), args.resamples)
-        found = slices_of_runs(args.path, settings, args.by)
+        found = slices_of_runs(args.path, replace(settings, baselines=()), args.by)
         return write_text(render_slices(found, one_format(args.format)), args.out)
-    assembled = read(args, tuple(args.baseline))
+    assembled = assemble(args.path, settings)
     if args.out is None and args.format is None and not args.full:
         show(output.render_screen(assembled))
         return 0
@@ -153,12 +149,6 @@ def write_text(text: str, out: Path | None) -> int:
         write_file(out, text)
         print(f"wrote {out}", file=sys.stderr)  # stdout may be that file
     return 0
-
-
-def read(args: argparse.Namespace, baselines: tuple[str, ...] = ()) -> ReportAndRuns:
-    """The report that the arguments of :func:`add_sources` ask for."""
-    settings = Settings(args.llm, args.seed, args.costs, baselines, args.resamples)
-    return assemble(args.path, settings)
 
 
 def natural(text: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from automix_eval.costs.metered import is_price
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Answer, Call, Verification
 
@@ -18,10 +19,7 @@ class PaperCost:
     """
 
     def __init__(self, tiers: Sequence[float] = (1.0, 50.0), verifier: float = 1.0) -> None:
-        prices = [*tiers, verifier]
-        if not all(isinstance(p, (int, float)) and not isinstance(p, bool) for p in prices):
-            raise AutoMixError(f"cost=paper needs numbers, got tiers={tiers}, verifier={verifier}")
-        if len(tiers) < 1 or not all(0 <= float(p) < float("inf") for p in prices):
+        if not tiers or not all(map(is_price, [*tiers, verifier])):
             raise AutoMixError(
                 f"cost=paper needs finite prices of 0 or more, got tiers={tiers}, "
                 f"verifier={verifier}"

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from automix_eval import paths
+from automix_eval.config import described
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import did_you_mean
 
@@ -124,7 +125,7 @@ _MAYBE = ("limit", "num_fewshot", "columns", "out")
 
 def names() -> list[str]:
     """The presets there are."""
-    return sorted(p.stem for p in (paths.hydra_conf_dir() / "experiment").glob("*.yaml"))
+    return described.options("experiment")
 
 
 def read(name: str, changes: Sequence[str] = ()) -> Preset:
@@ -140,17 +141,15 @@ def read(name: str, changes: Sequence[str] = ()) -> Preset:
             f"There are {', '.join(known)}"
         )
     path = paths.hydra_conf_dir() / "experiment" / f"{name}.yaml"
-    text = path.read_text(encoding="utf-8")
-    held = yaml.safe_load(text)
+    held = yaml.safe_load(path.read_text(encoding="utf-8"))
     parts = {key: _part(path, key, value) for key, value in held.pop("parts").items()}
     published = held.pop("published", {})
     given = dict(_change(c) for c in changes)
     settings = held | {k: v for k, v in given.items() if k in _SETTINGS}
     for key in given.keys() - set(_SETTINGS):
         _set_axis(parts, key, given[key])
-    made = Preset(
-        name, _comment(text), tuple(parts.values()), published=published, **_checked(settings)
-    )
+    about = described.description("experiment", name)
+    made = Preset(name, about, tuple(parts.values()), published=published, **_checked(settings))
     return _smoke(made, "data" in given) if made.size == "smoke" else made
 
 
@@ -257,12 +256,3 @@ def _change(text: str) -> tuple[str, Any]:
             f"{key}={value} cannot be read as YAML ({problem}): put quotes around texts with "
             "special characters"
         ) from err
-
-
-def _comment(text: str) -> str:
-    lines = []
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line.lstrip("# ").rstrip())
-    return " ".join(lines)

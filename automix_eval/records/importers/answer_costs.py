@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.costs.metered import listed_prices
+from automix_eval.costs.metered import is_price, listed_prices
 from automix_eval.records.outcomes import FloatArray
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import did_you_mean, listing
@@ -121,7 +121,7 @@ def _given(
 
 
 def _number(model: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < np.inf:
+    if not is_price(value):
         raise AutoMixError(f"prices: {model} is {value!r}, expected a finite number of at least 0")
     return float(value)
 
