@@ -121,8 +121,8 @@ def _commands() -> str:
     lines = ["# Commands", "", "`automix-eval COMMAND --help` shows the same.", ""]
     for purpose, commands in program.PURPOSES.items():
         lines += [f"## {purpose}", ""]
-        for name, path in commands.items():
-            module = importlib.import_module(f"automix_eval.{path}")
+        for name in commands:
+            module = importlib.import_module(f"automix_eval.{program.COMMANDS[name]}")
             lines += [f"### {name}", "", program.summary(module), "", "```text"]
             if name in _OWN_LANGUAGE:
                 lines += [f"usage: automix-eval {name} KEY=VALUE ...", "", module.EXAMPLES]

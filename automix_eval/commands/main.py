@@ -1,7 +1,7 @@
 """The command ``automix-eval``.
 
-A sub-command is a module with ``add_arguments(parser)`` and ``run(args) -> int``; one line in
-:data:`COMMANDS` adds it. Only the module of the command that is asked for is imported.
+A sub-command is a module with ``add_arguments(parser)`` and ``run(args) -> int``; its name in
+:data:`PURPOSES` adds it. Only the module of the command that is asked for is imported.
 """
 
 from __future__ import annotations
@@ -18,32 +18,15 @@ from automix_eval.safety.errors import AutoMixError, one_line
 from automix_eval.safety.logs import guard_logs
 from automix_eval.safety.text import did_you_mean, printable
 
-# What people want to do -> the commands for it.
-PURPOSES: Mapping[str, Mapping[str, str]] = {
-    "Run a cascade": {
-        "plan": "commands.plan",
-        "run": "commands.run",
-        "fit": "commands.fit",
-    },
-    "Read results": {
-        "report": "commands.report",
-        "compare": "commands.compare",
-        "policy": "commands.policy",
-    },
-    "Try routers without a model": {
-        "whatif": "commands.whatif",
-        "replay": "commands.replay",
-        "outcomes": "commands.outcomes",
-        "experiment": "commands.experiment",
-    },
-    "Set up": {
-        "init": "commands.init",
-        "doctor": "commands.doctor",
-        "completion": "commands.completion",
-    },
+# What people want to do -> the commands for it, each a module of this folder.
+PURPOSES: Mapping[str, tuple[str, ...]] = {
+    "Run a cascade": ("plan", "run", "fit"),
+    "Read results": ("report", "compare", "policy"),
+    "Try routers without a model": ("whatif", "replay", "outcomes", "experiment"),
+    "Set up": ("init", "doctor", "completion"),
 }
 COMMANDS: Mapping[str, str] = {
-    name: module for purpose in PURPOSES.values() for name, module in purpose.items()
+    name: f"commands.{name}" for names in PURPOSES.values() for name in names
 }
 
 
@@ -114,8 +97,8 @@ def _purposes() -> str:
     lines = []
     for purpose, commands in PURPOSES.items():
         lines.append(f"{purpose}:")
-        for name, path in commands.items():
-            module = importlib.import_module(f"automix_eval.{path}")
+        for name in commands:
+            module = importlib.import_module(f"automix_eval.{COMMANDS[name]}")
             lines.append(f"  {name.ljust(12)}{summary(module)}")
         lines.append("")
     return "\n".join([*lines, "automix-eval COMMAND --help tells more of each."])

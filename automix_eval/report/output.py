@@ -25,6 +25,12 @@ NAMES = {
     "html": "report.html",
     "lm-eval": "lm_eval_results.json",
 }
+_OF_FIGURES = {
+    "csv": render_csv,
+    "latex": render_latex,
+    "json": render_json,
+    "lm-eval": render_harness,
+}
 SCHEMA = "report.schema.json"
 PICTURES = "pictures"
 
@@ -32,14 +38,8 @@ PICTURES = "pictures"
 def render(assembled: ReportAndRuns, form: str) -> str:
     """The report in one of :data:`NAMES`."""
     report = assembled.report
-    if form == "json":
-        return render_json(report)
-    if form == "csv":
-        return render_csv(report)
-    if form == "latex":
-        return render_latex(report)
-    if form == "lm-eval":
-        return render_harness(report)
+    if form in _OF_FIGURES:
+        return _OF_FIGURES[form](report)
     if form == "html":
         # imported late, like the pictures: the page's template takes a moment
         page = import_module("automix_eval.report.page")
