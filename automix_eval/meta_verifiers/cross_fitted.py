@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from automix_eval.meta_verifiers.base import Router, Walk, require_fitted
 from automix_eval.meta_verifiers.baselines.common import check_count, fold_of
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.follow import Follower
-from automix_eval.records.outcomes import BoolArray, IntArray, Outcomes, Seen
+from automix_eval.records.outcomes import IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
 
 # Policies of a range: those of the folds are matched by their place in it.
@@ -68,22 +67,20 @@ class CrossFitted(Router):
         self.policies_ = [self.make().fit(rows.take(fold != f)) for f in range(self.folds)]
         return self
 
-    def choose(self, seen: Seen) -> IntArray:
-        """What the policy of each row's fold does."""
-        policies: list[MetaVerifier] = require_fitted(self.policies_, "cross-fitted")
-        fold = self._folds(seen.ids or ())
-        chosen = np.zeros(len(seen), dtype=np.intp)
-        for number in np.unique(fold).tolist():
-            here = fold == number
-            policy = policies[number]
-            chosen[here] = policy.choose(_rows(seen, here, policy.needs_texts))
-        return chosen
+    def choose(self, seen: Seen) -> IntArray:  # noqa: ARG002 - the contract's
+        """Refused, as :meth:`get_learned`: rows are decided together, by :meth:`walk`."""
+        raise AutoMixError("a cross-fitted router is no policy, so it decides no single question")
 
     def walk(self, outcomes: Outcomes, known: dict[Any, Any]) -> Walk:
         """Where all rows lead, fold by fold."""
         policies: list[MetaVerifier] = require_fitted(self.policies_, "cross-fitted")
         if "folds" not in known:
-            fold = self._folds(outcomes.ids)
+            try:
+                fold = np.array([self.fold_of_[name] for name in outcomes.ids], dtype=np.intp)
+            except KeyError as err:
+                raise AutoMixError(
+                    f"question {err} was not among those fitted in folds, so it has no policy"
+                ) from err
             parts = [np.flatnonzero(fold == number) for number in range(self.folds)]
             # the rows of a fold, followed by themselves, may share what policies know of them
             known["folds"] = [(rows, Follower(outcomes.take(rows))) for rows in parts]
@@ -94,14 +91,6 @@ class CrossFitted(Router):
             final[rows], asked, abstained[rows] = part.walk(policy)
             visited[:, rows] = asked.T
         return Walk(final, visited.T, abstained)
-
-    def _folds(self, ids: Sequence[str]) -> IntArray:
-        try:
-            return np.fromiter(map(self.fold_of_.__getitem__, ids), dtype=np.intp)
-        except KeyError as err:
-            raise AutoMixError(
-                f"question {err} was not among those fitted in folds, so it has no policy"
-            ) from err
 
     def sweep(self) -> list[tuple[float | None, Any]]:
         """Policies at equal places of the folds' ranges; their parameters differ by fold."""
@@ -137,22 +126,3 @@ class CrossFitted(Router):
         other = copy(self)
         other.policies_ = policies
         return other
-
-
-def _rows(seen: Seen, here: BoolArray, with_texts: bool) -> Seen:
-    """Some of the questions, with texts where they are read: for a million they take the time."""
-    picked = np.flatnonzero(here).tolist() if with_texts else []
-
-    def texts(column: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return None if column is None or not with_texts else tuple(column[i] for i in picked)
-
-    return replace(
-        seen,
-        confidences=seen.confidences[here],
-        ids=texts(seen.ids),
-        signals={name: table[here] for name, table in seen.signals.items()},
-        questions=texts(seen.questions),
-        answers=texts(seen.answers),
-        hindsight=None if seen.hindsight is None else seen.hindsight.take(here),
-        costs=None if seen.costs is None else seen.costs[here],
-    )

@@ -98,7 +98,8 @@ def test_what_has_no_policy_is_refused() -> None:
     twice = replace(data, ids=("q0",) * len(data), documents=None)
     with pytest.raises(AutoMixError, match="stands in several rows"):
         CrossFitted(Threshold).fit(twice)
-    with pytest.raises(AutoMixError, match="no policy"):
-        made.get_learned()
+    for ask in (made.get_learned, lambda: made.choose(Seen(-1, 2, np.empty((1, 0))))):
+        with pytest.raises(AutoMixError, match="no policy"):
+            ask()
     with pytest.raises(AutoMixError, match="folds"):
         CrossFitted(Threshold, 1)

@@ -17,7 +17,6 @@ from automix_eval.costs.paper import PaperCost
 from automix_eval.meta_verifiers.base import Router
 from automix_eval.meta_verifiers.baselines.token_margin import TokenMargin
 from automix_eval.meta_verifiers.compiled import compile_policy
-from automix_eval.meta_verifiers.cross_fitted import CrossFitted
 from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
 from automix_eval.meta_verifiers.follow import Follower, follow
 from automix_eval.meta_verifiers.greedy import Greedy
@@ -335,13 +334,11 @@ def test_the_quick_way_of_rules_is_the_way_step_by_step(monkeypatch, make, undef
     signals = {"margin": np.where(random.random_sample((150, 3)) < 0.1, np.nan, sure**2)}
     outcomes = replace(outcomes, confidences=sure, signals=signals)
     router = make(undefined=undefined)
-    crossed = CrossFitted(lambda: make(undefined=undefined), 3).fit(outcomes)
-    family = [one for r in (router.fit(outcomes), crossed) for _, one in r.sweep()]
+    family = [one for _, one in router.fit(outcomes).sweep()]
     quick = Follower(outcomes)
     found = [quick.follow(policy) for policy in family]
     assert {path.visited.any(axis=0).sum() for path in found} > {1}
-    for one in (RuleRouter, CrossFitted):
-        monkeypatch.setattr(one, "walk", Router.walk)
+    monkeypatch.setattr(RuleRouter, "walk", Router.walk)
     for policy, path in zip(family, found, strict=True):
         slow = follow(policy, outcomes)
         for field in ("final", "score", "cost", "visited", "abstained"):
