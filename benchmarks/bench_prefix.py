@@ -33,8 +33,10 @@ from automix_eval.cascade.route import Chain, route
 from automix_eval.cascade.store import CallStore
 from automix_eval.cascade.tier import Tier
 from automix_eval.meta_verifiers.self_consistency import SelfConsistency
-from automix_eval.types import Answer, GenerateRequest, Prompt, Question, ScoreRequest
+from automix_eval.types import Answer, GenerateRequest, Prompt, Question, ScoreRequest, Verifier
 from automix_eval.verifiers import prompt as verification_prompt
+from automix_eval.verifiers.auto import Auto
+from automix_eval.verifiers.consistency import Consistency
 from automix_eval.verifiers.few_shot import FewShot
 from automix_eval.verifiers.p_true import PTrue
 
@@ -356,10 +358,23 @@ def typical(trie: Sequence[tuple[int, int]]) -> int:
     return round(sum(length * new for length, new in trie) / total) if total else 500
 
 
-def bench_cascade(runs: int, number: int, tasks: Sequence[str], max_tokens: int) -> None:
+def verifier_of(name: str, max_tokens: int) -> Verifier:
+    """A verifier of the whole run."""
+    made: dict[str, Verifier] = {
+        "few_shot": FewShot(max_tokens=max_tokens),
+        "scored": FewShot(max_tokens=max_tokens, form="scored"),
+        "consistency": Consistency(),
+        "p_true": PTrue(),
+        "auto": Auto(),
+    }
+    return made[name]
+
+
+def bench_cascade(runs: int, number: int, tasks: Sequence[str], verifier: Verifier) -> None:
     """A whole run against the time of its distinct prompt tokens and its generated tokens."""
+    title = f"{verifier.identity['name']}, {number} questions"
     print(
-        f"\n{f'whole run, {number} questions':<26} {'seconds':>8} {'ideal':>8} {'ratio':>6} ",
+        f"\n{title:<26} {'seconds':>8} {'ideal':>8} {'ratio':>6} ",
         end="",
     )
     print(f"{'prompt':>8} {'computed':>8} {'distinct':>8} {'generated':>9} {'escalated':>9}")
@@ -377,7 +392,7 @@ def bench_cascade(runs: int, number: int, tasks: Sequence[str], max_tokens: int)
                     Tier(i, n, b, store, progress=False)
                     for i, (n, b) in enumerate(zip(("slm", "llm"), backends, strict=True))
                 ]
-                chain = Chain(tiers, FewShot(max_tokens=max_tokens), split, lambda _: None)
+                chain = Chain(tiers, verifier, split, lambda _: None)
                 took, done = timed(lambda c=chain, q=questions: route(q, c, SelfConsistency()))
             calls = [
                 c
@@ -451,6 +466,11 @@ def main() -> None:
     parser.add_argument("--tasks", default="cnli,coqa", help="of the whole run")
     parser.add_argument("--questions", type=int, default=40, help="of the whole run")
     parser.add_argument("--max-tokens", type=int, default=100, help="of a verification sample")
+    parser.add_argument(
+        "--verifiers",
+        default="few_shot",
+        help="of the whole run: few_shot, scored, consistency, p_true, auto",
+    )
     parser.add_argument("--cpu-time", action="store_true", help="for a machine that is not idle")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -474,7 +494,9 @@ def main() -> None:
         bench_document(arguments.runs)
     if "cascade" in rows and real:
         tasks = arguments.tasks.split(",")
-        bench_cascade(arguments.runs, arguments.questions, tasks, arguments.max_tokens)
+        for name in arguments.verifiers.split(","):
+            verifier = verifier_of(name, arguments.max_tokens)
+            bench_cascade(arguments.runs, arguments.questions, tasks, verifier)
     if "memory" in rows:
         bench_memory()
     if "answers" in rows:
