@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,8 +73,9 @@ class Calibrated(Router):
             held[:, tier] = np.nan
             out = np.full(len(rows), np.nan)
             scores = target[known][:, [tier, -1]]
-            heads = Heads(self.make).fit(signals[known], *scores.T)
-            out[known] = _out_of_fold(self.make, heads, signals[known], scores, folds[known])
+            make = partial(self._told, names)
+            heads = Heads(make).fit(signals[known], *scores.T)
+            out[known] = _out_of_fold(make, heads, signals[known], scores, folds[known])
             held[:, tier] = out
             self.calibrators_.append(heads)
             self.names_.append(names)
@@ -82,6 +84,9 @@ class Calibrated(Router):
         self.needs_texts = self.meta_verifier.needs_texts
         self.needs_verification = self.meta_verifier.needs_verification
         return self
+
+    def _told(self, names: Sequence[str]) -> Calibrator:
+        return self.make().knowing(names)
 
     def choose(self, seen: Seen) -> IntArray:
         """What the meta-verifier does with the calibrated confidences."""

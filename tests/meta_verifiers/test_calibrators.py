@@ -21,7 +21,8 @@ from automix_eval.meta_verifiers.calibrated import Calibrated
 from automix_eval.meta_verifiers.calibrators.by_rows import LEAST_ROWS, ByRows
 from automix_eval.meta_verifiers.calibrators.heads import Heads
 from automix_eval.meta_verifiers.calibrators.isotonic import Isotonic
-from automix_eval.meta_verifiers.calibrators.logistic import Logistic
+from automix_eval.meta_verifiers.calibrators.logistic import LEAST_WEIGHT, Logistic
+from automix_eval.meta_verifiers.calibrators.signals import direction
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.self_consistency import SelfConsistency
 from automix_eval.metrics.calibration import auroc
@@ -263,6 +264,53 @@ def test_noise_beside_the_confidence_does_not_make_it_worse(seed):
         for value in (fresh[:, 0], fitted.predict(np.hstack([fresh, other])))
     ]
     assert areas[1] > areas[0] - 0.02
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10**6), st.lists(st.sampled_from([-1, 0, 1]), min_size=2, max_size=5))
+def test_a_signal_weighs_in_its_known_direction_alone(seed, directions):
+    """Whatever the rows say; and the first, if it is a confidence, always weighs something."""
+    draw = np.random.default_rng(seed)
+    signals = draw.uniform(size=(40, len(directions)))
+    weights = Logistic(directions=directions).fit(signals, draw.random(40)).weights_
+    assert all(w * d >= 0 for w, d in zip(weights, directions, strict=True))
+    assert directions[0] < 1 or weights[0] >= LEAST_WEIGHT
+    free, known = Logistic(), Logistic(directions=[0] * len(directions))
+    target = draw.random(40)
+    assert free.fit(signals, target).weights_ == known.fit(signals, target).weights_
+
+
+def test_rows_cannot_turn_what_is_known_of_a_signal():
+    """A minimum probability that falls with being right is chance: fitted rows leave it unused."""
+    signal, target = sample(300)
+    table = np.hstack([np.random.default_rng(2).uniform(size=(300, 1)), 1 - signal])
+    names = ["confidence", "profile_min_probability"]
+    free = ByRows().fit(table, target)
+    told = ByRows().knowing(names).fit(table, target)
+    turned = ByRows().knowing(["confidence", "choice_entropy"]).fit(table, target)
+    other = np.hstack([table[:, :1], signal])
+    assert (told.predict(table) == told.predict(other)).all()
+    for calibrator in (free, turned):
+        assert not np.allclose(calibrator.predict(table), calibrator.predict(other))
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [("confidence", 1), ("min_probability", 1), ("margin", 1), ("c8_f1", 1), ("choice_entropy", -1),
+     ("even_rank", -1), ("num_tokens", 0), ("answer_length", 0), ("p_true", 0)],
+)  # fmt: skip
+def test_directions_of_signals(name, way):
+    """Probabilities and agreement speak for an answer, entropy against it, length either way."""
+    assert direction(name) == way
+
+
+def test_a_confidence_that_is_the_wrong_way_round_is_turned():
+    """The confidence itself may fall, where the rows show it; then the others stay as they are."""
+    signal, target = sample(300)
+    table = np.hstack([1 - signal, 1 - signal])
+    told = ByRows().knowing(["confidence", "min_probability"]).fit(table, target)
+    assert told.kind_.endswith("of the confidence")
+    assert np.diff(told.predict(np.array([[0.2, 0.2], [0.8, 0.8]])))[0] < 0
 
 
 class Kept(AlwaysSLM):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from automix_eval.meta_verifiers.calibrators.heads import check_predicts
 from automix_eval.meta_verifiers.calibrators.isotonic import Isotonic
 from automix_eval.meta_verifiers.calibrators.logistic import Logistic
+from automix_eval.meta_verifiers.calibrators.signals import direction
 from automix_eval.meta_verifiers.objectives import ONE_SIDED
 from automix_eval.records.outcomes import FloatArray
 from automix_eval.safety.errors import AutoMixError
@@ -29,12 +30,13 @@ def read_by(kind: str) -> int | None:
 class ByRows:
     """Chosen by cross-validation between calibrations of growing freedom.
 
-    In this order: logistic and rising in the confidence, logistic in it either way, isotonic in
-    it, logistic in all signals with a strong and with a weak penalty. A later one is taken only
-    where its out-of-fold log loss is lower than that of the first beyond noise (95 %, one-sided),
-    and lowest of all; so the order of the confidence is left only for a gain that the rows show.
+    In this order: logistic and rising in the confidence, logistic in it either way, isotonic in it,
+    logistic in all signals with a strong and with a weak penalty, each signal only in the direction
+    that it is known to point in. A later one is taken only where its out-of-fold log loss is lower
+    than that of the first beyond noise (95 %, one-sided), and lowest of all; so the order of the
+    confidence is left only for a gain that the rows show.
 
-    For the last tier's score (:meth:`of_last`) the first is a constant, and none must rise.
+    For the last tier's score (:meth:`of_last`) the first is a constant, and no direction is known.
 
     The first column of the signals is the verifier's confidence (:attr:`reads_confidence`).
 
@@ -55,6 +57,7 @@ class ByRows:
         self.penalty = penalty
         self.predicts = check_predicts(predicts)
         self.rising = True
+        self.directions: list[int] = []
         self.kind_ = ""
         self.chosen_: Logistic | Isotonic | None = None
 
@@ -86,6 +89,11 @@ class ByRows:
         self.rising = False
         return self
 
+    def knowing(self, names: Sequence[str]) -> ByRows:
+        """This one, which holds each signal to its direction."""
+        self.directions = [direction(name) for name in names]
+        return self
+
     def get_learned(self) -> dict[str, Any]:
         """The learned values as JSON."""
         assert self.chosen_ is not None
@@ -108,12 +116,13 @@ class ByRows:
 
     def _kinds(self) -> dict[str, Logistic | Isotonic]:
         first = "rising logistic of the confidence" if self.rising else "constant"
+        known = self.directions if self.rising else []
         return {
-            first: Logistic(rising=self.rising),
+            first: Logistic(directions=[1] if self.rising else []),
             "logistic of the confidence": Logistic(),
             "isotonic of the confidence": Isotonic(),
-            "logistic, strong penalty": Logistic(self.penalty / 10),
-            "logistic": Logistic(self.penalty),
+            "logistic, strong penalty": Logistic(self.penalty / 10, directions=known),
+            "logistic": Logistic(self.penalty, directions=known),
         }
 
     def _columns(self, kind: str, signals: FloatArray) -> FloatArray:

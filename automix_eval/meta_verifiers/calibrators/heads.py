@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,6 +36,9 @@ class Calibrator(Protocol):
 
     def of_last(self) -> Calibrator:
         """This one, unfitted, for the last tier's score: it need not rise with the confidence."""
+
+    def knowing(self, names: Sequence[str]) -> Calibrator:
+        """This one, unfitted, told what its signals are called."""
 
     def get_learned(self) -> dict[str, Any]:
         """The learned values as JSON."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
+from scipy.optimize import minimize
 from scipy.special import expit
 
 from automix_eval.meta_verifiers.calibrators.heads import check_predicts
-from automix_eval.meta_verifiers.calibrators.signals import Preparation, labelled, numbers
+from automix_eval.meta_verifiers.calibrators.signals import Preparation, numbers
 from automix_eval.records.outcomes import FloatArray
 from automix_eval.safety.errors import AutoMixError
 
@@ -21,15 +21,16 @@ LEAST_WEIGHT = 0.1
 class Logistic:
     """P(right | signals) = sigma(w . x + b), x the standardised logits of the signals.
 
-    Source: Platt scaling on the logit; with several signals, logistic regression. Fitted by
-    scikit-learn; a graded score in [0, 1] counts as that share of a right answer.
+    Source: Platt scaling on the logit; with several signals, logistic regression. A graded score
+    in [0, 1] counts as that share of a right answer.
 
     Args:
         penalty: Inverse of the L2 penalty's strength (scikit-learn's ``C``).
         predicts: What the confidence stands for, see :class:`.heads.Calibrator`.
-        rising: Whether the first signal is a confidence, and the fit must rise with it: its weight
-            is then at least :data:`LEAST_WEIGHT`, so that answers keep the order of a confidence
-            which the fitting data say nothing of.
+        directions: Of each signal, 1 if it may only speak for a right answer, -1 against one, 0
+            either way; empty: all either way. A first signal with 1 is the confidence, whose weight
+            is at least :data:`LEAST_WEIGHT`, so that answers keep the order of a confidence which
+            the fitting data say nothing of.
 
     Attributes:
         preparation_: Logits and standardisation of the signals.
@@ -39,48 +40,44 @@ class Logistic:
 
     reads_confidence = False
 
-    def __init__(self, penalty: float = 1.0, predicts: str = "score", rising: bool = False) -> None:
+    def __init__(
+        self, penalty: float = 1.0, predicts: str = "score", directions: Sequence[int] = ()
+    ) -> None:
         if isinstance(penalty, bool) or not isinstance(penalty, (int, float)) or not penalty > 0:
             raise AutoMixError(f"calibrator.penalty={penalty!r} must be a number > 0")
         self.penalty = penalty
         self.predicts = check_predicts(predicts)
-        self.rising = rising
+        self.directions = directions
         self.preparation_: Preparation | None = None
         self.weights_: list[float] = []
         self.intercept_ = 0.0
 
     def fit(self, signals: FloatArray, target: FloatArray) -> Logistic:
         """Learn from signals (n, s), NaN where missing, and scores (n,) in [0, 1]."""
-        from sklearn.linear_model import LogisticRegression
-
         self.preparation_ = Preparation.of(signals)
         x = self.preparation_.features(signals)
-        rows, labels, weights = labelled(target)
-        used = weights > 0
-        if len(set(labels[used])) < 2 or not x.shape[1]:
+        directions = self.directions or [0] * x.shape[1]
+        least = [None if d < 1 else 0.0 if i else LEAST_WEIGHT for i, d in enumerate(directions)]
+        most = [0.0 if d < 0 else None for d in directions]
+        weights = np.array([bound or 0.0 for bound in least])
+        if not 0 < target.sum() < len(target) or not x.shape[1]:
             # All right or all wrong, or no signal: nothing separates them, so the prior with one
             # pseudo-count on either side stands for every answer.
             share = (target.sum() + 1.0) / (len(target) + 2.0)
-            self.weights_ = [
-                LEAST_WEIGHT if self.rising and not i else 0.0 for i in range(x.shape[1])
-            ]
-            self.intercept_ = float(np.log(share) - np.log1p(-share))
+            self.weights_, self.intercept_ = weights.tolist(), float(np.log(share / (1 - share)))
             return self
-        model = LogisticRegression(C=self.penalty, max_iter=1000)
-        model.fit(x[rows][used], labels[used], weights[used])
-        self.weights_ = model.coef_[0].tolist()
-        self.intercept_ = float(model.intercept_[0])
-        if self.rising and self.weights_[0] < LEAST_WEIGHT and np.ptp(x[:, 0]) > 0:
-            self._hold_first(x, target)
-        return self
 
-    def _hold_first(self, x: FloatArray, target: FloatArray) -> None:
-        """Set the first weight to its least, and the intercept to what then fits best."""
-        self.weights_[0] = LEAST_WEIGHT
-        known = x @ np.array(self.weights_)
-        mean = float(target.mean())
-        # the likelihood is largest where the mean prediction is the mean score
-        self.intercept_ = brentq(lambda b: float(expit(known + b).mean()) - mean, -50.0, 50.0)
+        def loss(values: FloatArray) -> tuple[float, FloatArray]:
+            """Log loss and penalty of weights and intercept, with its gradient."""
+            w, z = values[:-1], x @ values[:-1] + values[-1]
+            off = expit(z) - target
+            value = np.logaddexp(0.0, z).sum() - target @ z + w @ w / (2 * self.penalty)
+            return float(value), np.append(x.T @ off + w / self.penalty, off.sum())
+
+        bounds = [*zip(least, most, strict=True), (None, None)]
+        found = minimize(loss, np.append(weights, 0.0), jac=True, method="L-BFGS-B", bounds=bounds)
+        *self.weights_, self.intercept_ = found.x.tolist()
+        return self
 
     def predict(self, signals: FloatArray) -> FloatArray:
         """(n,) expected scores."""
@@ -90,6 +87,11 @@ class Logistic:
 
     def of_last(self) -> Logistic:
         """Itself: it rises and falls as the fitting data say."""
+        return self
+
+    def knowing(self, names: Sequence[str]) -> Logistic:
+        """Itself: it learns the directions."""
+        del names
         return self
 
     def get_learned(self) -> dict[str, Any]:

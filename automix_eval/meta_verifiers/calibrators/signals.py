@@ -82,15 +82,11 @@ class Preparation:
         return made
 
 
-def labelled(target: FloatArray) -> tuple[FloatArray, BoolArray, FloatArray]:
-    """A graded score as weighted labels: each row once as right and once as wrong.
-
-    Returns:
-        Row indices (2n,), labels and weights; the weight of "right" is the score itself.
-    """
-    rows = np.concatenate([np.arange(len(target))] * 2)
-    labels = np.repeat([True, False], len(target))
-    return rows, labels, np.concatenate([target, 1.0 - target])
+def direction(name: str) -> int:
+    """Which way a signal is known to point: 1 for a right answer, -1 against it, 0 not known."""
+    kind = name.rsplit("_", 1)[-1]
+    against = kind in ("entropy", "rank")
+    return -1 if against else int(kind in ("confidence", "probability", "margin", "f1", "exact"))
 
 
 def numbers(name: str, value: Any) -> FloatArray:
