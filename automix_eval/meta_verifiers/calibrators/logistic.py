@@ -56,9 +56,11 @@ class Logistic:
         """Learn from signals (n, s), NaN where missing, and scores (n,) in [0, 1]."""
         self.preparation_ = Preparation.of(signals)
         x = self.preparation_.features(signals)
-        directions = self.directions or [0] * x.shape[1]
-        least = [None if d < 1 else 0.0 if i else LEAST_WEIGHT for i, d in enumerate(directions)]
+        directions = list(self.directions) or [0] * x.shape[1]
+        least = [None if d < 1 else 0.0 for d in directions]
         most = [0.0 if d < 0 else None for d in directions]
+        if directions[:1] == [1] and (x[:, 0] != x[:1, 0]).any():
+            least[0] = LEAST_WEIGHT
         weights = np.array([bound or 0.0 for bound in least])
         if not 0 < target.sum() < len(target) or not x.shape[1]:
             # All right or all wrong, or no signal: nothing separates them, so the prior with one
