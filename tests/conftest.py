@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,12 +25,12 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def harness_tasks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def harness_tasks(pytestconfig: pytest.Config) -> Iterator[None]:
     """The harness's task files are parsed once for all processes; see harness_yaml.py."""
-    folder = tmp_path_factory.getbasetemp()
-    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    folder = pytestconfig.rootpath / ".pytest_cache"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(harness_yaml.KEPT, str(folder / "harness_yaml.pickle"))
+        patch.setenv(harness_yaml.KEPT, str(folder / "harness_yaml"))
         harness_yaml.install()
         yield
 

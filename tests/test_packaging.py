@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 import sysconfig
@@ -30,10 +31,15 @@ IGNORED = ("__pycache__", ".ipynb_checkpoints")
 
 
 def call(*command: object, cwd: Path) -> str:
-    """Run a command and return its output, or fail with what it wrote."""
+    """Run a command and return its output, or fail with what it wrote.
+
+    The helpers on its path spare the harness the parsing of its task files; see harness_yaml.py.
+    """
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False
-    )
+        [str(part) for part in command],
+        cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT / "tests/helpers")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

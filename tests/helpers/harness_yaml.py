@@ -1,8 +1,8 @@
-"""The harness's own task files, which take a processor 15 seconds to parse, once a test session.
+"""The harness's own task files, which take a processor 15 seconds to parse, once a release.
 
 ``TaskManager`` works as always: it finds the files, merges and warns. Where the environment names a
 file for it, what PyYAML makes of each of them is kept there, for all processes of the tests that
-have this folder on their path.
+have this folder on their path; `make clean` forgets it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import pickle
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -66,7 +67,9 @@ def change(module: ModuleType) -> None:
         if not indexed or not str(path).startswith(within):
             return parse(path, **options)
         if not held:
-            held.update(kept(Path(os.environ[KEPT]), theirs, module, parse))
+            release = f"{version('lm_eval')}-{theirs.stat().st_mtime_ns}"
+            file = Path(f"{os.environ[KEPT]}-{release}.pickle")
+            held.update(kept(file, theirs, module, parse))
         # each index has objects of its own, as if it had parsed them
         found = pickle.loads(held[str(path)])
         if isinstance(found, Exception):
