@@ -220,7 +220,8 @@ def test_two_families_in_one_cascade(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "meta_verifier": "self_consistency",
         "progress": False,
     }
-    run_harness(["narrativeqa_demo"], arguments, tmp_path, num_fewshot=1, limit=2)
+    short = {"limit": 2, "gen_kwargs": "max_gen_toks=8"}
+    run_harness(["narrativeqa_demo"], arguments, tmp_path, **short)
     manifest, records = read_run(tmp_path)
     assert [t["label"] for t in manifest["tiers"]] == ["smollm2-135m-instruct", "gemma3-270m"]
     assert len(records) == 2

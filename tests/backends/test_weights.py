@@ -106,6 +106,7 @@ def test_a_sweep_of_stored_calls_loads_no_weights(
     """A sweep in a process of its own, after another one made the calls, opens no model."""
     from automix_eval.commands.main import main
 
+    monkeypatch.setattr("automix_eval.report.pictures.save_all", lambda *_: [])
     monkeypatch.chdir(tmp_path)
     line = ["run", "-m", *(f"{k}={v}" for k, v in models.items() if k != "meta_verifier"),
             "tasks=[coqa_demo]", "limit=3", "bootstrap_iters=0", "device=cpu",

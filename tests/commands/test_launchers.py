@@ -12,6 +12,7 @@ from scripted import SCRIPTS, gold_answers, knows
 from tiny_models import save_tiny
 
 from automix_eval.commands.main import main
+from automix_eval.report import pictures
 
 
 @pytest.fixture(autouse=True)
@@ -37,11 +38,12 @@ def table(root: Path) -> list[dict[str, str]]:
     ],
 )
 def test_jobs_in_other_processes_share_the_call_store_and_the_table(
-    launcher: str, module: str, tmp_path: Path
+    launcher: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two jobs at once ask everything once between them, and a third job finds their calls."""
+    """Two jobs at once ask everything once between them, and a third, here, finds their calls."""
     if importlib.util.find_spec(f"hydra_plugins.{module}") is None:
         pytest.skip(f"{module} is not installed")
+    monkeypatch.setattr(pictures, "save_all", lambda *_: [])
     slm, llm = (save_tiny(tmp_path / f, f) for f in ("llama", "gemma3"))
     line = [
         "run", "-m", "slm=hf", f"slm.pretrained={slm}", "llm=hf", f"llm.pretrained={llm}",
@@ -49,8 +51,8 @@ def test_jobs_in_other_processes_share_the_call_store_and_the_table(
         "slm.max_length=512", "llm.max_length=512", "progress=false", "device=cpu",
         "verifier=margin", "output=s",
     ]  # fmt: skip
-    line[2:2] = [f"hydra/launcher={launcher}"]
-    assert main([*line, "meta_verifier=threshold,greedy"]) == 0
+    apart = f"hydra/launcher={launcher}"
+    assert main([*line, apart, "meta_verifier=threshold,greedy"]) == 0
     rows = table(Path("s"))
     assert [(r["job"], r["status"]) for r in rows] == [("0", "finished"), ("1", "finished")]
     assert sorted(int(r["calls_made"]) > 0 for r in rows) == [False, True]
