@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
 from processes import python_path
 from scripted import read_run
@@ -58,22 +59,20 @@ REAL_CACHE = cache_dir()
 
 
 def command(
-    environment: dict[str, str], output: Path, model_args: str, *more: str
+    environment: dict[str, str], output: Path, model_args: str, *more: str, program: str = "lm_eval"
 ) -> subprocess.CompletedProcess[str]:
-    """One lm_eval command, run elsewhere than in the checkout."""
+    """One lm_eval command, run elsewhere than in the checkout; a fork, or the program at a path."""
     arguments = [
         *("--model", "automix", "--batch_size", "4", "--output_path", str(output)),
-        *("--log_samples", "--num_fewshot", "1"),
+        *("--log_samples", "--gen_kwargs", "max_gen_toks=16"),
         *("--model_args", f"{model_args},store.path={environment['STORE']}"),
     ]
+    if program == "lm_eval":
+        return forks.run([program, *arguments, *more], environment, output.parent)
     return subprocess.run(
-        [str(BIN / "lm_eval"), *arguments, *more],
-        cwd=output.parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+        [program, *arguments, *more],
+        cwd=output.parent, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
 def calls_of(manifest: dict[str, Any], tier: int) -> int:
@@ -86,7 +85,8 @@ def test_the_embedded_pair_end_to_end(environment: dict[str, str], tmp_path: Pat
     # the command as a user starts it
     environment = environment | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     out = tmp_path / "out"
-    ran = command(environment, out, CALIBRATION, "--tasks", "coqa_demo", "--limit", "3")
+    three = ("--tasks", "coqa_demo", "--limit", "3", "--num_fewshot", "1")
+    ran = command(environment, out, CALIBRATION, *three, program=str(BIN / "lm_eval"))
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert "escalation_rate" in ran.stdout
     manifest, rows = read_run(out)
@@ -103,9 +103,8 @@ def test_the_embedded_pair_end_to_end(environment: dict[str, str], tmp_path: Pat
         judged = row.tiers[0].verification
         assert judged or row.phase == "evaluation"
         assert judged is None or not judged.calls
-    report = subprocess.run(
-        [str(BIN / "automix-eval"), "report", str(out)], capture_output=True, text=True, check=True
-    )
+    report = forks.run(["automix-eval", "report", str(out)], environment, tmp_path)
+    assert report.returncode == 0, report.stderr
     assert "coqa_demo" in report.stdout
     assert "sample" in report.stdout
     assert "delta IBC" in report.stdout
@@ -117,15 +116,10 @@ def test_a_killed_run_resumes(environment: dict[str, str], tmp_path: Path) -> No
     arguments = [
         *("--model", "automix", "--tasks", "narrativeqa_demo", "--limit", "4"),
         *("--batch_size", "1", "--output_path", str(tmp_path / "killed")),
+        *("--gen_kwargs", "max_gen_toks=16"),
         *("--model_args", f"meta_verifier=always_slm,store.path={environment['STORE']}"),
     ]
-    running = subprocess.Popen(
-        [str(BIN / "lm_eval"), *arguments],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    running = forks.start(["lm_eval", *arguments], environment, tmp_path)
     deadline = time.monotonic() + 240
     while stored(Path(environment["STORE"])) < 1 and time.monotonic() < deadline:
         assert running.poll() is None
@@ -135,14 +129,7 @@ def test_a_killed_run_resumes(environment: dict[str, str], tmp_path: Path) -> No
     kept = stored(Path(environment["STORE"]))
     assert 1 <= kept < 4
     arguments[arguments.index(str(tmp_path / "killed"))] = str(tmp_path / "out")
-    ended = subprocess.run(
-        [str(BIN / "lm_eval"), *arguments],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = forks.run(["lm_eval", *arguments], environment, tmp_path)
     assert ended.returncode == 0, ended.stderr[-3000:]
     manifest, rows = read_run(tmp_path / "out")
     (counts,) = manifest["calls"]
@@ -225,17 +212,13 @@ def test_a_yaml_file_of_the_harness_configures_everything(
                 },
                 "tasks": ["cnli_demo"],
                 "limit": 2,
+                "gen_kwargs": {"max_gen_toks": 16},
                 "output_path": str(tmp_path / "out"),
             }
         )
     )
-    subprocess.run(
-        [str(BIN / "lm_eval"), "run", "--config", str(file)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        check=True,
-    )
+    ran = forks.run(["lm_eval", "run", "--config", str(file)], environment, tmp_path)
+    assert ran.returncode == 0, ran.stderr[-3000:]
     manifest, rows = read_run(tmp_path / "out" / "labelled")
     assert manifest["model_label"] == "labelled"
     assert len(rows) == 2

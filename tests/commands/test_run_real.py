@@ -7,16 +7,15 @@ import importlib.util
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import pytest
 from processes import python_path
 
 from automix_eval.paths import cache_dir
 
 REAL_CACHE = cache_dir()
-BIN = Path(sys.executable).parent
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,15 +33,13 @@ def test_a_sweep_of_the_embedded_pair_asks_in_its_first_job_only(tmp_path: Path)
     }  # fmt: skip
     settings = [
         "tasks=[coqa_demo]", "limit=3", "num_fewshot=1", "batch_size=4", "bootstrap_iters=0",
+        "gen_kwargs={max_gen_toks: 16}",
         "calibration.num_docs=4", "calibration.min_docs=4", "progress=false",
         f"store.path={tmp_path / 'calls.sqlite'}",
     ]  # fmt: skip
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [str(BIN / "automix-eval"), "run", *arguments, *settings],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        done = forks.run(["automix-eval", "run", *arguments, *settings], environment, tmp_path)
         assert done.returncode == 0, done.stderr[-3000:]
         return done
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import forks
 from kill_phases import PHASES
+from processes import environment
 
 from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.records.runs import PARTIAL
@@ -43,26 +44,27 @@ class Runner:
         self.settings = settings
         file = folder / "settings.json"
         file.write_text(json.dumps(settings))
-        self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "kill_runner.py"), str(file)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        asked, ask = os.pipe()
+        answers, answer = os.pipe()
+        command = [str(HERE / "kill_runner.py"), str(file)]
+        self._process = forks.start(command, environment(), folder, (asked, answer, 2))
+        os.close(asked)
+        os.close(answer)
+        self._asks, self._answers = os.fdopen(ask, "w"), os.fdopen(answers)
 
     def run(self, output: Path, store: Path, aim: list[Any] | None = None) -> Ended:
         """One run, killed at the moment that is aimed at."""
-        assert self._process.stdin
-        assert self._process.stdout
         command = {"output": str(output), "store": str(store), "aim": aim}
-        print(json.dumps(command), file=self._process.stdin, flush=True)
-        ended = Ended(**json.loads(self._process.stdout.readline()))
+        print(json.dumps(command), file=self._asks, flush=True)
+        ended = Ended(**json.loads(self._answers.readline()))
         assert ended.status in ((0,) if aim is None else (0, 9)), log_of(output)[-3000:]
         return ended
 
     def close(self) -> None:
         """End the process."""
-        self._process.communicate()
+        self._asks.close()
+        self._process.wait()
+        self._answers.close()
 
 
 @dataclass

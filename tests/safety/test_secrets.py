@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+import forks
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -341,12 +342,9 @@ def test_the_command_shows_no_secret(refused: bool, httpserver: HTTPServer, tmp_
         "OPENAI_API_KEY": CANARY,
         "LMEVAL_LOG_LEVEL": "DEBUG",
     }
-    command = [sys.executable, "-m", "lm_eval", "--model", "automix", "--tasks", TASK]
-    command += ["--limit", "2", "--output_path", str(tmp_path / "out"), "--log_samples"]
-    done = subprocess.run(
-        [*command, "--model_args", ",".join(arguments)],
-        env=environment, capture_output=True, text=True, check=False, cwd=tmp_path,
-    )  # fmt: skip
+    command = ["lm_eval", "--model", "automix", "--tasks", TASK, "--limit", "2", "--log_samples"]
+    command += ["--output_path", str(tmp_path / "out"), "--model_args", ",".join(arguments)]
+    done = forks.run(command, environment, tmp_path)
     assert (done.returncode != 0) is refused, done.stderr[-2000:]
     assert ("Traceback" in done.stderr) is refused
     assert f"Bearer {CANARY}" in [r.headers.get("Authorization") for r, _ in httpserver.log]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
 from kill_series import same_text
 from loopback import CONCURRENT, Server, cascade_of, serving
@@ -39,16 +40,20 @@ def ended(
         after: Requests of this process after which it is interrupted.
         gaps: Seconds before each interrupt.
     """
-    command = [sys.executable, "-m", "lm_eval", "--model", "automix", "--tasks", TASK]
+    command = ["lm_eval", "--model", "automix", "--tasks", TASK]
     command += ["--limit", "16", "--output_path", str(folder), "--log_samples"]
     command += ["--model_args", ",".join(f"{k}={v}" for k, v in args.items())]
+    env = {**os.environ, "PYTHONPATH": python_path()}
+    if not gaps:
+        done = forks.run(command, env, folder.parent)
+        return done.returncode, done.stderr
     before = server.asked.total()
     with subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": python_path()}, cwd=folder.parent, text=True,
+        [sys.executable, "-m", *command], env=env, cwd=folder.parent, text=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=_heeds_interrupts,
     ) as process:  # fmt: skip
         deadline = time.monotonic() + PATIENCE
-        while gaps and server.asked.total() < before + after and process.poll() is None:
+        while server.asked.total() < before + after and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.005)
         for gap in gaps:
