@@ -82,10 +82,9 @@ def calls_of(manifest: dict[str, Any], tier: int) -> int:
 
 def test_the_embedded_pair_end_to_end(environment: dict[str, str], tmp_path: Path) -> None:
     """The default cascade calibrates, routes, records, and the report reads it."""
-    # the command as a user starts it
-    environment = environment | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     out = tmp_path / "out"
     three = ("--tasks", "coqa_demo", "--limit", "3", "--num_fewshot", "1")
+    # a process of its own, as a user starts it
     ran = command(environment, out, CALIBRATION, *three, program=str(BIN / "lm_eval"))
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert "escalation_rate" in ran.stdout
