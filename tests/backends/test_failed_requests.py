@@ -21,7 +21,7 @@ from automix_eval.backends.servers import next_token, transport
 from automix_eval.backends.servers.api import APIBackend
 from automix_eval.backends.servers.faults import FailedRequests, RequestError
 from automix_eval.cascade import failures
-from automix_eval.cascade.failures import Failures, TooManyFailedError, without_failed
+from automix_eval.cascade.failures import Failure, Failures, TooManyFailedError, without_failed
 from automix_eval.cascade.store import CallStore
 from automix_eval.cascade.tier import CallCounts, Tier
 from automix_eval.records import schema as records
@@ -406,6 +406,28 @@ def test_a_note_names_documents_and_the_commonest_reasons() -> None:
     assert "30 of 40 questions failed" in said
     assert "18, 19 and 10 more; doc_id 4, tier 0, answer: reason 4 (26 times)" in said
     assert said.endswith("and 2 other reasons")
+
+
+@pytest.mark.parametrize(("number", "more"), [(1, ""), (20, ""), (21, " and 1 more")])
+@pytest.mark.parametrize(
+    ("phase", "place"), [("calibration", "the fit"), ("evaluation", "every figure")]
+)
+def test_notes_say_how_many_more_only_where_there_are(
+    number: int, more: str, phase: Any, place: str
+) -> None:
+    """Of failures and of questions without a score, word for word."""
+    found = [Failure("coqa", phase, i, 0, 1, "answer", "why") for i in range(number)]
+    named = ", ".join(map(str, range(min(number, 20))))
+    times = f" ({number} times)" if number > 1 else ""
+    end = f"doc_id {named}{more}; doc_id 0, tier 1, answer: why{times}"
+    assert failures.note(found, 9) == (
+        f"{phase}: {number} of {number + 9} questions failed and are left out of {place}, "
+        f"the same command asks them again: {end}"
+    )
+    assert failures.note_unscored(found) == (
+        f"{phase}: the task gives no score to {number} questions, which are left out of {place}: "
+        f"{end}"
+    )
 
 
 def test_counts_of_an_attempt_are_taken_back() -> None:

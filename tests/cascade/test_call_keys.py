@@ -143,5 +143,20 @@ def test_greedy_repeats_are_one_call(tier: Tier) -> None:
     assert [r.seed for r in asked(tier)] == [None]
 
 
+def test_a_prompt_that_is_too_long_is_parted_by_the_task(
+    tier: Tier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to the window without the answer's room it goes out as it is."""
+    monkeypatch.setattr(tier.backend, "max_length", 14)
+    monkeypatch.setattr(tier.backend, "count_tokens", len)
+    for size in (10, 11):
+        asks = Question("t", 0, Prompt("q" * size), "", "q", generation={"max_gen_toks": 4})
+        if size == 10:
+            assert tier.answer([asks], _parts)[0].text == "1"
+        else:
+            with pytest.raises(AssertionError, match="nothing is too long"):
+                tier.answer([asks], _parts)
+
+
 def _parts(question: Question) -> Parts:
     raise AssertionError("nothing is too long")

@@ -27,6 +27,7 @@ from automix_eval.meta_verifiers.baselines.texts import TextRouter
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.paths import hydra_conf_dir
+from automix_eval.records.outcomes import Seen
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Decision, Observation
 
@@ -257,6 +258,20 @@ def test_hindsight_is_for_replays(router):
         pytest.skip("decides by what it sees")
     with pytest.raises(AutoMixError):
         router.fit(typical()).decide([observe(0.5)])
+
+
+def test_texts_that_are_missing_are_named(live, path):
+    """Of the question before the first tier, or of the answer after it, by the router's name."""
+    if not live.needs_texts or path.stem == "random":
+        pytest.skip("reads no text")
+    live.fit(typical())
+
+    def blind():
+        for tier in (-1, 0):
+            live.choose(Seen(tier, 2, np.full((1, tier + 1), 0.5), ids=("q",)))
+
+    with pytest.raises(AutoMixError, match=rf"^meta_verifier={path.stem} reads the \w+, and there"):
+        blind()
 
 
 def test_needs_verification_is_meant(live):
