@@ -166,7 +166,7 @@ def unknown_key(
     if name and group in groups and not nearest and (held := _held_elsewhere(group, name)):
         return ConfigError(f"{key} is no key of the {group} that is chosen: {held}")
     listed = f" Keys of {group}: {', '.join(inside)}." if inside else ""
-    if name and group in known:
+    if name and group in known and not inside:
         return ConfigError(
             f"{key}: {group} is one key, and where it takes a mapping it is given whole: "
             f"{group}={{{name}:...}}"
