@@ -65,6 +65,16 @@ def test_the_first_tier_answers_all_where_answers_are_kept(when: str, first: int
     assert Budget(when_spent=when).admit(1, [question()] * 3) == 3
 
 
+def test_half_of_what_is_left_is_admitted_at_a_time() -> None:
+    """One question before the price is known, then as many as half of the rest pays, or one."""
+    budget = Budget(max_cost=1000, cost=PaperCost((1, 50), 1))
+    admitted = []
+    while count := budget.admit(1, [question()] * 99):
+        budget.charge(1, answers(1, count), [None] * count)
+        admitted.append(count)
+    assert admitted == [1, 9, 5, 2, 1, 1, 1]
+
+
 def test_a_question_with_options_takes_a_call_an_option() -> None:
     """It is asked whole or not at all."""
     budget = Budget(max_llm_calls=7)

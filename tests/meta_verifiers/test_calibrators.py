@@ -464,3 +464,10 @@ def test_heads_read_shares_alone(name, share, fits):
     else:
         with pytest.raises(ValueError, match="expected shares"):
             made.set_learned(learned)
+
+
+def test_a_strong_penalty_is_a_tenth():
+    """Of the kinds that few rows choose among, one shrinks ten times as much as is set."""
+    kinds = ByRows(penalty=2.0)._kinds()
+    assert kinds["logistic"].penalty == 2.0
+    assert kinds["logistic, strong penalty"].penalty == pytest.approx(0.2)
