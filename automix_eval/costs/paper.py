@@ -21,7 +21,7 @@ class PaperCost:
     def __init__(self, tiers: Sequence[float] = (1.0, 50.0), verifier: float = 1.0) -> None:
         if not tiers or not all(map(is_price, [*tiers, verifier])):
             raise AutoMixError(
-                f"cost=paper needs finite prices of 0 or more, got tiers={tiers}, "
+                f"cost=paper needs finite numbers of 0 or more, got tiers={tiers}, "
                 f"verifier={verifier}"
             )
         self.tiers = tiers

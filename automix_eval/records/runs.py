@@ -271,7 +271,7 @@ def read_all(
     found = find_runs(paths, costs)
     results, warnings = find_results(paths)
     runs = [_with_settings(run, results) for run in found]
-    metrics = _metrics(runs)
+    samples, metrics = _samples(runs, results), _metrics(runs)
     single_models, left_out = read_single_model_runs(results, metrics)
     alone = None
     if llm is not None:
@@ -284,7 +284,7 @@ def read_all(
         paths=paths,
         runs=tuple(runs),
         single_models=tuple(single_models),
-        samples=_samples(runs, results),
+        samples=samples,
         versions={r.run_id: r.versions for r in results if r.run_id},
         warnings=(*warnings, *left_out, *_without_records(runs, results)),
         llm=alone,
