@@ -191,6 +191,7 @@ class _Drawn:
 
     @classmethod
     def of(cls, questions: ScoredQuestions, resamples: int, seed: int) -> _Drawn:
+        """The resamples of the questions, and what all points are compared with."""
         table = BootstrapTable(questions.documents, resamples, seed)
         return cls(table, References.of(table, questions.tiers, questions.llm))
 

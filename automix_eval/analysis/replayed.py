@@ -140,6 +140,7 @@ class _Alike:
 
     @classmethod
     def of(cls, questions: Outcomes) -> _Alike:
+        """Kinds of questions, where they are a quarter of the questions or fewer."""
         shown = [questions.confidences, questions.answer_costs, *questions.signals.values()]
         columns = [table[:, t] for table in shown for t in range(questions.num_tiers)]
         kind = distinct_rows(columns, len(questions) // 4)

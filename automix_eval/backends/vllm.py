@@ -277,6 +277,7 @@ class _Prompts:
         self._deliver = deliver
 
     def add_partial(self, _method: str, request: Sequence[Any], result: Any) -> None:
+        """Hand a generation over as the engine ends it."""
         self._deliver(str(request[0]), str(result))
 
     def rest(self, _results: Sequence[Any]) -> None:

@@ -54,6 +54,7 @@ class _Lines:
         self._next = _FIRST_WORD
 
     def advance(self) -> None:
+        """One more is done; the time left is said at growing intervals."""
         self._number += 1
         took = time.monotonic() - self._began
         if took >= self._next and self._number < self._total:
@@ -62,6 +63,7 @@ class _Lines:
             self._next = 2 * took
 
     def say(self, left: str = "") -> None:
+        """Print how far the stage is."""
         took = tqdm.format_interval(time.monotonic() - self._began)
         line = f"{self._title}: {self._number}/{self._total}, {took}{left}{self._after}"
         print(line, file=sys.stderr, flush=True)

@@ -39,9 +39,8 @@ def cost_from(config: Any) -> CostModel:
     """
     name = config.get("name") if isinstance(config, Mapping) else None
     if not isinstance(name, str) or name not in _COST_MODELS:
-        raise AutoMixError(
-            f"the cost model {name!r} is unknown; the report knows {', '.join(_COST_MODELS)}"
-        )
+        said = "no cost model is named" if name is None else f"the cost model {name!r} is unknown"
+        raise AutoMixError(f"{said}; the report knows {', '.join(_COST_MODELS)}")
     build, known = _COST_MODELS[name]
     params = {k: v for k, v in config.items() if k not in {"name", "_target_"}}
     if unknown := set(params) - known:

@@ -85,6 +85,7 @@ class _Terminal(logging.Handler):
             self.setFormatter(_LINES)
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Show a line, once, if it concerns who reads."""
         text = self.format(record)
         if not self._everything:
             if not _concerns(record) or text in self._said:

@@ -167,6 +167,7 @@ class _Tier(msgspec.Struct):
 
     @property
     def shown(self) -> str:
+        """Its label, or its name, made printable."""
         return printable(self.name if self.label is None else self.label)
 
 
@@ -179,6 +180,7 @@ class _Task(msgspec.Struct):
     config_hashes: dict[str, str] = {}
 
     def info(self) -> TaskInfo:
+        """What figures need of it."""
         by = ScoredBy(self.metric, self.filter, -1.0 if self.higher_is_better is False else 1.0)
         return TaskInfo(self.sample is True, self.num_questions, by, self.config_hashes)
 

@@ -124,6 +124,7 @@ class _Columns:
     done: list[tuple[npt.NDArray[Any], ...]] = field(default_factory=list)
 
     def close(self, num_tiers: int) -> None:
+        """Turn the rows read so far into arrays, and begin a new batch."""
         batch, self.open = self.open, _Batch()
         if batch.heads:
             wide = np.array(batch.tiers, dtype=np.float64)

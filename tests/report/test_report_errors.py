@@ -131,7 +131,7 @@ def test_duplicates_of_several_ranks_count_once(tmp_path: Path, same: bool) -> N
         ({"tasks": {"coqa": 3}}, "Expected `object`"),
         ({"calls": [{"task": "coqa"}]}, "field `phase`"),
         ({"warnings": "x"}, "Expected `array`"),
-        ({"config": {}}, "cost model None is unknown"),
+        ({"config": {}}, "no cost model is named"),
         ({"config": {"cost": {"name": "x"}}}, "paper, tokens"),
         ({"config": {"cost": {"name": "paper", "tiers": [1]}}}, "1 prices for 2 tiers"),
         ({"records": "../secret.jsonl"}, "names no records file beside it"),

@@ -77,6 +77,7 @@ class _Cell:
     values: Mapping[str, Any]
 
     def labels(self) -> dict[str, Any]:
+        """Where on the axes the cell lies, by axis."""
         names = self.test_on.test.names
         return {
             "source": self.fit_on.name,

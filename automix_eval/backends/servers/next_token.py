@@ -50,6 +50,7 @@ class _Path:
 
     @property
     def is_open(self) -> bool:
+        """Whether more tokens have to be looked up."""
         return bool(self.rest) and not self.unseen
 
 

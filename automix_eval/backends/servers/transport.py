@@ -326,11 +326,13 @@ class _SharedClock:
         self._seen = time.perf_counter()
 
     def start(self) -> float:
+        """A request begins; its mark is for :meth:`stop`."""
         self._advance()
         self._in_flight += 1
         return self._share
 
     def stop(self, mark: float) -> float:
+        """A request ends: its share of the seconds since its mark."""
         self._advance()
         self._in_flight -= 1
         return self._share - mark

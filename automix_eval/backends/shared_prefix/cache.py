@@ -26,6 +26,7 @@ class _Node:
 
     @property
     def size(self) -> int:
+        """Bytes of the keys and values."""
         return sum(k.nbytes + v.nbytes for k, v in self.layers)
 
 

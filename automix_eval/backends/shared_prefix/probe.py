@@ -69,6 +69,7 @@ class _FarPast(Cache):
         return key_states, value_states
 
     def get_seq_length(self, *_: Any, **__: Any) -> int:
+        """Tokens that are said to have come before."""
         return self._past
 
     def get_query_offset(self, *_: Any, **__: Any) -> int:

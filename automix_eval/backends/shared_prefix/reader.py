@@ -210,6 +210,7 @@ class _Writer(Cache):
         return key_states, value_states
 
     def get_seq_length(self, *_: Any, **__: Any) -> int:
+        """None: positions are given with each pass."""
         return 0
 
 

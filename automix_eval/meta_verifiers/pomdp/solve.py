@@ -194,6 +194,7 @@ class _ByState:
         self._solver, self._reward = solver, reward
 
     def node(self, subset: Subset) -> Node:
+        """What keeping and each route earn by the table of rewards, after a subset was seen."""
         problem = self._solver.problem
         mass = self._solver.marginal(problem.mass, subset)
         if not subset:

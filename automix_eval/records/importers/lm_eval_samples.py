@@ -16,6 +16,7 @@ from automix_eval.metrics.answers import normalize_answer
 from automix_eval.metrics.choice_values import BY_LENGTH, choice_confidence, compared_values
 from automix_eval.records.harness_results import HarnessResults, find_results
 from automix_eval.records.importers.model_outcomes import ModelOutcomes, json_of
+from automix_eval.records.schema import MANIFEST_GLOB
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import listing, printable
 from automix_eval.safety.untrusted import lines_of
@@ -131,7 +132,7 @@ def _read(path: Path, reading: SampleReading) -> _Run:
     if warnings:
         raise AutoMixError(warnings[0])
     # records and their manifest are a cascade's, also without the harness's results beside them
-    alone = [] if results else sorted(path.glob("automix_run_*.json"))
+    alone = [] if results else sorted(path.glob(MANIFEST_GLOB))
     if cascades := [r.path for r in results if r.run_id is not None] or alone:
         raise AutoMixError(
             f"{cascades[0]} is the result of a cascade: automix-eval report reads it, and replay "
