@@ -291,6 +291,7 @@ def bench_document(runs: int) -> None:
         ):
             took, tokens[name] = timed(work)
             seconds[name].append(took)
+            print(f"  {name}: {took:.0f} s, {tokens[name]} prompt tokens", flush=True)
     name = f"{len(questions)} questions of a {size(questions[0].context)}-token contract"
     line(name, seconds["theirs"], seconds["ours"], (tokens["theirs"], tokens["ours"]))
     line(

@@ -59,9 +59,9 @@ QUESTIONS = {
     "qasper": (39, 51),
 }
 SETTINGS = {
-    "consistency": ["verifier.num_samples=4"],
-    "few_shot": ["verifier.num_samples=4", "verifier.max_tokens=64"],
-    "few_shot_scored": ["verifier.form=scored", "verifier.num_samples=4", "verifier.max_tokens=64"],
+    "consistency": [],
+    "few_shot": ["verifier.max_tokens=64"],
+    "few_shot_scored": ["verifier.form=scored", "verifier.max_tokens=64"],
 }
 
 
@@ -89,7 +89,14 @@ def write_tasks(folder: Path) -> None:
         (folder / f"{name}_two.yaml").write_text(json.dumps(task, indent=1))
 
 
-def run(folder: Path, tasks: list[str], verifiers: list[str], window: int) -> None:
+def run(
+    folder: Path,
+    tasks: list[str],
+    verifiers: list[str],
+    window: int,
+    samples: int,
+    questions: list[int],
+) -> None:
     """Make the runs that are missing, each a folder of its own."""
     write_tasks(folder / "tasks")
     for verifier in verifiers:
@@ -97,7 +104,7 @@ def run(folder: Path, tasks: list[str], verifiers: list[str], window: int) -> No
             output = folder / task / verifier
             if (output / "seconds").exists():
                 continue
-            train, validation = QUESTIONS[task]
+            train, validation = questions or QUESTIONS[task]
             command = [sys.executable, "-m", "automix_eval", "run", f"tasks={task}_two"]
             command += [f"verifier={verifier.removesuffix('_scored')}", f"output={output}"]
             command += [f"include_path={folder / 'tasks'}", f"store.path={folder / 'calls.sqlite'}"]
@@ -107,7 +114,9 @@ def run(folder: Path, tasks: list[str], verifiers: list[str], window: int) -> No
             # a router that always looks at the confidence, so that every answer is verified
             command += ["meta_verifier=logistic"]
             begun = time.perf_counter()
-            subprocess.run([*command, *SETTINGS.get(verifier, [])], check=True)
+            if verifier in SETTINGS:
+                command += [f"verifier.num_samples={samples}", *SETTINGS[verifier]]
+            subprocess.run(command, check=True)
             (output / "seconds").write_text(f"{time.perf_counter() - begun:.0f}\n")
 
 
@@ -300,11 +309,17 @@ def main() -> None:
     parser.add_argument("--tasks", default=",".join(QUESTIONS))
     parser.add_argument("--verifiers", default="auto,margin,token_profile")
     parser.add_argument("--window", type=int, default=768, help="of both models, in tokens")
+    parser.add_argument("--samples", type=int, default=4, help="of a sampling verifier")
+    parser.add_argument(
+        "--questions", type=int, nargs=2, help="of the train and of the validation split"
+    )
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     tasks = given.tasks.split(",")
     if given.what == "run":
-        run(given.folder.resolve(), tasks, given.verifiers.split(","), given.window)
+        verifiers = given.verifiers.split(",")
+        questions = given.questions or []
+        run(given.folder.resolve(), tasks, verifiers, given.window, given.samples, questions)
     else:
         table(given.folder, tasks, given.out)
 
