@@ -50,8 +50,7 @@ class Question:
 
     Attributes:
         task, doc_id: Name of the task; the harness's index of the document in its split.
-        repeat: 0 .. repeats - 1.
-        phase: Whether the question belongs to the calibration or to the evaluation.
+        repeat, phase: 0 .. repeats - 1; whether it is of the calibration or of the evaluation.
         prompt: The answer prompt (of the first choice for a multiple-choice question).
         context: The passage the verifier grounds the answer in; may be empty.
         question: The question alone (with its options), as the verifier shows it.
@@ -288,8 +287,7 @@ class Observation:
     """What a meta-verifier may look at when it decides for one question.
 
     Attributes:
-        tier: The tier reached; -1 before the first tier is chosen.
-        num_tiers: Length of the chain.
+        tier, num_tiers: The tier reached, -1 before the first is chosen; length of the chain.
         confidences: Confidence of tier 0 .. ``tier``; None for tiers skipped or undefined.
         question, answer: The question; the answer of the tier reached, None before the first.
         signals: What several verifiers said, one mapping a tier 0 .. ``tier``.
@@ -315,8 +313,7 @@ class Decision:
     """A meta-verifier's choice.
 
     Attributes:
-        tier: The tier at which it was taken.
-        to: The tier that answers next; equal to ``tier`` to keep the current answer.
+        tier, to: Where it was taken; who answers next, the same to keep the current answer.
         reason: One short phrase for the record.
         abstains: The current answer is kept, and is not to count as one.
     """
@@ -356,8 +353,7 @@ class Record:
     """One question and repeat: all calls, so that a new price needs no new run.
 
     Attributes:
-        tiers: Tiers asked, ascending.
-        final: The tier whose answer counts.
+        tiers, final: Tiers asked, ascending; the tier whose answer counts.
         prompt_hash: SHA-256 of the harness's prompt, joins with its samples.
         document: Identity of the document several questions share, where the task has one.
     """
@@ -448,3 +444,6 @@ class Ask(Protocol):
         self, questions: Sequence[Question], number: int, temperature: float
     ) -> list[list[tuple[Generation, Call]]]:
         """So many sampled answers to each question's own answer prompt."""
+
+    def answer_by(self, model: Backend, questions: Sequence[Question]) -> list[Answer]:
+        """Another model's answers to questions; its calls are of this tier's verification."""

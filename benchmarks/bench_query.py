@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from automix_eval.meta_verifiers.baselines import embeddings
-from automix_eval.meta_verifiers.baselines.encoder import DEFAULT
+from automix_eval.backends import embeddings
+from automix_eval.backends.encoder import DEFAULT
 from automix_eval.meta_verifiers.baselines.knn_query import KnnQuery
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.follow import follow

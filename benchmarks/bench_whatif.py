@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from automix_eval.meta_verifiers.baselines import embeddings
-from automix_eval.meta_verifiers.baselines.encoder import DEFAULT, why_not
+from automix_eval.backends import embeddings
+from automix_eval.backends.encoder import DEFAULT, why_not
 
 ROUTERS = ("threshold", "pomdp", "pairs")
 WORDS = ("who", "what", "when", "keeper", "lighthouse", "day", "book", "rain", "river", "city")

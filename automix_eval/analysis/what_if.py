@@ -36,9 +36,9 @@ from automix_eval.analysis.references import References
 from automix_eval.analysis.replayed import oracle_routings, replayed
 from automix_eval.analysis.routed_paths import ChainRouting, Choice, Method, MethodOnRun, Routing
 from automix_eval.analysis.verdict import verdict_of
+from automix_eval.backends.encoder import DEFAULT, why_not
 from automix_eval.config import compose as config
 from automix_eval.config import parts
-from automix_eval.meta_verifiers.baselines.encoder import DEFAULT, why_not
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
 from automix_eval.metrics.bootstrap import document_codes

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -38,12 +39,10 @@ R = TypeVar("R", Generation, Scores)
 Splitter = Callable[[Question], prompts.Parts]
 # Which result of a question, of its choices or of its repeats, is the answer that is scored.
 Picker = Callable[[Question, Sequence[Any]], int]
-
-_DEFAULT_MAX_GEN_TOKS = 256
-
-
 Purpose = tuple[Phase, str, Role]
 _Mark = tuple[Counter[Purpose], Counter[tuple[Phase, str, Role, str]], set[str]]
+_DEFAULT_MAX_GEN_TOKS = 256
+_STAGE: dict[Role, str] = {"answer": "answering", "verify": "verifying"}
 
 
 @dataclass(slots=True)
@@ -215,6 +214,7 @@ class Tier:
             pick: Which choice or repeat is the answer; None takes the most probable choice and
                 the first repeat.
         """
+        self._split = split
         if not questions:
             return []
         if questions[0].choices:
@@ -224,7 +224,6 @@ class Tier:
                 f"verifier=margin reads the token probabilities of {self.name}'s answers and "
                 f"{self.backend.label} gives none: use verifier=few_shot, or {self.name}=hf"
             )
-        self._split = split
         fitted = [self._fit(q, split) for q in questions]
         # greedy decoding gives one answer however often it is asked
         draws = [range(q.repeats if samples(q.generation) else 1) for q in questions]
@@ -286,6 +285,17 @@ class Tier:
             )
         )
         return [[next(drawn) for _ in range(number)] for _ in questions]
+
+    def answer_by(self, model: Backend, questions: Sequence[Question]) -> list[Answer]:
+        """Another model's answers to questions that were answered.
+
+        Its calls are kept, counted and tolerated as this tier's, and have its price.
+        """
+        assert self._split is not None, "nothing was answered yet"
+        other = copy(self)  # with the same counts, failures and attempt
+        other.backend = model
+        model.patience = self.backend.patience
+        return other.answer(questions, self._split)
 
     def _choose(self, questions: Sequence[Question], pick: Picker) -> list[Answer]:
         """Score the choices of every question, as the harness scores them for this model."""
@@ -418,9 +428,6 @@ class Tier:
 
 def _most_probable(question: Question, logprobs: Sequence[Any]) -> int:
     return max(range(len(question.options or logprobs)), key=lambda i: logprobs[i][0])
-
-
-_STAGE: dict[Role, str] = {"answer": "answering", "verify": "verifying"}
 
 
 def samples(generation: Mapping[str, Any]) -> bool:

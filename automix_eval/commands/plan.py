@@ -292,7 +292,7 @@ class _Planner:
         self, view: TaskView, questions: Sequence[Question], tier: int, share: float, verify: bool
     ) -> Iterator[Line]:
         ask = self._asks[tier]
-        answers = [ask.answer(q, view) for q in questions]
+        answers = [ask.answer(q, (view.references(q) or ("",))[0] or "?") for q in questions]
         yield self._line(view.name, questions, ask, share, "answer", [a.calls for a in answers])
         if verify:
             judged = self._verifier.verify(questions, answers, ask)
@@ -333,14 +333,13 @@ class _Counting:
         self.tier, self.seed, self.max_length = tier, seed, None
         self._count = backend.counter()
 
-    def answer(self, question: Question, view: TaskView) -> Answer:
+    def answer(self, question: Question, text: str, role: Role = "answer") -> Answer:
         """The calls of an answer; its text is a reference, so that its length is likely."""
-        text = (view.references(question) or ("",))[0] or "?"
         if question.choices:
-            calls = tuple(self._call("answer", p, 0) for p, _ in question.choices)
+            calls = tuple(self._call(role, p, 0) for p, _ in question.choices)
             scores = tuple((-float(i), i == 0) for i in range(len(calls)))
             return Answer(self.tier, text, calls, choice_logprobs=scores)
-        call = self._call("answer", question.prompt, _limit(question.generation))
+        call = self._call(role, question.prompt, _limit(question.generation))
         calls = (call,) * (question.repeats if samples(question.generation) else 1)
         return Answer(self.tier, text, calls, token_logprobs=(0.0,), token_margins=(1.0,))
 
@@ -366,10 +365,13 @@ class _Counting:
     ) -> list[list[tuple[Generation, Call]]]:
         """An answer for each, at the price of the longest text it allows."""
         del temperature
-        return [
-            [(Generation("?"), self._call("verify", q.prompt, _limit(q.generation)))] * number
-            for q in questions
-        ]
+        calls = [self._call("verify", q.prompt, _limit(q.generation)) for q in questions]
+        return [[(Generation("?"), call)] * number for call in calls]
+
+    def answer_by(self, model: Backend, questions: Sequence[Question]) -> list[Answer]:
+        """Another model's answers, counted by its own tokenizer."""
+        other = _Counting(self.tier, model, self.seed)
+        return [other.answer(q, "?", "verify") for q in questions]
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[tuple[Scores, Call]]:
         """One pass over each prompt."""

@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from automix_eval.analysis.chain_report import report_on_chain
     from automix_eval.analysis.gather import ReportAndRuns
-    from automix_eval.meta_verifiers.baselines import embeddings
+    from automix_eval.backends import embeddings
     from automix_eval.records.importers.chain import Choice
     from automix_eval.records.importers.lm_eval_samples import SampleReading
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, cast
@@ -62,11 +62,13 @@ def build(arguments: Mapping[str, Any]) -> DictConfig:
             with open_dict(config):
                 for group in TIERS:
                     del config[group]
-            config.tiers = [_tier(index, entry) for index, entry in enumerate(chain)]
+            config.tiers = [_tier(f"tiers.{i}", entry) for i, entry in enumerate(chain)]
         for key, value in values.items():
             _set(config, key, value)
+        names = tier_names(config)
         if "members" in config.verifier:
-            config.verifier.members = _members(config.verifier.members)
+            config.verifier.members = _members(config.verifier.members, names)
+        _second(config.verifier, names)
         if (own := config.verifier.get("with_calibrator")) and "calibrator" not in choices:
             choices["calibrator"] = _option("calibrator", own)
             config.calibrator = _compose(f"calibrator/{choices['calibrator']}", []).calibrator
@@ -237,7 +239,7 @@ def _chain(pairs: dict[str, Any]) -> list[dict[str, Any]]:
             raise ConfigError(f"{key}: tiers are numbered 0 to {len(chain) - 1} (tiers.0.KEY=...)")
         chain[int(number)][rest] = pairs.pop(key)
     for index, entry in enumerate(chain):
-        _check_entry(index, entry)
+        _check_entry(f"tiers.{index}", entry)
         entry.setdefault("name", f"tier{index}")
     names = [str(e["name"]) for e in chain]
     if len(set(names)) < len(names):
@@ -245,20 +247,20 @@ def _chain(pairs: dict[str, Any]) -> list[dict[str, Any]]:
     return chain
 
 
-def _check_entry(index: int, entry: Mapping[str, Any]) -> None:
+def _check_entry(place: str, entry: Mapping[str, Any]) -> None:
     if "option" not in entry:
         raise ConfigError(
-            f"tiers.{index} names no option: one of {', '.join(options('tier'))}, as in "
+            f"{place} names no option: one of {', '.join(options('tier'))}, as in "
             "{option: hf, pretrained: ...}"
         )
     for key in entry:
         if any(part.startswith("_") for part in str(key).split(".")):
             raise ConfigError(
-                f"tiers.{index}.{key} may not be set: what code runs is not configured here"
+                f"{place}.{key} may not be set: what code runs is not configured here"
             )
 
 
-def _members(entries: Any) -> DictConfig:
+def _members(entries: Any, tiers: Sequence[str]) -> DictConfig:
     """The verifiers of an ensemble by name: their files, with the entries' own values."""
     members: dict[str, Any] = {}
     for entry in entries:
@@ -277,6 +279,7 @@ def _members(entries: Any) -> DictConfig:
                     + ", ".join(str(k) for k in node if not str(k).startswith("_"))
                 )
             node[key] = value
+        _second(node, tiers)
         name = str(given or option)
         if name in members and given is None:  # the settings tell it from the other
             name = "_".join([option, *map(str, values.values())])
@@ -289,14 +292,35 @@ def _members(entries: Any) -> DictConfig:
     return OmegaConf.create(members)
 
 
-def _tier(index: int, entry: Mapping[str, Any]) -> DictConfig:
+def _second(node: DictConfig, tiers: Sequence[str]) -> None:
+    """A verifier's second model: its file of hydra_conf/tier, with the entry's own values."""
+    given = node.get("second")
+    if given is None:
+        return
+    place = "verifier.second"
+    entry = dict(given) if isinstance(given, Mapping) else {"option": given}
+    _check_entry(place, entry)
+    if entry["option"] in tiers:
+        raise ConfigError(
+            f"{place}={entry['option']} is a tier of this run: a model agrees with itself, and "
+            "what a later tier answers is known once it is paid. Name another, as gemma3 or "
+            "{option: hf, pretrained: NAME}"
+        )
+    node.second = _tier(place, entry | {"name": place})
+    with open_dict(node.second):
+        option = node.second.pop("option")
+    for key in sorted(k.rpartition(".")[2] for k in _missing(node.second)):
+        raise ConfigError(f"{place}={option} lacks {key}: {place}={{option: {option}, {key}: ...}}")
+
+
+def _tier(place: str, entry: Mapping[str, Any]) -> DictConfig:
     """One tier of a chain: its file of hydra_conf/tier, with the entry's own values."""
     option = _option("tier", entry["option"])
     node = cast(DictConfig, _compose(f"tier/{option}", []).tier)
     OmegaConf.set_struct(node, False)
     for key, value in entry.items():
         if key not in ("option", "name"):
-            _refuse_pretrained(node, f"tiers.{index}", str(key), "option: hf")
+            _refuse_pretrained(node, place, str(key), "option: hf")
             OmegaConf.update(node, str(key), value, force_add=True)
     return cast(DictConfig, OmegaConf.merge(node, {"tier": str(entry["name"]), "option": option}))
 

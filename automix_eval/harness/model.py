@@ -39,7 +39,7 @@ from automix_eval.safety import errors as uncaught
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import safe_name
 from automix_eval.safety.logs import guard_logs
-from automix_eval.types import Question, Record, TierRecord
+from automix_eval.types import Backend, Question, Record, TierRecord
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -103,6 +103,10 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             Tier(index, name, backend, self.store, seed=seed, progress=shows)
             for index, (name, backend) in enumerate(zip(names, backends, strict=True))
         ]
+        # models that the verifier asks beside the tier's own, of those that have any
+        self._others: Sequence[Backend] = getattr(self.verifier, "models", ())
+        for backend in self._others:
+            backend.set_defaults(defaults)
         try:
             self._open_tiers()
         except KeyboardInterrupt as interrupt:
@@ -408,6 +412,14 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         for tier in self._surely_used():
             log.info("%s: %s", tier.name, tier.backend.label)
             tier.backend.load()
+        for model in self._others if self._meta_verifier.only_tier is None else ():
+            log.info("verifier: %s", model.label)
+            model.load()
+            if own := [t.name for t in self.tiers if t.backend.identity == model.identity]:
+                raise AutoMixError(
+                    f"verifier.second={model.label} is the model of {own[0]}: a model agrees with "
+                    "itself, and what a later tier answers is known once it is paid. Name another"
+                )
 
     def _surely_used(self) -> list[Tier]:
         """Tiers to make ready at once, so that what is wrong with one is said before any call."""

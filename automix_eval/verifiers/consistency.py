@@ -1,34 +1,44 @@
-"""Agreement of the answer with further answers of the same model to the same prompt."""
+"""Agreement of the answer with further answers to the same prompt, of the same or another model."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
+from statistics import fmean
 from typing import Any
 
+import numpy as np
+
+from automix_eval.backends.embeddings import embed
+from automix_eval.backends.encoder import DEFAULT, why_not
 from automix_eval.metrics.answers import exact_match, token_f1
 from automix_eval.metrics.choice_values import choice_confidence, compared_values
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.types import Answer, Ask, Call, Generation, Question, Verification
+from automix_eval.types import Answer, Ask, Backend, Call, Generation, Question, Verification
 
 # Answers with at least this token F1 are taken to say the same.
 _SAME = 0.5
+# Tokens of an answer that the encoder reads.
+_READ = 128
 
-_AGREEMENTS: dict[str, Callable[[str, Sequence[str]], float]] = {
-    "f1": token_f1,
-    "exact": exact_match,
-}
+_SHARES = {"f1": token_f1, "exact": exact_match}
+AGREEMENTS = (*_SHARES, "embedding")
 
 
 class Consistency:
     """v = mean agreement of the answer with k answers sampled from the same prompt.
 
     It reads nothing but texts, so it works behind any chat API; the k samples share one prompt.
-    Signals beside the agreement (``agreement=f1`` or ``exact``) are both of them, the mean token
-    F1 of the samples among themselves, and the entropy of what was said, as a share of log(k + 1):
-    answer and samples are grouped in order, each with the first group whose first member it
-    agrees with (F1 of at least .5). An empty sample agrees with no answer and is counted as
+    With a ``second`` model its answer is one more to agree with: samples share the mistakes of
+    their model, and v is the mean of both agreements, or with k = 0 that with the second alone.
+
+    Answers are grouped where they say the same, as do those that a chain of alike answers joins:
+    a token F1 of at least .5, or with ``agreement=embedding`` a cosine of the sentence encoder's
+    embeddings of at least ``similarity``. Signals beside the agreement are ``f1`` and ``exact``,
+    the mean token F1 of the samples among themselves, the entropy of the groups of the answer and
+    all further answers (n in all) as a share of log n, and the agreement with the second. By
+    embedding v = 1 - that entropy. An empty further answer agrees with no answer and is counted as
     undecided; the confidence is undefined where all are empty.
 
     The choice of a multiple-choice question is no sampled text: there the agreement is the one to
@@ -38,103 +48,167 @@ class Consistency:
     entropy, arXiv 2302.09664 (there the groups are those of an entailment model).
 
     Args:
-        num_samples: k, at least 2: one more answer can only agree or not.
+        num_samples: k, at least 2, since one more answer can only agree or not; with a second
+            model 0 or more.
         temperature: Sampling temperature, above 0.
-        agreement: ``f1`` (token F1) or ``exact`` (normalised texts are equal).
+        agreement: ``f1`` (token F1), ``exact`` (normalised texts are equal) or ``embedding``.
+        similarity: Of embeddings that say the same, in [-1, 1]. By .5 two different wordings of an
+            answer are told best from answers to other questions of the same story (references of
+            CoQA and NarrativeQA, all-minilm-l6-v2: .78 of them and .06 of the others are as near).
+        encoder: Of the embeddings: a packaged encoder, or a name or folder that transformers loads.
+        second: Another model, which answers each question once.
     """
 
     needs_token_probs = False
 
     def __init__(
-        self, num_samples: int = 4, temperature: float = 1.0, agreement: str = "f1"
+        self,
+        num_samples: int = 4,
+        temperature: float = 1.0,
+        agreement: str = "f1",
+        similarity: float = 0.5,
+        encoder: str = DEFAULT,
+        second: Backend | None = None,
     ) -> None:
-        if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 2:
+        least = 2 if second is None else 0
+        whole = isinstance(num_samples, int) and not isinstance(num_samples, bool)
+        if not whole or num_samples < least:
             raise AutoMixError(
-                f"verifier.num_samples={num_samples!r} must be an integer of at least 2: agreement "
-                "with a single further answer is no share"
+                f"verifier.num_samples={num_samples!r} must be an integer of at least {least}: "
+                "agreement with a single further answer is no share (with verifier.second 0 asks "
+                "that model alone)"
             )
-        number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
-        if not number or not 0 < temperature < math.inf:
+        if not _is_number(temperature) or not 0 < temperature < math.inf:
             raise AutoMixError(f"verifier.temperature={temperature!r} must be a number above 0")
-        if agreement not in _AGREEMENTS:
+        if agreement not in AGREEMENTS:
             raise AutoMixError(
-                f"verifier.agreement={agreement!r} is unknown: choose {' or '.join(_AGREEMENTS)}"
+                f"verifier.agreement={agreement!r} is unknown: choose one of "
+                f"{', '.join(AGREEMENTS)}"
             )
+        if not _is_number(similarity) or not -1 <= similarity <= 1:
+            raise AutoMixError(f"verifier.similarity={similarity!r} must be a number in [-1, 1]")
+        if agreement == "embedding" and (why := why_not(encoder)):
+            raise AutoMixError(f"verifier.agreement=embedding: {why}")
         self.num_samples = num_samples
         self.temperature = temperature
         self.agreement = agreement
+        self.similarity = similarity
+        self.encoder = encoder
+        self.second = second
+
+    @property
+    def models(self) -> list[Backend]:
+        """Models that are asked beside the tier's own."""
+        return [] if self.second is None else [self.second]
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Name and hyper-parameters."""
-        return {
-            "name": "consistency",
-            "num_samples": self.num_samples,
-            "temperature": self.temperature,
-            "agreement": self.agreement,
-        }
+        """Name and hyper-parameters; those without effect are left out."""
+        names = ["num_samples", "temperature", "agreement"]
+        names += ["similarity", "encoder"] if self.agreement == "embedding" else []
+        identity = {"name": "consistency", **{name: getattr(self, name) for name in names}}
+        return identity | ({} if self.second is None else {"second": self.second.label})
 
     def verify(
         self, questions: Sequence[Question], answers: Sequence[Answer], ask: Ask
     ) -> list[Verification]:
-        """Draw k further answers to each question whose answer says something."""
-        todo = [i for i, a in enumerate(answers) if a.text.strip() and not a.choice_logprobs]
+        """Draw k further answers to each question whose answer says something; ask the second."""
+        spoken = [i for i, a in enumerate(answers) if a.text.strip()]
+        todo = [i for i in spoken if not answers[i].choice_logprobs and self.num_samples]
         asked = [questions[i] for i in todo]
         drawn = ask.answer_again(asked, self.num_samples, self.temperature) if todo else []
-        by_answer = dict(zip(todo, drawn, strict=True))
-        return [
-            self._compare(answer, by_answer[i], ask.tier)
-            if i in by_answer
-            else _of_choices(questions[i], answer, ask.tier)
-            for i, answer in enumerate(answers)
-        ]
+        samples = dict(zip(todo, drawn, strict=True))
+        second: dict[int, Answer] = {}
+        if self.second is not None and spoken:
+            others = ask.answer_by(self.second, [questions[i] for i in spoken])
+            second = dict(zip(spoken, others, strict=True))
+        found = []
+        for i, answer in enumerate(answers):
+            if i not in spoken:
+                found.append(Verification(ask.tier, None, outcome="empty_answer"))
+            elif answer.choice_logprobs:
+                found.append(_of_choices(questions[i], answer, second.get(i), ask.tier))
+            else:
+                found.append(self._compare(answer, samples.get(i, ()), second.get(i), ask.tier))
+        return found
 
     def _compare(
-        self, answer: Answer, drawn: Sequence[tuple[Generation, Call]], tier: int
+        self,
+        answer: Answer,
+        drawn: Sequence[tuple[Generation, Call]],
+        second: Answer | None,
+        tier: int,
     ) -> Verification:
-        texts = tuple(generation.text.strip() for generation, _ in drawn)
-        said = [text for text in texts if text]
-        k = len(texts)
-        signals = {}
-        if said:
-            # an empty sample has no text to agree: its agreement is 0
-            signals = {
-                name: math.fsum(agree(text, [answer.text]) for text in said) / k
-                for name, agree in _AGREEMENTS.items()
-            }
-            pairs = [token_f1(a, [b]) for a, b in combinations(said, 2)]
-            signals["among_samples"] = math.fsum(pairs) / (k * (k - 1) / 2)
-            signals["entropy"] = _entropy([answer.text.strip(), *texts])
+        own = [generation.text.strip() for generation, _ in drawn]
+        other = [] if second is None else [second.text.strip()]
+        texts = [*own, *other]
+        signals: dict[str, float] = {}
+        confidence = None
+        if any(texts):
+            for name, agree in _SHARES.items():
+                # an empty further answer has no text to agree
+                shares = [agree(text, [answer.text]) if text else 0.0 for text in texts]
+                parts = (shares[: len(own)], shares[len(own) :])
+                signals[name] = fmean(fmean(part) for part in parts if part)
+            if len(own) > 1:
+                pairs = [token_f1(a, [b]) if a and b else 0.0 for a, b in combinations(own, 2)]
+                signals["among_samples"] = fmean(pairs)
+            signals["entropy"] = _entropy(self._alike([answer.text.strip(), *texts]))
+            if other:
+                signals["second"] = token_f1(other[0], [answer.text]) if other[0] else 0.0
+            confidence = signals.get(self.agreement, 1 - signals["entropy"])
         return Verification(
             tier,
-            signals[self.agreement] if said else None,
-            outcome="ok" if said else "unparsable",
-            calls=tuple(call for _, call in drawn),
-            samples=texts,
-            num_unparsable=k - len(said),
+            confidence,
+            outcome="ok" if any(texts) else "unparsable",
+            calls=(*(call for _, call in drawn), *(() if second is None else second.calls)),
+            samples=tuple(texts),
+            num_unparsable=texts.count(""),
             signals=signals,
         )
 
+    def _alike(self, texts: Sequence[str]) -> Any:
+        """(n, n) which texts say the same; an empty one says the same as another such only."""
+        blank = np.array([not text for text in texts])
+        if self.agreement == "embedding":
+            vectors = embed(self.encoder, texts, _READ).astype(np.float32)
+            alike = vectors @ vectors.T >= self.similarity
+        else:
+            alike = np.array([[token_f1(a, [b]) >= _SAME for b in texts] for a in texts])
+        return np.where(blank[:, None] | blank, blank[:, None] & blank, alike)
 
-def _of_choices(question: Question, answer: Answer, tier: int) -> Verification:
-    if not answer.text.strip():
-        return Verification(tier, None, outcome="empty_answer")
+
+def _of_choices(
+    question: Question, answer: Answer, second: Answer | None, tier: int
+) -> Verification:
     logprobs = [p for p, _ in answer.choice_logprobs]
     values = compared_values(question.metric, logprobs, question.choice_texts)
     share = choice_confidence(values, "probability")
-    return Verification(tier, share, signals={"exact": share})
+    if second is None:
+        return Verification(tier, share, signals={"exact": share})
+    same = float(second.text == answer.text)
+    share = (share + same) / 2
+    return Verification(
+        tier,
+        share,
+        calls=second.calls,
+        samples=(second.text,),
+        signals={"exact": share, "second": same},
+    )
 
 
-def _entropy(texts: Sequence[str]) -> float:
-    """Entropy of groups of texts that say the same, as a share of the entropy of all different."""
-    groups: list[list[str]] = []
-    for text in texts:
-        same = (g for g in groups if (bool(text) == bool(g[0])) and token_f1(text, [g[0]]) >= _SAME)
-        group = next(same, None)
-        if group is None:
-            groups.append([text])
-        else:
-            group.append(text)
-    shares = [len(group) / len(texts) for group in groups]
-    value = -math.fsum(p * math.log(p) for p in shares) / math.log(len(texts))
+def _entropy(alike: Any) -> float:
+    """Entropy of the groups of n texts, as a share of that of n different ones.
+
+    Args:
+        alike: (n, n) which say the same, n at least 2.
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    shares = np.bincount(connected_components(alike, directed=False)[1]) / len(alike)
+    value = -math.fsum(shares * np.log(shares)) / math.log(len(alike))
     return min(max(value, 0.0), 1.0)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.types import Answer, Ask, Outcome, Question, Verification, Verifier
+from automix_eval.types import Answer, Ask, Backend, Outcome, Question, Verification, Verifier
 
 
 class Ensemble:
@@ -53,6 +53,11 @@ class Ensemble:
     def needs_token_probs(self) -> bool:
         """Whether a member reads them."""
         return any(member.needs_token_probs for member in self.members.values())
+
+    @property
+    def models(self) -> list[Backend]:
+        """Models that members ask beside the tier's own."""
+        return [own for m in self.members.values() for own in getattr(m, "models", ())]
 
     @property
     def identity(self) -> Mapping[str, Any]:

@@ -63,6 +63,17 @@ def test_a_plan_counts_what_a_free_signal_may_leave_open(
 
 
 @pytest.mark.slow
+def test_a_plan_counts_a_second_model(capsys: pytest.CaptureFixture[str]) -> None:
+    """Three samples and one answer of another model are four calls a question."""
+    rows = planned(
+        capsys, "--limit", "5", "verifier=consistency", "verifier.num_samples=3",
+        "verifier.second={option: harness, lm: scripted, script: other}",
+        "meta_verifier=self_consistency",
+    )  # fmt: skip
+    assert float(rows["evaluation", "slm", "verify"][1]) == 5 * 4
+
+
+@pytest.mark.slow
 def test_tokens_come_from_the_tier_s_own_tokenizer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,8 +12,8 @@ import pytest
 from plain_runs import pick_task, plain_run
 from replay_tables import rows, write
 
+from automix_eval.backends import embeddings
 from automix_eval.commands.main import main
-from automix_eval.meta_verifiers.baselines import embeddings
 
 pytestmark = pytest.mark.all_folds
 

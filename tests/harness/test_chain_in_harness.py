@@ -169,6 +169,10 @@ def test_a_policy_with_a_calibrator_is_used_again(three: dict[str, str], tmp_pat
         ({"verifier": "ensemble", "verifier.members": ["margin", "margin"]}, "twice"),
         ({"verifier": "ensemble", "verifier.members": [{"option": "margin", "k": 1}]}, "no value"),
         ({"verifier": "ensemble", "verifier.members": ["marginn"]}, "did you mean margin"),
+        ({"verifier": "consistency", "verifier.second": "slm"}, "second=slm is a tier"),
+        ({"verifier": "consistency", "verifier.second": "gema3"}, "did you mean gemma3"),
+        ({"verifier": "consistency", "verifier.second": "hf"}, r"second=\{option: hf, pretrained"),
+        ({"verifier": "consistency", "verifier.second": {"lm": "hf"}}, "second names no option"),
     ],
 )
 def test_a_chain_that_cannot_be_is_refused(args: dict[str, Any], message: str) -> None:
@@ -203,3 +207,55 @@ def test_further_answers_come_from_the_answer_s_own_prompt(tmp_path: Path) -> No
         assert record.final == (0 if first.score == 1 else 1)
     prompts = [prompt for script, _, prompt in CALLS if script == "small"]
     assert {prompts.count(p) for p in prompts} == {4}
+
+
+def second_args(**more: Any) -> dict[str, Any]:
+    """Model arguments of a cascade whose small model's answers a second one compares its own to."""
+    second = {"option": "harness", "lm": "scripted", "script": "other"}
+    args = scripted_args(verifier="consistency", meta_verifier="self_consistency", **more)
+    return {**args, "verifier.num_samples": 0, "verifier.second": second}
+
+
+def test_a_second_model_answers_for_the_verifier(tmp_path: Path) -> None:
+    """Where both agree the answer is kept; its answers are recorded, and taken from the store."""
+    answers = gold_answers(TASK)
+    SCRIPTS["small"], SCRIPTS["large"] = knows(answers, 0.5), knows(answers, 0.9)
+    SCRIPTS["other"] = knows(answers, 0.8, " something else")
+    CALLS.clear()
+    run_harness([TASK], second_args(), tmp_path / "first", limit=10)
+    assert sum(script == "other" for script, *_ in CALLS) == 10
+    manifest, rows = read_run(tmp_path / "first")
+    assert manifest["verifier"]["second"] == "scripted"
+    for record in rows:
+        first = record.tiers[0]
+        assert first.verification is not None
+        assert [c.role for c in first.verification.calls] == ["verify"]
+        assert record.final == (0 if first.score == 1 else 1)
+    made = {(c["tier"], c["role"]): c["made"] for c in manifest["calls"]}
+    assert made[0, "verify"] == 10
+    CALLS.clear()
+    run_harness([TASK], second_args(), tmp_path / "again", limit=10)
+    assert CALLS == []
+
+
+def test_a_question_that_the_second_model_cannot_answer_is_left_out(tmp_path: Path) -> None:
+    """Its failures are those of the verification: tolerated and named, or the run stops."""
+    answers = gold_answers(TASK)
+    SCRIPTS["small"] = SCRIPTS["large"] = SCRIPTS["other"] = knows(answers, 0.9)
+    args = second_args(fail_on_error=0.9)
+    args["verifier.second"]["fail_after"] = 3
+    run_harness([TASK], args, tmp_path, limit=8)
+    manifest, rows = read_run(tmp_path)
+    assert len(rows) == 3
+    assert {f["role"] for f in manifest["failed"]} == {"verify"}
+
+
+def test_a_second_model_that_is_a_tier_is_refused() -> None:
+    """By what it is, whatever it is called: before the first call."""
+    SCRIPTS["small"] = SCRIPTS["large"] = knows(gold_answers(TASK), 0.5)
+    CALLS.clear()
+    args = second_args()
+    args["verifier.second"] = {"option": "harness", "lm": "scripted", "script": "large"}
+    with pytest.raises(AutoMixError, match="is the model of llm"):
+        run_harness([TASK], args, limit=2)
+    assert CALLS == []

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import save_tiny_encoder
 
-from automix_eval.meta_verifiers.baselines import embeddings
+from automix_eval.backends import embeddings
 from automix_eval.meta_verifiers.baselines.knn_query import KnnQuery, nearest_means
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.objectives import Ends

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_models import save_tiny_encoder
 
-from automix_eval.meta_verifiers.baselines import embeddings
+from automix_eval.backends import embeddings
 from automix_eval.meta_verifiers.baselines.knn_query import KnnQuery
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.pomdp.query_prior import PomdpWithPrior

@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from automix_eval.backends.embeddings import HalfArray, embed
+from automix_eval.backends.encoder import DEFAULT, load
 from automix_eval.meta_verifiers.assured import ChoosingRouter
 from automix_eval.meta_verifiers.base import require_fitted
 from automix_eval.meta_verifiers.baselines import common
-from automix_eval.meta_verifiers.baselines.embeddings import HalfArray, embed
-from automix_eval.meta_verifiers.baselines.encoder import DEFAULT, load
 from automix_eval.meta_verifiers.baselines.texts import require_texts
 from automix_eval.meta_verifiers.objectives import Ends, select
 from automix_eval.metrics.curves import envelope

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from automix_eval.backends.encoder import Batch, Encoder, load, through
 from automix_eval.meta_verifiers.baselines import common
-from automix_eval.meta_verifiers.baselines.encoder import Batch, Encoder, load, through
 from automix_eval.paths import cache_dir
 from automix_eval.records.outcomes import FloatArray, IntArray
 from automix_eval.safety.errors import AutoMixError

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from automix_eval.backends.encoder import DEFAULT
 from automix_eval.meta_verifiers.assured import ChoosingRouter
 from automix_eval.meta_verifiers.baselines import common
-from automix_eval.meta_verifiers.baselines.encoder import DEFAULT
 from automix_eval.meta_verifiers.baselines.scorer import Scorer, Tuning
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError

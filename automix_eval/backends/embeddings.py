@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from automix_eval.meta_verifiers.baselines.encoder import Encoder, load
+from automix_eval.backends.encoder import Encoder, load
 from automix_eval.paths import cache_dir
 
 # Half precision: neighbours are the same, and a policy that holds them half as long.

