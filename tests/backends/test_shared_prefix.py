@@ -13,8 +13,8 @@ from transformers import AutoTokenizer
 
 from automix_eval.backends.hf.backend import HFBackend
 from automix_eval.backends.shared_prefix import decode as shared_decoding
+from automix_eval.backends.shared_prefix import pieces as tree_pieces
 from automix_eval.backends.shared_prefix import reader as tree_reader
-from automix_eval.backends.shared_prefix import tree as prompt_tree
 from automix_eval.backends.shared_prefix.reader import Reader
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import GenerateRequest, Generation, ScoreRequest, Scores
@@ -36,6 +36,14 @@ SAMPLED = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 8, "until": ["
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model; Gemma 3's has a sliding window of 16 tokens."""
     return save_tiny(tmp_path_factory.mktemp("tiny"), request.param)
+
+
+@pytest.fixture(autouse=True, params=["processor", "accelerator"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether each start has a tree of its own, or one tree holds all, as on an accelerator."""
+    together = request.param == "accelerator"
+    monkeypatch.setattr(tree_reader, "_pays_for_calls", lambda _: together)
+    return str(request.param)
 
 
 def backend(folder: Path, batch_size: int | str = 4, **more: Any) -> HFBackend:
@@ -159,7 +167,7 @@ def test_samples_outgrow_their_tree(folder: Path, monkeypatch: pytest.MonkeyPatc
     """Room for generated tokens is made while several samples are in progress."""
     requests = [GenerateRequest(PROMPTS[0], SAMPLED | {"until": []}, seed) for seed in range(4)]
     expected = [g.text for g in generate(backend(folder), requests)]
-    monkeypatch.setattr(shared_decoding, "_columns", lambda samples: 1)
+    monkeypatch.setattr(shared_decoding, "_ROOM", 0)
     assert [g.text for g in generate(backend(folder), requests)] == expected
 
 
@@ -170,17 +178,17 @@ def test_branches_read_at_once_are_those_read_one_by_one(
     prompts = [DOCUMENTS[0] + end for end in ("pier?", "where?", "using?", "where? seven")]
     requests = [ScoreRequest(p, (" seven", " pier where")) for p in prompts]
     joins: list[int] = []
-    real = prompt_tree._Branches.__init__
+    real = tree_pieces._Branches.__init__
 
     def noting(self: Any, pieces: Any) -> None:
         joins.append(len(pieces))
         real(self, pieces)
 
-    monkeypatch.setattr(prompt_tree._Branches, "__init__", noting)
+    monkeypatch.setattr(tree_pieces._Branches, "__init__", noting)
     together = score(backend(folder), requests)
     assert max(joins) >= 4
     joins.clear()
-    monkeypatch.setattr(prompt_tree, "_SHORT", 0)
+    monkeypatch.setattr(tree_pieces, "_SHORT", 0)
     apart = score(backend(folder), requests)
     assert not joins
     for a, b in zip(together, apart, strict=True):

@@ -28,7 +28,6 @@ from automix_eval.backends.hf import unshared
 from automix_eval.backends.hf.metered_lm import MeteredHFLM
 from automix_eval.backends.hf.settings import (
     Decoding,
-    TokenMemory,
     fingerprint,
     flag,
     has_accelerator,
@@ -89,7 +88,6 @@ class HFBackend(HarnessBackend):
         self._content: str | None = None
         self._reader: Reader | None = None
         self._alone = False
-        self._tokens: TokenMemory | None = None
         self._shares = flag(f"{tier}.shared_prefix", shared_prefix)
         self._shares_answers = flag(f"{tier}.shared_answers", shared_answers)
         self._cache_bytes = megabytes(f"{tier}.prefix_cache_mb", prefix_cache_mb)
@@ -148,9 +146,7 @@ class HFBackend(HarnessBackend):
         return len(self._encode(text))
 
     def _encode(self, text: str) -> Sequence[int]:
-        if self._tokens is None:
-            self._tokens = TokenMemory(self._metered().tok_encode)
-        return self._tokens(text)
+        return self._metered().token_memory(text)
 
     def load_weights(self) -> None:
         """Load what :meth:`load` left for the first call that is not in the store.

@@ -22,6 +22,7 @@ from lm_eval.models.utils_hf import get_dtype
 from safetensors import SafetensorError
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from automix_eval.backends.hf.settings import TokenMemory
 from automix_eval.backends.hf.weights import Pending, can_wait, commit_of
 from automix_eval.backends.shared_prefix.sampling import row_seed, sample, top_two
 
@@ -114,6 +115,17 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
             return int(super().max_length)
         default = self._DEFAULT_MAX_LENGTH
         return int(resolve_max_length(self.config, self.tokenizer, default=default))
+
+    @cached_property
+    def token_memory(self) -> TokenMemory:
+        """Token ids of texts; what was encoded last is remembered."""
+        return TokenMemory(super().tok_encode)
+
+    def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
+        """Token ids; a prompt is encoded once for all the continuations it is scored with."""
+        if args or kwargs:
+            return list(super().tok_encode(string, *args, **kwargs))
+        return list(self.token_memory(string))
 
     @cached_property
     def end_tokens(self) -> frozenset[int]:

@@ -108,12 +108,18 @@ class PrefixCache:
 
 def shared_length(a: Sequence[int], b: Sequence[int], start: int = 0) -> int:
     """Length of the longest common start of ``a`` and ``b[start:]``."""
-    length = 0
-    for x in a:
-        if start + length >= len(b) or x != b[start + length]:
-            break
-        length += 1
-    return length
+    # by halving: a comparison of slices is one call, whatever it compares
+    most = min(len(a), len(b) - start)
+    if tuple(a[:most]) == tuple(b[start : start + most]):
+        return most
+    least = 0
+    while most - least > 1:
+        middle = (least + most) // 2
+        if tuple(a[least:middle]) == tuple(b[start + least : start + middle]):
+            least = middle
+        else:
+            most = middle
+    return least
 
 
 def _split(node: _Node, at: int) -> _Node:

@@ -13,19 +13,20 @@ from dataclasses import dataclass, field
 
 import torch
 
+from automix_eval.backends.shared_prefix.pieces import TreeStep
 from automix_eval.backends.shared_prefix.reader import Reader
 from automix_eval.backends.shared_prefix.sampling import sample, top_two
 from automix_eval.backends.shared_prefix.schedule import (
-    PASS_TOKENS,
     ReadingPass,
     Stem,
     Tokens,
+    columns_at_once,
     plan,
 )
-from automix_eval.backends.shared_prefix.tree import TreeRow, TreeStep
+from automix_eval.backends.shared_prefix.tree import Tree, TreeRow
 
-#: Samples of one prompt drawn side by side whatever the batch size: they share its memory.
-_SAMPLES_AT_ONCE = 16
+#: Columns for the tokens of each sample before a tree must grow.
+_ROOM = 64
 
 
 @dataclass(slots=True, eq=False)
@@ -88,8 +89,12 @@ class _Batch:
         self._reader = reader
         self._samples = samples
         self._size = batch_size
+        self._most = max(batch_size, reader.samples)
         self._done = done
-        self._queue = deque(plan([s.prompt for s in samples], batch_size, _columns(samples)))
+        room = _ROOM * min(len(samples), reader.samples)
+        stems = list(plan([s.prompt for s in samples], batch_size, 0 if reader.together else room))
+        self._forest = Tree(room + columns_at_once(stems, batch_size)) if reader.together else None
+        self._queue = deque(stems)
         self._stems: list[Stem] = []
         self._live: list[tuple[Sample, Stem]] = []
 
@@ -100,7 +105,7 @@ class _Batch:
             begun = time.perf_counter()
             # New prompts are read in the same pass as the next tokens of samples in progress: a
             # pass costs what its weights cost to read, however few tokens it computes.
-            entry = ReadingPass(self._reader)
+            entry = ReadingPass(self._reader, self._forest)
             while self._queue and self._has_room(entry) and entry.takes(self._queue[0]):
                 entry.add(self._queue.popleft())
             steps = self._steps()
@@ -125,9 +130,7 @@ class _Batch:
     def _has_room(self, entry: ReadingPass) -> bool:
         stems = len(self._stems) + len(entry.stems)
         return stems == 0 or (
-            stems < self._size
-            and entry.new_tokens < PASS_TOKENS
-            and len(self._live) < max(self._size, _SAMPLES_AT_ONCE)
+            stems < self._size and not entry.is_full and len(self._live) < self._most
         )
 
     def _steps(self) -> list[tuple[TreeStep, list[Sample]]]:
@@ -154,7 +157,7 @@ class _Batch:
         """Begin samples of prompts that were read, as many as there is room for."""
         started = []
         for stem in self._stems:
-            while stem.items and len(self._live) < max(self._size, _SAMPLES_AT_ONCE):
+            while stem.items and len(self._live) < self._most:
                 s = self._samples[stem.items.pop(0)]
                 assert stem.group.tree is not None
                 s.row = TreeRow.after(stem.group.tree, stem.spans)
@@ -176,6 +179,9 @@ class _Batch:
         self._live = still
         # A tree is freed with its last stem, so its memory is bounded by what is in progress.
         busy = {id(stem) for _, stem in still}
+        for stem in self._stems:
+            if not stem.items and id(stem) not in busy:
+                stem.group.end_one()
         self._stems = [stem for stem in self._stems if stem.items or id(stem) in busy]
 
 
@@ -203,8 +209,3 @@ def _share_out(seconds: float, spent: Sequence[tuple[Sample, int]]) -> None:
     total = sum(tokens for _, tokens in spent)
     for s, tokens in spent:
         s.seconds += seconds * tokens / total
-
-
-def _columns(samples: Sequence[Sample]) -> int:
-    """Room for what is generated in a tree before it must grow."""
-    return 64 * min(len(samples), _SAMPLES_AT_ONCE)

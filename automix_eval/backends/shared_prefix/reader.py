@@ -17,17 +17,21 @@ from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 
 from automix_eval.backends.shared_prefix.cache import PrefixCache
+from automix_eval.backends.shared_prefix.pieces import Piece, Reading, TreeStep, joined, place
 from automix_eval.backends.shared_prefix.probe import (
     UnsupportedModelError,
     Windows,
     reach,
     tolerance,
 )
-from automix_eval.backends.shared_prefix.tree import Piece, Reading, Tree, TreeRow, TreeStep, joined
+from automix_eval.backends.shared_prefix.tree import Span, Tree, TreeRow
 
 _NAME = "automix_tree"
 #: Tokens of the self-test, and most of them where the smallest window is to be crossed.
 _SELF_TEST, _LONGEST_TEST = 20, 96
+#: Prompt tokens after which a pass takes no further prompt, and samples drawn side by side whatever
+#: the batch size, since they share their prompt's memory: on a processor and on an accelerator.
+_PASS_TOKENS, _SAMPLES = (1024, 8192), (16, 64)
 
 
 class Reader:
@@ -41,6 +45,7 @@ class Reader:
 
     Attributes:
         reach: Most tokens of a prompt and its answer that are read as the model itself reads them.
+        together: Whether one tree holds all prompts in progress, as on an accelerator.
 
     Raises:
         UnsupportedModelError: Its attention cannot be replaced; found by trying it.
@@ -52,6 +57,7 @@ class Reader:
         self.model = model
         self.cache = PrefixCache(budget)
         self.reach = window
+        self.together = _pays_for_calls(model.device)
         self._autocast = autocast or {"device_type": "cpu", "enabled": False}
         self._configs = list(
             {
@@ -64,21 +70,23 @@ class Reader:
         AttentionInterface.register(_NAME, _attend)
         self._check(window)
 
-    def open(self, tokens: Sequence[int], room: int, most: int) -> tuple[Tree, int]:
-        """A tree whose first columns hold what is known of a start.
+    @property
+    def pass_tokens(self) -> int:
+        """Prompt tokens after which a pass takes no further prompt."""
+        return _PASS_TOKENS[self.together]
 
-        Args:
-            tokens: The start.
-            room: Columns it will need at least.
-            most: How many of the tokens may be taken as known.
+    @property
+    def samples(self) -> int:
+        """Samples that are drawn side by side whatever the batch size."""
+        return _SAMPLES[self.together]
 
-        Returns:
-            The tree and how many tokens were known.
-        """
-        known, pieces = self.cache.match(tokens[:most])
-        tree = Tree(max(room, len(tokens)))
-        tree.start_with(pieces)
-        return tree, known
+    def known(self, tokens: Sequence[int], tree: Tree) -> list[Span]:
+        """Put what is known of a start into a tree, and say which columns hold it."""
+        return tree.hold(self.cache.match(tokens)[1])
+
+    def remember(self, tokens: Sequence[int], tree: Tree, spans: Sequence[Span]) -> None:
+        """Hold a start that was read, whose keys and values stand in some columns of a tree."""
+        self.cache.insert(tokens, [tree.of(layer, spans) for layer in sorted(tree.layers)])
 
     @torch.inference_mode()
     def forward(self, pieces: Sequence[Piece]) -> list[torch.Tensor]:
@@ -89,6 +97,10 @@ class Reader:
         """
         if not pieces:
             return []
+        order = list(range(len(pieces)))
+        if self.together:  # those whose attention is computed at once stand side by side
+            order.sort(key=lambda i: place(pieces[i]))
+        pieces = [pieces[i] for i in order]
         keep: list[int] = []
         at = 0
         for piece in pieces:
@@ -97,7 +109,7 @@ class Reader:
         device = self.model.device
         tokens = torch.tensor([[t for p in pieces for t in p.tokens]], device=device)
         positions = torch.tensor([[i for p in pieces for i in p.positions]], device=device)
-        units = joined(pieces)
+        units = joined(pieces, self.together)
         _reading.append((units, self._windows))
         try:
             with self._attending(_NAME), torch.autocast(**self._autocast):
@@ -110,7 +122,8 @@ class Reader:
                 )
         finally:
             _reading.pop()
-        return list(output.logits[0].split([p.keep for p in pieces]))
+        logits = output.logits[0].split([p.keep for p in pieces])
+        return [found for _, found in sorted(zip(order, logits, strict=True), key=lambda x: x[0])]
 
     @contextlib.contextmanager
     def _attending(self, name: str) -> Iterator[None]:
@@ -162,7 +175,8 @@ class Reader:
         ids = [(7 * i * i + 11) % tokens for i in range(size)]
         half = size // 2
         beside = ids[3 : 3 + size // 3]
-        tree, alone = Tree(size), Tree(size)
+        tree = Tree(size)
+        alone = tree if self.together else Tree(size)
         start = Reading(tree, ids[:half], [], 0)
         other = Reading(tree, ids[:3], [start.own], 1)
         rest = Reading(tree, ids[half:-1], [start.own], 1)
@@ -182,6 +196,11 @@ class Reader:
             )
         scale = torch.minimum((blind - own).norm(), own.norm())
         return float((logits.float() - own).norm() / scale)
+
+
+def _pays_for_calls(device: torch.device) -> bool:
+    """Whether a pass costs its calls rather than its arithmetic."""
+    return device.type != "cpu"
 
 
 class _Writer(Cache):

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 import torch
 
 from automix_eval.backends.shared_prefix.cache import shared_length
+from automix_eval.backends.shared_prefix.pieces import Reading
 from automix_eval.backends.shared_prefix.reader import Reader
-from automix_eval.backends.shared_prefix.tree import Reading, Span, Tree
+from automix_eval.backends.shared_prefix.tree import Span, Tree, joined_spans
 
-#: Prompt tokens after which a pass takes no further prompt.
-PASS_TOKENS = 1024
 #: A prompt joins a tree if it shares at least this part of itself with all prompts of the tree.
 _SHARE = 0.5
 
@@ -45,11 +44,27 @@ class Stem:
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """Prompts that begin alike: their tree once it is open, and the one read last."""
+    """Prompts that begin alike.
+
+    Attributes:
+        room: Columns they need.
+        waiting: How many of them have not ended.
+        tree: Where they are read into, once the first is.
+        last: The one read last.
+        spans: Columns that were taken for them.
+    """
 
     room: int
+    waiting: int
     tree: Tree | None = None
     last: Stem | None = None
+    spans: list[Span] = field(default_factory=list)
+
+    def end_one(self) -> None:
+        """Give the columns back with the last of them."""
+        self.waiting -= 1
+        if not self.waiting and self.tree is not None:
+            self.tree.give_back(self.spans)
 
 
 def plan(prompts: Sequence[Tokens], batch_size: int, room: int) -> Iterator[Stem]:
@@ -79,13 +94,28 @@ def plan(prompts: Sequence[Tokens], batch_size: int, room: int) -> Iterator[Stem
                 break
             columns += len(order[end]) - shared_length(order[end - 1], order[end])
             end += 1
-        group = Group(columns)
+        group = Group(columns, end - at)
         yield from (Stem(prompt, items[prompt], group) for prompt in order[at:end])
         at = end
 
 
+def columns_at_once(stems: Sequence[Stem], number: int) -> int:
+    """Most columns that so many consecutive prompts need."""
+    ends = [0]
+    for before, stem in zip([None, *stems], stems, strict=False):
+        alike = before is not None and before.group is stem.group
+        known = shared_length(before.prompt, stem.prompt) if before and alike else 0
+        ends.append(ends[-1] + len(stem.prompt) - known)
+    last = len(stems)
+    return max((ends[min(i + number, last)] - ends[i] for i in range(last)), default=0)
+
+
 class ReadingPass:
     """Prompts that are read in one pass.
+
+    Args:
+        reader: The model.
+        forest: The tree of all prompts, where there is one.
 
     Attributes:
         pieces: What the pass reads.
@@ -93,13 +123,19 @@ class ReadingPass:
         new_tokens: Tokens of all pieces.
     """
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, forest: Tree | None = None) -> None:
         self.pieces: list[Reading] = []
         self.stems: list[tuple[Stem, int]] = []
         self.new_tokens = 0
         self._reader = reader
         self._last: list[int] = []
-        self._opened: list[tuple[Tokens, Tree]] = []
+        self._opened: list[Stem] = []
+        self._forest = forest or (Tree(0) if reader.together else None)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it takes no further prompt."""
+        return self.new_tokens >= self._reader.pass_tokens
 
     def takes(self, stem: Stem) -> bool:
         """Whether reading this prompt now computes nothing that the pass computes already."""
@@ -108,40 +144,44 @@ class ReadingPass:
         # What a pass computes is in the cache only after it. A prompt that shares more with one of
         # this pass than the cache knows waits for the next pass, which finds it there.
         known, _ = self._reader.cache.match(stem.prompt)
-        return all(shared_length(prompt, stem.prompt) <= known for prompt, _ in self._opened)
+        return all(shared_length(o.prompt, stem.prompt) <= known for o in self._opened)
 
     def add(self, stem: Stem) -> None:
         """Read a prompt: what is known of it is taken over, the rest becomes a piece."""
         group = stem.group
         if group.last is None:
+            group.tree = self._forest or Tree(group.room)
             # the last token is always computed: its logits are what the prompt is read for
-            group.tree, known = self._reader.open(stem.prompt, group.room, len(stem.prompt) - 1)
-            before = [(0, known)]
-            self._opened.append((stem.prompt, group.tree))
+            before = self._reader.known(stem.prompt[:-1], group.tree)
+            known = sum(end - start for start, end in before)
+            group.spans += before
+            self._opened.append(stem)
         else:
             known = shared_length(group.last.prompt, stem.prompt)
             before = _first(group.last.spans, known)
         assert group.tree is not None
         self._last.append(len(self.pieces))
-        stem.spans = [*before, self._read(group.tree, stem.prompt[known:], before, keep=1)]
+        stem.spans = [*before, self._read(group, stem.prompt[known:], before, keep=1)]
         self.stems.append((stem, len(stem.prompt) - known))
         group.last = stem
 
     def follow(self, stem: Stem, tokens: Sequence[int]) -> None:
         """Read a continuation of a prompt just added, keeping the logits of all its tokens."""
-        assert stem.group.tree is not None
         if tokens:
-            self._read(stem.group.tree, tokens, stem.spans, keep=len(tokens))
+            self._read(stem.group, tokens, stem.spans, keep=len(tokens))
 
     def finish(self, logits: Sequence[torch.Tensor]) -> None:
         """Take the pass's logits and remember the prompts that opened a tree."""
         for (stem, _), position in zip(self.stems, self._last, strict=True):
             stem.logits = logits[position]
-        for prompt, tree in self._opened:
-            self._reader.cache.insert(prompt, tree.first(len(prompt)))
+        for stem in self._opened:
+            assert stem.group.tree is not None
+            self._reader.remember(stem.prompt, stem.group.tree, joined_spans(stem.spans))
 
-    def _read(self, tree: Tree, tokens: Sequence[int], before: Sequence[Span], keep: int) -> Span:
-        piece = Reading(tree, tokens, before, keep)
+    def _read(self, group: Group, tokens: Sequence[int], before: Sequence[Span], keep: int) -> Span:
+        assert group.tree is not None
+        piece = Reading(group.tree, tokens, before, keep)
+        group.spans.append(piece.own)
         self.pieces.append(piece)
         self.new_tokens += len(tokens)
         return piece.own

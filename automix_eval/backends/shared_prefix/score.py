@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from automix_eval.backends.shared_prefix.reader import Reader
-from automix_eval.backends.shared_prefix.schedule import PASS_TOKENS, ReadingPass, Tokens, plan
+from automix_eval.backends.shared_prefix.schedule import ReadingPass, Tokens, plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def score(
         begun = time.perf_counter()
         entry = ReadingPass(reader)
         children: list[tuple[int, list[int]]] = []
-        while queue and len(entry.stems) < batch_size and entry.new_tokens < PASS_TOKENS:
+        while queue and len(entry.stems) < batch_size and not entry.is_full:
             if not entry.takes(queue[0]):
                 break
             stem = queue.popleft()
