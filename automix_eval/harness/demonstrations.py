@@ -10,9 +10,11 @@ from __future__ import annotations
 import copy
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+from automix_eval.safety.errors import AutoMixError
 
 
 class Demonstrations:
@@ -44,6 +46,9 @@ class Demonstrations:
             return
         own = copy.copy(self._sampler)
         own.df = self._without(doc)
+        if len(own.df) == self._task.config.num_fewshot:
+            # the harness would draw one more, lest it be the document itself, which is gone
+            own.sample = lambda n, **_: type(own).sample(own, n)
         own._loaded = True
         own.rnd = random.Random(seed)
         self._task.sampler = own
@@ -52,15 +57,43 @@ class Demonstrations:
         finally:
             self._task.sampler = self._sampler
 
-    def _without(self, doc: Mapping[str, Any]) -> list[Any]:
+    def check(self, docs: Callable[[], Iterable[Any]]) -> None:
+        """Refuse a task that has fewer demonstrations for some document than a prompt is to hold.
+
+        Args:
+            docs: Gives the documents that are asked.
+
+        Raises:
+            AutoMixError: Names both numbers.
+        """
+        wanted = int(self._task.config.num_fewshot or 0)
+        if self._sampler is None or not wanted:
+            return
+        pool = self._indexed()
+        most = max(map(len, self._places.values()), default=0)
+        if (
+            len(pool) - most < wanted
+            and (least := min((len(self._without(d)) for d in docs()), default=wanted)) < wanted
+        ):
+            raise AutoMixError(
+                f"a prompt is to hold {wanted} demonstrations, and {least} of the {len(pool)} that "
+                "the task has are on other documents than the question: lower --num_fewshot"
+            )
+
+    def _indexed(self) -> list[Any]:
+        """The pool; where each document stands in it is known from then on."""
         if self._pool is None:
             assert self._sampler is not None
             self._pool = list(self._sampler.fewshot_docs())
             for place, other in enumerate(self._pool):
                 for key in _keys(other):
                     self._places.setdefault(key, []).append(place)
+        return self._pool
+
+    def _without(self, doc: Mapping[str, Any]) -> list[Any]:
+        pool = self._indexed()
         gone = {place for key in _keys(doc) for place in self._places.get(key, ())}
-        return [d for i, d in enumerate(self._pool) if i not in gone] if gone else self._pool
+        return [d for i, d in enumerate(pool) if i not in gone] if gone else pool
 
 
 def document_id(doc: Any) -> str:

@@ -17,6 +17,10 @@ _ONE_CONTINUATION = (
     "it scores one given continuation a document, so there is no answer to verify or to route: "
     "run it with --model hf"
 )
+_SEVERAL = (
+    "it asks a model several things about each document ({}) and scores them together, so there is "
+    "no single answer to verify or to route: run it with --model hf"
+)
 
 
 def why_not(view: TaskView, fits: MetaVerifier | None, calibration: Any) -> str:
@@ -35,12 +39,18 @@ def why_not(view: TaskView, fits: MetaVerifier | None, calibration: Any) -> str:
     first = [i for i in instances if i.doc_id == doc_id]
     if first and first[0].request_type == "loglikelihood" and len(first) < 2:
         return _ONE_CONTINUATION
+    kinds = [i.request_type for i in first]
+    if kinds[1:] and set(kinds) != {"loglikelihood"}:
+        return _SEVERAL.format(", ".join(kinds))
     try:
         if first:
             view.metrics.try_out(first, view.repeats)
+        fitted_on: tuple[int, ...] = ()
         if fits is not None:
             c = calibration
-            view.fitting.choose(int(c.num_docs), int(c.min_docs), int(c.seed))
+            chosen = view.fitting.choose(int(c.num_docs), int(c.min_docs), int(c.seed))
+            fitted_on = chosen.doc_ids
+        view.check_demonstrations(fitted_on)
     except AutoMixError as err:
         return str(err)
     if fits is not None and (view.metrics.is_corpus or view.metrics.is_bypassed):

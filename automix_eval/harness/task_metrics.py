@@ -16,6 +16,7 @@ from decimal import Decimal
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from automix_eval.metrics.nested_sample import nested_sample
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import did_you_mean, printable
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NUMBERS = (0.0, 0.0, 1.0, 0.25)  # to see what an aggregation makes of numbers
+_TRIED = 8  # documents that an empty answer is scored on
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class TaskMetrics:
         self.filter = _filter(name, task, filter_name)
         self.main = metric
         self.skipped: tuple[str, ...] = ()
+        self.partial: tuple[str, ...] = ()
         self._named = metric is not None
         self._known: tuple[str, ...] = ()
         self._made: dict[str, float | None] = {}
@@ -92,6 +95,11 @@ class TaskMetrics:
             found.append(
                 f"quality is {self.main}: {', '.join(self.skipped)} before it in metric_list "
                 "exists for all questions together only"
+            )
+        if self.partial:
+            found.append(
+                f"quality is {self.main}: {', '.join(self.partial)} before it in metric_list is "
+                f"scored for some of the questions only, and metric={self.partial[0]} takes it"
             )
         if self.main is not None and not self.is_corpus and not self._is_mean(self.main):
             found.append(
@@ -132,7 +140,7 @@ class TaskMetrics:
             return TaskScore(None, {}, {})
         found = self.found(instances, responses)
         if not self._known:
-            self._choose(found)
+            self._choose([found])
         metrics = {str(k): n for k, v in found.items() if (n := number(v)) is not None}
         corpus = {
             str(k): v
@@ -148,9 +156,15 @@ class TaskMetrics:
         return TaskScore(value if self.higher_is_better else -value, metrics, corpus)
 
     def try_out(self, instances: Sequence[Instance], repeats: int) -> None:
-        """Choose the main metric by an empty answer to a document, before any model is asked.
+        """Choose the main metric by empty answers to some documents, before any model is asked.
 
-        A task whose code does not stand an empty answer is left to the first real one.
+        The documents are drawn from all that the task evaluates, so that every process of a run
+        chooses alike. A task whose code does not stand an empty answer is left to the first real
+        one.
+
+        Args:
+            instances: The requests of one document, of whichever process.
+            repeats: Responses to each.
 
         Raises:
             AutoMixError: The metric asked for is none of the task's, or has no number.
@@ -158,15 +172,26 @@ class TaskMetrics:
         if self.is_bypassed or self._known:
             return
         empty: Any = "" if instances[0].request_type == "generate_until" else (-1.0, False)
+        tried = []
         try:
-            found = self.found(instances, [[empty] * repeats] * len(instances))
+            docs = self.task.eval_docs
+            each = len(instances) // self._choices(instances[0].doc)
+            for i in nested_sample(len(docs), _TRIED, 0):
+                number = each * self._choices(docs[i])
+                copies = [dataclasses.replace(instances[0], doc=docs[i])] * number
+                if found := self.found(copies, [[empty] * repeats] * number):
+                    tried.append(found)
         except AutoMixError:
             raise
         except Exception as err:  # noqa: BLE001 - the task's own code, on an answer we made up
             log.debug("%s: an empty answer cannot be scored: %s", self.name, err)
-            return
-        if found:
-            self._choose(found)
+        if tried:
+            self._choose(tried)
+
+    def _choices(self, doc: Mapping[str, Any]) -> int:
+        """Choices of a document; 1 where it has none."""
+        has = self.task.OUTPUT_TYPE == "multiple_choice" and self.task.config.doc_to_choice
+        return len(self.task.doc_to_choice(doc)) if has else 1
 
     def aggregate(self, metric: str, values: Sequence[Any]) -> float | None:
         """A metric of many documents, by the task's own aggregation; None if it is no number."""
@@ -195,8 +220,13 @@ class TaskMetrics:
             return made is None or math.isfinite(made)
         return not (isinstance(value, str) or is_corpus(value))
 
-    def _choose(self, found: Mapping[str, Any]) -> None:
-        """Set the main metric, in the order of metric_list."""
+    def _choose(self, tried: Sequence[Mapping[str, Any]]) -> None:
+        """Set the main metric, in the order of metric_list, one of all questions before others.
+
+        Args:
+            tried: What the task finds in some documents.
+        """
+        found = {name: value for one in reversed(tried) for name, value in one.items()}
         listed = [_metric_name(m) for m in getattr(self.task.config, "metric_list", None) or []]
         order = list(dict.fromkeys([*(m for m in listed if m in found), *map(str, found)]))
         self._known = tuple(order)
@@ -210,10 +240,13 @@ class TaskMetrics:
             self.is_corpus = self.main not in numbers
             return
         self.is_corpus = not numbers
-        self.main = next(iter(numbers or order), None)
+        whole = [m for m in numbers if all(m in one for one in tried)]
+        best = [*whole, *numbers, *order]
+        self.main = best[0] if best else None
         if numbers:
-            before = order[: order.index(numbers[0])]
-            self.skipped = tuple(before)
+            before = order[: order.index(best[0])]
+            self.skipped = tuple(m for m in before if m not in numbers)
+            self.partial = tuple(m for m in before if m in numbers)
 
 
 def number(value: Any) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -134,6 +134,23 @@ class TaskView:
         chosen = self.fitting.choose(num_docs, min_docs, seed)
         docs = self.task.training_docs()
         return [self._calibration_question(docs, i, seed) for i in chosen.doc_ids]
+
+    def check_demonstrations(self, fitted_on: Sequence[int]) -> None:
+        """Refuse a task without enough demonstrations for a prompt of some question.
+
+        Args:
+            fitted_on: Indices of the questions of the train split that are asked too.
+
+        Raises:
+            AutoMixError: Some prompt would lack some.
+        """
+
+        def asked() -> Iterator[Any]:
+            yield from self.task.eval_docs
+            docs = self.task.training_docs() if fitted_on else ()
+            yield from (docs[i] for i in fitted_on)
+
+        self._shots.check(asked)
 
     # ----------------------------------------------------------------- prompts
 

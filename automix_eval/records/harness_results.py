@@ -169,9 +169,14 @@ def read_samples(path: Path, by: ScoredBy) -> Samples:
 
 
 def _number(value: Any) -> float | None:
-    """A score as the harness writes it: numbers of numpy's and torch's it writes as texts."""
-    if value is None or isinstance(value, (int, float)):
-        return None if value is None else float(value)
+    """A score as the harness writes it: numbers of numpy's and torch's it writes as texts.
+
+    What a metric of many questions together is computed from is no score of one.
+    """
+    if value is None or isinstance(value, (list, dict)):
+        return None
+    if isinstance(value, (int, float)):
+        return float(value)
     if isinstance(value, str):
         text = value.removeprefix("tensor(").removesuffix(")")
         if text in ("True", "False"):

@@ -10,6 +10,7 @@ from typing import Any
 import lm_eval
 import pytest
 import shapes
+from lm_eval.api.instance import Instance
 from scripted import CALLS, SCRIPTS, read_run, scripted_args
 
 from automix_eval.analysis.gather import Settings, assemble
@@ -226,6 +227,18 @@ def test_a_first_document_without_a_value_does_not_choose_the_metric(tmp_path: P
     assert found["results"]["t"]["hit,none"] == 0.5
 
 
+def test_a_metric_of_some_questions_is_taken_by_name_alone(tmp_path: Path) -> None:
+    """The first metric that all questions have is the main one, whichever question comes first."""
+    for limit, metric in ((None, None), (1, None), (None, "hard")):
+        made = shapes.task("t", shapes.SHAPES["first_metric_of_some"])
+        folder = tmp_path / f"{limit}-{metric}"
+        evaluated(folder, {"t": made}, limit=limit, **({"metric": metric} if metric else {}))
+        manifest = manifest_of(folder)
+        assert manifest["tasks"]["t"]["metric"] == (metric or "hit")
+        said = any("metric=hard takes it" in w["text"] for w in manifest["warnings"])
+        assert said == (metric is None)
+
+
 def test_a_task_that_scores_no_fitting_question_is_said(tmp_path: Path) -> None:
     """One error with the number of them, not a fit on nothing."""
     shape = shapes._hit(lambda hit, doc: float(hit) if doc["answer"] == "2" else None)
@@ -259,7 +272,7 @@ def test_repeats_that_route_each_for_itself(tmp_path: Path) -> None:
 
 
 def refused() -> dict[str, Any]:
-    """Tasks that the cascade cannot run, for three reasons."""
+    """Tasks that the cascade cannot run, for five reasons."""
     perplexity = shapes._TEXT | {
         "output_type": "loglikelihood_rolling",
         "doc_to_text": "",
@@ -267,10 +280,19 @@ def refused() -> dict[str, Any]:
     }
     last_word = shapes._TEXT | {"output_type": "loglikelihood", "metric_list": _acc()}
     no_train = shapes.SHAPES["float"] | {"training_split": None}
+    several = shapes.task("several", shapes.SHAPES["float"])
+    one = several.construct_requests
+    several.construct_requests = lambda doc, ctx, **more: [  # type: ignore[method-assign]
+        one(doc, ctx, **more),
+        Instance("loglikelihood", doc, (ctx, " unanswerable"), 0, metadata=more["metadata"]),
+    ]
+    few = shapes.SHAPES["shots_of_all_others"] | {"num_fewshot": 12, "fewshot_split": "train"}
     return {
         "rolling": shapes.task("rolling", perplexity),
         "last_word": shapes.task("last_word", last_word),
         "no_train": shapes.task("no_train", no_train),
+        "several": several,
+        "few": shapes.task("few", few),
     }
 
 
@@ -285,7 +307,9 @@ def test_what_cannot_be_run_is_refused_before_the_first_call(tmp_path: Path) -> 
         evaluated(tmp_path, tasks, meta_verifier="threshold")
     said = str(caught.value)
     assert all(name in said for name in refused())
-    assert "3 of 4 tasks" in said
+    assert "5 of 6 tasks" in said
+    assert "(generate_until, loglikelihood)" in said
+    assert "hold 12 demonstrations, and 11 of the 12" in said
     assert "skip_unsupported=true" in said
     assert not CALLS
 

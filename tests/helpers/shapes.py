@@ -184,6 +184,17 @@ SHAPES: dict[str, dict[str, Any]] = {
         fewshot_config={"sampler": "first_n"},
     ),
     "drawn_shots": _hit(lambda hit, _: float(hit), num_fewshot=2, fewshot_split="train"),
+    "shots_of_all_others": _hit(
+        lambda hit, _: float(hit), num_fewshot=len(NUMBERS) - 1, fewshot_split="test"
+    ),
+    "first_metric_of_some": _TEXT
+    | {
+        "process_results": lambda doc, results: (
+            {"hit": float(_last(results[0]) == doc["answer"])}
+            | ({"hard": float(_last(results[0]) == doc["answer"])} if doc["id"] % 3 == 0 else {})
+        ),
+        "metric_list": [*_metric("hard"), *_metric()],
+    },
     "acc": _CHOICE | {"metric_list": _metric("acc")},
     "acc_norm_first": _CHOICE | {"metric_list": [*_metric("acc_norm"), *_metric("acc")]},
     "acc_bytes": _CHOICE | {"metric_list": _metric("acc_bytes")},

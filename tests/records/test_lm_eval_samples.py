@@ -16,6 +16,7 @@ from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.self_consistency import SelfConsistency
 from automix_eval.metrics.choice_values import choice_confidence
 from automix_eval.metrics.ibc import delta_ibc
+from automix_eval.records.harness_results import ScoredBy, read_samples
 from automix_eval.records.importers.chain import Choice, chain_of
 from automix_eval.records.importers.lm_eval_samples import SampleReading, read_runs
 from automix_eval.records.outcomes import Outcomes
@@ -251,3 +252,13 @@ def test_lower_is_better_gets_a_minus(runs: tuple[Path, Path, Path], tmp_path: P
     found = read_runs(folders, SampleReading())
     assert found.scores.min() == -1
     assert any("lower is better" in n for n in found.notes)
+
+
+def test_what_a_corpus_metric_reads_is_no_score_and_no_damage(tmp_path: Path) -> None:
+    """A report on a run scored by bleu alone reads its samples: questions without a score."""
+    path = tmp_path / "samples_t.jsonl"
+    row = {"doc_id": 0, "filter": "none", "metrics": ["bleu"], "prompt_hash": "a"}
+    values = ["[1, 2]", '{"p": 1}', "null"]
+    path.write_text("\n".join(f'{json.dumps(row)[:-1]}, "bleu": {v}}}' for v in values))
+    found = read_samples(path, ScoredBy("bleu"))
+    assert (found.scores, found.prompts, found.defects) == ({"none": {}}, {0: "a"}, ())
