@@ -241,8 +241,7 @@ class Answer:
     Attributes:
         text: The answer, or the text of the most probable choice.
         choice_logprobs: (log-probability, is greedy) of each choice of a multiple-choice question.
-        dropped_demonstrations: Demonstrations left out because the prompt did not fit.
-        cut_context_tokens: Tokens cut from the middle of the context, for the same reason.
+        dropped_demonstrations, cut_context_tokens: Left out, and cut from its middle, to fit.
         repeats: All answers to a question asked several times as one; ``text`` has the score.
     """
 
@@ -264,8 +263,7 @@ class Verification:
     Attributes:
         confidence: Share judged correct, or a probability, in [0, 1]; None where undefined.
         outcome: Why the confidence is undefined, or "ok".
-        samples: Texts drawn (few_shot), for the reader.
-        num_unparsable: Samples without a decision, or without any text.
+        samples, num_unparsable: Texts drawn; how many without a decision, or without any text.
         signals: What several verifiers said, by name; a calibrator turns them into one confidence.
         saved_samples: Samples not drawn because the routing decision was settled.
     """
@@ -447,3 +445,6 @@ class Ask(Protocol):
 
     def answer_by(self, model: Backend, questions: Sequence[Question]) -> list[Answer]:
         """Another model's answers to questions; its calls are of this tier's verification."""
+
+    def earlier(self, question: Question, tier: int) -> Answer | None:
+        """What another tier has answered to a question already, if it was asked."""

@@ -173,6 +173,13 @@ class _Progress:
             return ABSTAIN if decision.abstains else decision.to
 
         asked = [self._questions[i] for i in here]
+        places = {id(question): i for question, i in zip(asked, here, strict=True)}
+
+        def earlier(question: Question, other: int) -> Answer | None:
+            record = self._records[places[id(question)]].get(other)
+            return record.answer if record else None
+
+        self._chain.tiers[tier].earlier = earlier
         return _ask(asked, self._chain, tier, verify, stage, choose if meta_verifier else None)
 
     def record(

@@ -139,6 +139,7 @@ class Tier:
         self.chat = chat
         self.counts = CallCounts()
         self.decide: Callable[[int, float], int] | None = None
+        self.earlier: Callable[[Question, int], Answer | None] = lambda *_: None
         self._store = store
         self._progress = progress
         self._context: Purpose = ("evaluation", "", "answer")
@@ -287,10 +288,7 @@ class Tier:
         return [[next(drawn) for _ in range(number)] for _ in questions]
 
     def answer_by(self, model: Backend, questions: Sequence[Question]) -> list[Answer]:
-        """Another model's answers to questions that were answered.
-
-        Its calls are kept, counted and tolerated as this tier's, and have its price.
-        """
+        """Another model's answers; its calls are kept, counted and priced as this tier's."""
         assert self._split is not None, "nothing was answered yet"
         other = copy(self)  # with the same counts, failures and attempt
         other.backend = model

@@ -326,8 +326,9 @@ class _Planner:
 class _Counting:
     """A tier that counts what it is asked and answers with a stand-in: an ``Ask``."""
 
-    # nothing is routed, so all samples count
+    # nothing is routed, so all samples count, and no other tier has answered
     decide: Callable[[int, float], int] | None = None
+    earlier = staticmethod(lambda *_: None)
 
     def __init__(self, tier: int, backend: Backend, seed: int) -> None:
         self.tier, self.seed, self.max_length = tier, seed, None
@@ -404,9 +405,6 @@ def _price(cost: CostModel, tier: int, role: Role, calls: Sequence[Sequence[Call
     except AutoMixError:
         return None
     return sum(prices) / len(prices)
-
-
-# --------------------------------------------------------------------------- showing it
 
 
 def _blocks(lines: Sequence[Line], rate: float, cost: str) -> list[Table | Paragraph]:

@@ -293,7 +293,7 @@ def _members(entries: Any, tiers: Sequence[str]) -> DictConfig:
 
 
 def _second(node: DictConfig, tiers: Sequence[str]) -> None:
-    """A verifier's second model: its file of hydra_conf/tier, with the entry's own values."""
+    """A verifier's second model: a tier's number, or a file of hydra_conf/tier with own values."""
     given = node.get("second")
     if given is None:
         return
@@ -301,10 +301,13 @@ def _second(node: DictConfig, tiers: Sequence[str]) -> None:
     entry = dict(given) if isinstance(given, Mapping) else {"option": given}
     _check_entry(place, entry)
     if entry["option"] in tiers:
+        node.second = list(tiers).index(str(entry["option"]))
+        if node.second < len(tiers) - 2 and len(entry) == 1:
+            return
         raise ConfigError(
-            f"{place}={entry['option']} is a tier of this run: a model agrees with itself, and "
-            "what a later tier answers is known once it is paid. Name another, as gemma3 or "
-            "{option: hf, pretrained: NAME}"
+            f"{place}={entry['option']} is a tier of this run after which none is verified: a "
+            "model agrees with itself, and what a later tier answers is known once it is paid. "
+            "Name another, as gemma3 or {option: hf, pretrained: NAME}"
         )
     node.second = _tier(place, entry | {"name": place})
     with open_dict(node.second):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from statistics import fmean
 from typing import Any
@@ -56,7 +57,8 @@ class Consistency:
             answer are told best from answers to other questions of the same story (references of
             CoQA and NarrativeQA, all-minilm-l6-v2: .78 of them and .06 of the others are as near).
         encoder: Of the embeddings: a packaged encoder, or a name or folder that transformers loads.
-        second: Another model, which answers each question once.
+        second: Another model, which answers each question once; or the number of a tier: tiers
+            after it compare with what it has answered, at no price, and others with samples alone.
     """
 
     needs_token_probs = False
@@ -68,9 +70,9 @@ class Consistency:
         agreement: str = "f1",
         similarity: float = 0.5,
         encoder: str = DEFAULT,
-        second: Backend | None = None,
+        second: Backend | int | None = None,
     ) -> None:
-        least = 2 if second is None else 0
+        least = 2 if second is None or isinstance(second, int) else 0
         whole = isinstance(num_samples, int) and not isinstance(num_samples, bool)
         if not whole or num_samples < least:
             raise AutoMixError(
@@ -99,7 +101,7 @@ class Consistency:
     @property
     def models(self) -> list[Backend]:
         """Models that are asked beside the tier's own."""
-        return [] if self.second is None else [self.second]
+        return [] if self.second is None or isinstance(self.second, int) else [self.second]
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -107,7 +109,8 @@ class Consistency:
         names = ["num_samples", "temperature", "agreement"]
         names += ["similarity", "encoder"] if self.agreement == "embedding" else []
         identity = {"name": "consistency", **{name: getattr(self, name) for name in names}}
-        return identity | ({} if self.second is None else {"second": self.second.label})
+        label = getattr(self.second, "label", self.second)
+        return identity | ({} if label is None else {"second": label})
 
     def verify(
         self, questions: Sequence[Question], answers: Sequence[Answer], ask: Ask
@@ -118,19 +121,27 @@ class Consistency:
         asked = [questions[i] for i in todo]
         drawn = ask.answer_again(asked, self.num_samples, self.temperature) if todo else []
         samples = dict(zip(todo, drawn, strict=True))
-        second: dict[int, Answer] = {}
-        if self.second is not None and spoken:
-            others = ask.answer_by(self.second, [questions[i] for i in spoken])
-            second = dict(zip(spoken, others, strict=True))
+        others = self._ask_second([questions[i] for i in spoken], ask)
+        second = dict(zip(spoken, others, strict=True))
         found = []
         for i, answer in enumerate(answers):
-            if i not in spoken:
+            if not answer.text.strip():
                 found.append(Verification(ask.tier, None, outcome="empty_answer"))
             elif answer.choice_logprobs:
                 found.append(_of_choices(questions[i], answer, second.get(i), ask.tier))
             else:
                 found.append(self._compare(answer, samples.get(i, ()), second.get(i), ask.tier))
         return found
+
+    def _ask_second(self, questions: Sequence[Question], ask: Ask) -> Sequence[Answer | None]:
+        """The second model's answers; None where it is a tier that was not asked before."""
+        if self.second is None or not questions:
+            return [None] * len(questions)
+        if not isinstance(self.second, int):
+            return ask.answer_by(self.second, questions)
+        tier = self.second
+        made = [ask.earlier(q, tier) if tier < ask.tier else None for q in questions]
+        return [a and replace(a, calls=()) for a in made]  # paid as that tier's answers
 
     def _compare(
         self,
@@ -155,7 +166,7 @@ class Consistency:
                 signals["among_samples"] = fmean(pairs)
             signals["entropy"] = _entropy(self._alike([answer.text.strip(), *texts]))
             if other:
-                signals["second"] = token_f1(other[0], [answer.text]) if other[0] else 0.0
+                signals["second_f1"] = token_f1(other[0], [answer.text]) if other[0] else 0.0
             confidence = signals.get(self.agreement, 1 - signals["entropy"])
         return Verification(
             tier,
@@ -193,7 +204,7 @@ def _of_choices(
         share,
         calls=second.calls,
         samples=(second.text,),
-        signals={"exact": share, "second": same},
+        signals={"exact": share, "second_exact": same},
     )
 
 

@@ -12,6 +12,7 @@ from scripted import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness,
 from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.meta_verifiers.base import Router
+from automix_eval.metrics.answers import token_f1
 from automix_eval.safety.errors import AutoMixError
 
 TASK = "coqa_demo"
@@ -170,6 +171,10 @@ def test_a_policy_with_a_calibrator_is_used_again(three: dict[str, str], tmp_pat
         ({"verifier": "ensemble", "verifier.members": [{"option": "margin", "k": 1}]}, "no value"),
         ({"verifier": "ensemble", "verifier.members": ["marginn"]}, "did you mean margin"),
         ({"verifier": "consistency", "verifier.second": "slm"}, "second=slm is a tier"),
+        (
+            {"tiers": "smollm2+gemma3", "verifier": "consistency", "verifier.second": "tier1"},
+            "second=tier1 is a tier",
+        ),
         ({"verifier": "consistency", "verifier.second": "gema3"}, "did you mean gemma3"),
         ({"verifier": "consistency", "verifier.second": "hf"}, r"second=\{option: hf, pretrained"),
         ({"verifier": "consistency", "verifier.second": {"lm": "hf"}}, "second names no option"),
@@ -259,3 +264,28 @@ def test_a_second_model_that_is_a_tier_is_refused() -> None:
     with pytest.raises(AutoMixError, match="is the model of llm"):
         run_harness([TASK], args, limit=2)
     assert CALLS == []
+
+
+def test_a_later_tier_compares_with_what_an_earlier_one_said(
+    three: dict[str, str], tmp_path: Path
+) -> None:
+    """Its answer is there and costs no call; the first tier has its own samples alone."""
+    SCRIPTS["small"] = lambda prompt, generation: (
+        f" guess {len(CALLS)}" if generation.get("do_sample") else knows(three, 0.4)(prompt, {})
+    )
+    args = chain_args(verifier="consistency", meta_verifier="self_consistency")
+    args |= {"verifier.num_samples": 2, "verifier.second": "small"}
+    CALLS.clear()
+    run_harness([TASK], args, tmp_path)
+    _, rows = read_run(tmp_path)
+    for record in rows:
+        (first, middle, *_) = record.tiers
+        assert first.verification is not None
+        assert middle.verification is not None
+        assert "second_f1" not in first.verification.signals
+        same = token_f1(first.answer.text, [middle.answer.text])
+        assert middle.verification.signals["second_f1"] == pytest.approx(same)
+        assert middle.verification.confidence == pytest.approx((1 + same) / 2)
+        assert len(middle.verification.calls) == 2
+    assert answered("middle") == 3 * len(rows)
+    assert answered("small") == 3 * len(rows)

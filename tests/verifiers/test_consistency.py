@@ -148,7 +148,7 @@ def test_an_encoder_that_is_not_installed_is_refused_at_once(
 def test_a_second_model_counts_half() -> None:
     """Its agreement is weighed against that of all samples; it is paid with them."""
     found = judged("pier", "pier", "barn", "pier", "barn", other="pier")
-    assert (found.confidence, found.signals["second"], len(found.calls)) == (0.75, 1.0, 5)
+    assert (found.confidence, found.signals["second_f1"], len(found.calls)) == (0.75, 1.0, 5)
     assert judged("pier", "pier", "pier", other="barn").confidence == 0.5
     assert judged("pier", "pier", "pier", other=" ").confidence == 0.5
     assert judged("pier", "pier", "pier", other=" ").num_unparsable == 1
@@ -158,7 +158,7 @@ def test_a_second_model_alone_needs_no_samples() -> None:
     """K = 0: one call a question, and the confidence is whether both say the same."""
     found = judged("pier", other="The pier.")
     assert (found.confidence, len(found.calls), found.samples) == (1.0, 1, ("The pier.",))
-    assert found.signals == {"f1": 1.0, "exact": 1.0, "second": 1.0, "entropy": 0.0}
+    assert found.signals == {"f1": 1.0, "exact": 1.0, "second_f1": 1.0, "entropy": 0.0}
     assert judged("pier", other="barn").confidence == 0.0
     assert judged("pier", other="").outcome == "unparsable"
 
@@ -207,7 +207,7 @@ def test_choices_have_the_agreement_of_draws_from_their_probabilities() -> None:
     "arguments",
     [{"num_samples": 1}, {"num_samples": 2.0}, {"temperature": 0}, {"temperature": math.inf},
      {"agreement": "meaning"}, {"similarity": 1.5}, {"similarity": "high"},
-     {"num_samples": -1, "second": OTHER}],
+     {"num_samples": -1, "second": OTHER}, {"num_samples": 1, "second": 0}],
 )  # fmt: skip
 def test_unusable_hyper_parameters_are_refused(arguments: dict[str, Any]) -> None:
     """One further answer is no agreement; the error names the key."""
