@@ -13,7 +13,7 @@ from automix_eval.analysis.curve_figures import EndPoints, lift
 from automix_eval.analysis.figures import Figure
 from automix_eval.analysis.routed_paths import GivenRouting
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.metrics.significance import SIGNIFICANT, PairedTests, holm
+from automix_eval.metrics.significance import SIGNIFICANT, PairedDifference, PairedTests, holm
 from automix_eval.records.doc_fields import FieldValues
 from automix_eval.records.record_columns import BoolArray, FloatArray, IntArray
 from automix_eval.safety.errors import AutoMixError
@@ -32,7 +32,8 @@ class Slice:
         quality: Of the method.
         loss: The LLM's quality less the method's, above 0 where the cascade loses.
         loss_p: p-value of the paired test on the loss, as its interval.
-        loss_holm: The same after Holm's correction over the slices.
+        loss_holm: Its mid-p after Holm's correction over the slices that could show as much, and at
+            least ``loss_p``.
         delta_ibc: Delta IBC on these questions.
     """
 
@@ -111,10 +112,13 @@ def by_slice(
         rows = np.flatnonzero(of == label)
         codes = np.unique(np.asarray(documents)[rows], return_inverse=True)[1]
         made.append(_slice(label, columns[rows], escalated[rows], codes, resamples, seed))
-    tested = holm([one.loss_p.value for one in made])
-    made = [replace(s, loss_holm=Figure(p)) for s, p in zip(made, tested, strict=True)]
-    made.sort(key=lambda s: (not s.loses, -_number(s.loss)))
-    return Slices(about, field, tuple(made), len(held.lacking), held.lacking[:10])
+    # of k documents that differ all have one sign in one of 2^k cases; half of that, as signs are
+    # drawn
+    floors = [0.5 ** (test.differing + 1) for _, test in made]
+    tested = holm([test.mid_p for _, test in made], floors)
+    found = [_corrected(s, p) for (s, _), p in zip(made, tested, strict=True)]
+    found.sort(key=lambda s: (not s.loses, -_number(s.loss)))
+    return Slices(about, field, tuple(found), len(held.lacking), held.lacking[:10])
 
 
 def _slice(
@@ -124,7 +128,8 @@ def _slice(
     codes: IntArray,
     resamples: int,
     seed: int,
-) -> Slice:
+) -> tuple[Slice, PairedDifference]:
+    """The figures, before any correction, and the test of the loss."""
     table = BootstrapTable(codes, resamples, seed)
     names = ("quality", "cost")
     method, slm, llm = (
@@ -136,7 +141,7 @@ def _slice(
     quality = method.mean("quality")
     sums = np.column_stack([np.bincount(codes, columns[:, i]) for i in (4, 0)])
     test = PairedTests(sums, np.bincount(codes), seed).difference(0, 1)
-    return Slice(
+    made = Slice(
         label=label,
         num_questions=len(codes),
         num_documents=table.number,
@@ -147,6 +152,14 @@ def _slice(
         loss_holm=Figure(test.p),
         delta_ibc=table.figure(*lift(quality, method.mean("cost"), ends)),
     )
+    return made, test
+
+
+def _corrected(one: Slice, p: float | Undefined) -> Slice:
+    """A slice with its corrected p-value, which is at least the one that its interval goes by."""
+    own = one.loss_p.value
+    both = p if isinstance(p, Undefined) or isinstance(own, Undefined) else max(p, own)
+    return replace(one, loss_holm=Figure(both))
 
 
 def _number(figure: Figure) -> float:

@@ -29,10 +29,17 @@ class PairedDifference:
         interval: 95 % interval of the mean difference of a question: the differences that the test
             does not reject, so that it holds 0 just where p is at least .05.
         p: Two-sided p-value of "the two methods are equally good", in (0, 1].
+        differing: Number of documents on which they differ.
+        mid_p: The same with half the chance of what is exactly as extreme (H. Lancaster, 1961).
+            Scores of 0 and 1 tie often, which makes p larger than it need be; of them mid_p is a
+            test of its level as well (M. Fagerland et al., "The McNemar test for binary
+            matched-pairs data: mid-p and asymptotic are better than exact conditional", 2013).
     """
 
     interval: Interval
     p: float | Undefined
+    mid_p: float | Undefined
+    differing: int
 
 
 class PairedTests:
@@ -79,9 +86,10 @@ class PairedTests:
     def difference(self, first: int, second: int) -> PairedDifference:
         """Method ``first`` minus method ``second``, by their columns."""
         gaps = self._sums[:, first] - self._sums[:, second]
+        differing = int(np.count_nonzero(gaps))
         if len(gaps) < 2:
             few = Undefined("a paired test needs questions about at least two documents")
-            return PairedDifference(FEW, few)
+            return PairedDifference(FEW, few, few, differing)
         if self._parts is None:
             return self._by_student(gaps)
         one = np.stack([self._parts[:, first] - self._parts[:, second], self._parts[:, -1]])
@@ -92,29 +100,33 @@ class PairedTests:
         means = np.sort([part[0, whole] / part[1, whole] for part in (one, other)], axis=0)
         means[np.abs(means) < 1e-12 * np.abs(gaps).max()] = 0.0  # but for rounding
         between = (means[0] <= 0) & (means[1] >= 0)
+        tied = int(((means == 0).any(axis=0)).sum())
         signs = len(whole) + 1
         p = (always + int(between.sum())) / signs
+        mid_p = p - tied / 2 / signs
         # the least number of the rest that keeps p at .05
         kept = math.ceil(SIGNIFICANT * signs - 1e-9) - always
         if kept <= 0:
-            return PairedDifference(FEW, p)
+            return PairedDifference(FEW, p, mid_p, differing)
         low = float(np.partition(means[0], kept - 1)[kept - 1])
         high = float(-np.partition(-means[1], kept - 1)[kept - 1])
-        return PairedDifference((low, high), p)
+        return PairedDifference((low, high), p, mid_p, differing)
 
     def _by_student(self, gaps: Array) -> PairedDifference:
         """Student's t with D - 1 degrees and the standard error of documents."""
         from scipy.special import stdtr, stdtrit  # imported late: it takes a moment
 
         number, questions = len(gaps), self._sizes.sum()
+        differing = int(np.count_nonzero(gaps))
         mean = float(gaps.sum() / questions)
         rest = gaps - mean * self._sizes
         error = math.sqrt(number / (number - 1) * float(rest @ rest)) / questions
         half = float(stdtrit(number - 1, (1 + LEVEL) / 2)) * error
         if error == 0:
-            return PairedDifference((mean, mean), 1.0 if mean == 0 else 0.0)
+            p = 1.0 if mean == 0 else 0.0
+            return PairedDifference((mean, mean), p, p, differing)
         p = 2 * float(stdtr(number - 1, -abs(mean) / error))
-        return PairedDifference((mean - half, mean + half), p)
+        return PairedDifference((mean - half, mean + half), p, p, differing)
 
 
 def bootstrap_p(draws: Array, documents: int) -> float | Undefined:
@@ -139,17 +151,27 @@ def bootstrap_p(draws: Array, documents: int) -> float | Undefined:
     return 1 - level_of_tail((side + 1) / (len(known) + 1), documents)
 
 
-def holm(p_values: Sequence[float | Undefined]) -> list[float | Undefined]:
+def holm(
+    p_values: Sequence[float | Undefined], floors: Sequence[float] | None = None
+) -> list[float | Undefined]:
     """p-values after Holm's step-down correction; undefined ones stay and do not count.
 
     The k-th smallest of m is multiplied by m - k + 1, and none is smaller than the one before it.
     Source: S. Holm, "A simple sequentially rejective multiple test procedure" (1979). statsmodels'
     ``multipletests`` gives the same, and collects all garbage of the process at every call, which
     takes as long as the rest of a small report.
+
+    Args:
+        p_values: Of the tests, in any order.
+        floors: What each p-value is at least, whatever is observed: tests that could not have been
+            as small as one do not count for it (P. Westfall and R. Wolfinger, "Multiple tests with
+            discrete distributions", 1997).
     """
     result = list(p_values)
     known = sorted((p, i) for i, p in enumerate(p_values) if not isinstance(p, Undefined))
     least = 0.0
     for rank, (p, index) in enumerate(known):
-        result[index] = least = max(least, min(1.0, (len(known) - rank) * p))
+        rest = (i for _, i in known[rank:])
+        count = len(known) - rank if floors is None else sum(floors[i] <= p for i in rest)
+        result[index] = least = max(least, min(1.0, max(count, 1) * p))
     return result

@@ -65,12 +65,29 @@ def test_of_null_slices_none_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(any(s.loses is not None for s in one) for one in made) <= 10
 
 
+def test_slices_that_can_show_nothing_hide_no_other() -> None:
+    """A loss of nine questions of nine is shown beside forty slices of three."""
+    labels = np.repeat([f"s{i:02d}" for i in range(41)], [3] * 40 + [9])
+    score, number = (labels != "s40").astype(float), len(labels)
+    score[::3] = 0
+    one, many = np.ones(number), np.full(number, 50.0)
+    columns = np.column_stack([score, one, score, one, one, many])
+    held = FieldValues(tuple(labels.tolist()), ())
+    first, *others = by_slice(
+        "t", "f", held, columns, np.zeros(number, bool), np.arange(number), 50, 0
+    ).slices
+    assert (first.label, first.loses) == ("s40", True)
+    assert all(s.loss_holm.value == 1 for s in others)
+
+
 def test_interval_and_p_of_a_slice_agree() -> None:
     """The loss of a slice has an interval without 0 just where its own p is below .05."""
     for s in sliced(3, 0.4).slices:
         assert isinstance(s.loss.interval, tuple)
         assert isinstance(s.loss_p.value, float)
         assert (s.loss.interval[0] <= 0 <= s.loss.interval[1]) == (s.loss_p.value >= 0.05)
+        assert isinstance(s.loss_holm.value, float)
+        assert s.loss_holm.value >= s.loss_p.value
 
 
 def test_a_field_of_many_values_is_refused() -> None:

@@ -46,7 +46,9 @@ def against_nothing(
 
 def test_all_signs_of_few_documents() -> None:
     """Five documents that all favour one method: 2 of 32 sign patterns are as extreme."""
-    assert against_nothing([1, 1, 1, 1, 1]) == PairedDifference(FEW, pytest.approx(2 / 32))
+    assert against_nothing([1, 1, 1, 1, 1]) == PairedDifference(
+        FEW, pytest.approx(2 / 32), pytest.approx(2 / 32), 5
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -63,10 +65,14 @@ def test_the_interval_is_what_the_test_does_not_reject(
     for hypothesis in (0.0, low, high, low - 1e-6, high + 1e-6, (low + high) / 2):
         rest = np.array(gaps) - hypothesis * sizes
         signs = np.array(list(itertools.product((-1, 1), repeat=number)))
-        p = (np.abs(signs @ rest) >= abs(rest.sum()) - 1e-9).mean()
+        beyond = np.abs(signs @ rest) - abs(rest.sum())
+        p = (beyond >= -1e-9).mean()
         assert (p >= 0.05) == (low - 1e-9 <= hypothesis <= high + 1e-9)
         if hypothesis == 0:
             assert found.p == pytest.approx(p)
+            # what was observed counts in full, and so does its mirror image
+            tied = (np.abs(beyond) < 1e-9).sum() - 2
+            assert found.mid_p == pytest.approx(p - tied / 2 / len(signs))
 
 
 @pytest.mark.parametrize("number", [6, 12, 14, 15, 40, 300, 2_500])
@@ -121,7 +127,9 @@ def test_of_many_documents_it_is_students_interval() -> None:
 
 def test_equal_methods_and_single_documents() -> None:
     """No difference at all is p = 1, and a single document cannot be tested."""
-    assert against_nothing(np.zeros(50)) == PairedDifference((0.0, 0.0), 1.0)
+    assert against_nothing(np.zeros(50)) == PairedDifference(
+        (0.0, 0.0), 1.0, pytest.approx(0.5, abs=1e-3), 0
+    )
     assert isinstance(against_nothing([3.0]).p, Undefined)
     assert isinstance(against_nothing([3.0]).interval, Undefined)
 
@@ -138,6 +146,25 @@ def test_holm_is_stepwise_and_leaves_undefined_alone() -> None:
     assert holm([0.01, gone, 0.04, 0.03]) == [pytest.approx(0.03), gone, pytest.approx(0.06),
                                               pytest.approx(0.06)]  # fmt: skip
     assert holm([gone]) == [gone]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 12), st.floats(0, 1)), max_size=9))
+def test_tests_that_cannot_be_as_small_do_not_count(tests: list[tuple[int, float]]) -> None:
+    """By the closed test of every subset, each by Bonferroni over those that can reach the p."""
+    floors = [0.5**k for k, _ in tests]
+    values = [max(p, floor) for (_, p), floor in zip(tests, floors, strict=True)]
+
+    def of(subset: tuple[int, ...]) -> float:
+        smallest = min(values[i] for i in subset)
+        return min(1.0, smallest * sum(floors[i] <= smallest for i in subset))
+
+    every = range(len(tests))
+    subsets = [s for size in every for s in itertools.combinations(every, size + 1)]
+    closed = [max(of(s) for s in subsets if i in s) for i in every]
+    found = holm(values, floors)
+    assert found == pytest.approx(closed)
+    assert all(a <= b for a, b in zip(found, holm(values), strict=True))
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
