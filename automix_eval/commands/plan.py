@@ -258,6 +258,8 @@ class _Planner:
         self._cost = parts.make_cost(settings)
         if "only_if_open" in settings.verifier:  # unknown beforehand of which answers: all count
             settings.verifier.only_if_open = None
+        if "demonstrations" in settings.verifier:  # nor which the calibration gives
+            settings.verifier.demonstrations = "fixed"
         self._verifier = parts.make_verifier(settings)
         self._router = parts.make_meta_verifier(settings)
         self._asks = [

@@ -367,7 +367,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
     def _chain(self, view: TaskView) -> cascade.Chain:
         return cascade.Chain(
             self.tiers,
-            self.verifier,
+            self.routers.verifiers.get(view.name, self.verifier),
             view.split,
             log.info,
             self.budget,

@@ -6,11 +6,14 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from omegaconf import DictConfig
 
+from automix_eval.cascade.budget import Budget
 from automix_eval.cascade.failures import TooManyFailedError
 from automix_eval.cascade.route import Chain, ask_all
 from automix_eval.config import compose as config
@@ -23,7 +26,10 @@ from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.records import policies as policy
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.types import Record
+from automix_eval.types import Question, Record
+from automix_eval.verifiers.few_shot import FewShot
+from automix_eval.verifiers.judged_examples import Scored, choose, example
+from automix_eval.verifiers.prompt import Example
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +79,8 @@ class TaskRouters:
         self._recorder = recorder
         self._log = log
         self._made: dict[str, tuple[TaskView, MetaVerifier]] = {}
+        #: The verifiers of tasks whose demonstrations were chosen with the policy.
+        self.verifiers: dict[str, FewShot] = {}
 
     def of(self, view: TaskView) -> MetaVerifier:
         """The router of a task; another view of the task, of another evaluation, has another.
@@ -91,6 +99,13 @@ class TaskRouters:
                 except TooManyFailedError:
                     self._log.save()
                     raise
+            elif router.needs_verification and self._shows_examples(view):
+                raise AutoMixError(
+                    "verifier.demonstrations=calibration takes them from the questions that the "
+                    "router is fitted on, and "
+                    f"meta_verifier={config.name_of(self._config, 'meta_verifier')} learns "
+                    "nothing: choose another, or verifier.demonstrations=fixed"
+                )
             self._made[view.name] = view, router
         return router
 
@@ -114,12 +129,15 @@ class TaskRouters:
         own = fitted.get("doc_ids") if fitted.get("task") == view.name else None
         if note := view.fitting.reuse(own if isinstance(own, list) else ()):
             self._log.warn(view.name, note)
+        if verifier := self._shows_examples(view):
+            shown = _read(fitted.get("demonstrations"), len(self._chain(view).tiers) - 1)
+            self.verifiers[view.name] = verifier.with_examples(shown)
         router.set_learned(given["learned"])
         self._log.use_policy(view.name, str(self._config.meta_verifier.policy))
         return router
 
     def _fitted(self, view: TaskView, router: MetaVerifier) -> MetaVerifier:
-        settings, chain = self._config.calibration, self._chain(view)
+        settings = self._config.calibration
         wanted = settings.num_docs, settings.min_docs, settings.seed
         questions = view.calibration_questions(*wanted)
         chosen = view.fitting.choose(*wanted)
@@ -132,14 +150,13 @@ class TaskRouters:
                 f"{view.fitting.size()} questions: fitted on all {len(questions)}",
             )
         log.info("%s: fitting on %d train questions", view.name, len(questions))
-        chain.failures.expect(view.name, "calibration", len(questions))
-
-        def work() -> list[Record | None]:
-            mine = self._ranks.share(questions)
-            done = ask_all(mine, chain, verify=router.needs_verification)
-            return self._recorder.records(view, mine, done)
-
-        found = interleave(self._ranks.together(work))
+        verifier = self._shows_examples(view) if router.needs_verification else None
+        shown = self._examples(view, questions, verifier) if verifier else []
+        told = {question.doc_id for scored in shown for question, *_ in scored}
+        # an answer that is demonstrated is not judged as others are
+        questions = [q for q in questions if q.doc_id not in told]
+        chain = self._chain(view)
+        found = self._ask(view, chain, questions, router.needs_verification)
         rows = [row for row in found if row is not None and self._recorder.keeps(view, row)]
         unscored = sum(row is not None for row in found) - len(rows)
         self._enough(view, rows, len(found) - unscored, unscored, chain.failures.share)
@@ -157,14 +174,53 @@ class TaskRouters:
                 **self._valid_for(view),
                 "split": "train",
                 "num_questions": len(rows),
-                "doc_ids": [r.doc_id for r in rows],
+                "doc_ids": [*(r.doc_id for r in rows), *sorted(told)],
                 "metric": view.metric,
                 "num_fewshot": view.task.config.num_fewshot,
                 "chat_template": view.run.apply_chat_template,
-            },
+            }
+            | ({"demonstrations": _examples_of(shown)} if shown else {}),
         )
         self._log.add_policy(view.name, fitted)
         return router
+
+    def _ask(
+        self, view: TaskView, chain: Chain, questions: Sequence[Question], verify: bool
+    ) -> list[Record | None]:
+        """Records of the answers of a chain's tiers, in the order of the questions."""
+        chain.failures.expect(view.name, "calibration", len(questions))
+
+        def work() -> list[Record | None]:
+            mine = self._ranks.share(questions)
+            return self._recorder.records(view, mine, ask_all(mine, chain, verify=verify))
+
+        return interleave(self._ranks.together(work))
+
+    def _shows_examples(self, view: TaskView) -> FewShot | None:
+        """The verifier, if its demonstrations are chosen with the policy."""
+        verifier = self._chain(view).verifier
+        return verifier if isinstance(verifier, FewShot) and verifier.needs_examples else None
+
+    def _examples(
+        self, view: TaskView, questions: Sequence[Question], verifier: FewShot
+    ) -> list[list[Scored]]:
+        """Answers of each tier that is verified, which the task's verifier is to demonstrate.
+
+        The other calls are in the store when the tiers are asked again, and the budget pays them.
+        """
+        chain = self._chain(view)
+        judged = replace(chain, tiers=chain.tiers[:-1], budget=Budget())
+        found = self._ask(view, judged, questions, verify=False)
+        shown = []
+        for tier in range(len(judged.tiers)):
+            rows = [
+                (question, record.tiers[tier].answer, score)
+                for question, record in zip(questions, found, strict=True)
+                if record and (score := record.tiers[tier].score) is not None
+            ]
+            shown.append(choose(rows, int(self._config.calibration.seed)))
+        self.verifiers[view.name] = verifier.with_examples(_examples_of(shown))
+        return shown
 
     def _enough(
         self, view: TaskView, rows: Sequence[Record], asked: int, unscored: int, share: float
@@ -194,6 +250,29 @@ class TaskRouters:
                 **parts.parameters(self._config, "cost"),
             },
         }
+
+
+def _examples_of(shown: Sequence[Sequence[Scored]]) -> list[list[Example]]:
+    """Demonstrations of each tier, as a policy holds them."""
+    return [[example(*one) for one in scored] for scored in shown]
+
+
+def _read(held: Any, tiers: int) -> list[list[Example]]:
+    """Demonstrations of a policy, checked.
+
+    Raises:
+        PolicyError: It holds none of some tier that is verified, or something else.
+    """
+    try:
+        made = msgspec.convert(held or [], list[list[Example]])
+        if len(made) != tiers:
+            raise ValueError(f"of {len(made)} tiers for {tiers}")
+    except (msgspec.ValidationError, ValueError) as err:
+        raise policy.PolicyError(
+            "the policy does not hold the demonstrations that verifier.demonstrations=calibration "
+            f"needs ({err}): fit it again by leaving meta_verifier.policy out"
+        ) from err
+    return made
 
 
 def _sha(value: Mapping[str, Any]) -> str:

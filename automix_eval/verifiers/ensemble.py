@@ -38,6 +38,11 @@ class Ensemble:
     ) -> None:
         if not members or not isinstance(members, Mapping):
             raise AutoMixError("verifier.members must name at least one verifier")
+        if any(getattr(member, "needs_examples", False) for member in members.values()):
+            raise AutoMixError(
+                "verifier.members: demonstrations=calibration is for few_shot alone, and a member "
+                "takes demonstrations=fixed"
+            )
         if not isinstance(answer_length, bool):
             raise AutoMixError(f"verifier.answer_length={answer_length!r} must be true or false")
         if only_if_open is not None and not _is_range(only_if_open):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import cache
 from typing import Any
 
@@ -66,6 +67,8 @@ class FewShot:
             A meta-verifier is fitted on all samples in any case.
         form: ``paper``, a sample's free text decides or nothing does; or ``scored``, which needs a
             backend that gives probabilities of continuations.
+        demonstrations: ``fixed``, the four of :mod:`.prompt`; or ``calibration``, two right and two
+            wrong answers of each tier itself, of the questions that the router is fitted on.
     """
 
     needs_token_probs = False
@@ -77,6 +80,7 @@ class FewShot:
         max_tokens: int = 250,
         stop_early: float | None = None,
         form: str = "paper",
+        demonstrations: str = "fixed",
     ) -> None:
         for name, value, kind in (
             ("num_samples", num_samples, int),
@@ -100,6 +104,12 @@ class FewShot:
                 "verifier.stop_early counts decisions as they are drawn, and with "
                 "verifier.form=scored the others are judged at the end: leave one of them out"
             )
+        if demonstrations not in ("fixed", "calibration"):
+            raise AutoMixError(
+                f"verifier.demonstrations={demonstrations!r} is unknown: fixed or calibration"
+            )
+        self.demonstrations = demonstrations
+        self.examples: Sequence[Sequence[verification_prompt.Example]] = ()
         self.form = form
         self.num_samples = num_samples
         self.temperature = temperature
@@ -116,7 +126,19 @@ class FewShot:
             "max_tokens": self.max_tokens,
         }
         identity |= {"stop_early": self.stop_early} if self.stop_early else {}
-        return identity | ({"form": self.form} if self.form != "paper" else {})
+        identity |= {"form": self.form} if self.form != "paper" else {}
+        return identity | ({"demonstrations": "calibration"} if self.needs_examples else {})
+
+    @property
+    def needs_examples(self) -> bool:
+        """Whether its demonstrations are chosen with the policy."""
+        return self.demonstrations == "calibration"
+
+    def with_examples(self, examples: Sequence[Sequence[verification_prompt.Example]]) -> FewShot:
+        """The same verifier with these demonstrations of each tier."""
+        made = copy(self)
+        made.examples = examples
+        return made
 
     def verify(
         self, questions: Sequence[Question], answers: Sequence[Answer], ask: Ask
@@ -127,7 +149,9 @@ class FewShot:
         ]
         todo = [i for i, outcome in enumerate(outcomes) if outcome is None]
         prompts = {
-            i: verification_prompt.build(questions[i], answers[i], ask, reserve=self.max_tokens)
+            i: verification_prompt.build(
+                questions[i], answers[i], ask, self.max_tokens, examples=self._shown(ask)
+            )
             for i in todo
         }
         drawn = self._draw(prompts, ask)
@@ -141,6 +165,16 @@ class FewShot:
         if saved := sum(v.saved_samples for v in verifications):
             log.info("stop_early: %d of %d samples saved", saved, len(todo) * self.num_samples)
         return verifications
+
+    def _shown(self, ask: Ask) -> Sequence[verification_prompt.Example]:
+        if not self.needs_examples:
+            return verification_prompt.EXAMPLES
+        if not self.examples:
+            raise AutoMixError(
+                "verifier.demonstrations=calibration, and none were chosen: a run takes them from "
+                "its calibration or policy; with_examples gives them"
+            )
+        return self.examples[ask.tier]
 
     def _draw(
         self, prompts: Mapping[int, Fitted], ask: Ask
@@ -203,7 +237,13 @@ class FewShot:
         ]
         prompts = [
             verification_prompt.build(
-                questions[i], answers[i], ask, p_true.RESERVE, True, _reasoning(text)
+                questions[i],
+                answers[i],
+                ask,
+                p_true.RESERVE,
+                True,
+                _reasoning(text),
+                self._shown(ask),
             ).text
             for i, _, text in undecided
         ]

@@ -7,6 +7,8 @@ that no shortening can lose it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from automix_eval.backends.prompts import Fitted, Parts, fit
 from automix_eval.types import Answer, Ask, Outcome, Question
 
@@ -17,7 +19,9 @@ INSTRUCTION = (
 DECISION = "Verification Decision: The AI generated answer is"
 SEPARATOR = "---"
 
-_EXAMPLES = (
+#: Context, question, answer, reasoning (which may be empty) and verdict.
+Example = tuple[str, str, str, str, str]
+EXAMPLES: tuple[Example, ...] = (
     (
         "The ferry to Orrin leaves the north pier at seven in the morning and comes back at "
         "nightfall. In winter it sails on Mondays only, because ice closes the inner channel.",
@@ -66,13 +70,15 @@ def _block(context: str, question: str, answer: str) -> str:
     )
 
 
-def demonstrations(with_reasoning: bool = True) -> tuple[str, ...]:
-    """The four demonstration blocks, each ending in the separator."""
+def demonstrations(
+    with_reasoning: bool = True, examples: Sequence[Example] = EXAMPLES
+) -> tuple[str, ...]:
+    """The demonstration blocks, each ending in the separator."""
     return tuple(
         _block(context, question, answer)
-        + (f" {reasoning}" if with_reasoning else "")
+        + (f" {reasoning}" if with_reasoning and reasoning else "")
         + f" {DECISION} {verdict}.\n\n{SEPARATOR}\n\n"
-        for context, question, answer, reasoning, verdict in _EXAMPLES
+        for context, question, answer, reasoning, verdict in examples
     )
 
 
@@ -94,6 +100,7 @@ def build(
     reserve: int,
     decide_now: bool = False,
     said: str = "",
+    examples: Sequence[Example] = EXAMPLES,
 ) -> Fitted:
     """The verification prompt of one answer, in the tier's form, fitted into its window.
 
@@ -105,11 +112,12 @@ def build(
         decide_now: End with the decision phrase instead of asking for the reasoning.
         said: Reasoning to stand before the decision phrase; without any the demonstrations that
             decide show none either.
+        examples: What is demonstrated.
     """
     body = _block(question.context, question.question, answer.text.strip())
     if decide_now:
         body += f" {said} {DECISION}" if said else f" {DECISION}"
-    shown = demonstrations(with_reasoning=bool(said) or not decide_now)
+    shown = demonstrations(bool(said) or not decide_now, examples)
     parts = Parts("", shown, body, question.context)
     window = ask.max_length
     fitted = fit(
