@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automix_eval.backends.shared_prefix.cache import Layers, PrefixCache
+from automix_eval.backends.shared_prefix.cache import Layers, PrefixCache, shared_length
+from automix_eval.backends.shared_prefix.tree import Tree
 
 PROMPT = st.lists(st.integers(0, 2), min_size=1, max_size=12).map(tuple)
 _BYTES = 2 * 4 * 2 * 2  # keys and values, float32, two layers of one head of size two
@@ -71,3 +72,35 @@ def test_what_cannot_fit_drives_nothing_out() -> None:
     cache.insert(long, layers_of(long))
     assert cache.match((1, 2))[0] == 2
     assert cache.match(long)[0] == 0
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.booleans(), st.integers(0, 99)), max_size=40))
+def test_columns_of_a_tree_are_never_given_twice(steps: list[tuple[int, bool, int]]) -> None:
+    """Whatever is taken and given back, no column has two owners, and none is lost."""
+    tree, held = Tree(4), []
+    for number, gives, which in steps:
+        if gives and held:
+            tree.give_back([held.pop(which % len(held))])
+        else:
+            held.append(tree.take(number, 7))
+        columns = [c for start, end in held for c in range(start, end)]
+        assert len(columns) == len(set(columns))
+        assert tree.used == max(columns, default=-1) + 1 <= tree.capacity
+        for start, end in held:
+            assert tree.positions[start:end].tolist() == list(range(7, 7 + end - start))
+    tree.give_back(held)
+    assert tree.take(1, 0) == (0, 1)
+
+
+@given(
+    st.lists(st.integers(0, 2), max_size=30), st.lists(st.integers(0, 2), max_size=30), st.data()
+)
+def test_the_common_start_is_the_longest(a: list[int], b: list[int], data: st.DataObject) -> None:
+    """What halving finds is what comparing token by token finds."""
+    start = data.draw(st.integers(0, len(b)))
+    expected = 0
+    for x, y in zip(a, b[start:], strict=False):
+        if x != y:
+            break
+        expected += 1
+    assert shared_length(tuple(a), tuple(b), start) == expected

@@ -125,6 +125,14 @@ def test_many_samples_have_the_distribution_of_duplicates(folder: Path) -> None:
     assert chi2_contingency(table).pvalue > 1e-4
 
 
+@pytest.fixture
+def _thrifty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An accelerator computes a few tokens twice where that saves a pass: here none."""
+    for name in ("_WAITS", "_COPIES"):
+        monkeypatch.setattr(tree_reader, name, (1, 1))
+
+
+@pytest.mark.usefixtures("_thrifty")
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_each_distinct_token_is_computed_once(folder: Path, batch_size: int) -> None:
     """Answers, samples and scores of several documents cost the size of the prompts' trie."""
@@ -196,6 +204,30 @@ def test_branches_read_at_once_are_those_read_one_by_one(
         assert a.greedy == b.greedy
 
 
+def test_prompts_read_side_by_side_are_those_read_alone(
+    folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attention of prompts that are padded to one length is that of each by itself."""
+    requests = [ScoreRequest(p, (" seven", " pier")) for p in PROMPTS]
+    joins: list[int] = []
+    real = tree_pieces._Beside.__init__
+
+    def noting(self: Any, pieces: Any) -> None:
+        joins.append(len(pieces))
+        real(self, pieces)
+
+    monkeypatch.setattr(tree_pieces._Beside, "__init__", noting)
+    together = score(backend(folder, 16), requests)
+    assert (max(joins, default=0) >= 3) is (kind == "accelerator")
+    joins.clear()
+    monkeypatch.setattr(tree_pieces, "_PADDED", 0)
+    apart = score(backend(folder, 16), requests)
+    assert not joins
+    for a, b in zip(together, apart, strict=True):
+        assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
+        assert a.greedy == b.greedy
+
+
 def test_scores_do_not_depend_on_what_is_shared(folder: Path) -> None:
     """Log-probabilities are those of the harness's batches, whatever is read together."""
     requests = [ScoreRequest(p, (" Correct", " the question", "")[:2]) for p in PROMPTS]
@@ -246,6 +278,7 @@ def test_settings_of_a_model_that_change_decoding_are_kept(folder: Path) -> None
     assert found[0] == found[1] != plain
 
 
+@pytest.mark.usefixtures("_thrifty")
 def test_answers_are_the_harness_s_where_they_are_not_shared(folder: Path) -> None:
     """In low precision they may be others, so each way has its own key in the call store."""
     requests = [GenerateRequest(p, GREEDY) for p in PROMPTS]

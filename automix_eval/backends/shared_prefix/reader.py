@@ -32,6 +32,9 @@ _SELF_TEST, _LONGEST_TEST = 20, 96
 #: Prompt tokens after which a pass takes no further prompt, and samples drawn side by side whatever
 #: the batch size, since they share their prompt's memory: on a processor and on an accelerator.
 _PASS_TOKENS, _SAMPLES = (1024, 8192), (16, 64)
+#: Fewest tokens of a common start for whose sake a prompt waits for the next pass, and fewest that
+#: are copied from what was read: a pass, and a copy in each layer, cost as much as so many.
+_WAITS, _COPIES = (1, 512), (1, 64)
 
 
 class Reader:
@@ -82,7 +85,12 @@ class Reader:
 
     def known(self, tokens: Sequence[int], tree: Tree) -> list[Span]:
         """Put what is known of a start into a tree, and say which columns hold it."""
-        return tree.hold(self.cache.match(tokens)[1])
+        length, pieces = self.cache.match(tokens)
+        return tree.hold(pieces) if length >= _COPIES[self.together] else []
+
+    def is_worth_a_pass(self, tokens: int) -> bool:
+        """Whether so many tokens of a common start are worth waiting for."""
+        return tokens >= _WAITS[self.together]
 
     def remember(self, tokens: Sequence[int], tree: Tree, spans: Sequence[Span]) -> None:
         """Hold a start that was read, whose keys and values stand in some columns of a tree."""

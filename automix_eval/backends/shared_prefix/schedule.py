@@ -144,7 +144,8 @@ class ReadingPass:
         # What a pass computes is in the cache only after it. A prompt that shares more with one of
         # this pass than the cache knows waits for the next pass, which finds it there.
         known, _ = self._reader.cache.match(stem.prompt)
-        return all(shared_length(o.prompt, stem.prompt) <= known for o in self._opened)
+        common = max(shared_length(o.prompt, stem.prompt) for o in self._opened)
+        return not self._reader.is_worth_a_pass(common - known)
 
     def add(self, stem: Stem) -> None:
         """Read a prompt: what is known of it is taken over, the rest becomes a piece."""
