@@ -33,8 +33,9 @@ def render_slices(found: Sequence[Slices], form: str) -> str:
     blocks.append(
         Paragraph(
             "the LLM's quality less the cascade's, with the 95% interval of a paired test by "
-            "document; p (Holm): of that test, corrected over the slices. Slices with a shown loss "
-            "come first, then the others by falling loss.",
+            "document; p (Holm): of that test, ties counted half, corrected over the slices that "
+            "could show as much. Slices with a shown loss come first, then the others by falling "
+            "loss.",
             "Loss: ",
         )
     )
