@@ -262,7 +262,7 @@ def without_failed(run: Run, failed: Sequence[_FailedQuestions]) -> Run:
     """A run without the records of questions that failed in a run it may be compared with."""
     records, dropped, warnings = dict(run.records), dict(run.dropped), list(run.warnings)
     for task, rows in run.records.items():
-        gone = np.zeros(len(rows), dtype=bool)
+        gone = np.full(len(rows), False)
         for one in failed:
             if one.run_id == run.run_id or not one.covers(task, rows):
                 continue
@@ -284,7 +284,7 @@ def _single_without_failed(
     run: SingleModelRun, failed: Sequence[_FailedQuestions]
 ) -> SingleModelRun:
     """A run of one model without the questions that failed in a run of the cascade."""
-    keep = np.ones(len(run.doc_ids), dtype=bool)
+    keep = np.full(len(run.doc_ids), True)
     notes = [run.note] if run.note else []
     for one in failed:
         if one.task != run.task or not _same_questions(run, one.rows):
@@ -384,7 +384,7 @@ def _differing(
     found: list[FloatArray] = [
         np.array([by_doc.get(i, np.nan) for i in ids], dtype=float) for by_doc in filters
     ]
-    alike = np.zeros(len(ids), dtype=bool)
+    alike = np.full(len(ids), False)
     shown = np.full(len(ids), np.nan)
     for scores in found:
         alike |= np.abs(scores - final) <= _TOLERANCE

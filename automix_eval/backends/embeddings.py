@@ -73,7 +73,7 @@ def _filed(encoder: Encoder, texts: Sequence[str], max_length: int) -> HalfArray
         return _computed(encoder, texts, max_length)
     digest = hashlib.sha256(f"{encoder.sha256} {max_length}".encode())
     for text in texts:
-        digest.update(hashlib.sha256(text.encode("utf-8", "replace")).digest())
+        digest.update(hashlib.sha256(text.encode(errors="replace")).digest())
     path = cache_dir() / "embeddings" / f"{digest.hexdigest()}.npy"
     kept = _read(path, (len(texts), encoder.width))
     if kept is not None:

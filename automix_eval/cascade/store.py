@@ -50,12 +50,12 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 def _compact(value: Mapping[str, Any]) -> str:
     """The value as JSON; half a surrogate pair, which a model may return, as its escape."""
-    return _encode(value).encode("utf-8", "backslashreplace").decode("utf-8")
+    return _encode(value).encode(errors="backslashreplace").decode()
 
 
 def call_key(parts: Mapping[str, Any]) -> str:
     """SHA-256 of the canonical JSON of ``parts``."""
-    return hashlib.sha256(_canonical(parts).encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(_canonical(parts).encode(errors="surrogatepass")).hexdigest()
 
 
 class CallStore:
@@ -220,7 +220,7 @@ class CallStore:
 
 
 def _key(raw: Any) -> str:
-    return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
+    return raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)
 
 
 def _file_number(path: Path) -> int | None:

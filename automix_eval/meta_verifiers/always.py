@@ -18,7 +18,7 @@ class AlwaysSLM(TierByTier):
     only_tier = 0
 
     def _escalates(self, seen: Seen) -> BoolArray:
-        return np.zeros(len(seen), dtype=np.bool_)
+        return np.full(len(seen), False)
 
 
 class AlwaysLLM(Router):
@@ -31,7 +31,7 @@ class AlwaysLLM(Router):
 
     def choose(self, seen: Seen) -> IntArray:
         """The last tier."""
-        return np.full(len(seen), seen.num_tiers - 1, dtype=np.intp)
+        return np.full(len(seen), seen.num_tiers - 1)
 
 
 class AlwaysTier(Router):
@@ -63,7 +63,7 @@ class AlwaysTier(Router):
             )
         # a question that stands at a later tier already stays there
         to = max(self.tier % seen.num_tiers, seen.tier)
-        return np.full(len(seen), to, dtype=np.intp)
+        return np.full(len(seen), to)
 
     def describe(self) -> str:
         """Which tier."""

@@ -131,8 +131,8 @@ class TierByTier(Router):
         if seen.tier < 0:
             return np.zeros(len(seen), dtype=np.intp)
         if seen.tier == seen.num_tiers - 1:
-            return np.full(len(seen), seen.tier, dtype=np.intp)
-        return np.asarray(seen.tier + self._escalates(seen), dtype=np.intp)
+            return np.full(len(seen), seen.tier)
+        return np.asarray(seen.tier + self._escalates(seen))
 
     @abstractmethod
     def _escalates(self, seen: Seen) -> BoolArray:

@@ -246,7 +246,7 @@ def _auroc(confidence: FloatArray, target: FloatArray) -> float | None:
 def _folds(rows: Outcomes) -> IntArray:
     documents = rows.documents if rows.documents is not None else rows.ids
     _, number = np.unique(np.array(documents), return_inverse=True)
-    return np.asarray(number % FOLDS, dtype=np.intp)
+    return np.asarray(number % FOLDS)
 
 
 def _out_of_fold(

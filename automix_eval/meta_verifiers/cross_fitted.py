@@ -76,7 +76,7 @@ class CrossFitted(Router):
         policies: list[MetaVerifier] = require_fitted(self.policies_, "cross-fitted")
         if "folds" not in known:
             try:
-                fold = np.array([self.fold_of_[name] for name in outcomes.ids], dtype=np.intp)
+                fold = np.array([self.fold_of_[name] for name in outcomes.ids])
             except KeyError as err:
                 raise AutoMixError(
                     f"question {err} was not among those fitted in folds, so it has no policy"

@@ -122,7 +122,7 @@ class Follower:
     def _step_by_step(self, router: MetaVerifier) -> Walk:
         outcomes = self.outcomes
         n, last = len(outcomes), outcomes.num_tiers - 1
-        visited, abstained = np.zeros((n, last + 1), dtype=np.bool_), np.zeros(n, dtype=np.bool_)
+        visited, abstained = np.full((n, last + 1), False), np.full(n, False)
         everyone: tuple[int, ...] | None = ()  # the way here; None once questions go apart
         at = _moves(router, self._seen_by_all(router, -1, (), visited))
         for tier in range(last + 1):

@@ -57,8 +57,7 @@ def greediest(bins: IntArray, gain: FloatArray, num_bins: int, sigma: float) -> 
     mean = sums(bins, exact_parts(gain), size) / np.maximum(np.bincount(bins, minlength=size), 1)
     smooth = gaussian_filter1d(mean, sigma) if sigma > 0 else mean
     order = np.argsort(smooth, kind="stable")[::-1]
-    rank = np.empty(size, dtype=np.intp)
-    rank[order] = np.arange(size)
+    rank = np.argsort(order)
     rules: list[list[int]] = (rank[None, :] <= np.arange(size)[:, None]).astype(int).tolist()
     return rules
 

@@ -190,7 +190,7 @@ class Chosen:
 def delta_ibc(score: FloatArray, cost: FloatArray, ends: Ends) -> tuple[FloatArray, BoolArray]:
     """Delta IBC of each candidate, and whether it is defined (the value is 0 where it is not)."""
     if ends.undefined:
-        return np.zeros(len(score)), np.zeros(len(score), dtype=np.bool_)
+        return np.zeros(len(score)), np.full(len(score), False)
     base = (ends.llm_score - ends.slm_score) / (ends.llm_cost - ends.slm_cost)
     extra = cost - ends.slm_cost
     defined = extra > TOLERANCE * np.maximum(np.abs(cost), abs(ends.slm_cost))
@@ -224,7 +224,7 @@ def select(
         return _by_gain(score, cost, escalation, ends, doubt)
     if asked.objective == "ibc":
         return _by_ibc(score, cost, escalation, ends, asked.min_escalation)
-    every = np.ones(len(score), dtype=np.bool_)
+    every = np.full(len(score), True)
     if asked.objective == "loss":
         assert asked.error_price is not None
         loss = cost + asked.error_price * (1 - score)
@@ -257,7 +257,7 @@ def _by_gain(
     ends: Ends,
     doubt: FloatArray | None,
 ) -> Chosen:
-    every = np.ones(len(score), dtype=np.bool_)
+    every = np.full(len(score), True)
     if len(ends.hull) == 1:
         reason = ends.undefined
         if not reason or exceeds(ends.hull[0][1], ends.slm_score):
@@ -279,7 +279,7 @@ def _by_ibc(
         reason = ends.undefined or "no candidate costs more than the first tier alone"
         if exceeds(ends.llm_score, ends.slm_score) and ends.undefined:
             # quality is to be had for nothing, and no ratio is needed to say so
-            index = _first(np.ones(len(score), dtype=np.bool_), -score, cost, escalation)
+            index = _first(np.full(len(score), True), -score, cost, escalation)
             return Chosen(index, None, f"{reason}: the policy of the best quality is taken")
         return Chosen(None, None, f"{reason}: the policy keeps every answer")
     if ends.between:
@@ -311,7 +311,7 @@ def _first(allowed: BoolArray, *keys: FloatArray) -> int:
 
 
 def _near(values: FloatArray, best: float) -> BoolArray:
-    return np.asarray(np.abs(values - best) <= TOLERANCE * max(1.0, abs(best)), dtype=np.bool_)
+    return np.asarray(np.abs(values - best) <= TOLERANCE * max(1.0, abs(best)))
 
 
 def is_number(value: Any, low: float, high: float) -> bool:

@@ -55,7 +55,7 @@ class PomdpV1(grid.BinRouter):
 
 def label_states(score: FloatArray, next_score: FloatArray) -> IntArray:
     """(n,) the hidden state of each fitting question; see :class:`PomdpV1`."""
-    low = np.ones(len(score), dtype=np.bool_)
+    low = np.full(len(score), True)
     for column in (score, next_score):
         # a score that occurs, not one interpolated: repeating all rows leaves it as it is
         low &= column <= np.percentile(column, 10, method="inverted_cdf")

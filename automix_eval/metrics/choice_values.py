@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 BY_LENGTH: dict[str, Callable[[str], int]] = {
     "acc_norm": len,
-    "acc_bytes": lambda text: len(text.encode("utf-8", "replace")),
+    "acc_bytes": lambda text: len(text.encode(errors="replace")),
 }
 
 

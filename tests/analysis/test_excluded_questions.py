@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from report_builder import ROWS, build_run, finals, harness, llm_scores, only, record
 
 from automix_eval.analysis.compare import compare
 from automix_eval.analysis.gather import Settings, assemble
+from automix_eval.analysis.selection import _differing
 from automix_eval.commands.main import main
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.runs import find_runs, read_run
@@ -218,3 +222,32 @@ def test_runs_are_ordered_by_instant_and_not_by_the_local_hour(tmp_path: Path) -
     ):
         build_run(tmp_path / run_id, run_id, created=created)
     assert [r.run_id for r in find_runs([tmp_path])] == ["r4444", "r22", "r333", "r1"]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.0, 0.5, 1.0, np.nan]),
+            st.lists(st.sampled_from([None, 0.0, 0.5 + 9e-7, 0.6, 1.0]), min_size=2, max_size=2),
+        ),
+        max_size=6,
+    )
+)
+def test_scores_that_no_filter_gives_are_named(rows: list[tuple[float, list[Any]]]) -> None:
+    """With the first there is; one that agrees is enough, and a document of none says nothing."""
+    number = len(rows)
+    final = np.arange(number) % 2
+    scores = np.full((number, 2), 0.25)
+    scores[np.arange(number), final] = [score for score, _ in rows]
+    held = SimpleNamespace(doc_ids=np.arange(number) + 10, scores=scores, final=final)
+    filters = [
+        {10 + i: own[k] for i, (_, own) in enumerate(rows) if own[k] is not None} for k in range(2)
+    ]
+    expected = []
+    for i, (score, own) in enumerate(rows):
+        known = [s for s in own if s is not None]
+        if known and not any(abs(s - score) < 1e-6 for s in known):
+            told = "no score" if np.isnan(score) else f"{score:.4g}"
+            expected.append(f"doc_id {10 + i} ({told} and {known[0]:.4g})")
+    assert _differing(held, np.arange(number), filters) == expected  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from automix_eval.backends.prompts import Parts
 from automix_eval.cascade.store import CallStore, call_key
 from automix_eval.cascade.tier import Tier
 from automix_eval.records.schema import to_json
-from automix_eval.types import GenerateRequest, Generation, Prompt, Question
+from automix_eval.types import Call, GenerateRequest, Generation, Prompt, Question, ScoreRequest
 
 
 class Backend:
@@ -32,6 +32,12 @@ class Backend:
     def count_tokens(self, text: str) -> int | None:
         """Unknown."""
         return None
+
+    def score(self, requests: Any, on_result: Any) -> None:
+        """Not asked for."""
+        raise AssertionError("what the store holds is not asked again")
+
+    loglikelihood = score
 
     def generate(self, requests: Any, on_result: Any, token_probs: bool = False) -> None:
         """Each request is answered and kept."""
@@ -96,6 +102,35 @@ def test_a_call_without_an_early_end_has_the_key_of_earlier_releases(tier: Tier)
         {"text": "kept"},
     )
     assert tier.generate([request])[0][0].text == "kept"
+
+
+@pytest.mark.parametrize("kind", ["generate", "generate+probs", "score", "loglikelihood"])
+def test_each_kind_of_call_has_its_key_and_its_numbers(tier: Tier, kind: str) -> None:
+    """What an earlier release stored is found under its kind, and metered as it was stored."""
+    generated = kind.startswith("generate")
+    request = {"prompt": "q", "generation": {}, "seed": 1}
+    if not generated:
+        request = {"prompt": "q", "continuations": [" a"]}
+    numbers = {"prompt_tokens": 11, "seconds": 0.5, "cached_tokens": 3, "latency": 0.25}
+    result = {"text": "kept", "generated_tokens": 7} if generated else {"logprobs": [-0.5]}
+    tier._store.put(
+        call_key({"model": {"model": "m"}, "kind": kind, "role": "answer", **request}),
+        {**result, **numbers},
+    )
+    if generated:
+        asks = [GenerateRequest("q", {}, seed=1)]
+        ((found, call),) = tier.generate(asks, token_probs=kind == "generate+probs")
+        assert found.text == "kept"
+    elif kind == "score":
+        ((scores, call),) = tier.score([ScoreRequest("q", (" a",))])
+        assert scores.logprobs == (-0.5,)
+    else:
+        asked_for = Question("t", 0, Prompt("q"), "", "q", choices=((Prompt("q"), " a"),))
+        (answer,) = tier.answer([asked_for], _parts)
+        assert (answer.text, answer.choice_logprobs) == ("a", ((-0.5, False),))
+        (call,) = answer.calls
+    assert call == Call(0, "answer", 11, 7 if generated else 0, 0.5, 3, 0.25)
+    assert asked(tier) == []
 
 
 @pytest.mark.parametrize(("repeats", "seeds"), [((0, 1, 2), 1), ((0,), 3)])

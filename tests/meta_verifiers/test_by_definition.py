@@ -141,6 +141,20 @@ def test_levels_expect_what_is_left_of_the_difference(paid):
     assert found.shares.tolist() == [0.5, 0.5]
 
 
+@quick
+@given(
+    st.lists(st.floats(0.01, 9), min_size=2, max_size=9),
+    st.sampled_from([0.0, 0.1, 3.0]),
+    st.sampled_from([1, 2, 5]),
+)
+def test_costs_that_are_equal_tell_nothing(paid, own, number):
+    """Where first answers cost the same but for rounding, or are free, prices stay to the bit."""
+    answered = own * (1 + (1e-12 if number > 1 else 1.0) * np.arange(len(paid)))
+    found = make_levels(answered, np.stack([answered, paid], axis=1), 0, number)
+    assert (found.edges.tolist(), found.shares.tolist()) == ([], [1.0])
+    assert found.ratios.tolist() == [[1.0, 1.0]]
+
+
 @pytest.mark.parametrize(("num_tiers", "symbols"), [(2, 3), (2, 4), (3, 2)])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_family_has_every_corner(num_tiers, symbols, seed):

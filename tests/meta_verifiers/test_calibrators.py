@@ -143,6 +143,42 @@ def test_foreign_values_are_refused(make):
             make().set_learned(copy.deepcopy(broken))
 
 
+@pytest.mark.parametrize("field", ["x", "y", "weights", "intercept", "mean", "scale"])
+def test_a_stored_number_that_is_none_is_named(field):
+    """Texts, truth values and what is not finite, in any list of numbers."""
+    kind = Isotonic if field in ("x", "y") else Logistic
+    for bad in ("a", True, float("inf"), float("nan")):
+        said = "must be finite" if isinstance(bad, float) else "must be a list of numbers"
+        learned = kind().fit(*sample(50)).get_learned()
+        held = learned["preparation"] if field in ("mean", "scale") else learned
+        held[field] = bad if field == "intercept" else [bad]
+        with pytest.raises((TypeError, ValueError), match=f"^{field} {said}$"):
+            kind().set_learned(learned)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "said"),
+    [
+        ([0, 0, 2], [0, 1, 1], ""),
+        ([], [], "equally long"),
+        ([0, 1], [0], "equally long"),
+        ([0], [0, 1], "equally long"),
+        ([1, 0], [0, 1], "ascending"),
+        ([0], [-1e-9], r"in \[0, 1\]"),
+        ([0], [1.001], r"in \[0, 1\]"),
+    ],
+)
+def test_knots_ascend_to_shares(x, y, said):
+    """Equal knots and both ends of [0, 1] are taken."""
+    made, learned = Isotonic(), {"combination": None, "x": x, "y": y}
+    if not said:
+        made.set_learned(learned)
+        assert made.get_learned() == learned
+        return
+    with pytest.raises(ValueError, match=said):
+        made.set_learned(learned)
+
+
 def test_the_calibrated_router_turns_a_reversed_verifier(make):
     """Behind a calibrator self-consistency escalates the wrong answers of a reversed verifier."""
     signals, target = sample(600, reverse=True)

@@ -73,6 +73,38 @@ def test_means_are_those_of_the_nearest_rows(vectors, size, apart):
         assert found[i] == pytest.approx(expected)
 
 
+@settings(max_examples=40, deadline=None)
+@given(unit, st.sampled_from(["alone", "pairs", "one", "asked twice"]), st.sampled_from([None, 3]))
+def test_held_out_is_by_the_others(vectors, kind, neighbors):
+    """Without their own document, by the number that predicts best; of one document, one by one."""
+    n = len(vectors)
+    group = [0 if kind == "one" else i if kind == "alone" else i // 2 for i in range(n)]
+    names = tuple(f"d{g}" for g in group)
+    scores, costs = np.random.default_rng(n).integers(0, 3, (2, n, 2)) / 2.0
+    rows = Outcomes(
+        scores, costs, np.full((n, 2), np.nan), np.zeros((n, 2)), ("slm", "llm"),
+        names if kind == "asked twice" else tuple(map(str, range(n))),
+        documents=names if kind in ("pairs", "one") else None,
+    )  # fmt: skip
+    held, number = KnnQuery(neighbors=neighbors)._held_out(rows, vectors)
+    if len(set(group)) == 1:
+        group = list(range(n))
+    sizes = [neighbors] if neighbors else [*(k for k in (5, 10) if k < n), n]
+    found = []
+    for size in sizes:
+        means = np.zeros((2, n, 2))
+        for i, own in enumerate(vectors.astype(np.float32)):
+            near = np.round(vectors.astype(np.float32) @ own, 5)
+            others = sorted(
+                (j for j in range(n) if group[j] != group[i]), key=lambda j: (-near[j], j)
+            )
+            means[:, i] = scores[others[:size]].mean(axis=0), costs[others[:size]].mean(axis=0)
+        found.append((round(((means[0] - scores) ** 2).mean(), 11), -size, means))
+    best = min(found, key=lambda one: one[:2])
+    assert number == -best[1]
+    assert held == pytest.approx(best[2])
+
+
 def test_questions_go_to_the_tier_that_knows_them(tiny):
     """A cheap tier that knows a kind of question gets it, above every mixture of single tiers."""
     router, new = KnnQuery(tiny).fit(made(200)), made(300, seed=1)

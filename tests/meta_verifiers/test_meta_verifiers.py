@@ -268,6 +268,33 @@ def test_threshold_finds_the_boundary():
     assert "at most 0.375; undefined confidence: escalate" in router.describe()
 
 
+@pytest.mark.parametrize("number", [2, 3])
+@pytest.mark.parametrize("tiers", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)])
+def test_a_policy_is_told_tier_by_tier(number, tiers):
+    """Where it starts if not at the first tier, its rules, its bounds; one tier is not judged."""
+    if tiers[-1] >= number:
+        return
+    rules = [0.25, 0.5][: len(tiers) - 1]
+    policy = {"rules": rules, "score": 0.5, "cost": 7.0, "escalation": 0.125, "tiers": tiers,
+              "num_tiers": number}  # fmt: skip
+    bounds = [0.0625, None][: number - 1]
+    router = Threshold()
+    router.set_learned(
+        {"policy": policy, "value": 0.5, "note": "a note", "family": [], "abstain": bounds}
+    )
+    lines = [f"start at tier {tiers[0]}"] if tiers[0] > 0 and rules else []
+    for tier, after, rule in zip(tiers, tiers[1:], rules, strict=False):
+        to = f" to tier {after}" if number > 2 else ""
+        lines.append(f"tier {tier}: escalate{to} if the confidence is at most {rule}; undefined "
+                     "confidence: escalate")  # fmt: skip
+    if not rules:
+        lines.append(f"ask tier {tiers[0]} alone, and verify nothing")
+    elif tiers[0] == 0:
+        lines.append("tier 0: abstain where an answer of at most 0.0625 would be kept")
+    lines += ["fitting data: mean score 0.5, mean cost 7, escalation rate 0.125", "a note"]
+    assert router.describe().splitlines() == lines
+
+
 def test_observed_candidates_reach_between_the_eighths():
     """A boundary between two eighths is found among the observed confidences only."""
     rows = [(0.03, 0.0, 1.0), (0.05, 0.0, 1.0), (0.07, 1.0, 1.0), (0.09, 1.0, 1.0)]

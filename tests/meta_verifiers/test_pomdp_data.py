@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pomdp_chains import chain, outcomes
 from router_records import GRID, PAPER, TYPICAL, columns, observe, pair_records
 
 from automix_eval.meta_verifiers.follow import follow
+from automix_eval.meta_verifiers.pomdp.options import check_solver
 from automix_eval.meta_verifiers.pomdp.problem import estimate
 from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.safety.errors import AutoMixError
@@ -114,12 +116,45 @@ def test_the_order_of_the_rows_does_not_matter():
     assert learned[0] == learned[1]
 
 
+@pytest.mark.parametrize("solver", ["exact", "pomdp_py", "sarsop"])
+def test_what_a_solver_cannot_do_is_named(solver):
+    """Every choice of reward, undefined confidences and price of abstention, by the first fault."""
+    for reward, undefined, price in itertools.product(
+        (None, {"keep": 1}), ("observe", "escalate", "keep", 0.5), (None, 0.1)
+    ):
+        other = "solver=pomdp_py" if reward is None else "reward"
+        if solver == "sarsop":
+            said = "='sarsop' must be exact or pomdp_py"
+        elif price and (solver == "pomdp_py" or reward):
+            said = f"abstain_price=0.1 needs .* and meta_verifier.{other} is given"
+        elif solver == "pomdp_py" and reward:
+            said = "and meta_verifier has a reward table: use meta_verifier.solver=exact"
+        elif solver == "pomdp_py" and undefined in ("escalate", "keep"):
+            said = f"and meta_verifier has undefined={undefined}: use meta_verifier.solver=exact"
+        else:
+            check_solver(solver, reward, undefined, price)
+            continue
+        with pytest.raises(AutoMixError, match=said):
+            check_solver(solver, reward, undefined, price)
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "below"),
+    [("num_bins", 2, 1), ("cost_levels", 1, 0), ("lambda_", 0, -1e-9),
+     *((name, 1e-9, 0) for name in ("bandwidth", "ridge", "neighbours"))],
+)  # fmt: skip
+def test_the_least_value_of_each_number(name, least, below):
+    """It is taken; what lies below, endless, a truth value or a text is refused by its name."""
+    assert getattr(Pomdp(**{name: least}), name) == least
+    for bad in (below, float("inf"), True, "many"):
+        with pytest.raises(AutoMixError, match=f"^meta_verifier.{name}={bad!r} must be"):
+            Pomdp(**{name: bad})
+
+
 @pytest.mark.parametrize(
     "bad",
     [
-        {"num_bins": 1}, {"num_bins": True}, {"bandwidth": "wide"}, {"bandwidth": 0}, {"ridge": 0},
-        {"neighbours": -1}, {"lambda_": -1}, {"mixtures": 1}, {"undefined": "drop"},
-        {"objective": "budget"}, {"budget": -1},
+        {"mixtures": 1}, {"undefined": "drop"}, {"objective": "budget"}, {"budget": -1},
     ],
 )  # fmt: skip
 def test_bad_hyper_parameters_are_refused(bad):

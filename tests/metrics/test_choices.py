@@ -167,6 +167,7 @@ def test_traps_of_label_parsing(answer: str, expected: str | None) -> None:
 @pytest.mark.parametrize("gold", [None, -1, 4, 1.0, "B", True])
 def test_an_unusable_gold_option_is_an_error(gold: object) -> None:
     """A gold option that is no index of the options raises, so None never equals None."""
+    assert [gold_option(i, OPTIONS) for i in range(4)] == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="gold option"):
         gold_option(gold, OPTIONS)
 

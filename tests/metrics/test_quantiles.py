@@ -45,10 +45,16 @@ def test_documents_are_drawn_whole() -> None:
 
 @pytest.mark.parametrize(("share", "least"), [(0.5, 6), (0.95, 72), (0.99, 368)])
 def test_an_interval_needs_documents_beyond_the_quantile(share: float, least: int) -> None:
-    """With one document fewer there is a reason in its place."""
+    """With one document fewer, or no resamples, there is a reason in its place."""
     assert least_number(share) == least
-    for number, given_one in ((least, True), (least - 1, False)):
-        ((ends, _),) = quantile_intervals(
-            np.arange(float(number)), np.arange(number), (share,), 500, 0
+    reason = f"an interval of p{share * 100:g} needs at least {least} documents"
+    for number, resamples, why in (
+        (least, 500, None), (least, 0, "no resamples were asked for"), (least - 1, 500, reason),
+    ):  # fmt: skip
+        ((ends, error),) = quantile_intervals(
+            np.arange(float(number)), np.arange(number), (share,), resamples, 0
         )
-        assert isinstance(ends, Undefined) != given_one
+        if why is None:
+            assert not isinstance(ends, Undefined)
+        else:
+            assert (ends, error) == (Undefined(why), None)

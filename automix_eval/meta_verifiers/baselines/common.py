@@ -64,8 +64,8 @@ def fold_of(outcomes: Outcomes, folds: int) -> IntArray:
     if outcomes.documents is not None:
         names, group = np.unique(np.array(outcomes.documents), return_inverse=True)
         if len(names) >= min(folds, n):
-            return np.asarray(group % folds, dtype=np.intp)
-    return np.arange(n, dtype=np.intp) % folds
+            return np.asarray(group % folds)
+    return np.arange(n) % folds
 
 
 def scale_of(scores: FloatArray) -> tuple[float, float]:

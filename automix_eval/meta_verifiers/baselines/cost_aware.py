@@ -148,7 +148,7 @@ class GreedyLearner(ChoosingRouter):
                 f"chain of {seen.num_tiers}: fit it on records of this chain"
             )
         if seen.tier < 0 or seen.tier == seen.num_tiers - 1 or not len(seen):
-            return np.full(len(seen), max(seen.tier, 0), dtype=np.intp)
+            return np.full(len(seen), max(seen.tier, 0))
         raw = features.raw_columns(seen, seen.tier, learned.signals)
         predicted = learned.tiers[seen.tier].predict(raw)
         return best(predicted, learned.costs[seen.tier :], learned.price) + seen.tier

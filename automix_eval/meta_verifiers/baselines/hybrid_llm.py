@@ -97,7 +97,7 @@ class HybridLLM(TextRouter):
         """The first or the last tier."""
         threshold = require_fitted(self.threshold_, self.name)
         if seen.tier >= 0 or not len(seen):
-            return np.full(len(seen), max(seen.tier, 0), dtype=np.intp)
+            return np.full(len(seen), max(seen.tier, 0))
         scorer: Scorer = require_fitted(self.scorer_, self.name)
         easy = scorer.score(self._require(seen.questions, "question"))
         return np.where(easy <= threshold, seen.num_tiers - 1, 0).astype(np.intp)

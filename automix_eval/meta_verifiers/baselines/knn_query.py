@@ -90,7 +90,7 @@ def nearest_means(
     for start in range(0, len(queries), BATCH):
         part = slice(start, start + BATCH)
         far = -np.round(queries[part].astype(np.float32) @ held, DECIMALS).astype(np.float64)
-        known = np.ones(far.shape, dtype=np.bool_)
+        known = np.full(far.shape, True)
         if apart is not None:
             known = apart[0][part, None] != apart[1]
             far[~known] = 2.0
@@ -191,7 +191,7 @@ class KnnQuery(ChoosingRouter):
         """The tier that is best at the price; then its answer is kept."""
         require_fitted(self.near_, self.name)
         if seen.tier >= 0 or not len(seen):
-            return np.full(len(seen), max(seen.tier, 0), dtype=np.intp)
+            return np.full(len(seen), max(seen.tier, 0))
         return _route(self.expect(seen), self.price_, self.prices_)
 
     def expect(self, seen: Seen) -> FloatArray:
@@ -237,7 +237,7 @@ class KnnQuery(ChoosingRouter):
             "encoder_sha256": load(self.encoder).sha256,
             "max_length": near.max_length,
             "neighbors": near.neighbors,
-            "vectors": base64.b64encode(near.vectors.astype("<f2").tobytes()).decode("ascii"),
+            "vectors": base64.b64encode(near.vectors.astype("<f2").tobytes()).decode(),
             "scores": near.scores.tolist(),
             "costs": near.costs.tolist(),
             "price": self.price_,
@@ -280,10 +280,9 @@ class KnnQuery(ChoosingRouter):
 
         Of equals the larger number.
         """
-        names = rows.documents if rows.documents is not None else rows.ids
-        documents = np.unique(np.array(names), return_inverse=True)[1].astype(np.intp)
+        documents = np.unique(np.array(rows.documents or rows.ids), return_inverse=True)[1]
         if documents.max() == 0:  # one document: each question is its own
-            documents = np.arange(len(rows), dtype=np.intp)
+            documents = np.arange(len(rows))
         sizes = (*(k for k in NEIGHBORS if k < len(rows)), len(rows))
         if self.neighbors is not None:
             sizes = (self.neighbors,)
@@ -314,10 +313,10 @@ def _route(expected: FloatArray, price: float, prices: FloatArray) -> IntArray:
     if price >= prices[0]:
         return np.zeros(len(score), dtype=np.intp)
     if price <= prices[-1]:
-        return np.full(len(score), score.shape[1] - 1, dtype=np.intp)
+        return np.full(len(score), score.shape[1] - 1)
     # what differs by rounding is equal
     worth = np.round(score - price * cost, 9)
-    return np.asarray(worth.argmax(axis=1), dtype=np.intp)
+    return np.asarray(worth.argmax(axis=1))
 
 
 def _prices(expected: FloatArray) -> FloatArray:

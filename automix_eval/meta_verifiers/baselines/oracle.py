@@ -94,7 +94,7 @@ class Oracle(ChoosingRouter):
                 "on records of every tier (record=full)"
             )
         if seen.tier >= 0:
-            return np.full(len(seen), seen.tier, dtype=np.intp)
+            return np.full(len(seen), seen.tier)
         return _best(seen.hindsight, price)
 
     def sweep(self) -> list[tuple[float | None, Any]]:
@@ -130,7 +130,7 @@ def _best(rows: Outcomes, price: float) -> IntArray:
     value = rows.scores - price * rows.answer_costs
     best = value.max(axis=1, keepdims=True)
     level = value >= best - 1e-12 * np.maximum(1.0, np.abs(best))
-    return np.asarray(np.where(level, rows.answer_costs, np.inf).argmin(axis=1), dtype=np.intp)
+    return np.asarray(np.where(level, rows.answer_costs, np.inf).argmin(axis=1))
 
 
 def _prices(rows: Outcomes) -> FloatArray:

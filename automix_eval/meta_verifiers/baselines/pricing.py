@@ -28,7 +28,7 @@ def best(predicted: FloatArray, costs: FloatArray, price: float) -> IntArray:
     """
     bill = price * costs
     bill[0] = 0.0
-    return np.asarray((predicted - bill).argmax(axis=1), dtype=np.intp)
+    return np.asarray((predicted - bill).argmax(axis=1))
 
 
 def play(

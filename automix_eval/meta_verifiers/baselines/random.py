@@ -90,14 +90,14 @@ class Random(ChoosingRouter):
         """
         rate = require_fitted(self.rate_, "random")
         if seen.tier >= 0:
-            return np.full(len(seen), seen.tier, dtype=np.intp)
+            return np.full(len(seen), seen.tier)
         if len(seen) and (seen.ids is None or not all(seen.ids)):
             raise AutoMixError(
                 "meta_verifier=random draws its coin from the question's identity, and there is "
                 "none: give the rows a column of ids"
             )
-        heads = np.array([self._coin(i) < rate for i in seen.ids or ()], dtype=np.bool_)
-        return np.where(heads, seen.num_tiers - 1, 0).astype(np.intp)
+        heads = [self._coin(i) < rate for i in seen.ids or ()]
+        return np.where(heads, seen.num_tiers - 1, 0)
 
     def sweep(self) -> list[tuple[float | None, Any]]:
         """Rates 0 to 1."""

@@ -85,7 +85,7 @@ class Logistic:
         """(n,) expected scores."""
         assert self.preparation_ is not None
         x = self.preparation_.features(signals)
-        return np.asarray(expit(x @ np.array(self.weights_) + self.intercept_), dtype=np.float64)
+        return np.asarray(expit(x @ np.array(self.weights_) + self.intercept_))
 
     def of_last(self) -> Logistic:
         """Itself: it rises and falls as the fitting data say."""

@@ -37,7 +37,7 @@ class Preparation:
             bool(((column >= 0) & (column <= 1) | ~has).all() and has.any())
             for column, has in zip(signals.T, known.T, strict=True)
         ]
-        columns = _transform(signals, np.array(logit, dtype=np.bool_))
+        columns = _transform(signals, np.array(logit))
         mean, scale = [], []
         for column, has in zip(columns.T, known.T, strict=True):
             values = column[has]
@@ -57,7 +57,7 @@ class Preparation:
                 f"the calibrator was fitted on {len(self.mean)} signals and meets "
                 f"{signals.shape[1]}: fit the policy again with this verifier"
             )
-        columns = _transform(signals, np.array(self.logit, dtype=np.bool_))
+        columns = _transform(signals, np.array(self.logit))
         scaled = (columns - np.array(self.mean)) / np.array(self.scale)
         return np.where(np.isnan(scaled), 0.0, scaled)
 

@@ -59,7 +59,7 @@ def family(solver: Solver, largest: float, mixtures: bool) -> list[Member]:
     corners = _corners(solver, solver.solve(0.0), solver.solve(largest))
     members = [Member(corners[0], corners[0], 0.0)]
     gaps = _gaps(corners)
-    unit = max(gaps.sum() / MAX_MIXTURES, RESOLUTION) if len(gaps) else 1.0
+    unit = max(gaps.sum() / MAX_MIXTURES, RESOLUTION)
     for (before, after), gap in zip(itertools.pairwise(corners), gaps, strict=True):
         pieces = int(np.ceil(gap / unit)) if mixtures else 1
         members += [Member(before, after, k / pieces) for k in range(1, pieces)]

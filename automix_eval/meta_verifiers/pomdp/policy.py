@@ -75,7 +75,7 @@ class Rule:
         """
         tier = seen.tier
         if tier >= 0 and tier not in self.tiers[:-1]:
-            return np.full(len(seen), tier, dtype=np.intp)
+            return np.full(len(seen), tier)
         skipped = np.empty(0, dtype=np.intp)
         shown = [
             symbols(self.edges[t], confidences[:, t]) if t in self.tiers else skipped
@@ -142,8 +142,8 @@ class Rule:
         number: int,
     ) -> Walk:
         final = np.empty(number, dtype=np.intp)
-        visited = np.zeros((self.num_tiers, number), dtype=np.bool_)
-        abstained = np.zeros(number, dtype=np.bool_)
+        visited = np.full((self.num_tiers, number), False)
+        abstained = np.full(number, False)
         groups: list[tuple[tuple[int, ...], IntArray]] = []
         groups.append(((int(actions[()]),), np.arange(number)))
         while groups:
@@ -219,7 +219,7 @@ def table_shapes(
 
 def coins(ids: Sequence[str]) -> FloatArray:
     """A number in [0, 1) for each identity, the same on every machine."""
-    drawn = [zlib.crc32(i.encode("utf-8", "surrogatepass")) for i in ids]
+    drawn = [zlib.crc32(i.encode(errors="surrogatepass")) for i in ids]
     mixed = (np.array(drawn, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
     return mixed.astype(np.float64) / 2**32
 
@@ -229,7 +229,7 @@ def _act(
 ) -> IntArray:
     """The next tiers; ``known`` (n, tier) are the tiers asked, all of them if ``sure``."""
     if not shown:
-        return np.full(len(level), int(actions[()]), dtype=np.intp)
+        return np.full(len(level), int(actions[()]))
     if not sure and not known.all():
         known = known | _undefined_on_the_way(actions, level, shown, known)
     return _look_up(actions, level, shown, known)

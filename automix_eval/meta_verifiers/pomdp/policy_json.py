@@ -125,7 +125,7 @@ def _may_lack(row: Mapping[str, Any]) -> tuple[int, ...]:
 
 def _pack(actions: Actions) -> str:
     flat = b"".join(actions[s].tobytes() for s in sorted(actions, key=lambda s: (len(s), s)))
-    return base64.b64encode(zlib.compress(flat, 9)).decode("ascii")
+    return base64.b64encode(zlib.compress(flat, 9)).decode()
 
 
 def _unpack(

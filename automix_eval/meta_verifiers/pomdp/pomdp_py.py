@@ -15,7 +15,6 @@ from types import ModuleType
 
 import numpy as np
 
-from automix_eval.meta_verifiers.pomdp.costs import one_level
 from automix_eval.meta_verifiers.pomdp.density import Axis
 from automix_eval.meta_verifiers.pomdp.problem import Problem
 from automix_eval.meta_verifiers.pomdp.solve import Solution, Solver
@@ -48,7 +47,7 @@ class PomdpPy(Solver):
         problem, ratios = self.problem, self.problem.levels[0].ratios[:, 1]
         price = problem.costs[1] * ratios
         after = [[self._after_first(x, k, p) for k in range(len(problem.axes[0]))] for p in price]
-        asks = np.array(after, dtype=np.bool_)
+        asks = np.array(after)
         # what the plans are worth: (fixed, slope), the mean over types and levels
         keep, ask = problem.mass * problem.scores
         shares = problem.levels[0].shares
@@ -83,7 +82,6 @@ def _one_type(problem: Problem, scores: FloatArray, price: float) -> Problem:
         mass=np.ones(1),
         scores=scores[:, None],
         costs=np.array([problem.costs[0], price]),
-        levels=(one_level(2),),
     )
 
 

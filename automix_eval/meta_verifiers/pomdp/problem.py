@@ -338,7 +338,7 @@ def label_states(keep: FloatArray, after: FloatArray) -> IntArray:
         keep: (n,) scores of the lower tier.
         after: (n,) scores of the upper tier.
     """
-    low = np.ones(len(keep), dtype=np.bool_)
+    low = np.full(len(keep), True)
     for score in (keep, after):
         # A score that occurs, not one interpolated: repeating all rows leaves it as it is.
         tenth = np.percentile(score, 10, method="inverted_cdf")

@@ -162,14 +162,14 @@ class PomdpWithPrior(ChainPomdp):
         if policy.kind != "question":
             return np.asarray(policy.router.choose(seen))
         if seen.tier == seen.num_tiers - 1:
-            return np.full(len(seen), seen.tier, dtype=np.intp)
+            return np.full(len(seen), seen.tier)
         knn: KnnQuery = require_fitted(self.knn_, "pomdp")
         number, none = seen.num_tiers + 1, np.empty((len(seen), 0))
         begun = replace(seen, tier=-1, num_tiers=number, confidences=none, signals={}, costs=none)
         to = policy.router.choose(begun)
         looks = to == 0
         if not looks.any() and seen.tier < 0:
-            return np.asarray(to - 1, dtype=np.intp)
+            return np.asarray(to - 1)
         signal = np.where(looks, self._signal(knn.expect(seen)), np.nan)[:, None]
         costs = None
         if seen.costs is not None:
@@ -192,8 +192,8 @@ class PomdpWithPrior(ChainPomdp):
                     costs=np.zeros((len(here), 1)),
                 )
             )
-            return np.asarray(to - 1, dtype=np.intp)
-        return np.asarray(policy.router.choose(shown) - 1, dtype=np.intp)
+            return np.asarray(to - 1)
+        return np.asarray(policy.router.choose(shown) - 1)
 
     def walk(self, outcomes: Outcomes, known: dict[Any, Any]) -> Walk | None:
         """None: the nearest questions are looked up for those who ask."""

@@ -94,7 +94,7 @@ def front(score: FloatArray, cost: FloatArray, escalation: FloatArray) -> IntArr
     """The policies to which no other is better at the same cost or less, cheap to dear."""
     order = np.lexsort((escalation, -score, cost))
     best = np.concatenate([[-np.inf], np.maximum.accumulate(score[order])[:-1]])
-    return np.asarray(order[score[order] > best + TOLERANCE], dtype=np.intp)
+    return np.asarray(order[score[order] > best + TOLERANCE])
 
 
 def along(cells: RuleCells, masks: Sequence[FloatArray], rules: Sequence[int], tier: int) -> Points:
@@ -117,7 +117,7 @@ def along(cells: RuleCells, masks: Sequence[FloatArray], rules: Sequence[int], t
         column = np.bincount(cells.bins[:, tier], weights=weights, minlength=own.shape[1])
         return np.asarray(own @ column)
 
-    table = np.tile(np.asarray(rules, dtype=np.intp), (len(own), 1))
+    table = np.tile(rules, (len(own), 1))
     table[:, tier] = np.arange(len(own))
     escalated = total(cells.counts) if tier == 0 else np.full(len(own), share)
     return Points(

@@ -251,8 +251,8 @@ class RuleRouter(AbstainingRouter, TierByTier):
         """The next tier that the policy asks, or the same to keep."""
         policy = self._policy(seen.num_tiers)
         if seen.tier < 0:
-            return np.full(len(seen), policy.tiers[0], dtype=np.intp)
-        to = np.full(len(seen), seen.tier, dtype=np.intp)
+            return np.full(len(seen), policy.tiers[0])
+        to = np.full(len(seen), seen.tier)
         if seen.tier in policy.tiers[:-1]:
             after = policy.tiers[policy.tiers.index(seen.tier) + 1]
             to[self._escalates(seen)] = after
@@ -267,7 +267,7 @@ class RuleRouter(AbstainingRouter, TierByTier):
         if self.bounds_:
             return None
         number = len(outcomes)
-        visited = np.zeros((outcomes.num_tiers, number), dtype=np.bool_)
+        visited = np.full((outcomes.num_tiers, number), False)
         final = np.full(number, policy.tiers[-1])
         rows = np.arange(number)
         for tier, rule in zip(policy.tiers, policy.rules, strict=False):
@@ -278,7 +278,7 @@ class RuleRouter(AbstainingRouter, TierByTier):
             final[rows[~goes]] = tier
             rows = rows[goes]
         visited[policy.tiers[-1], rows] = True
-        return Walk(final, visited.T, np.zeros(number, dtype=np.bool_))
+        return Walk(final, visited.T, np.full(number, False))
 
     def _policy(self, num_tiers: int) -> Policy:
         policy: Policy = require_fitted(self.policy_, self.name)
