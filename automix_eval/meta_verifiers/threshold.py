@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -78,7 +78,8 @@ def thin(values: FloatArray, most: int) -> FloatArray:
 def _check_candidates(candidates: Any) -> None:
     if candidates == "observed":
         return
-    values = [] if isinstance(candidates, str) else list(candidates)
+    listed = isinstance(candidates, Iterable) and not isinstance(candidates, str)
+    values = list(candidates) if listed else []
     if not values or not all(is_number(t, 0.0, 1.0) for t in values):
         raise AutoMixError(
             f"meta_verifier.candidates={candidates!r} of threshold must be observed or a list of "

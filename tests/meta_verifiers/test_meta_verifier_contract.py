@@ -121,6 +121,22 @@ def test_the_configuration_lists_every_hyper_parameter(path):
         assert lines[at - 1].startswith("# ")
 
 
+# Any of these may be: what names a file, a folder or a signal, and what an encoder is.
+ANYTHING = {"encoder", "folder", "seed", "signal"}
+
+
+def test_a_hyper_parameter_that_is_none_is_named(path):
+    """Nonsense of every type is refused by its name as it is set, before any record is read."""
+    kind = get_class(OmegaConf.load(path)._target_)
+    for name, parameter in inspect.signature(kind).parameters.items():
+        wrong = () if name in ANYTHING else ("no such value", -1.5, [None], True, float("nan"))
+        for value in wrong:
+            if type(value) is type(parameter.default) is bool or (name, value) == ("margin", -1.5):
+                continue
+            with pytest.raises(AutoMixError, match={"budget": "mean_cost"}.get(name, name)):
+                kind(**{name: value})
+
+
 def test_the_objective_is_one_key_for_all(path):
     """Who has an objective takes it, budget and target from the top of the configuration."""
     conf = OmegaConf.to_container(OmegaConf.load(path))

@@ -18,7 +18,7 @@ price chosen on them would escalate too little. The models in use are fitted on 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -113,7 +113,9 @@ class GreedyLearner(ChoosingRouter):
     def __post_init__(self) -> None:
         super().__post_init__()
         common.check_count("max_fit_rows", self.max_fit_rows, 2)
-        if isinstance(self.signals, str):
+        names = self.signals if isinstance(self.signals, Iterable) else [self.signals]
+        texts = not isinstance(self.signals, str) and all(isinstance(n, str) for n in names)
+        if self.signals is not None and not texts:
             raise AutoMixError(
                 f"meta_verifier.signals={self.signals!r} must be a list of names or null"
             )

@@ -13,7 +13,7 @@ from automix_eval.meta_verifiers.base import require_fitted
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.baselines.scorer import Scorer, cross_fit
 from automix_eval.meta_verifiers.baselines.texts import TextRouter
-from automix_eval.meta_verifiers.objectives import Chosen, Ends, Selection, select
+from automix_eval.meta_verifiers.objectives import Chosen, Ends, Selection, is_number, select
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Observation
@@ -71,6 +71,8 @@ class HybridLLM(TextRouter):
                 f"meta_verifier.labels={self.labels!r} of hybrid_llm is unknown: choose one of "
                 f"{', '.join(LABELS)}"
             )
+        if not is_number(self.margin, -np.inf, np.inf):
+            raise AutoMixError(f"meta_verifier.margin={self.margin!r} must be a number")
         common.check_positive("temperature", self.temperature)
         self.threshold_: float | None = None
         self.thresholds_: FloatArray = np.array([])

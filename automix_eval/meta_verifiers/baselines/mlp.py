@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -75,7 +75,7 @@ class Mlp(GreedyLearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for units in self.hidden:
+        for units in self.hidden if isinstance(self.hidden, Iterable) else [self.hidden]:
             common.check_count("hidden", units, 1)
         common.check_positive("penalty", self.penalty)
         common.check_count("max_iter", self.max_iter, 1)
