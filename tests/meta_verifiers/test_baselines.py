@@ -347,26 +347,6 @@ def test_a_damaged_policy_is_refused(make):
             make().set_learned(broken)
 
 
-@pytest.mark.parametrize(
-    ("make", "others"),
-    [
-        (Logistic, {"strength": 9.0, "max_fit_rows": 30}),
-        (Knn, {"neighbors": 3, "max_fit_rows": 30}),
-        (
-            lambda **given: Mlp(**{"max_iter": 9, **given}),
-            {"hidden": [4], "penalty": 9.0, "max_iter": 2, "seed": 1, "max_fit_rows": 30},
-        ),
-    ],
-)
-def test_every_hyper_parameter_reaches_the_fit(make, others):
-    """Another value of any of them is another policy."""
-    data, known = simulate(60), []
-    for given_one in ({}, *({name: value} for name, value in others.items())):
-        learned = make(**given_one).fit(data).get_learned()
-        assert learned not in known, given_one
-        known.append(learned)
-
-
 @pytest.mark.parametrize("make", LEARNERS)
 def test_a_chain_of_another_length_is_refused(make):
     """A policy of two tiers says so in a chain of three."""

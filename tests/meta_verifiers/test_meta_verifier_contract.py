@@ -15,6 +15,7 @@ import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 from router_records import GRID, PAPER, TYPICAL, columns, observe, pair_records, record, relive
+from test_pomdp_costs import dear_and_cheap
 
 from automix_eval.config import compose as config
 from automix_eval.config import parts
@@ -135,6 +136,31 @@ def test_a_hyper_parameter_that_is_none_is_named(path):
                 continue
             with pytest.raises(AutoMixError, match={"budget": "mean_cost"}.get(name, name)):
                 kind(**{name: value})
+
+
+# Of those that no objective reads: values that make another policy of these data.
+OTHERS = {
+    "bandwidth": 0.1, "candidates": [0.5], "cost_levels": 1, "hidden": [3], "lambda_": 0.004,
+    "max_fit_rows": 20, "max_iter": 2, "mixtures": False, "neighbors": 2, "neighbours": 0.001,
+    "num_bins": 5, "penalty": 9.0, "price": 0.004, "rate": 0.25, "ridge": 9.0, "seed": 9,
+    "sigma": 3.0, "strength": 9.0, "tier": 1, "undefined": "keep",
+}  # fmt: skip
+
+
+def test_every_hyper_parameter_reaches_the_policy(path, fast_routers):
+    """Another value of any of them learns something else, or sends questions elsewhere."""
+    if path.stem in fast_routers:
+        pytest.skip("encoders are fitted elsewhere")
+    kind = get_class(OmegaConf.load(path)._target_)
+    # few enough that each counts
+    number, missing = (90, 0.02) if path.stem == "pomdp" else (60, 0.05)
+    outcomes, known = dear_and_cheap(number, undefined=missing), []
+    always = {"random": {"rate": 0.5}, "mlp": {"max_iter": 9}}.get(path.stem, {})
+    for name in (None, *(n for n in inspect.signature(kind).parameters if n in OTHERS)):
+        made = kind(**always | ({} if name is None else {name: OTHERS[name]})).fit(outcomes)
+        found = made.get_learned(), routes(made, outcomes), len(made.sweep())
+        assert found not in known, name
+        known.append(found)
 
 
 def test_the_objective_is_one_key_for_all(path):
