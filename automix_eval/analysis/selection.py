@@ -381,9 +381,7 @@ def _differing(
     """Questions whose final score is that of no filter; a task has one row a filter."""
     ids = rows.doc_ids[first].tolist()
     final = rows.scores[first, rows.final[first]]
-    found: list[FloatArray] = [
-        np.array([by_doc.get(i, np.nan) for i in ids], dtype=float) for by_doc in filters
-    ]
+    found: list[FloatArray] = [np.array([by_doc.get(i, np.nan) for i in ids]) for by_doc in filters]
     alike = np.full(len(ids), False)
     shown = np.full(len(ids), np.nan)
     for scores in found:

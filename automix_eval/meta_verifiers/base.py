@@ -178,7 +178,7 @@ def see(observations: Sequence[Observation]) -> Seen:
     return Seen(
         tier=first.tier,
         num_tiers=first.num_tiers,
-        confidences=np.array(values, dtype=np.float64).reshape(len(observations), width),
+        confidences=np.array(values).reshape(len(observations), width),
         ids=tuple(_identity(o) for o in observations),
         signals={
             name: np.array(
@@ -248,7 +248,7 @@ def _costs(observations: Sequence[Observation], width: int) -> FloatArray | None
                     "finite number of at least 0 (see the cost model)"
                 )
         rows.append(row + [math.nan] * (width - len(row)))
-    return np.array(rows, dtype=np.float64)
+    return np.array(rows)
 
 
 def _place(observation: Observation) -> str:

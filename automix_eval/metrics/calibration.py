@@ -47,7 +47,7 @@ class ConfidenceCells:
             rank = np.arange(len(values)) * (MAX_CELLS - BINS) // len(values)
             joint = np.stack([bin_of(values, BINS), rank])
             inverse = np.unique(joint, axis=1, return_inverse=True)[1].ravel()[inverse]
-        codes = np.full(len(known), -1, dtype=np.intp)
+        codes = np.full(len(known), -1)
         codes[known] = inverse
         number = int(inverse.max()) + 1 if len(inverse) else 0
         count = np.bincount(inverse, minlength=number)
