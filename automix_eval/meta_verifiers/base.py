@@ -50,6 +50,8 @@ class Router(ABC):
     needs_texts = False
     needs_hindsight = False
     only_tier: int | None = None
+    # what the reader of a report must know about the fit, else empty
+    note_: str = ""
 
     def fit(self: Self, outcomes: Outcomes) -> Self:  # noqa: ARG002 - for those that learn
         """Learn nothing."""
@@ -91,7 +93,7 @@ class Router(ABC):
 
     def notes(self) -> list[str]:
         """What the reader of a report must know about the fit."""
-        return []
+        return [self.note_] if self.note_ else []
 
     def describe(self) -> str:
         """The policy in words."""

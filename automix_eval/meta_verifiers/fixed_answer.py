@@ -42,7 +42,6 @@ class FixedAnswer(Router):
 
     Attributes:
         router_: The meta-verifier in use.
-        note_: What the reader must know about the fit, else empty.
 
     Raises:
         AutoMixError: ``to`` is unknown, or an answer is empty once normalised.
@@ -70,7 +69,6 @@ class FixedAnswer(Router):
         # a router that starts at the last tier meets no rule; any other may be led on
         self.only_tier = -1 if router.only_tier == -1 else None
         self.router_: MetaVerifier = copy(router)
-        self.note_ = ""
 
     def fit(self, outcomes: Outcomes) -> FixedAnswer:
         """Fit the meta-verifier on what the rule leaves it."""
@@ -116,7 +114,7 @@ class FixedAnswer(Router):
 
     def notes(self) -> list[str]:
         """The rule's, and the meta-verifier's."""
-        return [*([self.note_] if self.note_ else []), *self.router_.notes()]
+        return [*super().notes(), *self.router_.notes()]
 
     def describe(self) -> str:
         """The rule, and the meta-verifier."""

@@ -56,7 +56,6 @@ class HybridLLM(TextRouter):
         threshold_: t; None before fitting.
         thresholds_: Those of the sweep, ascending.
         margin_: The margin of the labels, learned where they are transformed.
-        note_: What the reader must know about the fit, else empty.
     """
 
     name: ClassVar[str] = "hybrid_llm"
@@ -77,7 +76,6 @@ class HybridLLM(TextRouter):
         self.threshold_: float | None = None
         self.thresholds_: FloatArray = np.array([])
         self.margin_ = float(self.margin)
-        self.note_ = ""
 
     def _fit(self, outcomes: Outcomes) -> HybridLLM:
         """Fine-tune the encoder on the labels, then choose t on its out-of-fold scores."""
@@ -108,10 +106,6 @@ class HybridLLM(TextRouter):
         """One policy a threshold; all share the encoder."""
         require_fitted(self.threshold_, self.name)
         return [(t, self._at(t)) for t in self.thresholds_.tolist()]
-
-    def notes(self) -> list[str]:
-        """What the fit could not do, if anything."""
-        return [self.note_] if self.note_ else []
 
     def describe(self) -> str:
         """The threshold."""

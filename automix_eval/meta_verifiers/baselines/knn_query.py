@@ -139,7 +139,6 @@ class KnnQuery(ChoosingRouter):
         prices_: Those of the sweep, falling.
         held_: (2, n, N) scores and costs of the fitting questions as the others predict them.
         points_: (3, prices) mean score, cost and share above the first tier, by these predictions.
-        note_: What the reader must know about the fit, else empty.
     """
 
     name: ClassVar[str] = "knn_query"
@@ -162,7 +161,6 @@ class KnnQuery(ChoosingRouter):
         self.prices_: FloatArray = np.array([])
         self.held_: FloatArray = np.empty((2, 0, 0))
         self.points_: FloatArray = np.empty((3, 0))
-        self.note_ = ""
 
     def _fit(self, outcomes: Outcomes) -> KnnQuery:
         """Keep the questions; choose how many to average, and the price."""
@@ -212,10 +210,6 @@ class KnnQuery(ChoosingRouter):
         """One policy a price, cheap to dear; all share the questions."""
         require_fitted(self.near_, self.name)
         return [(price, self._at(price)) for price in self.prices_.tolist()]
-
-    def notes(self) -> list[str]:
-        """What the fit could not do, if anything."""
-        return [self.note_] if self.note_ else []
 
     def describe(self) -> str:
         """How many questions are averaged, and the price."""

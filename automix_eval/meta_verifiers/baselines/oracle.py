@@ -43,7 +43,6 @@ class Oracle(ChoosingRouter):
     Attributes:
         price_: The price in use; None before fitting.
         prices_: The prices of the sweep, cheap policies (high prices) first.
-        note_: What the reader must know about the fit, else empty.
     """
 
     needs_hindsight = True
@@ -57,7 +56,6 @@ class Oracle(ChoosingRouter):
         self.needs_fit = self.price is None
         self.price_: float | None = self.price
         self.prices_: FloatArray = np.array([] if self.price is None else [self.price])
-        self.note_ = ""
 
     def _fit(self, outcomes: Outcomes) -> Oracle:
         """Learn the price; the sweep's prices are quantiles of those at which a choice changes."""
@@ -101,10 +99,6 @@ class Oracle(ChoosingRouter):
         """Prices of the fitting data, the dearest first."""
         require_fitted(self.price_, "oracle")
         return [(price, Oracle(price)) for price in self.prices_.tolist()]
-
-    def notes(self) -> list[str]:
-        """What the fit could not do, if anything."""
-        return [self.note_] if self.note_ else []
 
     def describe(self) -> str:
         """The price."""

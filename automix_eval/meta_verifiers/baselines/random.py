@@ -47,7 +47,6 @@ class Random(ChoosingRouter):
 
     Attributes:
         rate_: The rate in use; None before fitting.
-        note_: What the reader must know about the fit, else empty.
     """
 
     needs_texts = True
@@ -63,7 +62,6 @@ class Random(ChoosingRouter):
             )
         self.needs_fit = self.rate is None
         self.rate_: float | None = self.rate
-        self.note_ = ""
 
     def _fit(self, outcomes: Outcomes) -> Random:
         """Learn the rate from the means of the first and of the last tier."""
@@ -104,10 +102,6 @@ class Random(ChoosingRouter):
         require_fitted(self.rate_, "random")
         rates = np.linspace(0.0, 1.0, SWEEP).tolist()
         return [(rate, Random(rate, self.seed)) for rate in rates]
-
-    def notes(self) -> list[str]:
-        """What the fit could not do, if anything."""
-        return [self.note_] if self.note_ else []
 
     def describe(self) -> str:
         """The rate."""

@@ -85,7 +85,6 @@ class PomdpWithPrior(ChainPomdp):
         knn_: The fitted :class:`.knn_query.KnnQuery`; None before fitting.
         span_: Width of the scores' range on the fitting questions.
         policy_: The chosen policy.
-        note_: What the reader must know about the fit, else empty.
     """
 
     prior: str | Mapping[str, Any]
@@ -107,7 +106,6 @@ class PomdpWithPrior(ChainPomdp):
         self.knn_: KnnQuery | None = None
         self.span_ = 1.0
         self.policy_: _Policy | None = None
-        self.note_ = ""
         self._every: list[_Policy] | None = None
         self._solvers: dict[str, Solver | None] = {}
 
@@ -249,10 +247,6 @@ class PomdpWithPrior(ChainPomdp):
             "first of the chain.",
         }[policy.kind]
         return "\n".join(filter(None, [said, policy.router.describe(), self.note_]))
-
-    def notes(self) -> list[str]:
-        """What the reader must know about the fit."""
-        return [self.note_] if self.note_ else []
 
     def _take(self, chosen: Any, value: float, note: str) -> None:
         policy = chosen.policy_

@@ -96,7 +96,6 @@ class RuleRouter(AbstainingRouter, TierByTier):
         policy_: The chosen :class:`Policy`; None before fitting.
         family_: All policies of the sweep, cheap to dear.
         value_: The objective's value (delta IBC, mean score or mean cost), None if undefined.
-        note_: What the reader must know about the fit, else empty.
         bounds_: Of abstention, one a tier but the last, None for none; empty without a price.
     """
 
@@ -115,7 +114,6 @@ class RuleRouter(AbstainingRouter, TierByTier):
         self.policy_: Policy | None = None
         self.family_: tuple[Policy, ...] = ()
         self.value_: float | None = None
-        self.note_ = ""
         self.bounds_: tuple[float | None, ...] = ()
 
     # ----------------------------------------------------------------- what a subclass says
@@ -184,10 +182,6 @@ class RuleRouter(AbstainingRouter, TierByTier):
         """
         require_fitted(self.policy_, self.name)
         return [(policy.cost, self._with(policy)) for policy in self.family_]
-
-    def notes(self) -> list[str]:
-        """What the reader must know about the fit."""
-        return [self.note_] if self.note_ else []
 
     def get_learned(self) -> dict[str, Any]:
         """The policy and its family."""
