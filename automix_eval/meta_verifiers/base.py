@@ -223,6 +223,20 @@ def require_fitted(learned: Any, name: str) -> Any:
     return learned
 
 
+def require_rows(outcomes: Outcomes, name: str) -> None:
+    """Raise AutoMixError unless there are two questions to fit on, and a tier to escalate to."""
+    if len(outcomes) < 2:
+        raise AutoMixError(
+            f"meta_verifier={name} is fitted on at least 2 records and got {len(outcomes)}: raise "
+            "calibration.num_docs, or load a fitted policy"
+        )
+    if outcomes.num_tiers < 2:
+        raise AutoMixError(
+            f"meta_verifier={name} is fitted on records of at least 2 tiers, and these have only "
+            "the first: record them with every tier asked (record=full)"
+        )
+
+
 def _read(value: Any, observation: Observation) -> float:
     if value is None:
         return math.nan

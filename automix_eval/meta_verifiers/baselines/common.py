@@ -15,20 +15,6 @@ from automix_eval.safety.errors import AutoMixError
 SWEEP = 51
 
 
-def require_rows(outcomes: Outcomes, name: str, least: int = 2) -> None:
-    """Raise AutoMixError unless there are enough questions, and a tier to escalate to."""
-    if len(outcomes) < least:
-        raise AutoMixError(
-            f"meta_verifier={name} is fitted on at least {least} records and got {len(outcomes)}: "
-            "raise calibration.num_docs, or load a fitted policy"
-        )
-    if outcomes.num_tiers < 2:
-        raise AutoMixError(
-            f"meta_verifier={name} is fitted on records of at least 2 tiers, and these have only "
-            "the first: record them with every tier asked (record=full)"
-        )
-
-
 def check_count(name: str, value: Any, least: int) -> None:
     """Raise AutoMixError unless a hyper-parameter is an integer of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:

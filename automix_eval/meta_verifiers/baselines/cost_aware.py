@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import numpy as np
 
 from automix_eval.meta_verifiers.assured import ChoosingRouter
-from automix_eval.meta_verifiers.base import require_fitted
+from automix_eval.meta_verifiers.base import require_fitted, require_rows
 from automix_eval.meta_verifiers.baselines import common, features
 from automix_eval.meta_verifiers.baselines.features import Scaling
 from automix_eval.meta_verifiers.baselines.pricing import asking_costs, best, choose_price
@@ -131,7 +131,7 @@ class GreedyLearner(ChoosingRouter):
 
     def _fit(self: G, outcomes: Outcomes) -> G:
         """Learn one model a tier, and the price."""
-        common.require_rows(outcomes, self.name)
+        require_rows(outcomes, self.name)
         signals = features.signal_names(outcomes, self.signals)
         rows = common.thin(outcomes, self.max_fit_rows)
         raws = [features.raw_columns(rows, t, signals) for t in range(rows.num_tiers - 1)]

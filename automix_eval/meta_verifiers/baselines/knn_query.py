@@ -15,7 +15,7 @@ import numpy as np
 from automix_eval.backends.embeddings import HalfArray, embed
 from automix_eval.backends.encoder import DEFAULT, load
 from automix_eval.meta_verifiers.assured import ChoosingRouter
-from automix_eval.meta_verifiers.base import require_fitted
+from automix_eval.meta_verifiers.base import require_fitted, require_rows
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.baselines.texts import require_texts
 from automix_eval.meta_verifiers.objectives import Ends, select
@@ -164,7 +164,7 @@ class KnnQuery(ChoosingRouter):
 
     def _fit(self, outcomes: Outcomes) -> KnnQuery:
         """Keep the questions; choose how many to average, and the price."""
-        common.require_rows(outcomes, self.name)
+        require_rows(outcomes, self.name)
         rows = common.thin(outcomes, self.max_fit_rows)
         vectors = embed(self.encoder, require_texts(rows.questions, self.name), self.max_length)
         held, neighbors = self._held_out(rows, vectors)

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from automix_eval.meta_verifiers.assured import ChoosingRouter
-from automix_eval.meta_verifiers.base import require_fitted
+from automix_eval.meta_verifiers.base import require_fitted, require_rows
 from automix_eval.meta_verifiers.baselines.common import (
     SWEEP,
     exactly,
     number,
     reading,
-    require_rows,
     text,
 )
 from automix_eval.meta_verifiers.objectives import Ends, is_number, select

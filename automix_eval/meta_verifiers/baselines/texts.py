@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from automix_eval.backends.encoder import DEFAULT
 from automix_eval.meta_verifiers.assured import ChoosingRouter
+from automix_eval.meta_verifiers.base import require_rows
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.baselines.scorer import Scorer, Tuning
 from automix_eval.records.outcomes import Outcomes
@@ -76,7 +77,7 @@ class TextRouter(ChoosingRouter):
         Raises:
             AutoMixError: Too few.
         """
-        common.require_rows(outcomes, self.name)
+        require_rows(outcomes, self.name)
         return common.thin(outcomes, self.max_fit_rows)
 
     def _require(self, texts: Any, what: str) -> Any:

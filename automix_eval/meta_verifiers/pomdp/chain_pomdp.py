@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from automix_eval.meta_verifiers.abstain import AbstainingRouter
-from automix_eval.meta_verifiers.base import Walk, require_fitted, stand_in
+from automix_eval.meta_verifiers.base import Walk, require_fitted, require_rows, stand_in
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.objectives import Ends, Selection, select
 from automix_eval.meta_verifiers.pomdp import describe as pomdp_text
@@ -118,7 +118,7 @@ class ChainPomdp(AbstainingRouter):
         Raises:
             AutoMixError: Fewer than two questions or tiers.
         """
-        _check_size(outcomes)
+        require_rows(outcomes, "pomdp")
         rows = outcomes.canonical()
         rows = replace(rows, confidences=stand_in(rows.confidences, self._stand_in))
         number, tiers = rows.num_tiers, self._asked(rows)
@@ -375,16 +375,3 @@ def _uninformed(axis: Axis, tier: int, number: int) -> str:
         "policy cannot tell that tier's answers apart. Look at the verifier's outcomes, or try "
         "another"
     )
-
-
-def _check_size(outcomes: Outcomes) -> None:
-    if len(outcomes) < 2:
-        raise AutoMixError(
-            f"meta_verifier=pomdp is fitted on at least 2 records and got {len(outcomes)}: raise "
-            "calibration.num_docs, or load a fitted policy"
-        )
-    if outcomes.num_tiers < 2:
-        raise AutoMixError(
-            "meta_verifier=pomdp is fitted on records of at least 2 tiers, and these have only "
-            "the first: record them with every tier asked (record=full)"
-        )

@@ -15,10 +15,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from automix_eval.meta_verifiers.base import stand_in
+from automix_eval.meta_verifiers.base import require_rows, stand_in
 from automix_eval.meta_verifiers.objectives import ONE_SIDED, Ends
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray, Outcomes
-from automix_eval.safety.errors import AutoMixError
 
 T = TypeVar("T")
 
@@ -127,16 +126,7 @@ class FittingData:
     """
 
     def __init__(self, outcomes: Outcomes, undefined: str | float, name: str) -> None:
-        if len(outcomes) < 2:
-            raise AutoMixError(
-                f"meta_verifier={name} is fitted on at least 2 records and got {len(outcomes)}: "
-                "raise calibration.num_docs, or load a fitted policy"
-            )
-        if outcomes.num_tiers < 2:
-            raise AutoMixError(
-                f"meta_verifier={name} is fitted on records of at least 2 tiers, and these have "
-                "only the first: record them with every tier asked (record=full)"
-            )
+        require_rows(outcomes, name)
         self.number, self.num_tiers = outcomes.scores.shape
         self._outcomes = outcomes
         self.confidences = [stand_in(c, undefined) for c in outcomes.confidences.T]
