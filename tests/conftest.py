@@ -6,6 +6,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import harness_yaml
 import pytest
@@ -35,6 +36,21 @@ def harness_tasks(pytestconfig: pytest.Config) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def composed_once() -> Iterator[None]:
+    """Hydra composes all a first time only to see whether ``hydra.mode`` is set: look for it."""
+    from hydra._internal.hydra import Hydra
+
+    look = Hydra.get_mode
+
+    def get_mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
+        return look(self, config_name, overrides) if "hydra.mode" in str(overrides) else None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hydra, "get_mode", get_mode)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test has a cache folder, scripts and a call list of its own, and no network."""
@@ -48,7 +64,8 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def few_folds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Operating points come of three folds, which are six fits of the POMDP a report and not 15."""
-    reports = request.path.parent.name in ("analysis", "commands", "report")
+    rooms = ("analysis", "backends", "commands", "harness", "report", "safety", "tests")
+    reports = request.path.parent.name in rooms
     if reports and request.node.get_closest_marker("all_folds") is None:
         monkeypatch.setattr("automix_eval.analysis.operating_points.FOLDS", 3)
 

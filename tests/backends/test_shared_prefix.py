@@ -80,17 +80,23 @@ def distinct(model: HFBackend, prompts: list[str]) -> int:
     return len({ids[: i + 1] for ids in encoded for i in range(len(ids))})
 
 
+@pytest.fixture(scope="module", params=[False, True])
+def theirs(request: pytest.FixtureRequest, folder: Path) -> tuple[bool, list[Generation]]:
+    """Greedy answers without sharing, with the probabilities of their tokens and without."""
+    requests = [GenerateRequest(p, GREEDY) for p in PROMPTS]
+    return request.param, generate(backend(folder, 2, shared_prefix=False), requests, request.param)
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
-@pytest.mark.parametrize("token_probs", [False, True])
 def test_greedy_answers_are_those_of_the_harness(
-    folder: Path, batch_size: int, token_probs: bool
+    folder: Path, batch_size: int, theirs: tuple[bool, list[Generation]]
 ) -> None:
     """Sharing a document, in batches of any size, changes no answer and no probability."""
+    token_probs, plain = theirs
     requests = [GenerateRequest(p, GREEDY) for p in PROMPTS]
     ours = generate(backend(folder, batch_size), requests, token_probs)
-    theirs = generate(backend(folder, 2, shared_prefix=False), requests, token_probs)
-    assert [g.text for g in ours] == [g.text for g in theirs]
-    for a, b in zip(ours, theirs, strict=True):
+    assert [g.text for g in ours] == [g.text for g in plain]
+    for a, b in zip(ours, plain, strict=True):
         assert (a.prompt_tokens, a.generated_tokens) == (b.prompt_tokens, b.generated_tokens)
         assert a.token_logprobs == pytest.approx(b.token_logprobs, abs=1e-3)
         assert a.token_margins == pytest.approx(b.token_margins, abs=1e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,12 @@ TEXT = (
     "the of a in context says that answer question was river castle letter nobody agreed would "
     "return under north winter because captain market evening however never signed second morning"
 )
-WORDS = TEXT.split()
+WORDS = np.array(TEXT.split())
 
 
 def prose(rng: np.random.Generator, length: int) -> str:
     """So many random words."""
-    return " ".join(rng.choice(WORDS, length)) + "."
+    return " ".join(WORDS[rng.integers(len(WORDS), size=length)].tolist()) + "."
 
 
 def make_records(
@@ -134,12 +135,17 @@ def write_run(
     return path
 
 
+@lru_cache
+def _story(number: int, words: int) -> str:
+    return prose(np.random.default_rng(number), words)
+
+
 def _sample(record: Record, words: int, payload: str) -> dict[str, Any]:
-    story = np.random.default_rng(record.doc_id // 5)
+    story = _story(record.doc_id // 5, words)
     final = record.tier(record.final)
     return {
         "doc_id": record.doc_id,
-        "doc": {"context": f"{payload}{prose(story, words)}", "question": record.question},
+        "doc": {"context": f"{payload}{story}", "question": record.question},
         "target": "a",
         "filter": "none",
         "metrics": ["f1"],
