@@ -149,12 +149,12 @@ class TaskRouters:
                 f"calibration.num_docs={settings.num_docs} but the train split has "
                 f"{view.fitting.size()} questions: fitted on all {len(questions)}",
             )
-        log.info("%s: fitting on %d train questions", view.name, len(questions))
         verifier = self._shows_examples(view) if router.needs_verification else None
         shown = self._examples(view, questions, verifier) if verifier else []
         told = {question.doc_id for scored in shown for question, *_ in scored}
         # an answer that is demonstrated is not judged as others are
         questions = [q for q in questions if q.doc_id not in told]
+        log.info("%s: fitting on %d train questions", view.name, len(questions))
         chain = self._chain(view)
         found = self._ask(view, chain, questions, router.needs_verification)
         rows = [row for row in found if row is not None and self._recorder.keeps(view, row)]

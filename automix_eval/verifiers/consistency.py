@@ -31,8 +31,8 @@ class Consistency:
     """v = mean agreement of the answer with k answers sampled from the same prompt.
 
     It reads nothing but texts, so it works behind any chat API; the k samples share one prompt.
-    With a ``second`` model its answer is one more to agree with: samples share the mistakes of
-    their model, and v is the mean of both agreements, or with k = 0 that with the second alone.
+    With a ``second`` model, which does not share the mistakes of the first, its answer is one more
+    to agree with, or with k = 0 the only one.
 
     Answers are grouped where they say the same, as do those that a chain of alike answers joins:
     a token F1 of at least .5, or with ``agreement=embedding`` a cosine of the sentence encoder's
@@ -128,7 +128,7 @@ class Consistency:
             if not answer.text.strip():
                 found.append(Verification(ask.tier, None, outcome="empty_answer"))
             elif answer.choice_logprobs:
-                found.append(_of_choices(questions[i], answer, second.get(i), ask.tier))
+                found.append(self._of_choices(questions[i], answer, second.get(i), ask.tier))
             else:
                 found.append(self._compare(answer, samples.get(i, ()), second.get(i), ask.tier))
         return found
@@ -158,9 +158,7 @@ class Consistency:
         if any(texts):
             for name, agree in _SHARES.items():
                 # an empty further answer has no text to agree
-                shares = [agree(text, [answer.text]) if text else 0.0 for text in texts]
-                parts = (shares[: len(own)], shares[len(own) :])
-                signals[name] = fmean(fmean(part) for part in parts if part)
+                signals[name] = fmean(agree(t, [answer.text]) if t else 0.0 for t in texts)
             if len(own) > 1:
                 pairs = [token_f1(a, [b]) if a and b else 0.0 for a, b in combinations(own, 2)]
                 signals["among_samples"] = fmean(pairs)
@@ -178,34 +176,30 @@ class Consistency:
             signals=signals,
         )
 
+    def _of_choices(
+        self, question: Question, answer: Answer, second: Answer | None, tier: int
+    ) -> Verification:
+        logprobs = [p for p, _ in answer.choice_logprobs]
+        values = compared_values(question.metric, logprobs, question.choice_texts)
+        share = choice_confidence(values, "probability")
+        if second is None:
+            return Verification(tier, share, signals={"exact": share})
+        same = float(second.text == answer.text)
+        share = (self.num_samples * share + same) / (self.num_samples + 1)
+        signals = {"exact": share, "second_exact": same}
+        return Verification(tier, share, "ok", second.calls, (second.text,), signals=signals)
+
     def _alike(self, texts: Sequence[str]) -> Any:
         """(n, n) which texts say the same; an empty one says the same as another such only."""
-        blank = np.array([not text for text in texts])
+        said = np.array(texts)
+        blank = said == ""
         if self.agreement == "embedding":
             vectors = embed(self.encoder, texts, _READ).astype(np.float32)
-            alike = vectors @ vectors.T >= self.similarity
+            # half precision: a text's cosine with itself need not be 1
+            alike = (vectors @ vectors.T >= self.similarity) | (said[:, None] == said)
         else:
             alike = np.array([[token_f1(a, [b]) >= _SAME for b in texts] for a in texts])
         return np.where(blank[:, None] | blank, blank[:, None] & blank, alike)
-
-
-def _of_choices(
-    question: Question, answer: Answer, second: Answer | None, tier: int
-) -> Verification:
-    logprobs = [p for p, _ in answer.choice_logprobs]
-    values = compared_values(question.metric, logprobs, question.choice_texts)
-    share = choice_confidence(values, "probability")
-    if second is None:
-        return Verification(tier, share, signals={"exact": share})
-    same = float(second.text == answer.text)
-    share = (share + same) / 2
-    return Verification(
-        tier,
-        share,
-        calls=second.calls,
-        samples=(second.text,),
-        signals={"exact": share, "second_exact": same},
-    )
 
 
 def _entropy(alike: Any) -> float:

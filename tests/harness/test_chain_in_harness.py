@@ -285,7 +285,7 @@ def test_a_later_tier_compares_with_what_an_earlier_one_said(
         assert "second_f1" not in first.verification.signals
         same = token_f1(first.answer.text, [middle.answer.text])
         assert middle.verification.signals["second_f1"] == pytest.approx(same)
-        assert middle.verification.confidence == pytest.approx((1 + same) / 2)
+        assert middle.verification.confidence == pytest.approx((2 + same) / 3)
         assert len(middle.verification.calls) == 2
     assert answered("middle") == 3 * len(rows)
     assert answered("small") == 3 * len(rows)

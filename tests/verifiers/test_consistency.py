@@ -145,13 +145,13 @@ def test_an_encoder_that_is_not_installed_is_refused_at_once(
     assert Consistency().identity["agreement"] == "f1"
 
 
-def test_a_second_model_counts_half() -> None:
-    """Its agreement is weighed against that of all samples; it is paid with them."""
+def test_a_second_model_is_one_more_to_agree_with() -> None:
+    """It counts as each sample does, is a signal of its own, and is paid with them."""
     found = judged("pier", "pier", "barn", "pier", "barn", other="pier")
-    assert (found.confidence, found.signals["second_f1"], len(found.calls)) == (0.75, 1.0, 5)
-    assert judged("pier", "pier", "pier", other="barn").confidence == 0.5
-    assert judged("pier", "pier", "pier", other=" ").confidence == 0.5
-    assert judged("pier", "pier", "pier", other=" ").num_unparsable == 1
+    assert (found.confidence, found.signals["second_f1"], len(found.calls)) == (0.6, 1.0, 5)
+    assert judged("pier", "pier", "pier", "pier", other="barn").confidence == 0.75
+    silent = judged("pier", "pier", "pier", "pier", other=" ")
+    assert (silent.confidence, silent.num_unparsable) == (0.75, 1)
 
 
 def test_a_second_model_alone_needs_no_samples() -> None:
@@ -164,10 +164,10 @@ def test_a_second_model_alone_needs_no_samples() -> None:
 
 
 def test_a_second_model_chooses_too() -> None:
-    """Of a multiple-choice question it is whether both take the same choice."""
+    """Its choice of a multiple-choice question weighs as one of k + 1 draws."""
     logprobs = ((math.log(0.2), False), (math.log(0.8), True))
-    verifier = Consistency(second=OTHER)
-    for other, confidence in (("b", 0.9), ("a", 0.4)):
+    verifier = Consistency(num_samples=3, second=OTHER)
+    for other, confidence in (("b", 0.85), ("a", 0.6)):
         given_answer = Answer(0, "b", choice_logprobs=logprobs)
         (found,) = verifier.verify([question()], [given_answer], Says(other=other))
         assert found.confidence == pytest.approx(confidence)
