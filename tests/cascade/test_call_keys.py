@@ -12,7 +12,15 @@ from automix_eval.backends.prompts import Parts
 from automix_eval.cascade.store import CallStore, call_key
 from automix_eval.cascade.tier import Tier
 from automix_eval.records.schema import to_json
-from automix_eval.types import Call, GenerateRequest, Generation, Prompt, Question, ScoreRequest
+from automix_eval.types import (
+    Call,
+    GenerateRequest,
+    Generation,
+    Prompt,
+    Question,
+    ScoreRequest,
+    Scores,
+)
 
 
 class Backend:
@@ -24,6 +32,7 @@ class Backend:
 
     def __init__(self) -> None:
         self.asked: list[GenerateRequest] = []
+        self.told: list[str] = []
 
     def render(self, prompt: Prompt) -> str:
         """The text."""
@@ -33,16 +42,21 @@ class Backend:
         """Unknown."""
         return None
 
-    def score(self, requests: Any, on_result: Any) -> None:
-        """Not asked for."""
-        raise AssertionError("what the store holds is not asked again")
+    def score(self, requests: Any, on_result: Any, kind: str = "score") -> None:
+        """Each continuation is as likely as the others."""
+        for i, request in enumerate(requests):
+            self.told.append(kind)
+            on_result(i, Scores((-1.0,) * len(request.continuations)))
 
-    loglikelihood = score
+    def loglikelihood(self, requests: Any, on_result: Any) -> None:
+        """The same."""
+        self.score(requests, on_result, "loglikelihood")
 
     def generate(self, requests: Any, on_result: Any, token_probs: bool = False) -> None:
         """Each request is answered and kept."""
         for i, request in enumerate(requests):
             self.asked.append(request)
+            self.told.append("generate+probs" if token_probs else "generate")
             on_result(i, Generation(str(len(self.asked))))
 
 
@@ -106,7 +120,7 @@ def test_a_call_without_an_early_end_has_the_key_of_earlier_releases(tier: Tier)
 
 @pytest.mark.parametrize("kind", ["generate", "generate+probs", "score", "loglikelihood"])
 def test_each_kind_of_call_has_its_key_and_its_numbers(tier: Tier, kind: str) -> None:
-    """What an earlier release stored is found under its kind, and metered as it was stored."""
+    """What an earlier release stored is found, and metered as stored; what it lacks is asked."""
     generated = kind.startswith("generate")
     request = {"prompt": "q", "generation": {}, "seed": 1}
     if not generated:
@@ -117,20 +131,24 @@ def test_each_kind_of_call_has_its_key_and_its_numbers(tier: Tier, kind: str) ->
         call_key({"model": {"model": "m"}, "kind": kind, "role": "answer", **request}),
         {**result, **numbers},
     )
-    if generated:
-        asks = [GenerateRequest("q", {}, seed=1)]
-        ((found, call),) = tier.generate(asks, token_probs=kind == "generate+probs")
-        assert found.text == "kept"
-    elif kind == "score":
-        ((scores, call),) = tier.score([ScoreRequest("q", (" a",))])
-        assert scores.logprobs == (-0.5,)
-    else:
-        asked_for = Question("t", 0, Prompt("q"), "", "q", choices=((Prompt("q"), " a"),))
-        (answer,) = tier.answer([asked_for], _parts)
-        assert (answer.text, answer.choice_logprobs) == ("a", ((-0.5, False),))
-        (call,) = answer.calls
-    assert call == Call(0, "answer", 11, 7 if generated else 0, 0.5, 3, 0.25)
-    assert asked(tier) == []
+    for prompt in ("q", "r"):
+        if generated:
+            asks = [GenerateRequest(prompt, {}, seed=1)]
+            ((found, call),) = tier.generate(asks, token_probs=kind == "generate+probs")
+            assert found.text == ("kept" if prompt == "q" else "1")
+        elif kind == "score":
+            ((scores, call),) = tier.score([ScoreRequest(prompt, (" a",))])
+            assert scores.logprobs == (-0.5 if prompt == "q" else -1.0,)
+        else:
+            choice = (Prompt(prompt), " a")
+            asked_for = Question("t", 0, Prompt(prompt), "", "q", choices=(choice,))
+            (answer,) = tier.answer([asked_for], _parts)
+            likely = -0.5 if prompt == "q" else -1.0
+            assert (answer.text, answer.choice_logprobs) == ("a", ((likely, False),))
+            (call,) = answer.calls
+        if prompt == "q":
+            assert call == Call(0, "answer", 11, 7 if generated else 0, 0.5, 3, 0.25)
+    assert tier.backend.told == [kind]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("repeats", "seeds"), [((0, 1, 2), 1), ((0,), 3)])
