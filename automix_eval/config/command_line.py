@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any, cast
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -33,7 +34,7 @@ from automix_eval.config.overrides import ConfigError, refuse_secrets
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.safety.redaction import blank_text
 from automix_eval.safety.text import did_you_mean
-from automix_eval.safety.untrusted import parse_yaml
+from automix_eval.safety.untrusted import parse_json, parse_yaml
 
 # Option of hydra/launcher or hydra/sweeper -> module of its plugin and the extra that installs it.
 _PLUGINS = {
@@ -50,6 +51,7 @@ _PLUGINS = {
 }
 
 
+_QUOTED = "'\""
 # Flags of Hydra that say what is done; it takes one, and answers two with a trace.
 _MODES = ("-r", "--run", "-m", "--multirun", "-c", "--cfg", "-i", "--info")
 
@@ -193,13 +195,15 @@ def _without_dashes(app: Application, arguments: Sequence[str]) -> Iterator[str]
         word = rest.pop(0)
         name, equals, value = word.removeprefix("--").partition("=")
         key = "output" if name == "output_path" else name
-        known = word.startswith("--") and (_kind(app, key) is not None or name == "model_args")
+        kind = _kind(app, key) or ""
+        known = word.startswith("--") and (kind or name == "model_args")
         if not known or "." in key:
             yield word
             continue
-        if not equals and (_kind(app, key) or "").startswith("true | false"):
-            takes = bool(rest) and rest[0].lower() in ("true", "false")
-            value = rest.pop(0).lower() if takes else "true"
+        if not equals and kind.startswith("true | false"):
+            own = re.compile(r"[^-=][^=]*" if kind.endswith("text") else "(?i)true|false")
+            value = rest.pop(0) if rest and own.fullmatch(rest[0]) else "true"
+            value = value.lower() if value.lower() in ("true", "false") else value
         elif not equals:
             if not rest:
                 raise ConfigError(f"{word} needs a value: {key}=VALUE")
@@ -207,13 +211,20 @@ def _without_dashes(app: Application, arguments: Sequence[str]) -> Iterator[str]
         if name == "model_args":
             yield from re.split(r",(?=[\w.]+=)", value)
         elif (key, value) != ("model", "automix"):  # what lm_eval calls the cascade
-            yield f"{key}={value}"
+            # in lm_eval's words a text is one value, whatever stands in it
+            one = kind == "text" and re.search(r"[^\w.:/@+-]", value)
+            yield f"{key}={_in_hydra(value) if one and value[0] not in _QUOTED else value}"
 
 
 def _spelled_out(app: Application, word: str) -> str:
     key, _, value = word.partition("=")
     kind = _kind(app, key.lstrip("+")) or ""
-    if not value or value[0] in "[{'\"$" or value == "null":
+    if kind.startswith("mapping") and value.startswith("{"):
+        try:
+            return f"{key}={_in_hydra(parse_json(value.encode('utf-8', 'replace')))}"
+        except ValueError:
+            return word  # in Hydra's grammar
+    if not value or value[0] in f"[{{${_QUOTED}" or value == "null":
         return word
     if kind.startswith("list"):
         parts = value.split(",") if described.PLUS.search(value) else [value]
@@ -222,6 +233,17 @@ def _spelled_out(app: Application, word: str) -> str:
         inner = ",".join(part.replace("=", ": ", 1) for part in value.split(","))
         return f"{key}={{{inner}}}"
     return word
+
+
+def _in_hydra(value: Any) -> str:
+    """A plain value of JSON in Hydra's grammar."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{k}:{_in_hydra(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_in_hydra, value)) + "]"
+    if isinstance(value, str):
+        return str(QuotedString(value, Quote.single).with_quotes())
+    return json.dumps(value)
 
 
 def run(

@@ -109,6 +109,10 @@ def parse_yaml(data: bytes) -> Any:
             loader.dispose()
     except RecursionError:
         raise ValueError(f"nested deeper than {_DEEPEST} levels") from None
+    except yaml.MarkedYAMLError as err:
+        # the whole message shows the text around, where secrets may stand
+        line = err.problem_mark.line + 1 if err.problem_mark else "?"
+        raise ValueError(f"line {line}: {printable(err.problem)}") from err
     except (yaml.YAMLError, OverflowError) as err:
         raise ValueError(printable(err)) from err
     return value

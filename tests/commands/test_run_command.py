@@ -293,6 +293,24 @@ def test_the_options_of_lm_eval_are_understood() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        (["--gen_kwargs", '{"until": ["\\n", "a, \'b\'"], "do_sample": false}'], "gen_kwargs",
+         {"until": ["\n", "a, 'b'"], "do_sample": False}),
+        (['metadata={"split_seed": 1}'], "metadata", {"split_seed": 1}),
+        (["--system_instruction", "Be brief, it's \"so\""], "system_instruction",
+         'Be brief, it\'s "so"'),
+        (["--apply_chat_template", "tool_use"], "apply_chat_template", "tool_use"),
+        (["--apply_chat_template", "tasks=a"], "apply_chat_template", True),
+    ],
+)  # fmt: skip
+def test_values_of_lm_eval_arrive_as_they_are(words: list[str], key: str, value: object) -> None:
+    """JSON of a mapping, a text with commas and quotes, a template's name."""
+    (first, *_) = hydra_app.parse(hydra_app.as_settings(RUN, words))
+    assert (first.key_or_group, first.value()) == (key, value)
+
+
 def test_several_values_without_m_are_refused_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -335,3 +335,13 @@ def test_nothing_that_a_terminal_obeys_is_shown(caplog: pytest.LogCaptureFixture
 def test_an_error_keeps_its_lines() -> None:
     """Line ends and tabs are no commands."""
     assert str(AutoMixError("a\n\tb")) == "a\n\tb"
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1\na: sk-secret\na: 2", "a: sk-secret\n b: 1", "{a: sk-secret,"]
+)
+def test_what_is_wrong_with_yaml_shows_no_text_of_it(text: str) -> None:
+    """A configuration that cannot be read may hold secrets: the line is named, not shown."""
+    with pytest.raises(ValueError, match=r"^line \d: ") as caught:
+        parse_yaml(text.encode())
+    assert "secret" not in str(caught.value)
