@@ -19,6 +19,7 @@ from test_pomdp_costs import dear_and_cheap
 
 from automix_eval.config import compose as config
 from automix_eval.config import parts
+from automix_eval.config.described import of_file
 from automix_eval.costs.paper import PaperCost
 from automix_eval.meta_verifiers.baselines.cost_aware import GreedyLearner
 from automix_eval.meta_verifiers.baselines.frugal_gpt import FrugalGPT
@@ -126,16 +127,50 @@ def test_the_configuration_lists_every_hyper_parameter(path):
 ANYTHING = {"encoder", "folder", "seed", "signal"}
 
 
-def test_a_hyper_parameter_that_is_none_is_named(path):
-    """Nonsense of every type is refused by its name as it is set, before any record is read."""
+def edges(setting):
+    """What a setting may just be, and what it may just not be, as its comment in the YAML says."""
+    kind, words = setting.kind, {"true": True, "false": False}
+    taken = [words.get(word, word) for word in setting.choices if word != "mapping"]
+    refused = []
+    if found := re.search(r"(integer|number) (>=?) (\d+)", kind):
+        least = int(found[3])
+        step = 1 if found[1] == "integer" else 1e-9
+        taken.append(least if found[2] == ">=" else least + step)
+        refused += [least - step if found[2] == ">=" else least, True]
+    elif "number in [0, 1]" in kind:
+        taken += [0, 1]
+        refused += [-1e-9, 1 + 1e-9, False]
+    elif kind == "observed | list of numbers":
+        taken += [[0.0, 1.0], (0.5,)]
+        refused += [[-1e-9], [0.5, 1 + 1e-9], [], "anything"]
+    elif kind == "list of names":
+        taken += [["margin"], ("a", "b"), None, []]
+        refused += [["margin", 1], "margin"]
+    elif kind == "list of integers":
+        taken += [[1, 2], (3,)]
+        refused += [[1, 0]]
+    return taken, refused
+
+
+def test_a_hyper_parameter_is_what_its_comment_says(path):
+    """Its edges are taken; beyond them, and nonsense of every type, it is refused by its name."""
     kind = get_class(OmegaConf.load(path)._target_)
-    for name, parameter in inspect.signature(kind).parameters.items():
-        wrong = () if name in ANYTHING else ("no such value", -1.5, [None], True, float("nan"))
-        for value in wrong:
-            if type(value) is type(parameter.default) is bool or (name, value) == ("margin", -1.5):
-                continue
-            with pytest.raises(AutoMixError, match={"budget": "mean_cost"}.get(name, name)):
-                kind(**{name: value})
+    said = {s.key.rpartition(".")[2]: s for s in of_file(f"meta_verifier/{path.stem}")}
+    for name in inspect.signature(kind).parameters:
+        beside = {"objective": "loss", "error_price": 1.0} if name == "abstain_price" else {}
+        taken, refused = edges(said[name])
+        for value in taken:
+            given = beside | {name: value}
+            assert getattr(kind(**given), name) == value
+        nonsense = ["no such value", -1.5, [None], float("nan")]
+        if name in ANYTHING:
+            nonsense = []
+        if said[name].kind == "number":
+            nonsense.remove(-1.5)
+        for value in [*refused, *nonsense]:
+            key = {"budget": "mean_cost"}.get(name, name)
+            with pytest.raises(AutoMixError, match=rf"(^|meta_verifier\.){key}="):
+                kind(**beside | {name: value})
 
 
 # Of those that no objective reads: values that make another policy of these data.
