@@ -237,6 +237,15 @@ def require_rows(outcomes: Outcomes, name: str) -> None:
         )
 
 
+def require_chain(who: str, fitted: int, met: int) -> None:
+    """Raise AutoMixError unless a chain has as many tiers as the one that was fitted on."""
+    if fitted != met:
+        raise AutoMixError(
+            f"{who} was fitted for {fitted} tiers and meets a chain of {met}: fit it on records of "
+            "this chain"
+        )
+
+
 def _read(value: Any, observation: Observation) -> float:
     if value is None:
         return math.nan

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.base import Router, require_fitted, see
+from automix_eval.meta_verifiers.base import Router, require_chain, require_fitted, see
 from automix_eval.meta_verifiers.calibrators.heads import Calibrator, Heads
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.metrics.calibration import auroc, is_correct
@@ -193,11 +193,7 @@ class Calibrated(Router):
         calibrators = require_fitted(self.calibrators_, "calibrated")
         if seen.tier < 0:
             return seen
-        if len(calibrators) != seen.num_tiers - 1:
-            raise AutoMixError(
-                f"the calibrator was fitted for {len(calibrators) + 1} tiers and meets a chain of "
-                f"{seen.num_tiers}: fit it on records of this chain"
-            )
+        require_chain("the calibrator", len(calibrators) + 1, seen.num_tiers)
         table = seen.confidences.copy()
         for tier in range(min(seen.tier + 1, len(calibrators))):
             signals = _signals(seen.signals, seen.confidences, self.names_[tier], tier)

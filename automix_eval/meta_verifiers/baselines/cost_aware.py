@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import numpy as np
 
 from automix_eval.meta_verifiers.assured import ChoosingRouter
-from automix_eval.meta_verifiers.base import require_fitted, require_rows
+from automix_eval.meta_verifiers.base import require_chain, require_fitted, require_rows
 from automix_eval.meta_verifiers.baselines import common, features
 from automix_eval.meta_verifiers.baselines.features import Scaling
 from automix_eval.meta_verifiers.baselines.pricing import asking_costs, best, choose_price
@@ -144,11 +144,7 @@ class GreedyLearner(ChoosingRouter):
     def choose(self, seen: Seen) -> IntArray:
         """The tier with the best predicted score at the price; the cheaper of equals."""
         learned: Learned = require_fitted(self.learned_, self.name)
-        if seen.num_tiers != len(learned.costs):
-            raise AutoMixError(
-                f"meta_verifier={self.name} was fitted for {len(learned.costs)} tiers and meets a "
-                f"chain of {seen.num_tiers}: fit it on records of this chain"
-            )
+        require_chain(f"meta_verifier={self.name}", len(learned.costs), seen.num_tiers)
         if seen.tier < 0 or seen.tier == seen.num_tiers - 1 or not len(seen):
             return np.full(len(seen), max(seen.tier, 0))
         raw = features.raw_columns(seen, seen.tier, learned.signals)

@@ -15,7 +15,7 @@ import numpy as np
 from automix_eval.backends.embeddings import HalfArray, embed
 from automix_eval.backends.encoder import DEFAULT, load
 from automix_eval.meta_verifiers.assured import ChoosingRouter
-from automix_eval.meta_verifiers.base import require_fitted, require_rows
+from automix_eval.meta_verifiers.base import require_chain, require_fitted, require_rows
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.baselines.texts import require_texts
 from automix_eval.meta_verifiers.objectives import Ends, select
@@ -199,11 +199,7 @@ class KnnQuery(ChoosingRouter):
             AutoMixError: Not fitted, on another chain, or the questions have no texts.
         """
         near: Neighbourhood = require_fitted(self.near_, self.name)
-        if near.scores.shape[1] != seen.num_tiers:
-            raise AutoMixError(
-                f"meta_verifier={self.name} was fitted for {near.scores.shape[1]} tiers and meets "
-                f"a chain of {seen.num_tiers}: fit it on records of this chain"
-            )
+        require_chain(f"meta_verifier={self.name}", near.scores.shape[1], seen.num_tiers)
         return near.expect(require_texts(seen.questions, self.name))
 
     def sweep(self) -> list[tuple[float | None, Any]]:

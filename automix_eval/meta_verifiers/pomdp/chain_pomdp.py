@@ -10,7 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from automix_eval.meta_verifiers.abstain import AbstainingRouter
-from automix_eval.meta_verifiers.base import Walk, require_fitted, require_rows, stand_in
+from automix_eval.meta_verifiers.base import (
+    Walk,
+    require_chain,
+    require_fitted,
+    require_rows,
+    stand_in,
+)
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.objectives import Ends, Selection, select
 from automix_eval.meta_verifiers.pomdp import describe as pomdp_text
@@ -274,11 +280,7 @@ class ChainPomdp(AbstainingRouter):
 
     def _rule(self, num_tiers: int) -> Rule:
         rule: Rule = require_fitted(self.rule_, "pomdp")
-        if rule.num_tiers != num_tiers:
-            raise AutoMixError(
-                f"meta_verifier=pomdp was fitted for {rule.num_tiers} tiers and meets a chain of "
-                f"{num_tiers}: fit it on records of this chain"
-            )
+        require_chain("meta_verifier=pomdp", rule.num_tiers, num_tiers)
         return rule
 
     def _reason(self, observation: Observation, to: int) -> str:

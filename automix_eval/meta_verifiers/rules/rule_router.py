@@ -17,6 +17,7 @@ from automix_eval.meta_verifiers.base import (
     TierByTier,
     Walk,
     check_undefined,
+    require_chain,
     require_fitted,
     stand_in,
 )
@@ -276,11 +277,7 @@ class RuleRouter(AbstainingRouter, TierByTier):
 
     def _policy(self, num_tiers: int) -> Policy:
         policy: Policy = require_fitted(self.policy_, self.name)
-        if policy.num_tiers != num_tiers:
-            raise AutoMixError(
-                f"meta_verifier={self.name} was fitted for {policy.num_tiers} tiers and meets "
-                f"a chain of {num_tiers}: fit it on records of this chain"
-            )
+        require_chain(f"meta_verifier={self.name}", policy.num_tiers, num_tiers)
         return policy
 
     def _escalates(self, seen: Seen) -> BoolArray:
