@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import save_tiny, save_tiny_encoder
 
-from automix_eval.meta_verifiers.baselines import encoder as encoders
+from automix_eval.backends import encoder as encoders
 from automix_eval.meta_verifiers.baselines.frugal_gpt import FrugalGPT
 from automix_eval.meta_verifiers.baselines.hybrid_llm import (
     LABELS,
