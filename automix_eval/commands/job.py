@@ -67,11 +67,24 @@ def _forget_log(folder: Path) -> None:
         (folder / LOG).unlink()
 
 
+def as_folder(given: object) -> Path:
+    """The folder that ``output`` names.
+
+    Raises:
+        AutoMixError: A file is in its place, or in that of a folder above it.
+    """
+    folder = Path(str(given)).expanduser()
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise AutoMixError(f"output={folder} can be no folder: {path} is a file")
+    return folder
+
+
 def run_folder(line: CommandLine) -> Path:
     """Where a single run writes."""
     given = line.value("output")
     if given is not None:
-        return Path(str(given)).expanduser()
+        return as_folder(given)
     return RUNS / time.strftime("%Y-%m-%d") / time.strftime("%H-%M-%S")
 
 

@@ -255,6 +255,19 @@ def test_a_mistake_is_refused_before_anything_is_loaded(
     assert CALLS == []
 
 
+@pytest.mark.parametrize("command", [["run"], ["fit"], ["run", "-m", "seed=0,1"]])
+def test_a_file_in_the_place_of_the_output_is_one_line(
+    command: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    """Of a single run and of a sweep, and of a folder below it."""
+    Path("taken").write_text("notes")
+    for output in ("taken", "taken/below"):
+        assert main([*command, *CASCADE, f"output={output}"]) == 2
+        said = capsys.readouterr().err
+        assert said.endswith(f"output={output} can be no folder: taken is a file\n")
+    assert Path("taken").read_text() == "notes"
+
+
 @pytest.mark.parametrize("command", ["run", "fit"])
 def test_a_refused_command_leaves_no_folder(command: str) -> None:
     """Neither for a key that does not exist nor for a task that is not there."""

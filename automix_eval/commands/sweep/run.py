@@ -16,7 +16,7 @@ import msgspec
 
 from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.analysis.job_figures import call_totals, figures_of, mean_figure
-from automix_eval.commands.job import SWEEPS, checked, shown_on_console
+from automix_eval.commands.job import SWEEPS, as_folder, checked, shown_on_console
 from automix_eval.commands.sweep import locks as sweeplocks
 from automix_eval.commands.sweep import notes as jobs
 from automix_eval.commands.sweep.notes import Identity, JobNote
@@ -244,7 +244,7 @@ def _root(line: CommandLine) -> Path:
         raise ConfigError("output is the folder of the whole sweep: give it one value")
     given = line.value("output")
     if given is not None:
-        return Path(str(given)).expanduser()
+        return as_folder(given)
     digest = hashlib.sha256("\n".join(sorted(line.given)).encode()).hexdigest()[:10]
     return SWEEPS / digest
 
