@@ -2,8 +2,9 @@
 
 mutmut (settings in pyproject.toml) makes all mutants. Each of the sample is judged in a fork of one
 process that has collected the quick tests: those that call the function it is in, the nearest room
-first, until one fails. A mutant that no test calls is alive. mutants/judged.json keeps the verdicts
-until the function changes (for those alive: or a test), so that a run that was ended goes on.
+first, until one fails. A mutant that no test calls is alive; a test that fails without any mutant
+is named and left out. mutants/judged.json keeps the verdicts until the function changes (for those
+alive: or a test), so that a run that was ended goes on.
 """
 
 from __future__ import annotations
@@ -150,14 +151,16 @@ class Judge:
             pids.append(forked(partial(noted, session, items, note)))
         codes = [os.waitpid(pid, 0)[1] for pid in pids]
         if any(codes):
-            failed = (TREE / "failed.txt").read_text(encoding="utf-8")
-            raise SystemExit(f"{failed} fails without any mutant")
+            raise SystemExit("what the tests call could not be learned")
         tests: dict[str, Any] = {}
         for note in notes:
             tests |= read(note)
         for file in new:
             mine = {item.nodeid: tests[item.nodeid] for item in files[file]}
-            self.calls[file] = {"hash": known[file], "tests": mine}
+            if failed := [test for test, what in mine.items() if what is None]:
+                print("left out, since they fail without any mutant:", *failed, flush=True)
+            kept = {test: what for test, what in mine.items() if what is not None}
+            self.calls[file] = {"hash": known[file], "tests": kept}
         keep(CALLED, self.calls)
 
 
@@ -210,15 +213,14 @@ def noted(session: Any, items: Sequence[Any], note: Path) -> bool:
     from mutmut.state import state
 
     set_mutant_under_test("stats")
-    found = {}
+    found: dict[str, Any] = {}
     for item, after in zip(items, [*items[1:], None], strict=True):
         state()._stats.clear()
         begun = time.monotonic()
         session.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
         found[item.nodeid] = (time.monotonic() - begun, sorted(state()._stats))
         if session.testsfailed:
-            (TREE / "failed.txt").write_text(item.nodeid, encoding="utf-8")
-            return False
+            found[item.nodeid], session.testsfailed = None, 0
     keep(note, found)
     return True
 

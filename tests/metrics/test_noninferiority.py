@@ -37,7 +37,8 @@ def test_laws_of_the_bound(rows: Pairs, share: float, confidence: float, shuffle
     shuffle.shuffle(rows)  # type: ignore[attr-defined]
     again = paired([(q, llm, 1000 - d) for q, llm, d in rows])
     assert not isinstance(again, Undefined)
-    assert again.lower_bound(share, confidence) == pytest.approx(bound, abs=1e-9)
+    # where documents are alike the spread is rounding, and its root is what differs
+    assert again.lower_bound(share, confidence) == pytest.approx(bound, abs=1e-6)
 
 
 @given(pairs, st.floats(0.5, 0.999))
