@@ -27,6 +27,7 @@ from automix_eval.meta_verifiers.base import Router
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.follow import Follower, follow, mean_points, sampled
 from automix_eval.meta_verifiers.objectives import TOLERANCE, Selection
+from automix_eval.metrics.bootstrap import sorted_codes
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.noninferiority import PairedScores
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes
@@ -163,8 +164,7 @@ class HeldOutSweep:
             rows: In their canonical order.
             folds: (n,) the fold of each row, by whole documents; None: five are made.
         """
-        names = rows.documents if rows.documents is not None else rows.ids
-        documents = np.unique(np.array(names), return_inverse=True)[1].astype(np.intp)
+        documents = sorted_codes(rows.documents or rows.ids)
         swept = Placed.of(fitted, rows)
         play = Follower(rows).follow
         scores = _held_out(fit, rows, documents % FOLDS if folds is None else folds, swept.places)

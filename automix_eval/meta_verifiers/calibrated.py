@@ -14,6 +14,7 @@ import numpy as np
 from automix_eval.meta_verifiers.base import Router, require_chain, require_fitted, see
 from automix_eval.meta_verifiers.calibrators.heads import Calibrator, Heads
 from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.metrics.bootstrap import sorted_codes
 from automix_eval.metrics.calibration import auroc, is_correct
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
@@ -240,9 +241,7 @@ def _auroc(confidence: FloatArray, target: FloatArray) -> float | None:
 
 
 def _folds(rows: Outcomes) -> IntArray:
-    documents = rows.documents if rows.documents is not None else rows.ids
-    _, number = np.unique(np.array(documents), return_inverse=True)
-    return np.asarray(number % FOLDS)
+    return np.asarray(sorted_codes(rows.documents or rows.ids) % FOLDS)
 
 
 def _out_of_fold(

@@ -100,7 +100,7 @@ class FixedAnswer(Router):
             )
         return np.where(
             self._match(seen.answers), np.maximum(chosen, self._destination(seen)), chosen
-        ).astype(np.intp)
+        )
 
     def sweep(self) -> list[tuple[float | None, Any]]:
         """The meta-verifier's family, each under the rule."""

@@ -13,7 +13,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from automix_eval.metrics.bootstrap import LEVEL, Interval, percentile_interval
+from automix_eval.metrics.bootstrap import LEVEL, Interval, percentile_interval, sorted_codes
 from automix_eval.metrics.ibc import Undefined
 
 _CHUNK = 4_000_000  # weights held at a time
@@ -48,7 +48,7 @@ def quantile_intervals(
         resamples: Number of resamples, B.
         seed: Of the draws.
     """
-    codes = np.unique(documents, return_inverse=True)[1]
+    codes = sorted_codes(documents)
     number = int(codes.max()) + 1
     few = [s for s in shares if number < least_number(s)]
     drawn = np.empty((resamples, len(shares)))

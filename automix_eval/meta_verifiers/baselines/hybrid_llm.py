@@ -100,7 +100,7 @@ class HybridLLM(TextRouter):
             return np.full(len(seen), max(seen.tier, 0))
         scorer: Scorer = require_fitted(self.scorer_, self.name)
         easy = scorer.score(self._require(seen.questions, "question"))
-        return np.where(easy <= threshold, seen.num_tiers - 1, 0).astype(np.intp)
+        return np.where(easy <= threshold, seen.num_tiers - 1, 0)
 
     def sweep(self) -> list[tuple[float | None, Any]]:
         """One policy a threshold; all share the encoder."""

@@ -19,6 +19,7 @@ from automix_eval.meta_verifiers.base import require_chain, require_fitted, requ
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.baselines.texts import require_texts
 from automix_eval.meta_verifiers.objectives import Ends, select
+from automix_eval.metrics.bootstrap import sorted_codes
 from automix_eval.metrics.curves import envelope
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
@@ -270,7 +271,7 @@ class KnnQuery(ChoosingRouter):
 
         Of equals the larger number.
         """
-        documents = np.unique(np.array(rows.documents or rows.ids), return_inverse=True)[1]
+        documents = sorted_codes(rows.documents or rows.ids)
         if documents.max() == 0:  # one document: each question is its own
             documents = np.arange(len(rows))
         sizes = (*(k for k in NEIGHBORS if k < len(rows)), len(rows))

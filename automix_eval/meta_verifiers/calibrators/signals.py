@@ -99,7 +99,7 @@ def numbers(name: str, value: Any) -> FloatArray:
     table = np.asarray(value)
     if not isinstance(value, list) or (value and table.dtype.kind not in "if") or table.ndim != 1:
         raise TypeError(f"{name} must be a list of numbers")
-    if not np.isfinite(table.astype(np.float64)).all():
+    if not np.isfinite(table).all():
         raise ValueError(f"{name} must be finite")
     return table.astype(np.float64)
 
