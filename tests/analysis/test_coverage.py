@@ -42,7 +42,7 @@ def test_planned_runs_find_what_they_were_planned_for(coverage: Any) -> None:
     del coverage  # it lies beside
     import bench_power
 
-    found = bench_power.realised(200, 200, 300, 0)
+    found = bench_power.realised(200, 200, 150, 0)
     assert 0.73 <= found.delta_ibc <= 0.87
     assert 0.73 <= found.loss <= 0.87
 

@@ -19,8 +19,10 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from select import select
 from tempfile import TemporaryFile
 from typing import IO, Any, NoReturn
 
@@ -108,50 +110,71 @@ def _ask(request: Mapping[str, Any], numbers: Sequence[int] = ()) -> Any:
 
 @lru_cache(maxsize=1)
 def _connection() -> socket.socket:
-    """To the process that forks, which ends when this one does."""
+    """To the process that forks for all workers of a run, and ends with the last of them."""
     from processes import environment
 
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
-        subprocess.Popen(
-            [sys.executable, __file__, str(theirs.fileno())],
-            env=environment() | {"HF_HUB_OFFLINE": "1"}, pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-    return ours
+    address = f"\0automix-forks-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+    while True:
+        ours, listening = (socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2))
+        with listening:
+            try:
+                ours.connect(address)
+            except ConnectionRefusedError:  # nobody is there yet
+                ours.close()
+                with suppress(OSError):  # another worker was quicker
+                    listening.bind(address)
+                    listening.listen()
+                    subprocess.Popen(
+                        [sys.executable, __file__, str(listening.fileno())],
+                        env=environment() | {"HF_HUB_OFFLINE": "1"},
+                        pass_fds=[listening.fileno()],
+                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                    )  # fmt: skip
+            else:
+                return ours
 
 
 # --------------------------------------------------------------------------- the process that forks
 
 
-def _serve(connection: socket.socket) -> None:
+def _serve(listening: socket.socket) -> None:
     import torch
 
     torch.set_num_threads(1)
     for name in IMPORTED:
         importlib.import_module(name)
-    running: set[int] = set()
-    while True:
-        text, numbers, _, _ = socket.recv_fds(connection, 1 << 20, 3)
-        if not text:
-            break
-        request = json.loads(text)
-        if "poll" in request:
-            ended, status = os.waitpid(request["poll"], os.WNOHANG)
-            reply = os.waitstatus_to_exitcode(status) if ended else None
-            running.discard(ended)
-        else:
-            sys.stderr.flush()
-            reply = os.fork()
-            if not reply:
-                connection.close()
-                _become(request, numbers)
-            running.add(reply)
-            for number in numbers:
-                os.close(number)
-        connection.send(json.dumps(reply).encode())
-    for pid in running:
-        os.kill(pid, signal.SIGKILL)
+    running: dict[socket.socket, set[int]] = {listening.accept()[0]: set()}
+    while running:
+        for ready in select([listening, *running], [], [])[0]:
+            if ready is listening:
+                running[listening.accept()[0]] = set()
+            elif not _answer(ready, [listening, *running], running[ready]):
+                for pid in running.pop(ready):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _answer(asked: socket.socket, held: Sequence[socket.socket], running: set[int]) -> bool:
+    """One request of a worker; false once there is none any more."""
+    text, numbers, _, _ = socket.recv_fds(asked, 1 << 20, 3)
+    if not text:
+        return False
+    request = json.loads(text)
+    if "poll" in request:
+        ended, status = os.waitpid(request["poll"], os.WNOHANG)
+        reply = os.waitstatus_to_exitcode(status) if ended else None
+        running.discard(ended)
+    else:
+        sys.stderr.flush()
+        reply = os.fork()
+        if not reply:
+            for one in held:
+                one.close()
+            _become(request, numbers)
+        running.add(reply)
+        for number in numbers:
+            os.close(number)
+    asked.send(json.dumps(reply).encode())
+    return True
 
 
 def _become(request: Mapping[str, Any], numbers: Sequence[int]) -> NoReturn:
@@ -165,6 +188,8 @@ def _become(request: Mapping[str, Any], numbers: Sequence[int]) -> NoReturn:
         os.environ.update(request["env"])
         os.chdir(request["cwd"])
         sys.argv = request["command"]
+        # a shell's background jobs ignore it, and so does what they start
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         _execute(sys.argv[0])
         status = 0
     except SystemExit as end:
@@ -172,8 +197,8 @@ def _become(request: Mapping[str, Any], numbers: Sequence[int]) -> NoReturn:
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
     except KeyboardInterrupt:
-        sys.excepthook(*sys.exc_info())
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        sys.excepthook(*sys.exc_info())
         os.kill(os.getpid(), signal.SIGINT)
     except BaseException:  # noqa: BLE001 - shown as at the end of any process
         sys.excepthook(*sys.exc_info())

@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import forks
@@ -29,8 +30,9 @@ PATIENCE = 120
 
 
 def ended(
-    args: dict[str, Any], folder: Path, server: Server, after: int = 0, gaps: Sequence[float] = ()
-) -> tuple[int, str]:
+    args: dict[str, Any], folder: Path, server: Server, after: int = 0, gaps: Sequence[float] = (),
+    start: Callable[..., Any] = forks.start,
+) -> tuple[int, str]:  # fmt: skip
     """Exit status and stderr of lm_eval.
 
     Args:
@@ -39,28 +41,37 @@ def ended(
         server: Its models.
         after: Requests of this process after which it is interrupted.
         gaps: Seconds before each interrupt.
+        start: Starts the process.
     """
     command = ["lm_eval", "--model", "automix", "--tasks", TASK]
     command += ["--limit", "16", "--output_path", str(folder), "--log_samples"]
     command += ["--model_args", ",".join(f"{k}={v}" for k, v in args.items())]
     env = {**os.environ, "PYTHONPATH": python_path()}
-    if not gaps:
-        done = forks.run(command, env, folder.parent)
-        return done.returncode, done.stderr
     before = server.asked.total()
-    with subprocess.Popen(
-        [sys.executable, "-m", *command], env=env, cwd=folder.parent, text=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=_heeds_interrupts,
-    ) as process:  # fmt: skip
+    with TemporaryFile("w+") as said:
+        with Path(os.devnull).open("r+b") as null:
+            process = start(command, env, folder.parent, (null, null, said))
         deadline = time.monotonic() + PATIENCE
-        while server.asked.total() < before + after and process.poll() is None:
+        while gaps and server.asked.total() < before + after and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.005)
         for gap in gaps:
             time.sleep(gap)
             process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=PATIENCE)
-    return process.returncode, said
+        status = process.wait(PATIENCE)
+        said.seek(0)
+        return status, said.read()
+
+
+def as_a_user(
+    command: list[str], env: dict[str, str], cwd: Path, streams: Sequence[Any]
+) -> subprocess.Popen[bytes]:
+    """The command in an interpreter of its own."""
+    read, out, err = streams
+    return subprocess.Popen(
+        [sys.executable, "-m", *command], env=env, cwd=cwd, stdin=read, stdout=out, stderr=err,
+        preexec_fn=_heeds_interrupts,
+    )  # fmt: skip
 
 
 def _heeds_interrupts() -> None:
@@ -83,7 +94,7 @@ def test_an_interrupted_command_stops_cleanly_and_resumes(tmp_path: Path) -> Non
     with serving(knows(answers, 0.4), knows(answers, 0.9)) as server:
         args = {**cascade_of(server), "model": "stopped", "store.path": str(tmp_path / "s.sqlite")}
         # 32 calls of the calibration, 64 of the evaluation, in two blocks
-        status, said = ended(args, folder, server, after=75, gaps=[0])
+        status, said = ended(args, folder, server, after=75, gaps=[0], start=as_a_user)
         assert status == -signal.SIGINT
         assert "Traceback" not in said
         assert said.rstrip().endswith(SAID)
