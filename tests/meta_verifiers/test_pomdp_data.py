@@ -203,15 +203,29 @@ print(json.dumps([d.to for d in Pomdp().fit(columns(pair_records(TYPICAL))).deci
         ("edges", [[0.5, 0.4]]), ("edges", "0,1"), ("edges", []), ("edges", [[0.1]]),
         ("low", "AAAA"), ("low", 3), ("low", "not base64!"), ("share", 1.5), ("share", True),
         ("cost", float("nan")), ("objective", "0.1"), ("note", 3), ("summary", []),
-        ("summary", [{}]), ("more", 1),
+        ("summary", [{}]), ("more", 1), ("share", 1), ("share", -1e-9), ("escalation", -1e-9),
+        ("escalation", 1 + 1e-9), ("edges", [[0.5, 0.5]]), ("levels", []), ("tiers", [1, 0]),
+        ("tiers", [0, 2]), ("tiers", [-1, 1]), ("tiers", [True]), ("tiers", []), ("tiers", "01"),
     ],
 )  # fmt: skip
 def test_a_damaged_policy_is_refused(field, value):
-    """Shapes, types and ranges of a stored policy are checked."""
+    """Shapes, types and ranges of a stored policy are checked, and what is wrong is named."""
     learned = copy.deepcopy(Pomdp().fit(columns(pair_records(TYPICAL))).get_learned())
     learned[field] = value
-    with pytest.raises(AutoMixError, match="no policy of meta_verifier=pomdp"):
+    with pytest.raises(AutoMixError, match=rf"no policy of meta_verifier=pomdp.*\b{field}\b"):
         Pomdp().set_learned(learned)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("share", 0), ("share", 0.999), ("escalation", 0), ("escalation", 1), ("objective", None)],
+)
+def test_the_ends_of_stored_numbers_are_taken(field, value):
+    """A share below 1, an escalation rate up to 1, and an objective that was not asked for."""
+    learned = copy.deepcopy(Pomdp().fit(columns(pair_records(TYPICAL))).get_learned())
+    made = Pomdp()
+    made.set_learned({**learned, field: value})
+    assert made.get_learned() == {**learned, field: value}
 
 
 def test_a_chain_of_another_length_is_refused():
