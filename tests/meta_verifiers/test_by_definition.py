@@ -26,6 +26,8 @@ from automix_eval.meta_verifiers.pomdp.family import family, replay
 from automix_eval.meta_verifiers.pomdp.problem import COMPLEX, SIMPLE, UNSOLVABLE, label_states
 from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.meta_verifiers.pomdp.solve import Solver
+from automix_eval.meta_verifiers.rules import long_chains
+from automix_eval.meta_verifiers.rules.cells import FittingData
 from automix_eval.meta_verifiers.rules.chain_search import prices_of_quality
 from automix_eval.meta_verifiers.self_consistency import SelfConsistency
 from automix_eval.meta_verifiers.threshold import Threshold, thin
@@ -178,6 +180,48 @@ def test_the_family_has_every_corner(num_tiers, symbols, seed):
     assert np.array([(m.low.fixed, -m.low.slope) for m in members]) == pytest.approx(
         np.array(hull), abs=1e-9
     )
+
+
+@pytest.mark.parametrize("objective", ["gain", "budget"])
+@pytest.mark.parametrize("tiers", [(0, 1, 2), (0, 2), (1, 2), (1, 2, 3)])
+def test_the_worth_of_tiers_is_that_of_their_best_cascade(objective, tiers, monkeypatch):
+    """At each price: every cascade of the lowest bins is played, and compared with single tiers."""
+    monkeypatch.setattr(long_chains, "QUANTILES", 3)
+    rng = np.random.default_rng(len(tiers))
+    shown = rng.integers(0, 6, (25, 4)) / 5
+    shown[rng.random(shown.shape) < 0.2] = np.nan
+    right = (rng.random(shown.shape) < 0.2 * np.arange(4) + 0.3 * np.nan_to_num(shown)).astype(
+        float
+    )
+    data = FittingData(outcomes(right, np.tile([1.0, 3.0, 9.0, 27.0], (25, 1)), shown), "keep", "x")
+    bins = np.zeros(shown.shape, dtype=int)
+    for t, column in enumerate(shown.T):
+        known = np.sort(column[~np.isnan(column)])
+        cuts = {known[math.ceil(len(known) * k / 3) - 1] for k in (1, 2)}
+        bins[:, t] = [0 if np.isnan(v) else 1 + sum(v >= c for c in cuts) for v in column]
+    singles = [(27.0 / 3 ** (3 - t), right[:, t].mean()) for t in range(4)]
+    prices = prices_of_quality(*np.array(singles).T[::-1])
+    if objective == "gain":
+        hull = data.ends().hull
+        prices = [(q - p) / (b - a) for (a, p), (b, q) in itertools.pairwise(hull)]
+    points = []
+    for size in range(2, len(tiers) + 1):
+        for asked in itertools.combinations(tiers, size):
+            for rules in itertools.product(range(4), repeat=size - 1):
+                score = cost = 0.0
+                for i in range(25):
+                    for t, most in zip(asked, (*rules, -1), strict=True):
+                        cost += 3.0**t
+                        if bins[i, t] > most:
+                            break
+                    score += right[i, t]
+                points.append((cost / 25, score / 25))
+    more = [
+        max(0.0, max(s - x * c for c, s in points) - max(s - x * c for c, s in singles))
+        for x in prices
+    ]
+    expected = max(more) if objective == "gain" else np.mean(more)
+    assert long_chains._Worth(data, objective)(tiers) == pytest.approx(expected)
 
 
 def test_a_tenth_is_a_tenth():

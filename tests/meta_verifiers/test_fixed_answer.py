@@ -19,6 +19,7 @@ from automix_eval.meta_verifiers.self_consistency import SelfConsistency
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Answer, Observation
 
 
 def outcomes(answers: list[list[str]], seed: int = 0) -> Outcomes:
@@ -110,6 +111,74 @@ def test_a_target_holds_for_all_questions():
     assert follow(made, data).score.mean() >= least
     cheapest = min(p.cost.mean() for p in paths if p.score.mean() >= least)
     assert follow(made, data).cost.mean() == pytest.approx(cheapest)
+
+
+class Keeps(AlwaysSLM):
+    """In the place of a router: keeps what it would be fitted on, and what it is asked for."""
+
+    needs_fit = True
+
+    def __init__(self, objective, number, verifies):
+        self.objective, self.needs_verification = objective, verifies
+        self.budget = self.target = number
+
+    def fit(self, outcomes):
+        """Keep it."""
+        self.fitted = outcomes.ids
+        return self
+
+
+@pytest.mark.parametrize("verifies", [True, False])
+@pytest.mark.parametrize("to", ["next", "last"])
+@pytest.mark.parametrize(
+    ("objective", "number"), [("budget", 1.0), ("budget", 30.0), ("target", 0.2), ("target", 0.9)]
+)
+def test_the_router_is_asked_for_what_the_rule_leaves(objective, number, to, verifies):
+    """What the questions of the rule cost or score, each on its way, is taken off; 0 at least."""
+    rng = np.random.default_rng(3)
+    answers = [["unanswerable" if x < 0.4 else "x" for x in rng.random(30)] for _ in range(3)]
+    data = outcomes(answers)
+    made = FixedAnswer(Keeps(objective, number, verifies), to=to).fit(data)
+    spent, reached, left = 0.0, 0.0, []
+    for i in range(30):
+        way = [0]
+        while way[-1] < 2 and answers[way[-1]][i] == "unanswerable":
+            way.append(2 if to == "last" else way[-1] + 1)
+        if len(way) == 1:
+            left.append(i)
+        else:
+            spent += sum(data.answer_costs[i, t] + (verifies and t < 2) for t in way)
+            reached += data.scores[i, way[-1]]
+    rest = (30 * number - spent) / len(left)
+    if objective == "target":
+        rest = (number * data.scores[:, 2].sum() - reached) / data.scores[left, 2].sum()
+    assert getattr(made.router_, objective) == pytest.approx(max(rest, 0.0))
+    assert getattr(made.router, objective) == number
+    assert made.router_.fitted == tuple(f"q{i}" for i in left)
+
+
+def test_a_target_without_a_score_to_reach_it_asks_for_the_whole():
+    """Or for nothing, where nothing is left to reach."""
+    data = outcomes([["unanswerable", "x", "x"], ["x"] * 3, ["x"] * 3])
+    for scores, expected in (([0.2, 0.9], 1.0), ([0.9, 0.9], 0.0)):
+        rows = replace(data, scores=np.array([[0.0, *scores], [0.0] * 3, [0.0] * 3]))
+        assert FixedAnswer(Keeps("target", 1.0, True)).fit(rows).router_.target == expected
+
+
+@pytest.mark.parametrize(
+    ("tier", "text", "reason"),
+    [
+        (-1, "", "starts at tier 0"),
+        (0, "Unanswerable.", "fixed answer"),
+        (0, "x", "v=0.75"),
+        (1, "Unanswerable.", "last tier"),
+    ],
+)
+def test_a_decision_says_whether_the_rule_made_it(tier, text, reason):
+    """Before the last tier; elsewhere the router says why."""
+    answer = Answer(tier, text, ()) if tier >= 0 else None
+    seen = Observation(tier, 2, (0.75,) * (tier + 1), None, answer)
+    assert FixedAnswer(SelfConsistency()).decide([seen])[0].reason == reason
 
 
 def test_a_rule_that_leaves_nothing_says_so():
