@@ -22,6 +22,7 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.text import printable
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -124,7 +125,8 @@ def current_run(requests: Sequence[Instance]) -> HarnessRun:
         requests: The requests to answer; every task they name must be part of the run.
 
     Raises:
-        AutoMixError: The model was called by something other than the harness's ``evaluate``.
+        AutoMixError: The model was called by something other than the harness's ``evaluate``, or
+            a chat template is asked for by name.
     """
     evaluate = _locals_of("evaluate", "lm_eval.evaluator")
     if evaluate is None or not isinstance(evaluate.get("eval_tasks"), dict):
@@ -135,11 +137,18 @@ def current_run(requests: Sequence[Instance]) -> HarnessRun:
     unknown = {str(r.task_name) for r in requests} - set(evaluate["eval_tasks"])
     if unknown:
         raise AutoMixError(f"requests name tasks outside the run: {', '.join(sorted(unknown))}")
+    chat = evaluate.get("apply_chat_template")
+    if isinstance(chat, str) and chat.lower() != "true":
+        raise AutoMixError(
+            f"--apply_chat_template {printable(chat, 80)}: each tier applies the template of its "
+            "own tokenizer, and no name chooses another (in lm_eval 0.4.13 it changes no prompt "
+            "either): leave the name out, or the whole option where no template is wanted"
+        )
     simple = _locals_of("simple_evaluate", "lm_eval.evaluator") or {}
     return HarnessRun(
         tasks=evaluate["eval_tasks"],
         system_instruction=evaluate.get("system_instruction"),
-        apply_chat_template=bool(evaluate.get("apply_chat_template")),
+        apply_chat_template=bool(chat),
         fewshot_as_multiturn=bool(evaluate.get("fewshot_as_multiturn")),
         fewshot_seed=simple.get("fewshot_random_seed", 1234),
         output_folder=_output_folder(simple.get("evaluation_tracker")),

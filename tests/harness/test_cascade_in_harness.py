@@ -163,6 +163,10 @@ def test_a_tier_without_template_says_so(pair: dict[str, str]) -> None:
     with pytest.raises(AutoMixError, match=r"llm\.chat=false"):
         run_harness([TASK], args, limit=2, apply_chat_template=True)
     run_harness([TASK], args | {"llm.chat": False}, limit=2, apply_chat_template=True)
+    CALLS.clear()
+    with pytest.raises(AutoMixError, match="no name chooses another"):
+        run_harness([TASK], args | {"llm.chat": False}, limit=2, apply_chat_template="tool_use")
+    assert not CALLS
     assert all("<" not in prompt for _, _, prompt in CALLS)
 
 
