@@ -16,6 +16,7 @@ import argparse
 import csv
 import json
 import math
+import re
 import subprocess
 import sys
 import time
@@ -61,6 +62,7 @@ QUESTIONS = {
 SETTINGS = {
     "consistency": [],
     "few_shot": ["verifier.max_tokens=64"],
+    "few_shot_shown": ["verifier.demonstrations=calibration", "verifier.max_tokens=64"],
     "few_shot_scored": ["verifier.form=scored", "verifier.max_tokens=64"],
 }
 
@@ -106,7 +108,7 @@ def run(
                 continue
             train, validation = questions or QUESTIONS[task]
             command = [sys.executable, "-m", "automix_eval", "run", f"tasks={task}_two"]
-            command += [f"verifier={verifier.removesuffix('_scored')}", f"output={output}"]
+            command += [f"verifier={re.sub('_(scored|shown)$', '', verifier)}", f"output={output}"]
             command += [f"include_path={folder / 'tasks'}", f"store.path={folder / 'calls.sqlite'}"]
             command += [f"calibration.num_docs={train}", f"limit={validation}", "record=full"]
             command += [f"slm.max_length={window}", f"llm.max_length={window}", "batch_size=8"]
