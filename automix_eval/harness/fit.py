@@ -29,6 +29,7 @@ class _FitLM(AutoMixLM):
         self.log.folder = self._records_folder(run)
         for tier in self.tiers:
             tier.chat = run.apply_chat_template
+        run = self._supported(run)
         for name in sorted(run.tasks):
             self.routers.of(self._view(name, run))
         raise _Fitted

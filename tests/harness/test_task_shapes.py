@@ -14,6 +14,7 @@ from lm_eval.api.instance import Instance
 from scripted import CALLS, SCRIPTS, read_run, scripted_args
 
 from automix_eval.analysis.gather import Settings, assemble
+from automix_eval.harness.fit import _FitLM
 from automix_eval.harness.model import AutoMixLM
 from automix_eval.harness.task_view import TaskView
 from automix_eval.records.runs import read_run as columns_of
@@ -311,6 +312,21 @@ def test_what_cannot_be_run_is_refused_before_the_first_call(tmp_path: Path) -> 
     assert "(generate_until, loglikelihood)" in said
     assert "hold 12 demonstrations, and 11 of the 12" in said
     assert "skip_unsupported=true" in said
+    assert not CALLS
+
+
+def test_a_fit_refuses_before_the_first_call_too(tmp_path: Path) -> None:
+    """`automix-eval fit`: not one task is fitted while another cannot be."""
+    model = _FitLM(
+        **scripted_args(
+            meta_verifier="threshold",
+            records_dir=str(tmp_path),
+            **{"calibration.num_docs": 10, "calibration.min_docs": 4},
+        )
+    )
+    fine = {"fine": shapes.task("fine", shapes.SHAPES["float"])}
+    with pytest.raises(AutoMixError, match="5 of 6 tasks"):
+        lm_eval.evaluate(model, {"tasks": fine | refused(), "groups": {}}, limit=1)
     assert not CALLS
 
 
