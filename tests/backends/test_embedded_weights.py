@@ -35,7 +35,7 @@ def test_the_real_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with embedded.parsed_once():
         models = [AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)]
         tokenizers = [AutoTokenizer.from_pretrained(**source)]
-        template = gguf_format.GGUFReader(gguf).get_field("tokenizer.chat_template")
+        template = gguf_format.GGUFReader(str(gguf)).get_field("tokenizer.chat_template")
     models.append(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16))
     tokenizers.append(AutoTokenizer.from_pretrained(folder))
     tokenizer = tokenizers[1]
