@@ -109,22 +109,34 @@ class TaskRouters:
             self._made[view.name] = view, router
         return router
 
+    def why_not(self, view: TaskView) -> str:
+        """Why the policy that is given cannot be used for a task; empty if it can."""
+        differences = self._fitted_otherwise(view)
+        if not differences or self._config.meta_verifier.transfer:
+            return ""
+        return (
+            f"{differences}. Fit one here by leaving meta_verifier.policy out, or accept the "
+            "difference with meta_verifier.transfer=true"
+        )
+
+    def _fitted_otherwise(self, view: TaskView) -> str:
+        """In what the policy that is given was fitted for something else than a task; or empty."""
+        if self._policy is None:
+            return ""
+        name = config.name_of(self._config, "meta_verifier")
+        differences = policy.mismatches(self._policy, name, self._valid_for(view))
+        if not differences:
+            return ""
+        return (
+            f"the policy {self._config.meta_verifier.policy} was fitted for something else: "
+            + "; ".join(differences)
+        )
+
     def _restored(
         self, view: TaskView, router: MetaVerifier, given: Mapping[str, Any]
     ) -> MetaVerifier:
-        name = config.name_of(self._config, "meta_verifier")
-        differences = policy.mismatches(given, name, self._valid_for(view))
-        if differences:
-            text = (
-                f"the policy {self._config.meta_verifier.policy} was fitted for something else: "
-                + "; ".join(differences)
-            )
-            if not self._config.meta_verifier.transfer:
-                raise AutoMixError(
-                    text + ". Fit one here by leaving meta_verifier.policy out, or accept the "
-                    "difference with meta_verifier.transfer=true"
-                )
-            self._log.warn(view.name, text)
+        if differences := self._fitted_otherwise(view):  # accepted, or the task was refused
+            self._log.warn(view.name, differences)
         fitted = given["fitted_on"]
         own = fitted.get("doc_ids") if fitted.get("task") == view.name else None
         if note := view.fitting.reuse(own if isinstance(own, list) else ()):

@@ -141,15 +141,17 @@ def test_a_policy_serves_what_it_was_fitted_for(pair: dict[str, str], tmp_path: 
 def test_a_policy_fitted_for_something_else_is_refused(
     pair: dict[str, str], tmp_path: Path, task: str, change: dict[str, Any], named: str
 ) -> None:
-    """The error names the difference and both remedies; transfer=true accepts and records it."""
+    """Before the first call, with the difference and both remedies; transfer=true accepts it."""
     SCRIPTS["other"] = SCRIPTS["small"]
     run_harness([TASK], scripted_args(meta_verifier="pomdp"), tmp_path, limit=2)
     (file,) = tmp_path.rglob("automix_policy_*.json")
     args = scripted_args(meta_verifier="pomdp", **{"meta_verifier.policy": str(file)}) | change
     if task != TASK:
         SCRIPTS["small"] = SCRIPTS["large"] = knows(gold_answers(task), 0.5)
+    CALLS.clear()
     with pytest.raises(AutoMixError, match=rf"{named}: fitted.*transfer=true"):
-        run_harness([task], args, limit=2)
+        run_harness(sorted({TASK, task}), args, limit=2)
+    assert CALLS == []
     if named != "meta_verifier":
         run_harness([task], args | {"meta_verifier.transfer": True}, tmp_path / "transfer", limit=2)
         manifest, _ = read_run(tmp_path / "transfer")
