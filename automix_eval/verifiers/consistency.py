@@ -194,7 +194,9 @@ class Consistency:
         said = np.array(texts)
         blank = said == ""
         if self.agreement == "embedding":
-            vectors = embed(self.encoder, texts, _READ).astype(np.float32)
+            # in the place of silence anything: an encoder may have no token for it
+            shown = [text or "-" for text in texts]
+            vectors = embed(self.encoder, shown, _READ).astype(np.float32)
             # half precision: a text's cosine with itself need not be 1
             alike = (vectors @ vectors.T >= self.similarity) | (said[:, None] == said)
         else:
