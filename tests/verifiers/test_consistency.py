@@ -114,7 +114,8 @@ def test_by_embedding_it_is_how_few_groups_of_meaning_there_are(
 
 def test_silence_is_a_group_of_its_own(tiny: str) -> None:
     """However near the encoder puts it, an empty answer says the same as no other."""
-    judged("pier", "pier", agreement="embedding", encoder=tiny)  # read alone, silence has no token
+    # with the other text in memory the encoder would read silence alone, which has no token
+    judged("pier", "pier", "pier", agreement="embedding", encoder=tiny)
     found = judged("pier", "pier", "", agreement="embedding", encoder=tiny, similarity=-1.0)
     thirds = -(2 / 3 * math.log(2 / 3) + 1 / 3 * math.log(1 / 3)) / math.log(3)
     assert found.confidence == pytest.approx(1 - thirds)
