@@ -144,7 +144,7 @@ class Judge:
         before = read(CALLED)
         self.calls = {f: k for f, k in before.items() if known.get(f) == k["hash"]}
         new = [file for file in files if file not in self.calls]
-        notes = [TREE / f"called.{part}" for part in range(self.jobs)]
+        notes = [TREE / f"called.{part}" for part in range(min(self.jobs, len(new)))]
         pids = []
         for part, note in enumerate(notes):
             items = [item for file in new[part :: self.jobs] for item in files[file]]
