@@ -172,12 +172,8 @@ class _Scattered(Piece):
         return _attention(query, keys, values, self._masks[place], scale)
 
 
-class _Branches(_Scattered):
-    """Stretches of one tree, none of them its start, whose attention is computed at once.
-
-    Args:
-        pieces: Consecutive pieces of one pass with consecutive columns.
-    """
+class _Several(Piece):
+    """Consecutive pieces of one tree and one pass, as one."""
 
     def __init__(self, pieces: Sequence[Reading]) -> None:
         self.tree = pieces[0].tree
@@ -185,6 +181,17 @@ class _Branches(_Scattered):
         self.positions = [i for p in pieces for i in p.positions]
         self.keep = sum(p.keep for p in pieces)
         self._pieces = pieces
+
+
+class _Branches(_Several, _Scattered):
+    """Stretches of one tree, none of them its start, whose attention is computed at once.
+
+    Args:
+        pieces: Consecutive pieces of one pass with consecutive columns.
+    """
+
+    def __init__(self, pieces: Sequence[Reading]) -> None:
+        super().__init__(pieces)
         self._own = (pieces[0].own[0], pieces[-1].own[1])
         self._masks: dict[tuple[int | None, torch.device], torch.Tensor] = {}
 
@@ -197,7 +204,7 @@ class _Branches(_Scattered):
         return torch.cat([_visible(piece, used) for piece in self._pieces])
 
 
-class _Beside(Piece):
+class _Beside(_Several):
     """Prompts of one tree, or most of each, in one call: padded at the end to one length.
 
     Args:
@@ -205,11 +212,7 @@ class _Beside(Piece):
     """
 
     def __init__(self, pieces: Sequence[Reading]) -> None:
-        self.tree = pieces[0].tree
-        self.tokens = [t for p in pieces for t in p.tokens]
-        self.positions = [i for p in pieces for i in p.positions]
-        self.keep = sum(p.keep for p in pieces)
-        self._pieces = pieces
+        super().__init__(pieces)
         self._width = max(p.total for p in pieces)
         rows: list[int] = []
         columns: list[int] = []
@@ -326,16 +329,16 @@ class TreeStep(_Scattered):
         self.tokens = list(tokens)
         self.positions = [row.length for row in rows]
         self.keep = len(rows)
-        columns = torch.tensor([row.extend() for row in rows])
-        self._columns = {columns.device: columns}
+        self._columns = [row.extend() for row in rows]
+        self._on_device: dict[torch.device, torch.Tensor] = {}
         self._rows = rows
         self._masks: dict[tuple[int | None, torch.device], torch.Tensor] = {}
 
     def store(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Write the rows' keys and values into their columns."""
-        if keys.device not in self._columns:
-            self._columns[keys.device] = next(iter(self._columns.values())).to(keys.device)
-        self.tree.write(layer, self._columns[keys.device], keys, values)
+        if keys.device not in self._on_device:
+            self._on_device[keys.device] = torch.tensor(self._columns, device=keys.device)
+        self.tree.write(layer, self._on_device[keys.device], keys, values)
 
     def visible(self, used: int) -> torch.Tensor:
         """Each row sees its own past."""
