@@ -7,6 +7,7 @@ is uneven, and a rank must not wait for another in the middle of a question.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -41,6 +42,9 @@ class Ranks:
             self._accelerator = Accelerator(
                 kwargs_handlers=[InitProcessGroupKwargs(timeout=TIMEOUT)]
             )
+            # A worker of gloo that frees its last tensors while the interpreter goes down aborts
+            # the process when all is done (pytorch/pytorch#190489): the group ends before.
+            atexit.register(self._accelerator.end_training)
             self.index = int(self._accelerator.process_index)
             self.number = int(self._accelerator.num_processes)
             if self.number != int(os.environ["WORLD_SIZE"]):

@@ -30,7 +30,8 @@ def test_several_processes_give_the_records_of_one(
 ) -> None:
     """Scores, decisions, records and counts are equal row for row; no call is made twice.
 
-    Two processes start as a user starts them; four are forks, which import everything once.
+    Two processes start as a user starts them, and leave no process group to the interpreter's end;
+    four are forks, which import everything once.
     """
     output = tmp_path / "many"
     done = launch(output, processes, torchrun=processes == 2)
@@ -44,6 +45,8 @@ def test_several_processes_give_the_records_of_one(
     assert all(sum(m.values()) < sum(made, Counter()).total() for m in made)
     samples = sorted(output.rglob("samples_*.jsonl"))
     assert [sum(1 for _ in p.open()) for p in samples] == [7, 7]
+    left = [json.loads(p.read_text()) for p in output.glob("left_*.json")]
+    assert left == [False] * (processes if processes == 2 else 0)
 
 
 @pytest.mark.slow

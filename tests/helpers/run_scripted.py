@@ -6,6 +6,7 @@ takes longest, the imports, is done once for all of them.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -130,7 +131,16 @@ def _end(output: Path) -> NoReturn:
         os._exit(status)
 
 
+def _note_open_group(output: Path) -> None:
+    """Whether a process group is left to the end of the interpreter."""
+    from torch import distributed
+
+    left = distributed.is_initialized()
+    (output / f"left_{os.environ.get('RANK', '0')}.json").write_text(json.dumps(left))
+
+
 if __name__ == "__main__":
     if len(sys.argv) > 2:
         sys.exit(in_forks(Path(sys.argv[1]), *map(int, sys.argv[2:])))
+    atexit.register(_note_open_group, Path(sys.argv[1]))
     main(Path(sys.argv[1]))
