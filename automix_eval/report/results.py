@@ -12,6 +12,7 @@ the one in the report::
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 
 def read(
-    *paths: str | Path,
+    *paths: str | Path | Sequence[str | Path],
     costs: str | Mapping[str, Any] | None = None,
     llm: str | Path | None = None,
     baselines: Sequence[str] = (),
@@ -59,7 +60,7 @@ def read(
     (your own or a public one), are read as ``automix-eval whatif`` reads them.
 
     Args:
-        paths: Results folders, a manifest, a file of records, or a table.
+        paths: Results folders, a manifest, a file of records, or a table; or lists of them.
         costs: Prices: of runs as after ``report --costs`` (``"paper:1,1,100"``), or as a mapping
             like the run's ``cost``; of a chain a mapping of model to price.
         llm: Runs only: a folder with a run of the LLM alone.
@@ -76,9 +77,10 @@ def read(
     """
     if resamples < 1:
         raise AutoMixError(f"resamples={resamples}: at least 1 is needed for an interval")
-    if not paths:
+    each = [p for given in paths for p in (given if isinstance(given, (list, tuple)) else [given])]
+    found = [_existing(path) for path in each]
+    if not found:
         raise AutoMixError("name a folder with results, a file of records, or a table to read")
-    found = [_existing(Path(p).expanduser()) for p in paths]
     of_chain = {"routers": routers, "task": task, "models": models}
     of_runs = {"llm": llm, "baselines": baselines}
     if _is_chain(found):
@@ -289,7 +291,10 @@ def _frames() -> Any:
     return frames
 
 
-def _existing(path: Path) -> Path:
+def _existing(given: Any) -> Path:
+    if not isinstance(given, (str, os.PathLike)):
+        raise AutoMixError(f"{given!r} is no path: name folders, records or a table, or a list")
+    path = Path(given).expanduser()
     if not path.exists():
         raise AutoMixError(f"{path} does not exist: name a results folder, records or a table")
     return _manifest_of(path)

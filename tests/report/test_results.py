@@ -25,7 +25,7 @@ pytestmark = pytest.mark.all_folds
 
 def read(*paths: object, **options: object) -> Results:
     """The results with few resamples."""
-    return automix_eval.read(*map(str, paths), **{"resamples": 50, **options})  # type: ignore[arg-type]
+    return automix_eval.read(*paths, **{"resamples": 50, **options})  # type: ignore[arg-type]
 
 
 def test_figures_are_those_of_the_report(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_plain_runs_and_tables_become_a_chain(tmp_path: Path) -> None:
     """Two folders, a table of one's own and a public one: the leaderboard of whatif."""
     task = pick_task(tmp_path, 60)
     folders = [plain_run(task, s, tmp_path / s) for s in ("small-1B", "large-70B")]
-    results = read(*folders, routers=["threshold"])
+    results = read(folders, routers=["threshold"])
     assert results.outcomes is not None
     assert results.outcomes.names == ("small-1B", "large-70B")
     assert len(results.questions) == 60
@@ -169,8 +169,12 @@ def test_what_does_not_fit_is_refused(
         read(tmp_path, **options)
     with pytest.raises(AutoMixError, match="does not exist"):
         read(tmp_path / "absent")
-    with pytest.raises(AutoMixError, match="name a folder"):
-        read()
+    for nothing in ((), ([],)):
+        with pytest.raises(AutoMixError, match="name a folder"):
+            read(*nothing)
+    for given in (3, [tmp_path, None]):
+        with pytest.raises(AutoMixError, match="is no path: name"):
+            read(given)
 
 
 def test_the_package_is_imported_quickly_and_without_what_is_heavy() -> None:
