@@ -1,6 +1,6 @@
 """What routers decide, measured on real and on simulated tables: one row a claim, seeds fixed.
 
-    python benchmarks/bench_decisions.py [FOLDER [PART ...]] [--splits 100]
+    python benchmarks/bench_decisions.py [FOLDER [PART ...]] [--splits 100] [--seed 0]
 
 FOLDER holds tables of chains as CSV: ``split`` (train or test), and for each model
 ``NAME:correct``, ``NAME:confidence`` and ``NAME:cost_usd``. Parts: gain, assured, area, loss,
@@ -9,9 +9,10 @@ abstain, few, budget, slices (all).
 price of verification, as many random splits as --splits (gain at most 40), and score on the rows
 that were not fitted on. ``area`` takes the whole chain at its own prices, fitted on train and
 scored on test.
-``few`` and ``budget`` simulate: v uniform, the SLM and the LLM right with given probabilities,
-costs 1 and 50, verification 1, scored on 20,000 rows by expected scores. ``slices`` simulates 20
-slices of 60 questions, without a loss and with one of .2 to .5 in the first.
+``few`` and ``budget`` simulate as many fits: v uniform (a count of 8 in ``eighths``), the SLM and
+the LLM right with given probabilities, costs 1 and 50, verification 1, scored on 20,000 rows by
+expected scores. ``slices`` simulates 20 slices of 60 questions, without a loss and with one of
+.2 to .5 in the first.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 from automix_eval.analysis.slices import by_slice
 from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
@@ -43,6 +45,7 @@ WORLDS: dict[str, tuple[Callable[[FloatArray], FloatArray], ...]] = {
     "hump": (lambda v: 0.4 + 0 * v, lambda v: 0.4 + 0.5 * np.exp(-(((v - 0.6) / 0.12) ** 2))),
     "reverse": (lambda v: 0.9 - 0.8 * v, lambda v: 0.85 + 0 * v),
     "useless": (lambda v: 0.45 + 0 * v, lambda v: 0.75 + 0 * v),
+    "eighths": (lambda v: 0.1 + 0.75 * v, lambda v: 0.8 + 0 * v),
 }
 
 
@@ -80,7 +83,7 @@ def lift(score: float, cost: float, ends: Ends) -> float:
     return (score - ends.slm_score) / (cost - ends.slm_cost) / base - 1
 
 
-def gain(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:
+def gain(tables: dict[str, tuple[Outcomes, FloatArray]], splits: range) -> None:
     """Splits with negative delta IBC and the share of the gap closed, by objective."""
     for name, (chain, _) in tables.items():
         for kind, make in ROUTERS.items():
@@ -88,7 +91,7 @@ def gain(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:
                 said = []
                 for objective in ("ibc", "gain"):
                     found = []
-                    for seed in range(min(splits, 40)):
+                    for seed in splits[:40]:
                         fit, new = split(ends_of(chain), n, seed)
                         path, ends = follow(make(objective=objective).fit(fit), new), Ends.of(new)
                         score, cost = path.score.mean(), path.cost.mean()
@@ -99,14 +102,14 @@ def gain(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:
                 print(f"gain     {name:24} {kind:10} n={n:<4} " + "   ".join(said), flush=True)
 
 
-def assure(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:
+def assure(tables: dict[str, tuple[Outcomes, FloatArray]], splits: range) -> None:
     """How often the aim is missed on new rows, and the mean cost, beside plain target's."""
     for name, (chain, _) in tables.items():
         for kind, make in ROUTERS.items():
             for n in (200, 300):
                 for aim in (0.95, 0.99):
                     found = []
-                    for seed in range(splits):
+                    for seed in splits:
                         fit, new = split(ends_of(chain), n, seed)
                         row: list[float] = []
                         for objective in ("target", "assured"):
@@ -126,7 +129,7 @@ def assure(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:
                     )
 
 
-def areas(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:  # noqa: ARG001
+def areas(tables: dict[str, tuple[Outcomes, FloatArray]], splits: range) -> None:  # noqa: ARG001
     """Area on test of single models mixed and of sweeps; bootstrap intervals of differences."""
     for name, (chain, train) in tables.items():
         fit, new = chain.take(train.astype(bool)), chain.take(~train.astype(bool))
@@ -159,13 +162,13 @@ def areas(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None: 
         print(f"area     {name:24} zero {zero:.4f}, {', '.join(said)}", flush=True)
 
 
-def loss(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:
+def loss(tables: dict[str, tuple[Outcomes, FloatArray]], splits: range) -> None:
     """Mean loss at six prices of an error, and pomdp's beside the best other, with s.e."""
     names = ("always_slm", "always_llm", *ROUTERS)
     for name, (chain, _) in tables.items():
         for price in (20.0, 50.0, 100.0, 200.0, 500.0, 1000.0):
             found = []
-            for seed in range(min(splits, 20)):
+            for seed in splits[:20]:
                 fit, new = split(ends_of(chain), 200, seed)
                 alone = new.answer_costs.mean(axis=0) + price * (1 - new.scores.mean(axis=0))
                 row = list(alone)
@@ -185,14 +188,14 @@ def loss(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:
             )
 
 
-def abstain(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:
+def abstain(tables: dict[str, tuple[Outcomes, FloatArray]], splits: range) -> None:
     """Mean loss with and without an abstention at a quarter of an error's price, in pairs."""
     for name, (chain, _) in tables.items():
         for price in (50.0, 100.0, 200.0, 500.0):
             said = []
             for make in (Threshold, DoubleThreshold, Pomdp):
                 found = []
-                for seed in range(min(splits, 20)):
+                for seed in splits[:20]:
                     fit, new = split(ends_of(chain), 200, seed)
                     row = []
                     for left in (None, price / 4):
@@ -209,14 +212,14 @@ def abstain(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None
             print(f"abstain  {name:24} E={price:<6g} " + "; ".join(said), flush=True)
 
 
-def slices(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:  # noqa: ARG001
+def slices(tables: dict[str, tuple[Outcomes, FloatArray]], splits: range) -> None:  # noqa: ARG001
     """How often a loss is said of 20 null slices, and how often one in 60 rows is found."""
     number, rows = 20, 60
     label = [f"slice {i:02}" for i in range(number) for _ in range(rows)]
     held = FieldValues.of("slice", label, [str(i) for i in range(len(label))])
     for lost in (0.0, 0.2, 0.3, 0.4, 0.5):
         said = []
-        for seed in range(2 * splits):
+        for seed in range(splits.start, splits.stop + len(splits)):
             rng = np.random.default_rng([seed, int(10 * lost)])
             slm, llm = (rng.random((2, len(label))) < 0.75).astype(float)
             up = rng.random(len(label)) < 0.5
@@ -234,7 +237,10 @@ def slices(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:
 
 def simulate(world: str, n: int, seed: int) -> Outcomes:
     """N rows of a world; without a seed each score is the expected one."""
-    v = np.random.default_rng(seed).random(n)
+    rng = np.random.default_rng(seed)
+    v = rng.random(n)
+    if world == "eighths":
+        v = rng.binomial(8, v) / 8
     chance = np.stack([right(v) for right in WORLDS[world]], axis=1)
     drawn = np.random.default_rng([seed, 1]).random((n, 2)) < chance
     return Outcomes(
@@ -247,42 +253,44 @@ def simulate(world: str, n: int, seed: int) -> Outcomes:
     )
 
 
-def few(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:  # noqa: ARG001
-    """Quality gained above the chord from few rows, by router, and the mean delta IBC."""
+def few(tables: dict[str, tuple[Outcomes, FloatArray]], splits: range) -> None:  # noqa: ARG001
+    """Delta IBC from few rows and quality gained above the chord; pomdp's less the others'."""
     for world in WORLDS:
         new = simulate(world, 20_000, 999)
         ends = Ends.of(new)
         for n in (5, 10, 50):
-            said = []
-            for make in (Threshold, DoubleThreshold, Pomdp):
-                found = []
-                for seed in range(min(splits, 60)):
-                    path = follow(make().fit(simulate(world, n, seed)), new)
+            found = np.empty((len(splits), 3, 2))
+            for row, seed in zip(found, splits, strict=True):
+                fit = simulate(world, n, seed)
+                for i, make in enumerate((Threshold, DoubleThreshold, Pomdp)):
+                    path = follow(make().fit(fit), new)
                     score, cost = path.score.mean(), path.cost.mean()
                     height = score - ends.coin_toss(np.array([cost]))[0]
                     # nothing spent is the coin toss that never asks: no lift
-                    found.append((np.nan_to_num(lift(score, cost, ends)), height))
-                mean = np.mean(found, axis=0)
-                error = np.std(found, axis=0) / np.sqrt(len(found))
-                said.append(
-                    f"{make.__name__} {mean[0]:+.3f} (se {error[0]:.3f}), gain {mean[1]:+.4f}"
-                )
+                    row[i] = np.nan_to_num(lift(score, cost, ends)), height
+            apart = np.concatenate([found, found[:, 2:] - found[:, :2]], axis=1)
+            mean, error = apart.mean(axis=0), apart.std(axis=0, ddof=1) / len(splits) ** 0.5
+            names = ("threshold", "double", "pomdp", "pomdp - threshold", "pomdp - double")
+            said = [
+                f"{name} {m[0]:+.3f} (se {e[0]:.3f}), gain {m[1]:+.4f} (se {e[1]:.4f})"
+                for name, m, e in zip(names, mean, error, strict=True)
+            ]
             print(f"few      {world:10} n={n:<3} delta IBC " + "; ".join(said), flush=True)
 
 
-def budget(tables: dict[str, tuple[Outcomes, FloatArray]], splits: int) -> None:  # noqa: ARG001
+def budget(tables: dict[str, tuple[Outcomes, FloatArray]], splits: range) -> None:  # noqa: ARG001
     """How often a budget of 20, fitted on 50 rows, is overrun by more than 5 % on new rows."""
     for world in WORLDS:
         new = simulate(world, 20_000, 999)
         for kind, make in ROUTERS.items():
-            costs = [
-                follow(make(objective="budget", budget=20.0).fit(simulate(world, 50, s)), new)
-                for s in range(min(splits, 60))
-            ]
-            over = np.mean([path.cost.mean() > 21 for path in costs])
-            spent = np.mean([path.cost.mean() for path in costs])
+            router = make(objective="budget", budget=20.0)
+            fits = (router.fit(simulate(world, 50, seed)) for seed in splits)
+            costs = np.array([follow(fit, new).cost.mean() for fit in fits])
+            over = binomtest(int((costs > 21).sum()), len(splits))
+            low, high = over.proportion_ci(method="wilson")
             print(
-                f"budget   {world:10} {kind:10} overrun {over:.2f}, mean cost {spent:.1f}",
+                f"budget   {world:10} {kind:10} overrun {over.statistic:.3f} [{low:.3f}, "
+                f"{high:.3f}], mean cost {costs.mean():.1f}",
                 flush=True,
             )
 
@@ -299,11 +307,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="without: what is simulated alone")
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[])
     parser.add_argument("--splits", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0, help="of the first split")
     given = parser.parse_args()
     files = sorted(given.folder.glob("*.csv")) if given.folder else []
     tables = {path.stem: read(path) for path in files}
     for part in given.parts or PARTS:
-        PARTS[part](tables, given.splits)
+        PARTS[part](tables, range(given.seed, given.seed + given.splits))
 
 
 if __name__ == "__main__":
