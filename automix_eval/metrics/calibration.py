@@ -136,7 +136,7 @@ def risk_coverage_area_of(right: Array, wrong: Array) -> Array:
     # sum over j = 1 .. size of (errors before + rate j) / (answers before + j)
     carried = errors - wrong - rate * before
     total = (wrong + carried * (digamma(until + 1) - digamma(before + 1))).sum(axis=-1)
-    number = until[..., -1] if size.shape[-1] else np.zeros(size.shape[:-1])
+    number = size.sum(axis=-1)
     return np.where(number > 0, total / np.where(number > 0, number, 1), np.nan)
 
 

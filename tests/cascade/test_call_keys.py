@@ -196,19 +196,28 @@ def test_greedy_repeats_are_one_call(tier: Tier) -> None:
     assert [r.seed for r in asked(tier)] == [None]
 
 
-def test_a_prompt_that_is_too_long_is_parted_by_the_task(
-    tier: Tier, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("demonstrations", "context", "dropped", "cut"),
+    [(1, 90, 0, 0), (2, 90, 1, 0), (2, 91, 2, 0), (2, 92, 2, 0), (1, 200, 1, 105)],
+)
+def test_an_answer_says_what_did_not_fit(
+    tier: Tier,
+    monkeypatch: pytest.MonkeyPatch,
+    demonstrations: int,
+    context: int,
+    dropped: int,
+    cut: int,
 ) -> None:
-    """Up to the window without the answer's room it goes out as it is."""
-    monkeypatch.setattr(tier.backend, "max_length", 14)
+    """Up to the window without the answer's room a prompt goes out as it is."""
+    monkeypatch.setattr(tier.backend, "max_length", 104)
     monkeypatch.setattr(tier.backend, "count_tokens", len)
-    for size in (10, 11):
-        asks = Question("t", 0, Prompt("q" * size), "", "q", generation={"max_gen_toks": 4})
-        if size == 10:
-            assert tier.answer([asks], _parts)[0].text == "1"
-        else:
-            with pytest.raises(AssertionError, match="nothing is too long"):
-                tier.answer([asks], _parts)
+    parts = Parts("h", ("d" * 5,) * demonstrations, "c" * context + "body", "c" * context)
+    asks = Question("t", 0, Prompt(parts.text()), "", "q", generation={"max_gen_toks": 4})
+    (answer,) = tier.answer([asks], lambda _: parts)
+    (request,) = asked(tier)
+    assert (answer.dropped_demonstrations, answer.cut_context_tokens) == (dropped, cut)
+    assert len(request.prompt) == len(parts.text()) - 5 * dropped - cut
+    assert len(request.prompt) <= 100
 
 
 def _parts(question: Question) -> Parts:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from automix_eval.meta_verifiers.assured import HeldOutSweep, Placed
+from automix_eval.meta_verifiers.base import Router
 from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.objectives import Ends, Selection, select
@@ -14,6 +17,7 @@ from automix_eval.meta_verifiers.pairs import Pairs
 from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.metrics.curves import envelope, quality_at
+from automix_eval.metrics.noninferiority import PairedScores
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
 
@@ -140,6 +144,82 @@ def test_one_document_shows_nothing():
     """Without a second document there is no spread to judge by."""
     router = Threshold(objective="assured", target=0.5).fit(world(60, group=60))
     assert "not shown" in router.notes()[0]
+
+
+class Way(Router):
+    """Asks the same tiers of every question."""
+
+    def __init__(self, *tiers):
+        self.tiers = tiers
+
+    def choose(self, seen):
+        """The next of them."""
+        return np.full(len(seen), min((t for t in self.tiers if t > seen.tier), default=seen.tier))
+
+
+class Ways(Way):
+    """A range of them."""
+
+    def sweep(self):
+        """All of them."""
+        return [(None, Way(*tiers)) for tiers in self.tiers]
+
+
+@pytest.mark.parametrize(
+    ("ways", "kept"),
+    [
+        # the last tier alone is there: what costs as much or more is left out
+        ([(0,), (0, 1), (0, 1, 2), (2,), (1,)], [(2,), (0, 1), (1,), (0,)]),
+        # it is not: the cheapest way to ask it always comes first
+        ([(0,), (0, 1, 2), (1, 2), (0, 1)], [(1, 2), (0, 1), (0,)]),
+        ([(0, 1), (0,)], [(0, 1), (0,)]),
+    ],
+)
+def test_tests_begin_with_the_cheapest_way_to_the_last_tier(ways, kept):
+    """From there downward in cost; each is scored by the nearest policy fitted without the fold."""
+    flat = (lambda v: 0.3 + 0 * v, lambda v: 0.5 + 0 * v, lambda v: 0.7 + 0 * v)
+    data, fitted, fits = world(30, 1, flat, (1.0, 5.0, 20.0), group=2), Ways(*ways), []
+
+    def fit(some):
+        fits.append(some.ids)
+        return Placed.of(Ways((0,), (2,)), some)
+
+    folds = np.arange(30) // 2 % 3
+    found = HeldOutSweep.of(fit, fitted, data, folds)
+    assert [way.tiers for way in found.policies] == kept
+    assert fits == [tuple(np.array(data.ids)[folds != f]) for f in range(3)]
+    swept = Placed.of(fitted, data)
+    costs = np.array([follow(way, data).cost.mean() for way in swept.policies])
+    assert swept.places == pytest.approx((costs - costs[-1]) / (costs[0] - costs[-1]))
+    for score, place in zip(found.scores, swept.places[-len(kept) :], strict=True):
+        assert score.tolist() == data.scores[:, 2 if place > 0.5 else 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("kept", "target", "taken"),
+    [([1, 1, 0, 1], 0.8, 1), ([1, 0, 1, 1], 0.8, 0), ([1, 1, 1], 0.99, 0), ([1], 0.99, 0)],
+)
+def test_policies_are_tested_until_one_fails(kept, target, taken):
+    """The last that passed is taken; where none did, so many questions more would show the best.
+
+    The distance of the bound from the mean falls with the root of their number.
+    """
+    data = world(60, 0, (lambda v: v, lambda v: 0.9 + 0 * v))
+    last = data.scores[:, -1]
+    ways = [Way(1), Way(0, 1), Way(0), Way(0)][: len(kept)]
+    scores = np.array([share * last for share in kept])
+    promise = HeldOutSweep(data, np.arange(60), ways, scores).choose(target, 0.9)
+    assert promise.policy is ways[taken]
+    assert promise.cost == follow(ways[taken], data).cost.mean()
+    assert promise.shown == (taken > 0 or len(kept) == 1)
+    bound = PairedScores.of(last, last, np.arange(60)).lower_bound(target, 0.9)
+    mean = (1 - target) * last.mean()
+    needed = None if promise.shown else math.ceil(60 * ((mean - bound) / mean) ** 2)
+    assert promise.needed == needed
+    if taken:
+        assert f"(at least {target + bound / last.mean():.4g} of it, by 60" in promise.words
+    elif needed:
+        assert promise.words.endswith(f"about {needed} questions would be needed")
 
 
 CHAIN = (

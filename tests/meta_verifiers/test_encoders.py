@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from tiny_models import save_tiny, save_tiny_encoder
 
 from automix_eval.backends import encoder as encoders
+from automix_eval.meta_verifiers.baselines import frugal_gpt, hybrid_llm
+from automix_eval.meta_verifiers.baselines.common import fold_of
 from automix_eval.meta_verifiers.baselines.frugal_gpt import FrugalGPT
 from automix_eval.meta_verifiers.baselines.hybrid_llm import (
     LABELS,
@@ -24,6 +26,8 @@ from automix_eval.meta_verifiers.baselines.hybrid_llm import (
 )
 from automix_eval.meta_verifiers.baselines.scorer import Tuning, cross_fit, predict, train
 from automix_eval.meta_verifiers.follow import follow
+from automix_eval.meta_verifiers.objectives import Ends, select
+from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.metrics.calibration import auroc
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
@@ -279,6 +283,72 @@ def test_frugal_gpt_goes_tier_by_tier_for_ibc(small):
         visited = follow(policy, data).visited
         assert visited[:, 0].all()
         assert (visited[:, 1] | ~visited[:, 2]).all()
+
+
+def scripted(monkeypatch, where, held):
+    """What a router asks its encoder to learn; out of fold it says ``held``."""
+    asked = {}
+
+    def learn(tuning, said, targets, fold):
+        asked.update(tuning=tuning, said=said, targets=targets.tolist(), fold=fold.tolist())
+        return held, None
+
+    monkeypatch.setattr(where, "cross_fit", learn)
+    return asked
+
+
+@pytest.mark.parametrize("tiers", [2, 3])
+@pytest.mark.parametrize("unit", [1, 100])
+def test_frugal_gpt_is_a_threshold_on_what_is_said_out_of_fold(monkeypatch, tiers, unit):
+    """G learns the score, as a share, of each answer but the last; t is one of its scores."""
+    data = texts(150, tiers)
+    data = replace(data, scores=unit * data.scores, signals={"margin": data.scores})
+    rows, judged = data.canonical(), tiers - 1
+    held = np.random.default_rng(tiers).random(150 * judged)
+    asked = scripted(monkeypatch, frugal_gpt, held)
+    given = {"objective": "target", "target": 0.9, "min_escalation": 0.2}
+    made = FrugalGPT(max_length=99, **given).fit(data)
+    assert asked["tuning"].max_length == 99
+    assert asked["said"] == (
+        rows.questions * judged, [a for column in rows.answers[:judged] for a in column]
+    )  # fmt: skip
+    assert asked["targets"] == (rows.scores[:, :judged].T.ravel() / unit).tolist()
+    assert asked["fold"] == fold_of(rows, 3).tolist() * judged
+    confidences = np.full((150, tiers), np.nan)
+    confidences[:, :judged] = held.reshape(judged, 150).T
+    tried = np.sort(held)[(np.arange(101) * (len(held) - 1)) // 100].tolist()
+    plain = replace(
+        rows, confidences=confidences, verification_costs=np.zeros((150, tiers)), signals={}
+    )
+    expected = Threshold(sorted(set(tried)), **given).fit(plain)
+    assert made.threshold_.get_learned() == expected.get_learned()
+
+
+@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("number", [40, 90])
+def test_hybrid_llm_is_a_threshold_on_what_is_said_out_of_fold(monkeypatch, labels, number):
+    """R learns the labels; each policy sends what scores up to t, from nothing to everything."""
+    data = texts(number, 3)
+    rows, held = data.canonical(), np.random.default_rng(1).integers(0, 99, number) / 99
+    asked = scripted(monkeypatch, hybrid_llm, held)
+    made = HybridLLM(labels, margin=0.25, objective="budget", budget=20.0).fit(data)
+    lead = rows.scores[:, 0] - rows.scores[:, 2]
+    margin = spreading_margin(lead, 0.1) if labels == "transformed" else 0.25
+    assert made.margin_ == margin
+    soft = None if labels == "deterministic" else 0.1
+    assert asked["said"] == (rows.questions,)
+    assert asked["targets"] == make_labels(lead, margin, soft).tolist()
+    assert asked["fold"] == fold_of(rows, 3).tolist()
+    every = np.array([-1.0, *sorted(set(held.tolist()))[:-1], 1.0])
+    sent = held <= every[:, None]
+    score, cost = (
+        np.where(sent, table[:, 2], table[:, 0]).mean(axis=1)
+        for table in (rows.scores, rows.answer_costs)
+    )
+    chosen = select(score, cost, sent.mean(axis=1), Ends.of(rows), made)
+    assert made.threshold_ == every[chosen.index]
+    places = np.round(np.linspace(0, len(every) - 1, min(len(every), 51))).astype(int)
+    assert made.thresholds_.tolist() == every[places].tolist()
 
 
 def test_frugal_gpt_judges_nothing_where_one_tier_is_asked(small, monkeypatch):

@@ -21,7 +21,7 @@ from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
 from automix_eval.meta_verifiers.follow import Follower, follow
 from automix_eval.meta_verifiers.greedy import Greedy
 from automix_eval.meta_verifiers.pairs import Pairs
-from automix_eval.meta_verifiers.pomdp.chain_pomdp import ChainPomdp
+from automix_eval.meta_verifiers.pomdp.chain_pomdp import ChainPomdp, _part
 from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.meta_verifiers.pomdp_v1 import PomdpV1
 from automix_eval.meta_verifiers.rules import chain_search as chain
@@ -293,6 +293,20 @@ def test_the_pomdp_of_a_long_chain_is_that_of_its_tiers(bounded):
                 break
             asked.append(to)
         assert asked[-1] == end
+
+
+@pytest.mark.parametrize("tiers", [(0, 1, 2, 3), (0, 2), (1, 2), (0, 1, 3)])
+def test_the_last_of_some_tiers_is_judged_unless_it_is_the_last_of_all(tiers):
+    """Whoever could have gone on from it pays its verification, and the others' is as it was."""
+    outcomes = synthetic(4, 20)
+    outcomes = replace(outcomes, verification_costs=np.arange(80.0).reshape(20, 4))
+    part, before = _part(outcomes, tiers), outcomes.answer_costs.copy()
+    paid = before[:, list(tiers)]
+    if tiers[-1] == 2:
+        paid[:, -1] += outcomes.verification_costs[:, 2]
+    assert (part.answer_costs == paid).all()
+    assert (part.verification_costs == outcomes.verification_costs[:, list(tiers)]).all()
+    assert (outcomes.answer_costs == before).all()
 
 
 @pytest.mark.parametrize(

@@ -329,6 +329,18 @@ def test_needs_fit_is_meant(router, path):
     test_declares_what_it_needs(router)
 
 
+def test_a_chain_of_another_length_is_refused_by_name(live, path):
+    """Or the chain does not matter: what was fitted for two tiers sends questions of three on."""
+    shown = Seen(0, 3, np.full((1, 1), 0.5), ("q",), questions=("q",), answers=("a",))
+    said = "^"
+    try:
+        assert live.fit(typical()).choose(shown)[0] in (0, 1, 2)
+    except AutoMixError as err:
+        said = str(err)
+    name = "threshold" if path.stem == "frugal_gpt" else path.stem
+    assert said == "^" or said.startswith(f"meta_verifier={name} was fitted for 2 tiers and meets")
+
+
 def test_hindsight_is_for_replays(router):
     """A router that reads scores it could not know refuses a live decision."""
     if not router.needs_hindsight:

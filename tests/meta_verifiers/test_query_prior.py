@@ -91,6 +91,8 @@ def test_it_survives_json_and_decides_live_as_in_a_replay(prior, objective):
     other.set_learned(json.loads(json.dumps(router.get_learned(), allow_nan=False)))
     assert other.describe() == router.describe()
     assert json.dumps(other.get_learned()) == json.dumps(router.get_learned())
+    with pytest.raises(AutoMixError, match="hold the others: fit it again to sweep"):
+        other.sweep()
     path = follow(router, new)
     assert (follow(other, new).visited == path.visited).all()
     for i, text in enumerate(new.questions):
@@ -134,7 +136,10 @@ def test_bad_settings_are_errors(prior):
     with pytest.raises(AutoMixError, match="question=COL"):
         Pomdp(prior=prior).fit(bare)
     assert isinstance(Pomdp(prior=prior), PomdpWithPrior)
-    with pytest.raises(AutoMixError, match="fit"):
-        Pomdp(prior=prior).sweep()
+    fresh = Pomdp(prior=prior)
+    before = [Observation(-1, 2, ())]
+    for act in (fresh.sweep, fresh.describe, fresh.get_learned, lambda: fresh.decide(before)):
+        with pytest.raises(AutoMixError, match=r"^meta_verifier=pomdp has learned nothing yet"):
+            act()
     with pytest.raises(AutoMixError, match="fit it again"):
         Pomdp(prior=prior).set_learned({"rules": [3]})

@@ -64,21 +64,61 @@ def test_a_loss_is_found_as_the_t_test_finds_it() -> None:
     assert 0.8 <= power <= 0.82
 
 
-def test_the_spread_of_both_products_is_the_jackknifes() -> None:
-    """A and B less what they are without a question, times n: the same covariance, nearly."""
+def test_spreads_and_degrees_are_those_of_each_documents_weight() -> None:
+    """What A - B, B and the loss change where one of unlike documents weighs a little more."""
+    values, documents = columns(), np.sort(np.arange(300) ** 2 % 41)
+    values[:, 1:6:2] += np.random.default_rng(1).random((300, 3))
+    codes, step = np.unique(documents, return_inverse=True)[1], 1e-5
+    number = int(codes.max()) + 1
 
-    def products(values: Any) -> Any:
-        p, spent, p_slm, c_slm, p_llm, c_llm = values.mean(axis=0)
+    def figures(weights: Any) -> Any:
+        p, spent, p_slm, c_slm, p_llm, c_llm = np.average(values, axis=0, weights=weights[codes])
         base = (p_llm - p_slm) * (spent - c_slm)
-        return np.array([(p - p_slm) * (c_llm - c_slm) - base, base])
+        return np.array([(p - p_slm) * (c_llm - c_slm) - base, base, p_llm - p])
 
-    values = columns()
-    values[:, 3] = np.linspace(0.5, 1.5, 300)
-    without = [products(np.delete(values, i, axis=0)) for i in range(300)]
-    pseudo = 299 * (products(values) - np.array(without))
-    pilot = made(values)
-    assert pilot.base == pytest.approx(products(values)[1])
-    assert pilot.covariance == pytest.approx(np.cov(pseudo.T), rel=0.05)
+    steps = step * np.eye(number)
+    slopes = np.array([figures(1 + w) - figures(1 - w) for w in steps]).T * number / (2 * step)
+    pilot = made(values, documents)
+    assert (pilot.questions, pilot.documents) == (300, number)
+    assert pilot.base == pytest.approx(figures(np.ones(number))[1])
+    assert pilot.covariance == pytest.approx(np.cov(slopes[:2]), rel=1e-6)
+    assert pilot.loss_spread == pytest.approx(slopes[2].std(ddof=1), rel=1e-6)
+    kurtosis = stats.kurtosis(slopes[[0, 2]], axis=1, fisher=False, bias=False)
+    assert pilot.degrees == pytest.approx(2 * number / (kurtosis - 1), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("losses", "degrees"),
+    [([0.0] * 30, 29), ([-1.0, 1.0] * 15, 10_000), ([1.0] + [0.0] * 29, 2)],
+)
+def test_degrees_have_bounds(losses: list[float], degrees: float) -> None:
+    """Those of the normal where nothing varies; many for two even values, two for an outlier."""
+    values = columns(30)
+    values[:, 4] = values[:, 0] + losses
+    values[:, 2] = 0.0
+    assert made(values).degrees[1] == pytest.approx(degrees)
+
+
+@pytest.mark.parametrize("degrees", [5.0, 1e4])
+@pytest.mark.parametrize("gap", [0.01, 0.1, 9.0])
+def test_a_size_is_the_least_that_the_power_allows(gap: float, degrees: float) -> None:
+    """One document fewer falls short: the difference must be t's quantile of standard errors."""
+    pilot = replace(made(columns(30), np.repeat(np.arange(10), 3)), degrees=(degrees, degrees))
+    direction = np.array([1.0, -gap])
+    spread = math.sqrt(direction @ pilot.covariance @ direction)
+    for size, ratio in (
+        (pilot.size_for_loss(gap), pilot.loss_spread / gap),
+        (pilot.size_for_delta_ibc(gap), spread / (gap * pilot.base)),
+    ):
+        assert isinstance(size, Size)
+
+        def needed(documents: int, ratio: float = ratio) -> float:
+            critical = stats.t.ppf(0.975, documents - 1)
+            return float((stats.nct.ppf(0.8, degrees, critical) * ratio) ** 2)
+
+        assert needed(size.documents) <= size.documents
+        assert size.documents == 6 or needed(size.documents - 1) > size.documents - 1
+        assert size.questions == 3 * size.documents
 
 
 def test_each_variance_has_degrees_of_its_own() -> None:

@@ -15,6 +15,7 @@ from statsmodels.stats.multitest import multipletests
 
 from automix_eval.metrics.bootstrap import FEW, percentile_interval
 from automix_eval.metrics.calibration import (
+    MAX_CELLS,
     ConfidenceCells,
     auroc,
     auroc_of,
@@ -221,16 +222,34 @@ def test_cells_give_the_auroc_of_the_answers(cases: list[tuple[float, bool]]) ->
 
 
 def test_many_confidences_share_cells() -> None:
-    """With more confidences than cells the AUROC moves by little, and no cell leaves its bin."""
-    values = RNG.random(5_000)
+    """With more confidences than cells the AUROC moves by little, and no cell leaves its bin.
+
+    A cell stands at the mean of its confidences; what is not known has none.
+    """
+    values, known = RNG.random(5_000), RNG.random(5_000) < 0.9
     right = RNG.random(5_000) < values
-    cells = ConfidenceCells.of(values, np.ones(5_000, dtype=bool))
+    cells = ConfidenceCells.of(values, known)
+    number = len(cells.confidence)
     assert not cells.exact
-    for cell in range(len(cells.confidence)):
-        assert len(set(bin_of(values[cells.codes == cell]).tolist())) == 1
-    counts = [np.bincount(cells.codes[m], minlength=len(cells.confidence)) for m in (right, ~right)]
-    exact = auroc(values.tolist(), right.tolist())
+    assert 90 <= number <= MAX_CELLS
+    assert (cells.codes[~known] == -1).all()
+    for cell in range(number):
+        inside = values[cells.codes == cell]
+        assert cells.confidence[cell] == pytest.approx(inside.mean())
+        assert len(set(bin_of(inside).tolist())) == 1
+    assert (np.diff(cells.codes[known][np.argsort(values[known])]) >= 0).all()
+    counts = [np.bincount(cells.codes[known & m], minlength=number) for m in (right, ~right)]
+    exact = auroc(values[known].tolist(), right[known].tolist())
     assert auroc_of(*(c.astype(float) for c in counts)) == pytest.approx(exact, abs=2e-3)
+
+
+@pytest.mark.parametrize(("different", "exact"), [(0, True), (100, True), (101, False)])
+def test_cells_are_exact_up_to_their_number(different: int, exact: bool) -> None:
+    """A hundred different confidences have a cell each; of none there is no cell."""
+    values = np.arange(different) / 128
+    cells = ConfidenceCells.of(values, np.ones(different, dtype=bool))
+    assert cells.exact == exact
+    assert not exact or cells.confidence.tolist() == values.tolist()
 
 
 def test_calibration_error_by_hand() -> None:
@@ -267,7 +286,8 @@ def test_cells_without_answers_change_nothing() -> None:
     right, wrong, some = np.array([2.0, 0.0, 1.0]), np.array([1.0, 0.0, 3.0]), [0, 2]
     for area in (risk_coverage_area_of, auroc_of):
         assert area(right, wrong) == area(right[some], wrong[some])
-        assert np.isnan(area(np.zeros(2), np.zeros(2)))
+        for cells in (0, 2):
+            assert np.isnan(area(*np.zeros((2, 3, cells)))).tolist() == [True] * 3
 
 
 def test_bins_hold_their_upper_end() -> None:
