@@ -273,22 +273,22 @@ class _Planner:
         if why := refusals.why_not(view, None, self._settings.calibration):
             raise AutoMixError(f"task {name} cannot be run: {why}")
         grouped = group(requests, view.as_unit)
-        questions = [view.question(requests, grouped, i)[0] for i in range(len(grouped))]
+        asked = [view.question(requests, grouped, i)[0] for i in range(len(grouped))]
         last = len(self._names) - 1
+        verified = range(last if self._router.needs_verification else 0)
         if self._router.needs_fit and not self._settings.meta_verifier.policy:
             c = self._settings.calibration
             fitted_on = view.calibration_questions(c.num_docs, c.min_docs, c.seed)
             for tier in range(last + 1):
-                verify = tier < last and self._router.needs_verification
-                yield from self._of_tier(view, fitted_on, tier, 1.0, verify)
+                yield from self._of_tier(view, fitted_on, tier, 1.0, tier in verified)
+        questions = [q for q in asked if not view.is_fitted_on(q)]
         only = self._router.only_tier
         for tier in range(last + 1):
             share = self._rate**tier if only is None else float(tier == only % (last + 1))
-            verify = tier < last and self._router.needs_verification
             if self._settings.record == "full":
                 share = 1.0
             if share:
-                yield from self._of_tier(view, questions, tier, share, verify)
+                yield from self._of_tier(view, questions, tier, share, tier in verified)
 
     def _of_tier(
         self, view: TaskView, questions: Sequence[Question], tier: int, share: float, verify: bool

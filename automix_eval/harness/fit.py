@@ -45,7 +45,7 @@ def fit(
     device: str | None = None,
     **settings: Any,
 ) -> list[Path]:
-    """Fit the meta-verifier on the train split of each task.
+    """Fit the meta-verifier of each task.
 
     Args:
         model_args: As of :func:`automix_eval.harness.evaluate.evaluate`.

@@ -1,9 +1,9 @@
-"""Which questions of the train split a router is fitted on: none that the task evaluates."""
+"""Which questions of a task a router is fitted on: none that its evaluation scores."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -21,48 +21,32 @@ _OTHER_WAYS = (
     "meta_verifier.policy=FILE.json with meta_verifier.transfer=true and a policy fitted "
     "elsewhere, or a meta-verifier that needs no fit (self_consistency, always_slm, always_llm)"
 )
+# what the harness calls its splits
+_SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 
 
 @dataclass(frozen=True, slots=True)
 class FittingChoice:
-    """Questions of the train split, as indices in it.
+    """Questions to fit on, as indices in their split.
 
     Attributes:
-        doc_ids: Those to fit on, ascending.
-        evaluated: Those that were drawn and left out because the task evaluates them, ascending.
-        same_document: Number of the fitting questions on a document that is evaluated too.
-        split: What was done where the train split is the evaluated one; else empty.
+        doc_ids: Ascending.
+        split: train, validation or test, whatever the data set calls it.
+        notes: What the reader of the run must know of them.
     """
 
     doc_ids: tuple[int, ...]
-    evaluated: tuple[int, ...]
-    same_document: int
-    split: str = ""
-
-    def notes(self) -> list[str]:
-        """What the reader of the run must know of them."""
-        found = [self.split] if self.split else []
-        if self.evaluated:
-            names = listing([str(i) for i in self.evaluated], 20)
-            found.append(
-                f"calibration: {questions(len(self.evaluated))} of the train split are evaluated "
-                f"too (the same text and choices) and left out of the fit: doc_id {names}"
-            )
-        if self.same_document:
-            found.append(
-                f"calibration: {self.same_document} of {len(self.doc_ids)} fitting questions are "
-                "on documents on which others are evaluated"
-            )
-        return found
+    split: str
+    notes: tuple[str, ...] = ()
 
 
 class FittingQuestions:
-    """Chooses among the questions of a task's train split.
+    """Chooses among the questions of a task: of its train split, else of its validation split.
 
     What counts as evaluated is the whole split that the task evaluates, whatever part of it this
     run asks: a policy outlives its run.
 
-    A task that has no other questions than the evaluated ones is parted by whole documents, if the
+    A task that has too few questions but the evaluated ones is parted by whole documents, if the
     user says so: one part is fitted on, and the evaluation does without it.
 
     Args:
@@ -85,10 +69,14 @@ class FittingQuestions:
         if scored := getattr(earlier, "scored", None):
             task.process_results = scored
         self._chosen: dict[tuple[int, int, int], FittingChoice] = {}
+        self._docs: dict[str, Any] = {}
 
-    def size(self) -> int:
-        """Questions in the train split."""
-        return len(self._task.training_docs()) if self._task.has_training_docs() else 0
+    def docs(self, split: str) -> Any:
+        """The questions of a split (train, validation, test); none where the task has no such."""
+        if split not in self._docs:
+            known = split in _SPLITS and getattr(self._task, f"has_{_SPLITS[split]}_docs")()
+            self._docs[split] = getattr(self._task, f"{_SPLITS[split]}_docs")() if known else ()
+        return self._docs[split]
 
     def are_on(self, doc: Mapping[str, Any]) -> bool:
         """Whether an evaluated question is on a document of the part that is fitted on."""
@@ -99,19 +87,19 @@ class FittingQuestions:
         """Whether some evaluated documents are fitted on."""
         return bool(self._fitted_documents)
 
-    def reuse(self, doc_ids: Iterable[object]) -> str:
+    def reuse(self, split: str, doc_ids: Iterable[object]) -> str:
         """Take the fitting questions of a policy that was fitted on this task.
 
         Args:
-            doc_ids: As the policy names them.
+            split: As the policy names it.
+            doc_ids: Likewise.
 
         Returns:
             What the reader of the run must know: empty where none of them is evaluated.
         """
-        size = self.size()
-        known = [i for i in doc_ids if isinstance(i, int) and 0 <= i < size]
-        docs = self._task.training_docs() if known else []
-        again = [docs[i] for i in known if self._key(docs[i]) in self._evaluated]
+        docs = self.docs(split)
+        known = [docs[i] for i in doc_ids if isinstance(i, int) and 0 <= i < len(docs)]
+        again = [doc for doc in known if self._key(doc) in self._evaluated]
         self._fitted_documents = frozenset(map(self._document, again))
         if not again:
             return ""
@@ -136,8 +124,8 @@ class FittingQuestions:
         """The questions to fit on; more of them repeat all of fewer.
 
         Raises:
-            AutoMixError: There is no train split, or it has fewer questions that are not evaluated
-                than are needed, or fewer are asked for.
+            AutoMixError: No split has as many questions that are not evaluated as are needed, or
+                fewer are asked for.
         """
         key = num_docs, min_docs, seed
         if key not in self._chosen:
@@ -145,98 +133,129 @@ class FittingQuestions:
         return self._chosen[key]
 
     def _choose(self, num_docs: int, min_docs: int, seed: int) -> FittingChoice:
-        available = self._available(num_docs, min_docs)
-        docs = self._task.training_docs()
+        if num_docs < min_docs:
+            raise AutoMixError(
+                f"task {self._name} is to be fitted on calibration.num_docs={num_docs} questions "
+                f"and calibration.min_docs is {min_docs}: lower calibration.min_docs"
+            )
+        lacking: list[str] = []
+        for split in ("train", "validation"):
+            if split == self._evaluated_split or not len(self.docs(split)):
+                continue
+            kept, evaluated = self._draw(split, num_docs, seed)
+            if len(kept) >= min_docs:
+                notes = self._notes(split, num_docs, kept, evaluated)
+                if split != "train":
+                    why = f"calibration: the task has {listing(lacking) or 'no train split'}"
+                    notes.insert(0, f"{why}: its {split} split is fitted on")
+                return FittingChoice(tuple(kept), split, tuple(notes))
+            few = f"{len(kept)} {split} questions that are not evaluated too"
+            drawn = len(kept) + len(evaluated)
+            few += f" ({len(evaluated)} of {drawn} are, by text and choices)" if evaluated else ""
+            lacking.append(f"{few} for calibration.min_docs={min_docs}")
+        why = listing(lacking) or "no train split and no validation split beside the evaluated one"
+        if self._share is not None:
+            return self._choose_documents(num_docs, min_docs, seed, self._share, why)
+        raise AutoMixError(
+            f"task {self._name} has {why}, and nothing that is evaluated is fitted on. Ways out: "
+            "calibration.split_documents=0.5, which parts the evaluated questions by document, "
+            "fits on half of them and scores the others; a lower calibration.min_docs; "
+            f"{_OTHER_WAYS}"
+        )
+
+    def _draw(self, split: str, num_docs: int, seed: int) -> tuple[list[int], list[int]]:
+        """Questions of a split to fit on, and those drawn that are evaluated; both ascending."""
+        docs = self.docs(split)
         kept: list[int] = []
         evaluated: list[int] = []
-        number = min(num_docs, available)
+        number = min(num_docs, len(docs))
         drawn = 0
-        while len(kept) < num_docs and drawn < available:
+        while len(kept) < num_docs and drawn < len(docs):
             # a larger sample begins with the smaller one
-            sample = nested_sample(available, number, seed)
+            sample = nested_sample(len(docs), number, seed)
             for i in sample[drawn:]:
                 (evaluated if self._key(docs[i]) in self._evaluated else kept).append(i)
             drawn = len(sample)
-            number = min(available, number + num_docs - len(kept))
-        if len(kept) < min_docs and self._share is not None:
-            return self._choose_documents(num_docs, min_docs, seed, self._share)
-        if len(kept) < min_docs:
-            raise AutoMixError(
-                f"task {self._name} has {len(kept)} train questions that are not evaluated too "
-                f"({len(evaluated)} of {drawn} are, by text and choices), and calibration.min_docs "
-                f"is {min_docs}: nothing that is evaluated is fitted on. Ways out: "
-                "calibration.split_documents=0.5, which parts the evaluated questions by document; "
-                "a copy of the task's file whose training_split is another split, "
-                f"or a slice that its evaluation leaves out; {_OTHER_WAYS}"
+            number = min(len(docs), number + num_docs - len(kept))
+        return sorted(kept), sorted(evaluated)
+
+    def _notes(
+        self, split: str, num_docs: int, kept: Sequence[int], evaluated: Sequence[int]
+    ) -> list[str]:
+        docs = self.docs(split)
+        notes = []
+        if evaluated:
+            names = listing([str(i) for i in evaluated], 20)
+            notes.append(
+                f"calibration: {questions(len(evaluated))} of the {split} split are evaluated "
+                f"too (the same text and choices) and left out of the fit: doc_id {names}"
             )
-        names = [document_id(docs[i]) for i in kept]
-        same = sum(name in self._documents for name in names if name)
-        return FittingChoice(tuple(sorted(kept)), tuple(sorted(evaluated)), same)
+        if same := sum(document_id(docs[i]) in self._documents for i in kept):
+            notes.append(
+                f"calibration: {same} of {len(kept)} fitting questions are on documents on which "
+                "others are evaluated"
+            )
+        if len(kept) < num_docs:
+            notes.append(
+                f"calibration.num_docs={num_docs} but the {split} split has {len(docs)} questions: "
+                f"fitted on all {len(kept)}"
+            )
+        return notes
 
     def _choose_documents(
-        self, num_docs: int, min_docs: int, seed: int, share: float
+        self, num_docs: int, min_docs: int, seed: int, share: float, why: str
     ) -> FittingChoice:
         """Fit on a share of the documents, and leave their questions out of the evaluation."""
-        names = sorted({self._document(doc) for doc in self._task.eval_docs})
+        about = [
+            document_id(doc) or key.hex()
+            for doc, key in zip(self._evaluated_docs, self._keys, strict=True)
+        ]
+        names = sorted(set(about))
         number = min(max(1, round(share * len(names))), len(names) - 1)
         fitted = frozenset(names[i] for i in nested_sample(len(names), number, seed))
-        rest = [doc for doc in self._task.eval_docs if self._document(doc) not in fitted]
-        evaluated = frozenset(map(self._key, rest))
-        docs = self._task.training_docs()
-        usable = [
-            i
-            for i, doc in enumerate(docs)
-            if self._document(doc) in fitted and self._key(doc) not in evaluated
-        ]
+        on_them = [i for i, name in enumerate(about) if name in fitted]
+        scored = {key for key, name in zip(self._keys, about, strict=True) if name not in fitted}
+        usable = [i for i in on_them if self._keys[i] not in scored]
         kept = sorted(usable[i] for i in nested_sample(len(usable), num_docs, seed))
         said = (
-            f"calibration.split_documents={share:g}: task {self._name} has its evaluated questions "
-            f"alone to fit on; {len(fitted)} of their {len(names)} documents are fitted on"
+            f"calibration.split_documents={share:g}: the task has {why}; {len(fitted)} of the "
+            f"{len(names)} documents of its evaluated questions are fitted on"
         )
         if len(kept) < min_docs:
             raise AutoMixError(
-                f"{said}, which gives {len(kept)} questions, and calibration.min_docs is "
-                f"{min_docs}: give a larger share, or {_OTHER_WAYS}"
+                f"task {self._name}: {said}, which gives {len(kept)} questions, and "
+                f"calibration.min_docs is {min_docs}: give a larger share, or {_OTHER_WAYS}"
             )
         self._fitted_documents = fitted
-        left = len(self._task.eval_docs) - len(rest)
-        said += f", and the {questions(left)} on them are in no figure"
-        return FittingChoice(tuple(kept), (), 0, said)
+        said += f", and the {questions(len(on_them))} on them are in no figure"
+        return FittingChoice(tuple(kept), self._evaluated_split, (said,))
 
     def _document(self, doc: Mapping[str, Any]) -> str:
         """What a question is about; where the task does not say, each is its own document."""
         return document_id(doc) or self._key(doc).hex()
 
-    def _available(self, num_docs: int, min_docs: int) -> int:
-        if not self._task.has_training_docs():
-            raise AutoMixError(
-                f"task {self._name} has no train split to fit the meta-verifier on. Two ways out: "
-                + _OTHER_WAYS
-            )
-        available = self.size()
-        if min(available, num_docs) < min_docs:
-            why = (
-                f"has {available} train questions"
-                if available < min_docs
-                else f"is to be fitted on calibration.num_docs={num_docs} questions"
-            )
-            raise AutoMixError(
-                f"task {self._name} {why} and calibration.min_docs is {min_docs}: lower "
-                "calibration.min_docs, give meta_verifier.policy=FILE.json, or use a meta-verifier "
-                "that needs no fit"
-            )
-        return available
-
     # ----------------------------------------------------------------- what is the same
+
+    @property
+    def _evaluated_split(self) -> str:
+        return "test" if self._task.has_test_docs() else "validation"
+
+    @property
+    def _evaluated_docs(self) -> Any:
+        return self.docs(self._evaluated_split)
+
+    @cached_property
+    def _keys(self) -> list[bytes]:
+        with _templates_compiled_once():
+            return list(map(self._key, self._evaluated_docs))
 
     @cached_property
     def _evaluated(self) -> frozenset[bytes]:
-        with _templates_compiled_once():
-            return frozenset(map(self._key, self._task.eval_docs))
+        return frozenset(self._keys)
 
     @cached_property
     def _documents(self) -> frozenset[str]:
-        return frozenset(document_id(doc) for doc in self._task.eval_docs)
+        return frozenset(map(document_id, self._evaluated_docs)) - {""}
 
     def _key(self, doc: Mapping[str, Any]) -> bytes:
         """A hash of a question as its reader sees it: its text, context in it, and its choices."""

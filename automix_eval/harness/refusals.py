@@ -45,12 +45,11 @@ def why_not(view: TaskView, fits: MetaVerifier | None, calibration: Any) -> str:
     try:
         if first:
             view.metrics.try_out(first, view.repeats)
-        fitted_on: tuple[int, ...] = ()
+        chosen = None
         if fits is not None:
             c = calibration
             chosen = view.fitting.choose(int(c.num_docs), int(c.min_docs), int(c.seed))
-            fitted_on = chosen.doc_ids
-        view.check_demonstrations(fitted_on)
+        view.check_demonstrations(chosen)
     except AutoMixError as err:
         return str(err)
     if fits is not None and (view.metrics.is_corpus or view.metrics.is_bypassed):

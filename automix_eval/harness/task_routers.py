@@ -1,4 +1,4 @@
-"""The router of each task of a run: as configured, restored from a policy, or fitted on train."""
+"""The router of each task of a run: as configured, restored from a policy, or fitted."""
 
 from __future__ import annotations
 
@@ -139,7 +139,9 @@ class TaskRouters:
             self._log.warn(view.name, differences)
         fitted = given["fitted_on"]
         own = fitted.get("doc_ids") if fitted.get("task") == view.name else None
-        if note := view.fitting.reuse(own if isinstance(own, list) else ()):
+        if note := view.fitting.reuse(
+            str(fitted.get("split")), own if isinstance(own, list) else ()
+        ):
             self._log.warn(view.name, note)
         if verifier := self._shows_examples(view):
             shown = _read(fitted.get("demonstrations"), len(self._chain(view).tiers) - 1)
@@ -153,20 +155,14 @@ class TaskRouters:
         wanted = settings.num_docs, settings.min_docs, settings.seed
         questions = view.calibration_questions(*wanted)
         chosen = view.fitting.choose(*wanted)
-        for note in chosen.notes():
+        for note in chosen.notes:
             self._log.warn(view.name, note)
-        if len(questions) < settings.num_docs and not chosen.split:
-            self._log.warn(
-                view.name,
-                f"calibration.num_docs={settings.num_docs} but the train split has "
-                f"{view.fitting.size()} questions: fitted on all {len(questions)}",
-            )
         verifier = self._shows_examples(view) if router.needs_verification else None
         shown = self._examples(view, questions, verifier) if verifier else []
         told = {question.doc_id for scored in shown for question, *_ in scored}
         # an answer that is demonstrated is not judged as others are
         questions = [q for q in questions if q.doc_id not in told]
-        log.info("%s: fitting on %d train questions", view.name, len(questions))
+        log.info("%s: fitting on %d %s questions", view.name, len(questions), chosen.split)
         chain = self._chain(view)
         found = self._ask(view, chain, questions, router.needs_verification)
         rows = [row for row in found if row is not None and self._recorder.keeps(view, row)]
@@ -184,7 +180,7 @@ class TaskRouters:
             router.get_learned(),
             {
                 **self._valid_for(view),
-                "split": "train",
+                "split": chosen.split,
                 "num_questions": len(rows),
                 "doc_ids": [*(r.doc_id for r in rows), *sorted(told)],
                 "metric": view.metric,

@@ -17,7 +17,7 @@ import numpy as np
 from automix_eval.backends.prompts import Parts, split_at
 from automix_eval.harness.demonstrations import Demonstrations, document_id
 from automix_eval.harness.evaluation_frames import HarnessRun
-from automix_eval.harness.fitting_questions import FittingQuestions
+from automix_eval.harness.fitting_questions import FittingChoice, FittingQuestions
 from automix_eval.harness.grouping import Grouping
 from automix_eval.harness.task_metrics import TaskMetrics, TaskScore
 from automix_eval.harness.task_source import config_hashes
@@ -123,23 +123,23 @@ class TaskView:
             del self._instances[question.phase, question.doc_id, question.repeat]
 
     def calibration_questions(self, num_docs: int, min_docs: int, seed: int) -> list[Question]:
-        """Questions of the train split, prompted exactly like the evaluation's.
+        """Questions to fit on, prompted exactly like the evaluation's.
 
-        No evaluated question enters. A question's own document never appears among its
+        No question that is scored enters. A question's own document never appears among its
         demonstrations, nor another question on the same document.
 
         Raises:
-            AutoMixError: The task has no train split or too few questions in it for a fit.
+            AutoMixError: The task has too few questions for a fit.
         """
         chosen = self.fitting.choose(num_docs, min_docs, seed)
-        docs = self.task.training_docs()
+        docs = self.fitting.docs(chosen.split)
         return [self._calibration_question(docs, i, seed) for i in chosen.doc_ids]
 
-    def check_demonstrations(self, fitted_on: Sequence[int]) -> None:
+    def check_demonstrations(self, chosen: FittingChoice | None) -> None:
         """Refuse a task without enough demonstrations for a prompt of some question.
 
         Args:
-            fitted_on: Indices of the questions of the train split that are asked too.
+            chosen: Questions to fit on, that are asked too.
 
         Raises:
             AutoMixError: Some prompt would lack some.
@@ -147,8 +147,9 @@ class TaskView:
 
         def asked() -> Iterator[Any]:
             yield from self.task.eval_docs
-            docs = self.task.training_docs() if fitted_on else ()
-            yield from (docs[i] for i in fitted_on)
+            if chosen:
+                docs = self.fitting.docs(chosen.split)
+                yield from (docs[i] for i in chosen.doc_ids)
 
         self._shots.check(asked)
 

@@ -19,8 +19,9 @@ from automix_eval.types import CostModel, Phase, Record
 
 log = logging.getLogger(__name__)
 
-# What a live run compares before it takes a policy, see automix_eval.records.policies.mismatches.
-_VALID_FOR = ("tiers", "verifier")
+# What a live run compares before it takes a policy, see automix_eval.records.policies.mismatches,
+# and the questions that it must not score by it.
+_VALID_FOR = ("tiers", "verifier", "split", "doc_ids")
 
 
 def from_records(
@@ -63,7 +64,7 @@ def from_records(
         _outcomes(fitting, cost, labels) if fitting else None,
         _outcomes(scoring, cost, labels),
         about,
-        {"task": task, "split": "train", **_valid_for(manifest_path, manifest, task, labels)},
+        {"task": task, **_valid_for(manifest_path, manifest, task, labels)},
         any(r.document for r in scoring),
     )
 
@@ -112,7 +113,7 @@ def _valid_for(
     name = named.get(task) if isinstance(named, Mapping) else None
     if files.is_file_name(name) and path.with_name(name).is_file():
         fitted_on = policy.load(path.with_name(name))["fitted_on"]
-        return {key: fitted_on.get(key) for key in _VALID_FOR}
+        return {key: fitted_on[key] for key in _VALID_FOR if key in fitted_on}
     return {"tiers": [{"label": label} for label in labels], "verifier": manifest.get("verifier")}
 
 

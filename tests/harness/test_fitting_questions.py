@@ -1,4 +1,4 @@
-"""Nothing that is evaluated is fitted on; what a task was configured with is known afterwards."""
+"""Nothing that is scored is fitted on; what a task was configured with is known afterwards."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import shapes
 from scripted import CALLS, SCRIPTS, read_run, scripted_args
 
 from automix_eval.analysis.gather import Settings, assemble
+from automix_eval.commands.main import main
 from automix_eval.harness.fitting_questions import FittingQuestions
 from automix_eval.harness.model import AutoMixLM
 from automix_eval.harness.task_source import config_hashes
@@ -40,19 +41,35 @@ def rows(sums: list[tuple[int, int]], document: str = "") -> list[dict[str, Any]
 
 
 def task(train: list[dict[str, Any]], test: list[dict[str, Any]], **more: Any) -> Any:
-    """A task with these splits."""
-
-    def data(**_: Any) -> datasets.DatasetDict:
-        splits = {"train": train, "test": test}
-        return datasets.DatasetDict({k: datasets.Dataset.from_list(v) for k, v in splits.items()})
-
-    return shapes.task("sums", SHAPE, custom_dataset=data, **more)
+    """A task that evaluates the second of these splits."""
+    return splits(train=train, test=test, **more)
 
 
-def run(made: Any, folder: Path, results: bool = False, **more: Any) -> dict[str, Any]:
+def splits(**given: Any) -> Any:
+    """A task with the splits of these rows, and with these settings."""
+    names = {"train": "training", "validation": "validation", "test": "test"}
+    data = {split: given.pop(split) for split in names if split in given}
+    named = {f"{name}_split": s if s in data else None for s, name in names.items()}
+
+    def made(**_: Any) -> datasets.DatasetDict:
+        return datasets.DatasetDict({k: datasets.Dataset.from_list(v) for k, v in data.items()})
+
+    return shapes.task("sums", SHAPE, custom_dataset=made, **named | given)
+
+
+def doubting(prompt: str, generation: dict[str, Any]) -> str:
+    """Answers as :func:`shapes.small`, and finds its odd sums wrong, as they are."""
+    said = shapes.small(prompt, generation)
+    is_odd = prompt.rpartition("####")[2].split("\n")[0][-1:] in "13579"
+    return said.replace("Correct", "Incorrect") if is_odd else said
+
+
+def run(
+    made: Any, folder: Path, results: bool = False, small: Any = shapes.small, **more: Any
+) -> dict[str, Any]:
     """An evaluation with a fit; its manifest, or the harness's results."""
     CALLS.clear()
-    SCRIPTS["small"], SCRIPTS["large"] = shapes.small, shapes.large
+    SCRIPTS["small"], SCRIPTS["large"] = small, shapes.large
     args = {"meta_verifier": "threshold", "records_dir": str(folder), "calibration.min_docs": 4}
     args |= {"store.path": str(folder / "calls.sqlite"), "calibration.num_docs": 10, **more}
     groups = {"tasks": {"sums": made}, "groups": {}}
@@ -131,6 +148,86 @@ def test_one_split_for_both_is_parted_by_document(tmp_path: Path, grouped: bool)
     assert any("the policy was fitted on 20 questions" in w["text"] for w in reused["warnings"])
 
 
+@pytest.mark.parametrize("copies", [0, 4])
+def test_without_a_train_split_the_validation_split_is_fitted_on(
+    tmp_path: Path, copies: int
+) -> None:
+    """It is said and the policy names it; questions of it that are evaluated too are left out."""
+    validation = rows([(i, 2 if i < copies else 3) for i in range(15)])
+    made = splits(validation=validation, test=rows([(i, 2) for i in range(12)]))
+    manifest = run(made, tmp_path)
+    policy = json.loads((tmp_path / manifest["policies"]["sums"]).read_text())
+    assert policy["fitted_on"]["split"] == "validation"
+    assert len(policy["fitted_on"]["doc_ids"]) == 10
+    assert min(policy["fitted_on"]["doc_ids"]) >= copies
+    texts = [w["text"] for w in manifest["warnings"]]
+    assert sum("no train split: its validation split is fitted on" in text for text in texts) == 1
+    assert any("of the validation split are evaluated too" in t for t in texts) == bool(copies)
+    asked = {prompt for _, _, prompt in CALLS}
+    assert sum("plus 3" in prompt for prompt in asked) >= 10
+    again = {"meta_verifier.policy": str(tmp_path / manifest["policies"]["sums"])}
+    assert "failed" not in run(made, tmp_path / "again", **again)
+
+
+def test_a_train_split_that_is_too_small_gives_way(tmp_path: Path) -> None:
+    """The validation split is fitted on, and the reason is said."""
+    made = splits(train=rows([(1, 4), (2, 4)]), validation=rows([(i, 3) for i in range(12)]),
+                  test=rows([(i, 2) for i in range(12)]))  # fmt: skip
+    texts = [w["text"] for w in run(made, tmp_path)["warnings"]]
+    assert any("2 train questions that are not evaluated too for calibration.min_docs=4" in t
+               for t in texts)  # fmt: skip
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_task_of_evaluated_questions_alone(tmp_path: Path, split: str, grouped: bool) -> None:
+    """It is refused and told the way out, which fits on some documents and scores the others."""
+    questions = rows([(i, 2) for i in range(24)])
+    for i, row in enumerate(questions):
+        row["document_id"] = f"d{i // 4}" if grouped else None
+    made = splits(**{split: questions})
+    with pytest.raises(AutoMixError, match=r"Ways out: calibration.split_documents=0\.5, "):
+        run(made, tmp_path)
+    assert CALLS == []
+    found = run(made, tmp_path, results=True, record="full",
+                **{"calibration.split_documents": 0.5})  # fmt: skip
+    manifest, records = read_run(tmp_path)
+    policy = json.loads((tmp_path / manifest["policies"]["sums"]).read_text())["fitted_on"]
+    assert policy["split"] == split
+    each = 4 if grouped else 1
+    documents = {phase: {r.doc_id // each for r in records if r.phase == phase}
+                 for phase in ("calibration", "evaluation")}  # fmt: skip
+    assert len(documents["evaluation"]) == (3 if grouped else 12)
+    assert documents["calibration"]
+    assert not documents["calibration"] & documents["evaluation"]
+    assert {r.doc_id for r in records if r.phase == "calibration"} == set(policy["doc_ids"])
+    kept = [r for r in records if r.phase == "evaluation"]
+    scores = [next(t for t in r.tiers if t.tier == r.final).score for r in kept]
+    mean = found["results"]["sums"]["exact_match,none"]
+    assert mean == pytest.approx(sum(scores) / len(scores), abs=1e-12)
+    (shown,) = assemble([tmp_path], Settings(resamples=50)).report.tasks
+    assert shown.figures.num_questions == 12
+
+
+def test_a_replayed_policy_knows_what_it_was_fitted_on(tmp_path: Path) -> None:
+    """Fitted again on the records of a parted task, it is not scored on these questions either."""
+    test = rows([(i, 2) for i in range(24)])
+    for row in test:
+        row["answer"] = f" I say #### {row['answer']}"
+    made = splits(test=test)
+    more = {"record": "full", "calibration.split_documents": 0.5}
+    first = run(made, tmp_path / "a", small=doubting, **more)
+    out = tmp_path / "out.json"
+    line = ["replay", f"records={tmp_path / 'a'}", "meta_verifier=threshold", f"output={out}"]
+    assert main(line) == 0
+    policy = tmp_path / "policy.json"
+    policy.write_text(json.dumps(json.loads(out.read_text())["policy"]))
+    more = {"meta_verifier.policy": str(policy)}
+    again = run(made, tmp_path / "b", small=doubting, **more)
+    assert len(again["failed"]) >= 10
+    assert {f["doc_id"] for f in again["failed"]} <= {f["doc_id"] for f in first["failed"]}
+
+
 def test_the_harness_s_figures_do_without_what_is_fitted_on(tmp_path: Path) -> None:
     """Its mean is that of the records, and the task object can be evaluated again."""
     test = rows([(i, 2) for i in range(24)])
@@ -183,8 +280,7 @@ def test_without_equal_questions_the_choice_is_the_nested_sample() -> None:
     assert set(few.doc_ids) < set(more.doc_ids)
     assert (len(few.doc_ids), len(more.doc_ids)) == (10, 20)
     assert min(more.doc_ids) >= 8
-    assert few.same_document == 10
-    assert "10 of 10 fitting questions are on documents" in few.notes()[-1]
+    assert "10 of 10 fitting questions are on documents" in few.notes[-1]
 
 
 def test_the_manifest_tells_configurations_apart(tmp_path: Path) -> None:
