@@ -22,6 +22,7 @@ import numpy as np
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import listing, printable
+from automix_eval.safety.untrusted import why_no_json
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
@@ -175,10 +176,11 @@ def column_names(path: Path) -> list[str]:
                 return _names(file.schema_arrow)
         with pa.input_stream(str(path), compression="detect") as stream:
             line = next((x for x in io.BytesIO(stream.read(_CHUNK)) if x.strip()), b"{}")
+        _check_lines(path, line)
         return _names(pa.Table.from_pylist([msgspec.json.decode(line, type=dict)]).schema)
     except OSError as err:
         raise TableError(f"the table {path} cannot be read: {printable(err)}") from err
-    except (pa.ArrowException, msgspec.MsgspecError, UnicodeDecodeError, csv.Error) as err:
+    except (pa.ArrowException, UnicodeDecodeError, csv.Error) as err:
         raise TableError(f"the table {path} is damaged: {printable(err)}") from err
 
 
@@ -274,7 +276,8 @@ def _check_lines(path: Path, data: bytes) -> None:
             try:
                 decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as err:
-                raise TableError(f"the table {path} is damaged: line {number}: {err}") from err
+                why = why_no_json(line, err)
+                raise TableError(f"the table {path} is damaged: line {number}: {why}") from err
 
 
 def _parquet(path: Path, wanted: Sequence[str], _texts: Sequence[str]) -> dict[str, Any]:

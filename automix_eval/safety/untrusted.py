@@ -89,6 +89,17 @@ def parse_json(data: bytes) -> Any:
     return value
 
 
+def why_no_json(line: bytes, err: Exception) -> str:
+    """What is wrong with a line that msgspec refuses: half a surrogate pair looks torn to it."""
+    try:
+        json.dumps(json.loads(line), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "a text holds half a surrogate pair (\\ud800 to \\udfff), which is no character"
+    except (ValueError, RecursionError):
+        pass
+    return str(err)
+
+
 def parse_yaml(data: bytes) -> Any:
     """One YAML document of plain values: no tags of programs, bounded aliases, unique keys.
 

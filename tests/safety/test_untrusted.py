@@ -21,7 +21,7 @@ from automix_eval.config import parts
 from automix_eval.records import policies as policy
 from automix_eval.records import schema as records
 from automix_eval.records.schema import RecordError
-from automix_eval.records.tables import TableError, read_table
+from automix_eval.records.tables import TableError, column_names, read_table
 from automix_eval.report.page.visible import visible
 from automix_eval.safety import files
 from automix_eval.safety.errors import AutoMixError
@@ -139,7 +139,25 @@ def test_a_pipe_is_neither_records_nor_a_table(
     for command in (["report", str(tmp_path / "run")], ["whatif", str(tmp_path / "table.csv")]):
         assert cli.main(command) == 2
         (said,) = capsys.readouterr().err.splitlines()
-        assert "no ordinary file" in said or "holds no results" in said
+        assert "no ordinary file" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (r'{"a": "\ud83d"}', "half a surrogate pair"),
+        (r'{"a": "x \uDC00 y", "b": 1}', "half a surrogate pair"),
+        (r'{"a": "\ud83d\ude00", "b"', "truncated"),
+    ],
+)
+def test_half_a_character_in_a_table_is_not_called_torn(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    """The line and what is wrong with it are named, whether its names or its cells are read."""
+    (tmp_path / "t.jsonl").write_text(f"{text}\n")
+    for read in (column_names, lambda path: read_table(path, [], ["a"])):
+        with pytest.raises(TableError, match=f"line 1: .*{said}"):
+            read(tmp_path / "t.jsonl")
 
 
 def test_an_error_of_a_damaged_table_is_one_line(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from automix_eval.records.importers.model_outcomes import ModelOutcomes, json_of
 from automix_eval.records.schema import MANIFEST_GLOB
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import listing, printable
-from automix_eval.safety.untrusted import lines_of
+from automix_eval.safety.untrusted import lines_of, why_no_json
 
 _DAMAGE = (ValueError, TypeError, KeyError, IndexError, RecursionError)
 STATISTICS = ("probability", "margin")
@@ -128,6 +128,8 @@ def read_runs(paths: Sequence[Path], reading: SampleReading) -> ModelOutcomes:
 def _read(path: Path, reading: SampleReading) -> _Run:
     if not path.exists():
         raise AutoMixError(f"{path} does not exist: name a run's results folder, or a table")
+    if not (path.is_dir() or path.is_file()):
+        raise AutoMixError(f"{path} is no ordinary file and no folder: write it to a file")
     results, warnings = find_results([path])
     if warnings:
         raise AutoMixError(warnings[0])
@@ -185,7 +187,7 @@ def _read_task(
         delimiter if isinstance(delimiter, str) else " ",
         number if isinstance(number, int) else None,
     )  # fmt: skip
-    main, at = None, 0
+    main, at, line = None, 0, b""
     try:
         for at, line in lines_of(path):  # noqa: B007  an error names the line
             row = msgspec.json.decode(line)
@@ -196,8 +198,9 @@ def _read_task(
                 _add(held, row, reading)
     except (OSError, msgspec.MsgspecError, *_DAMAGE) as err:
         where = "" if isinstance(err, OSError) else f", line {at}"
+        why = printable(why_no_json(line, err), 300)
         raise AutoMixError(
-            f"{path}{where} cannot be read: {printable(err, 300)}. Samples of a run that was "
+            f"{path}{where} cannot be read: {why}. Samples of a run that was "
             "killed are torn: run it again"
         ) from err
     if not held.scores or (held.number is not None and held.number != len(held.scores)):
