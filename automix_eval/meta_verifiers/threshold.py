@@ -82,6 +82,6 @@ def _check_candidates(candidates: Any) -> None:
     values = list(candidates) if listed else []
     if not values or not all(is_number(t, 0.0, 1.0) for t in values):
         raise AutoMixError(
-            f"meta_verifier.candidates={candidates!r} of threshold must be observed or a list of "
+            f"meta_verifier.candidates={candidates!r} must be observed or a list of "
             "thresholds in [0, 1]"
         )

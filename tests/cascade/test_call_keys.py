@@ -189,6 +189,38 @@ def test_the_repeat_that_is_picked_is_the_answer(tier: Tier, number: int, drawn:
     assert len(answer.calls) == (number if drawn else 1)
 
 
+def test_an_answer_is_sampled_again_after_its_own_repeats(tier: Tier) -> None:
+    """The same prompts as often as is said, hot, each with a seed that no answer has."""
+    questions = [
+        Question("t", i, Prompt(f"q{i}"), "", "q", repeat=i, repeats=2,
+                 generation={"until": ["."], "temperature": 0.0})
+        for i in range(2)
+    ]  # fmt: skip
+    tier.answer(questions, _parts)
+    drawn = tier.answer_again(questions, 3, 0.7)
+    hot = {"until": ["."], "temperature": 0.7, "do_sample": True}
+    assert asked(tier)[2:] == [
+        GenerateRequest(f"q{i}", hot, seed=7 + i + 2 + k) for i in range(2) for k in range(3)
+    ]
+    assert [[g.text for g, _ in some] for some in drawn] == [["3", "4", "5"], ["6", "7", "8"]]
+    assert drawn[0][0][1] == Call(0, "answer", None, None, None)
+
+
+def test_another_model_answers_on_the_account_of_the_tier(tier: Tier) -> None:
+    """The same prompts; its calls are counted and metered as the tier's, and it is as patient."""
+    other, question = Backend(), Question("t", 0, Prompt("q"), "", "q")
+    other.identity = {"model": "other"}  # type: ignore[misc]
+    tier.answer([question], _parts)
+    tier.tolerate(3)
+    (answer,) = tier.answer_by(other, [question])  # type: ignore[arg-type]
+    assert [r.prompt for r in other.asked] == ["q"]
+    assert other.patience == 3  # type: ignore[attr-defined]
+    assert (answer.tier, answer.text, answer.calls[0].tier) == (0, "1", 0)
+    assert tier.counts.made.total() == 2
+    tier.answer([question], _parts)
+    assert len(asked(tier)) == 1
+
+
 def test_greedy_repeats_are_one_call(tier: Tier) -> None:
     """They cannot differ, and have no seed."""
     questions = [Question("t", 0, Prompt("q"), "", "q", repeat=r) for r in range(3)]

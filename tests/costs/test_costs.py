@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automix_eval.costs.flops import FlopsCost
-from automix_eval.costs.from_config import cost_from, parse_costs
+from automix_eval.costs.from_config import cost_from, cost_prices, parse_costs
 from automix_eval.costs.paper import PaperCost
 from automix_eval.costs.seconds import SecondsCost
 from automix_eval.costs.tokens import TokenCost
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.types import Answer, Call, Verification
+from automix_eval.types import Answer, Call, CostModel, Verification
 
 
 def answer(tier: int, calls: int = 1, prompt: int | None = 100, made: int | None = 10) -> Answer:
@@ -53,11 +53,37 @@ def test_an_unknown_price_is_an_error(prices: list[dict[str, float] | None]) -> 
         TokenCost(prices).check(2)
 
 
-def test_uncounted_tokens_cannot_be_priced() -> None:
+@pytest.mark.parametrize(
+    ("cost", "name"),
+    [(TokenCost([{"prompt": 1.0, "generated": 2.0}]), "tokens"), (FlopsCost([1e9]), "flops")],
+)
+@pytest.mark.parametrize(("kind", "counts"), [("prompt", (None, 1)), ("generated", (1, None))])
+def test_uncounted_tokens_cannot_be_priced(
+    cost: CostModel, name: str, kind: str, counts: tuple[int | None, int | None]
+) -> None:
     """A backend that does not count is named with the remedy."""
-    cost = TokenCost([{"prompt": 1.0, "generated": 2.0}])
-    with pytest.raises(AutoMixError, match="tokenizer"):
-        cost.answer_cost(answer(0, prompt=None))
+    said = f"^cost={name} cannot price a verify call of tier 0: .* {kind} tokens.* a tokenizer"
+    with pytest.raises(AutoMixError, match=said):
+        cost.price(Call(0, "verify", *counts, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("cost", "prices"),
+    [
+        (PaperCost((2.0, 30.0)), (2.0, 30.0)),
+        (TokenCost([{"prompt": 1e6, "generated": 2e6}, {"prompt": 3e6, "generated": 0}]),
+         (120.0, 300.0)),
+        (FlopsCost([1e9, 5e9]), (2.2e11, 1.1e12)),
+        (SecondsCost([2.0, 7.0]), (0.2, 0.7)),
+    ],
+)  # fmt: skip
+def test_every_tier_has_its_own_price(cost: CostModel, prices: tuple[float, float]) -> None:
+    """An answer by 100 tokens of prompt and 10 generated ones; a tier too many is named."""
+    cost.check(2)
+    assert [cost.answer_cost(answer(t)) for t in (0, 1)] == pytest.approx(prices)
+    for ask in (lambda: cost.check(3), lambda: cost.answer_cost(answer(2))):
+        with pytest.raises(AutoMixError, match=r"^cost=.* (for tier 2|of tier 2|for 3 tiers): "):
+            ask()
 
 
 @pytest.mark.parametrize(
@@ -139,6 +165,49 @@ def test_prices_of_the_command_line_are_those_of_the_configuration(tmp_path) -> 
     assert vars(made) == vars(PaperCost([1.0, 30.0, 50.0], 2.0))
     assert parse_costs("flops:1e8,7e9") == {"name": "flops", "parameters": [1e8, 7e9]}
     assert parse_costs("seconds") == {"name": "seconds"}
-    for wrong in ("paper:", "paper:1,x", "flops:a", "dollars:1", f"tokens:{tmp_path}/none.yaml"):
-        with pytest.raises(AutoMixError):
+    for wrong in ("paper:", "paper:1,x", "flops:", "flops:a", "dollars:1", "tokens:", "seconds:1"):
+        with pytest.raises(AutoMixError, match=rf"^--costs {wrong}.*--costs takes paper:SLM"):
             parse_costs(wrong)
+    with pytest.raises(AutoMixError, match=r"^--costs tokens:.*none.yaml cannot be read"):
+        parse_costs(f"tokens:{tmp_path}/none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("- {prompt: 0.1, generated: 0.4}\n- {prompt: 1, generated: 4}", True),
+        ("prices: [{prompt: 0.1, generated: 0.4}, {prompt: 1, generated: 4}]", True),
+        ("price: []", False),
+        ("free", False),
+    ],
+)
+def test_prices_of_a_file(tmp_path, text: str, fits: bool) -> None:
+    """A list with a mapping a tier, or a mapping that holds it."""
+    path = tmp_path / "prices.yaml"
+    path.write_text(text, encoding="utf-8")
+    if fits:
+        prices = [{"prompt": 0.1, "generated": 0.4}, {"prompt": 1, "generated": 4}]
+        assert parse_costs(f"tokens:{path}") == {"name": "tokens", "prices": prices}
+    else:
+        with pytest.raises(AutoMixError, match=f"^--costs tokens:{path} must hold a list"):
+            parse_costs(f"tokens:{path}")
+
+
+def test_a_cost_model_is_made_of_known_numbers() -> None:
+    """Of a manifest: no other name or key, and no code; its prices, tier by tier, are shown."""
+    made = cost_from({"name": "flops", "parameters": [1.0, 2.0], "_target_": "os.abort"})
+    assert isinstance(made, FlopsCost)
+    assert cost_prices(made) == [1.0, 2.0]
+    assert cost_prices(SecondsCost([3.0])) == [3.0]
+    assert cost_prices(SecondsCost()) == ()
+    assert cost_prices(PaperCost((1, 9), 5)) == (1, 9)
+    for wrong, said in (
+        ({}, "^no cost model is named; the report knows paper, tokens, flops, seconds$"),
+        ("paper", "^no cost model is named"),
+        ({"name": "gold"}, "^the cost model 'gold' is unknown"),
+        ({"name": "paper", "b": 1, "a": 1}, "^cost=paper has the unknown parameters 'a', 'b'; it "
+                                            "takes tiers, verifier$"),
+        ({"name": "flops"}, "^cost=flops cannot be built from {}"),
+    ):  # fmt: skip
+        with pytest.raises(AutoMixError, match=said):
+            cost_from(wrong)

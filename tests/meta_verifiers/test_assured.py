@@ -10,6 +10,9 @@ import pytest
 
 from automix_eval.meta_verifiers.assured import HeldOutSweep, Placed
 from automix_eval.meta_verifiers.base import Router
+from automix_eval.meta_verifiers.baselines.knn import Knn
+from automix_eval.meta_verifiers.baselines.oracle import Oracle
+from automix_eval.meta_verifiers.baselines.random import Random
 from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.objectives import Ends, Selection, select
@@ -95,6 +98,18 @@ def test_no_sliver_from_few_rows_but_a_hump_from_many():
         assert all(a <= 0.0 or b >= 1.0 for a, b in bounds)
     hump = (lambda v: 0.4 + 0 * v, lambda v: 0.4 + 0.5 * np.exp(-(((v - 0.6) / 0.12) ** 2)))
     assert 0.1 < (escalated(1000, hump) == 1).mean() < 0.6
+
+
+@pytest.mark.parametrize("make", [Threshold, Knn, Random, Oracle])
+@pytest.mark.parametrize("target", [0.001, 9.0])
+def test_what_is_assured_is_one_of_the_range(make, target):
+    """Next to nothing is held by the cheapest policy, too much by none: the dearest, and a note."""
+    data = world(30)
+    chosen = make(objective="assured", target=target).fit(data)
+    taken = Placed.of(chosen, data).policies[-1 if target < 1 else 0]
+    assert follow(chosen, data).final.tolist() == follow(taken, data).final.tolist()
+    assert ("not shown by 30" if target > 1 else "holds 0.001") in chosen.notes()[0]
+    assert chosen.objective == "assured"
 
 
 @pytest.mark.parametrize("make", [Threshold, Pomdp])

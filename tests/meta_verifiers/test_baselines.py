@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -17,7 +18,13 @@ from automix_eval.meta_verifiers.baselines.knn import Knn
 from automix_eval.meta_verifiers.baselines.logistic import Logistic
 from automix_eval.meta_verifiers.baselines.mlp import Mlp
 from automix_eval.meta_verifiers.baselines.oracle import Oracle
-from automix_eval.meta_verifiers.baselines.pricing import asking_costs, best, choose_price, play
+from automix_eval.meta_verifiers.baselines.pricing import (
+    _candidates,
+    asking_costs,
+    best,
+    choose_price,
+    play,
+)
 from automix_eval.meta_verifiers.baselines.random import Random
 from automix_eval.meta_verifiers.baselines.token_margin import TokenMargin
 from automix_eval.meta_verifiers.follow import follow
@@ -285,6 +292,24 @@ def test_between_two_prices_one_choice_changes():
         if number < SWEEP:
             assert escalated == list(range(number + 1))
         assert len(prices) <= SWEEP
+
+
+@pytest.mark.parametrize("free", [0, 1, 2])
+def test_prices_lie_between_those_at_which_a_choice_changes(free):
+    """And one beyond either end; a tier that is free changes no choice at any price."""
+    rng, costs = np.random.default_rng(free), np.array([1.0, 4.0, 16.0])
+    costs[free] = 0.0
+    predicted = [rng.random((1, 6, 3)), rng.random((2, 6, 2))]
+    edges = [0.0]
+    for tier, table in enumerate(predicted):
+        for later in range(tier + 1, 3):
+            if costs[later]:
+                gain = table[-1, :, later - tier] - table[-1, :, 0]
+                edges += (gain / costs[later]).tolist()
+    edges, unit = sorted(edges), max(abs(e) for e in edges)
+    between = [(a + b) / 2 for a, b in itertools.pairwise(edges)]
+    expected = [edges[0] - unit, *between, edges[-1] + unit]
+    assert _candidates(predicted, costs) == pytest.approx(np.array(expected[::-1]), rel=1e-6)
 
 
 def test_columns_are_standardised_each_by_itself():

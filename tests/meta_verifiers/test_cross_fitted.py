@@ -77,6 +77,17 @@ def test_decisions_are_those_of_the_folds_policies() -> None:
     assert follow(again, data).final.tolist() == path.final.tolist()
 
 
+def test_a_note_of_several_folds_is_said_once() -> None:
+    """In the order of the folds; before the fit there is none."""
+    made = CrossFitted(Threshold)
+    assert made.notes() == []
+    for said in (["few", "slow"], [], ["slow", "dear"]):
+        policy = Threshold()
+        policy.notes = lambda said=said: said  # type: ignore[method-assign]
+        made.policies_ = [*(made.policies_ or []), policy]
+    assert made.notes() == ["few", "slow", "dear"]
+
+
 def test_the_range_reaches_from_cheap_to_dear() -> None:
     """Policies at equal places of the folds' ranges; the ends are those of the router itself."""
     data = outcomes()

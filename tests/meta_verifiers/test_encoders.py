@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import zlib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -322,6 +324,24 @@ def test_frugal_gpt_is_a_threshold_on_what_is_said_out_of_fold(monkeypatch, tier
     )
     expected = Threshold(sorted(set(tried)), **given).fit(plain)
     assert made.threshold_.get_learned() == expected.get_learned()
+
+
+@pytest.mark.parametrize(("make", "where"), [(FrugalGPT, frugal_gpt), (HybridLLM, hybrid_llm)])
+@pytest.mark.parametrize("target", [0.001, 9.0])
+def test_what_is_assured_is_one_of_the_range(monkeypatch, make, where, target):
+    """Next to nothing is held by the cheapest policy, too much by none: the last tier is asked."""
+
+    def score(*said):
+        return np.array([zlib.crc32(str(one).encode()) % 97 / 97 for one in np.array(said).T])
+
+    scorer = SimpleNamespace(score=score)
+    monkeypatch.setattr(where, "cross_fit", lambda _, said, *__: (score(*said), scorer))
+    data = texts(24)
+    made = make(objective="assured", target=target).fit(data)
+    assert follow(made, data).final.tolist() == [int(target > 1)] * 24
+    assert ("not shown by 24" if target > 1 else "holds 0.001") in " ".join(made.notes())
+    if make is FrugalGPT:
+        assert made.judge_first(data).tolist() == score(data.questions, data.answers[0]).tolist()
 
 
 @pytest.mark.parametrize("labels", LABELS)

@@ -150,6 +150,17 @@ def test_the_ascent_comes_near_the_exact_search(monkeypatch, objective, seed):
     assert found.value_ >= exact.value_ - 0.02 * abs(exact.value_)
 
 
+@pytest.mark.parametrize(("limit", "other"), [(100, "_ascend"), (99, "_every")])
+def test_so_many_combinations_are_all_compared(monkeypatch, limit, other):
+    """Two tiers of ten rules each: a hundred policies, the limit included."""
+    rules = [k / 8 for k in range(8)]  # beside never and always
+    monkeypatch.setattr(chain, "EXACT", limit)
+    searched, search = [], getattr(chain, other)
+    monkeypatch.setattr(chain, other, lambda *a: searched.append(len(a[1])) or search(*a))
+    Threshold(rules).fit(synthetic(3, 50))
+    assert 2 not in searched
+
+
 @pytest.mark.parametrize("make", MAKERS)
 def test_long_chains(make):
     """Six tiers are searched by coordinate ascent, and better than either end."""

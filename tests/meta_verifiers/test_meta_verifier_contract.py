@@ -169,8 +169,10 @@ def test_a_hyper_parameter_is_what_its_comment_says(path):
             nonsense.remove(-1.5)
         for value in [*refused, *nonsense]:
             key = {"budget": "mean_cost"}.get(name, name)
-            with pytest.raises(AutoMixError, match=rf"(^|meta_verifier\.){key}="):
+            with pytest.raises(AutoMixError, match=rf"(^|meta_verifier\.){key}=") as refusal:
                 kind(**beside | {name: value})
+            of = re.search(r" of (\w+) (?:must|is unknown)", str(refusal.value))
+            assert of is None or of[1] == path.stem
 
 
 # Of those that no objective reads: values that make another policy of these data.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import math
 
-from automix_eval.metrics.choice_values import compared_values
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from automix_eval.metrics.choice_values import choice_confidence, compared_values, softmax
 
 
 @pytest.mark.parametrize(
@@ -25,3 +29,13 @@ def test_choices_are_compared_as_the_harness_compares_them(
     assert compared_values(metric, [-6.0, -2.0, -3.0], []) == [-6.0, -2.0, -3.0]
     both = compared_values(metric, [-6.0, -2.0, -3.0, -5.0, -1.0, 1.0], texts)
     assert both == ([-1.0, -1.0, -4.0] if metric == "acc_mutual_info" else expected)
+
+
+@given(st.lists(st.floats(-900, 900), min_size=1, max_size=6))
+def test_a_choice_is_as_sure_as_its_share(values: list[float]) -> None:
+    """Shares of e to the values, largest first; the margin is the lead over the second best."""
+    rates = sorted(1 / sum(math.exp(min(w - v, 700)) for w in values) for v in values)[::-1]
+    assert softmax(values) == pytest.approx(rates)
+    assert choice_confidence(values, "probability") == pytest.approx(rates[0])
+    lead = rates[0] - (rates[1] if len(rates) > 1 else 0)
+    assert choice_confidence(values, "margin") == pytest.approx(lead)

@@ -170,6 +170,7 @@ def test_a_policy_file_is_loaded_from_the_package(tmp_path: Path) -> None:
     policies.save(tmp_path / "p.json", dict(fitted("threshold").held))
     policy = automix_eval.load_policy(tmp_path / "p.json")
     assert (policy.tiers, policy.first) == (("model-0", "model-1"), 0)
+    assert repr(policy) == "<policy threshold: model-0 -> model-1>"
     assert policy.needs_verification
     assert policy.verifier == MARGIN
     assert policy.decide(confidence=0.0).escalates
