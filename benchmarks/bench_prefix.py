@@ -5,11 +5,13 @@ the prompt tokens that were computed, which do not depend on the machine. Rows o
 need AUTOMIX_DATA_DIR and are left out without it.
 
     python benchmarks/bench_prefix.py --runs 3 --rows prompt,document,cascade,memory
+    python benchmarks/bench_prefix.py --rows cascade --verifiers 'few_shot form=scored,p_true'
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import re
@@ -32,12 +34,10 @@ from automix_eval.backends.prompts import Parts
 from automix_eval.cascade.route import Chain, route
 from automix_eval.cascade.store import CallStore
 from automix_eval.cascade.tier import Tier
+from automix_eval.config import compose, parts
 from automix_eval.meta_verifiers.self_consistency import SelfConsistency
 from automix_eval.types import Answer, GenerateRequest, Prompt, Question, ScoreRequest, Verifier
 from automix_eval.verifiers import prompt as verification_prompt
-from automix_eval.verifiers.auto import Auto
-from automix_eval.verifiers.consistency import Consistency
-from automix_eval.verifiers.few_shot import FewShot
 from automix_eval.verifiers.p_true import PTrue
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,10 +100,16 @@ def by_harness(lm: HFLM, method: str, pairs: Sequence[tuple[str, Any]]) -> list[
     return list(getattr(lm, method)(requests, disable_tqdm=True))
 
 
-def by_tier(backend: HFBackend, requests: Sequence[Any], method: str = "generate") -> list[Any]:
-    """Requests through the tier, which knows nothing yet."""
+def forget(backend: HFBackend) -> None:
+    """A tier that knows nothing yet, nor the tokens of a text: the harness encodes in each run."""
     if reader := backend._sharing():
         reader.cache.clear()
+    backend._metered().__dict__.pop("token_memory", None)
+
+
+def by_tier(backend: HFBackend, requests: Sequence[Any], method: str = "generate") -> list[Any]:
+    """Requests through the tier, which knows nothing yet."""
+    forget(backend)
     found: dict[int, Any] = {}
     getattr(backend, method)(requests, found.__setitem__)
     return [found[i] for i in range(len(requests))]
@@ -272,8 +278,7 @@ def bench_document(runs: int) -> None:
         return total
 
     def ours(backend: HFBackend) -> int:
-        if reader := backend._sharing():
-            reader.cache.clear()
+        forget(backend)
         with tempfile.TemporaryDirectory() as folder, CallStore(Path(folder) / "s") as store:
             tier = Tier(0, "slm", backend, store, progress=False)
             answers = tier.answer(questions, split)
@@ -307,9 +312,9 @@ def rates(backend: HFBackend, length: int) -> tuple[float, float]:
     lm = backend._metered()
     ids = torch.tensor([lm.tok_encode(text_of(length, 3))[:length]])
     with torch.inference_mode():
-        read = min(timed(lambda: lm.model(input_ids=ids, logits_to_keep=1))[0] for _ in range(3))
+        read = min(timed(lambda: lm.model(input_ids=ids, logits_to_keep=1))[0] for _ in range(2))
     sampling = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 40, "until": []}
-    prompt = text_of(700, 4)
+    prompt = text_of(length // 2, 4)
     one = [GenerateRequest(prompt, sampling | {"max_gen_toks": 1}, s) for s in range(8)]
     many = [GenerateRequest(prompt, sampling, s) for s in range(8)]
     took, results = timed(lambda: by_tier(backend, many))
@@ -359,67 +364,80 @@ def typical(trie: Sequence[tuple[int, int]]) -> int:
     return round(sum(length * new for length, new in trie) / total) if total else 500
 
 
-def verifier_of(name: str, max_tokens: int) -> Verifier:
-    """A verifier of the whole run."""
-    made: dict[str, Verifier] = {
-        "few_shot": FewShot(max_tokens=max_tokens),
-        "scored": FewShot(max_tokens=max_tokens, form="scored"),
-        "consistency": Consistency(),
-        "p_true": PTrue(),
-        "auto": Auto(),
-    }
-    return made[name]
+def verifier_of(text: str) -> Verifier:
+    """An option of hydra_conf/verifier with its own values: ``few_shot form=scored``."""
+    option, *values = text.split()
+    own = {f"verifier.{key}": value for key, _, value in (v.partition("=") for v in values)}
+    return parts.make_verifier(compose.build({"verifier": option, **own}))
 
 
-def bench_cascade(runs: int, number: int, tasks: Sequence[str], verifier: Verifier) -> None:
+def bench_cascade(number: int, task: str, verifier: Verifier) -> dict[str, float]:
     """A whole run against the time of its distinct prompt tokens and its generated tokens."""
-    title = f"{verifier.identity['name']}, {number} questions"
-    print(
-        f"\n{title:<26} {'seconds':>8} {'ideal':>8} {'ratio':>6} ",
-        end="",
-    )
-    print(f"{'prompt':>8} {'computed':>8} {'distinct':>8} {'generated':>9} {'escalated':>9}")
-    for task in tasks:
-        questions = real_questions(task, number)
-        for _ in range(runs):
-            backends = [tier_of(SLM), tier_of(LLM)]
-            for backend in backends:
-                rates(backend, 500)  # loaded and warm before anything is timed
-            recorders = [Recorder(b) for b in backends]
-            for backend in backends:
-                backend._sharing().cache.clear()  # type: ignore[union-attr]
-            with tempfile.TemporaryDirectory() as folder, CallStore(Path(folder) / "s") as store:
-                tiers = [
-                    Tier(i, n, b, store, progress=False)
-                    for i, (n, b) in enumerate(zip(("slm", "llm"), backends, strict=True))
-                ]
-                chain = Chain(tiers, verifier, split, lambda _: None)
-                took, done = timed(lambda c=chain, q=questions: route(q, c, SelfConsistency()))
-            calls = [
-                c
-                for rows in done
-                for r in rows
-                for c in (*r.answer.calls, *(r.verification.calls if r.verification else ()))
-            ]
-            for backend in backends:
-                del backend.generate, backend.score  # what follows is no part of the run
-            ideal, generated, distinct = 0.0, 0, 0
-            for tier, recorder in enumerate(recorders):
-                trie = recorder.trie()
-                read, write = rates(backends[tier], typical(trie))
-                new = sum(c.generated_tokens or 0 for c in calls if c.tier == tier)
-                fresh_tokens = sum(number for _, number in trie)
-                ideal += fresh_tokens / read + new / write
-                generated += new
-                distinct += fresh_tokens
-            prompt = sum(c.prompt_tokens or 0 for c in calls)
-            fresh = sum((c.prompt_tokens or 0) - (c.cached_tokens or 0) for c in calls)
-            escalated = sum(len(rows) > 1 for rows in done)
-            print(
-                f"{task:<26} {took:>8.1f} {ideal:>8.1f} {took / ideal:>6.2f} {prompt:>8} "
-                f"{fresh:>8} {distinct:>8} {generated:>9} {escalated:>9}",
-                flush=True,
-            )
+    questions = real_questions(task, number)
+    backends = [tier_of(SLM), tier_of(LLM)]
+    for backend in backends:
+        rates(backend, 100)  # loaded and warm before anything is timed
+        forget(backend)
+    recorders = [Recorder(b) for b in backends]
+    with tempfile.TemporaryDirectory() as folder, CallStore(Path(folder) / "s") as store:
+        tiers = [
+            Tier(i, n, b, store, progress=False)
+            for i, (n, b) in enumerate(zip(("slm", "llm"), backends, strict=True))
+        ]
+        chain = Chain(tiers, verifier, split, lambda _: None)
+        took, done = timed(lambda: route(questions, chain, SelfConsistency()))
+    calls = [
+        c
+        for rows in done
+        for r in rows
+        for c in (*r.answer.calls, *(r.verification.calls if r.verification else ()))
+    ]
+    ideal, distinct = 0.0, 0
+    for tier, (backend, recorder) in enumerate(zip(backends, recorders, strict=True)):
+        del backend.generate, backend.score  # what follows is no part of the run
+        trie = recorder.trie()
+        if not trie:
+            continue
+        read, write = rates(backend, typical(trie))
+        fresh = sum(new for _, new in trie)
+        ideal += fresh / read
+        ideal += sum(c.generated_tokens or 0 for c in calls if c.tier == tier) / write
+        distinct += fresh
+    return {
+        "seconds": took,
+        "ideal": ideal,
+        "ratio": took / ideal,
+        "prompt": sum(c.prompt_tokens or 0 for c in calls),
+        "computed": sum((c.prompt_tokens or 0) - (c.cached_tokens or 0) for c in calls),
+        "distinct": distinct,
+        "generated": sum(c.generated_tokens or 0 for c in calls),
+        "escalated": sum(len(rows) > 1 for rows in done),
+    }
+
+
+def bench_cascades(given: argparse.Namespace) -> None:
+    """A line a verifier and task, as soon as it is measured; those of ``--kept`` are not again."""
+    kept = Path(given.kept) if given.kept else None
+    lines = kept.read_text().splitlines() if kept and kept.exists() else []
+    measured = {json.dumps(about): found for about, found in map(json.loads, lines)}
+    print(f"\n{f'whole run, {given.questions} questions':<52}", end="")
+    print(" seconds    ideal  ratio   prompt computed distinct generated escalated")
+    for text in given.verifiers.split(","):
+        for task in given.tasks.split(","):
+            for number in range(given.runs):
+                about = json.dumps([text, task, given.questions, number])
+                if about not in measured:
+                    found = bench_cascade(given.questions, task, verifier_of(text))
+                    measured[about] = found
+                    if kept:
+                        with kept.open("a") as file:
+                            file.write(f"[{about}, {json.dumps(found)}]\n")
+                seconds, ideal, ratio, *tokens = measured[about].values()
+                print(
+                    f"{f'{task}, {text}':<52} {seconds:>7.1f} {ideal:>8.1f} {ratio:>6.2f} "
+                    + " ".join(f"{n:>8}" for n in tokens),
+                    flush=True,
+                )
 
 
 def bench_memory() -> None:
@@ -465,13 +483,13 @@ def main() -> None:
         "--products-in-float32", action="store_true", help="for a CPU that has none in bfloat16"
     )
     parser.add_argument("--tasks", default="cnli,coqa", help="of the whole run")
-    parser.add_argument("--questions", type=int, default=40, help="of the whole run")
-    parser.add_argument("--max-tokens", type=int, default=100, help="of a verification sample")
+    parser.add_argument("--questions", type=int, default=8, help="of the whole run")
     parser.add_argument(
         "--verifiers",
-        default="few_shot",
-        help="of the whole run: few_shot, scored, consistency, p_true, auto",
+        default="margin,auto,consistency,few_shot form=scored max_tokens=64,p_true",
+        help="of the whole run: options of hydra_conf/verifier, each with own values",
     )
+    parser.add_argument("--kept", help="file of whole runs that were measured, and will be")
     parser.add_argument("--cpu-time", action="store_true", help="for a machine that is not idle")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -494,10 +512,7 @@ def main() -> None:
     if "document" in rows and real:
         bench_document(arguments.runs)
     if "cascade" in rows and real:
-        tasks = arguments.tasks.split(",")
-        for name in arguments.verifiers.split(","):
-            verifier = verifier_of(name, arguments.max_tokens)
-            bench_cascade(arguments.runs, arguments.questions, tasks, verifier)
+        bench_cascades(arguments)
     if "memory" in rows:
         bench_memory()
     if "answers" in rows:
