@@ -60,20 +60,21 @@ class Finding:
 
 
 def examine_tiers(overrides: Sequence[str]) -> Iterator[Finding]:
-    """Every finding of a run's configuration, tier by tier.
+    """Every finding of a run's configuration: tier by tier, and what its verifier asks beside them.
 
     Raises:
         AutoMixError: An override is not KEY=VALUE.
     """
     from automix_eval.config import compose as config
     from automix_eval.config import parts
+    from automix_eval.config.command_line import bracketed
 
     arguments: dict[str, Any] = {}
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
             raise AutoMixError(f"{override!r} is no override: write KEY=VALUE, such as slm=hf")
-        arguments[key] = value
+        arguments[key] = bracketed(override) if value[:1] in ("[", "{") else value
     try:
         built = config.build(arguments)
         parts.make_verifier(built)
@@ -85,6 +86,9 @@ def examine_tiers(overrides: Sequence[str]) -> Iterator[Finding]:
     nodes = built.tiers or [built[name] for name in config.TIERS]
     for name, node in zip(config.tier_names(built), nodes, strict=True):
         yield from _examine(f"tier {name}", node)
+    for judge in (built.verifier, *(built.verifier.get("members") or {}).values()):
+        if isinstance(judge.get("second"), Mapping):
+            yield from _examine("verifier.second", judge.second)
 
 
 def _examine(subject: str, node: Mapping[str, Any]) -> Iterator[Finding]:

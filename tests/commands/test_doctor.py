@@ -81,6 +81,20 @@ def test_the_tiers_of_a_run_are_looked_at() -> None:
     assert states(list(doctor_tiers.examine_tiers(arguments)))["tier slm"] == "FAIL"
 
 
+def test_the_second_model_of_a_verifier_is_looked_at() -> None:
+    """As the tiers are, of a member of an ensemble too; a tier in its place is one already."""
+    second = "{option: hf, pretrained: /does/not/exist}"
+    member = f"[margin, {{option: consistency, second: {second}}}]"
+    for arguments, state in (
+        (["verifier=consistency", f"verifier.second={second}"], "FAIL"),
+        (["verifier=ensemble", f"verifier.members={member}"], "FAIL"),
+        (["tiers=smollm2+gemma3+smollm2", "verifier=consistency", "verifier.second=tier0"], None),
+    ):
+        found = states(list(doctor_tiers.examine_tiers(arguments)))
+        assert found.get("verifier.second") == state
+        assert found["configuration"] == "ok"
+
+
 def test_a_server_of_vllm_s_is_told_the_flag_for_cached_tokens(httpserver: HTTPServer) -> None:
     """Without it the price of cached tokens cannot be met; another server hears nothing of it."""
     url = httpserver.url_for("/v1/completions")
