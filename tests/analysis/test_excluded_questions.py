@@ -15,10 +15,11 @@ from report_builder import ROWS, build_run, finals, harness, llm_scores, only, r
 
 from automix_eval.analysis.compare import compare
 from automix_eval.analysis.gather import Settings, assemble
-from automix_eval.analysis.selection import _differing
+from automix_eval.analysis.selection import _differing, _disagreements, select
 from automix_eval.commands.main import main
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.records.runs import find_runs, read_run
+from automix_eval.records.harness_results import Samples
+from automix_eval.records.runs import FoundRuns, find_runs, read_run
 from automix_eval.safety.errors import AutoMixError
 
 FAST = Settings(resamples=200)
@@ -222,6 +223,48 @@ def test_runs_are_ordered_by_instant_and_not_by_the_local_hour(tmp_path: Path) -
     ):
         build_run(tmp_path / run_id, run_id, created=created)
     assert [r.run_id for r in find_runs([tmp_path])] == ["r4444", "r22", "r333", "r1"]
+
+
+def test_records_are_held_against_the_samples(tmp_path: Path) -> None:
+    """What one of the two lacks, and scores that differ; what failed rightly has no record."""
+    run = read_run(lossy(tmp_path, lose=(2,)))
+    scores = {i: s for i, s in finals().items() if i != 7} | {4: 0.25, 99: 1.0, 98: 1.0}
+    prompts = {i: f"hash{i}" for i in scores}
+    kept = Samples({"none": scores}, prompts, defects=("a line",), shown="s.jsonl")
+    metric = run.tasks["coqa"].metric
+    assert _disagreements(run, "coqa", kept) == [
+        "a line",
+        "2 documents of s.jsonl have no record: doc_id 98, 99",
+        "1 records have no row in s.jsonl: doc_id 7",
+        f"1 final scores of the records differ from {metric} in s.jsonl: doc_id 4 (1 and 0.25)",
+    ]
+    assert _disagreements(run, "coqa", replace(kept, scores={"none": {}})) == [
+        f"s.jsonl has no metric {metric}: its scores were not compared with the records"
+    ]
+    # of several filters one that agrees is enough, unless the run names another
+    both = replace(kept, scores={"none": scores, "strict": finals()}, defects=())
+    assert not any("differ" in said for said in _disagreements(run, "coqa", both))
+    named = SimpleNamespace(
+        records=run.records, without_record=run.without_record,
+        tasks={"coqa": SimpleNamespace(metric="f1", by=SimpleNamespace(filter="none"))},
+    )  # fmt: skip
+    assert _disagreements(named, "coqa", both)[-1].startswith("1 final scores")  # type: ignore[arg-type]
+
+
+def test_runs_without_records_say_what_is_missing(tmp_path: Path) -> None:
+    """Folder and files looked for where there is no run, tasks where no question was answered."""
+    nothing = FoundRuns((tmp_path, tmp_path / "b"), (), (), {}, {}, ())
+    with pytest.raises(AutoMixError, match=rf"^no run in {tmp_path}, {tmp_path}/b: looked for"):
+        select(nothing)
+    with pytest.raises(AutoMixError, match=r"resumes it\. left out x; left out y$"):
+        select(replace(nothing, warnings=("left out x", "left out y")))
+    run = replace(read_run(build_run(tmp_path / "a")), records={})
+    for tasks, said in (
+        (run.tasks, "run r1 has no evaluation records of coqa. Was"),
+        ({}, "run r1 has no evaluation records. Was"),
+    ):
+        with pytest.raises(AutoMixError, match=f"^nothing to report: {said}"):
+            select(replace(nothing, runs=(replace(run, tasks=tasks),)))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from report_builder import ROWS, build_run
 
 from automix_eval.analysis.figures import Report
 from automix_eval.analysis.gather import Settings, assemble
+from automix_eval.analysis.selection import _equal
 from automix_eval.commands.main import main
+from automix_eval.records.runs import read_run
 
 STORED = [{"task": "coqa", "phase": "evaluation", "tier": 0, "role": "answer",
            "made": 0, "stored": 40}]  # fmt: skip
@@ -89,6 +93,30 @@ def test_a_run_repeated_from_the_store_counts_once(tmp_path: Path) -> None:
     assert [t.run_id for t in found.tasks] == ["resumed"]
     assert [m.runs for m in found.boards[0].methods if m.kind == "live"] == [("resumed",)]
     assert any(n.startswith("run killed is left out: run resumed repeated") for n in found.warnings)
+
+
+def test_only_the_very_same_calls_are_a_repetition(tmp_path: Path) -> None:
+    """Whatever differs of what was asked, spent or routed makes another run."""
+    rows = read_run(build_run(tmp_path)).records["coqa"]
+
+    def other(value: Any) -> Any:
+        changed = value.copy()
+        changed[3] = ~changed[3] if value.dtype == bool else changed[3] + 1
+        return changed
+
+    spent = ("number", "prompt_tokens", "generated_tokens", "seconds")
+    for name in ("doc_ids", "prompts", "final", "asked", "on_path", "scores", "confidences"):
+        assert not _equal(rows, replace(rows, **{name: other(getattr(rows, name))})), name
+    for kind in ("answers", "verifications"):
+        calls = getattr(rows, kind)
+        for name in spent:
+            changed = replace(calls, **{name: other(getattr(calls, name))})
+            assert not _equal(rows, replace(rows, **{kind: changed})), (kind, name)
+    assert not _equal(rows, rows.where(np.arange(len(rows)) > 0))
+    unknown = replace(rows, scores=np.full_like(rows.scores, np.nan))
+    assert np.isnan(rows.confidences).any()
+    assert _equal(rows, rows)
+    assert _equal(unknown, replace(unknown, scores=unknown.scores.copy()))
 
 
 def test_a_run_that_made_its_own_calls_stays(tmp_path: Path) -> None:

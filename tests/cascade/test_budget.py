@@ -91,6 +91,24 @@ def test_shares_of_processes_add_up(number: int, calls: int, cost: float) -> Non
     assert added["max_cost"] == pytest.approx(cost)
 
 
+def test_what_the_processes_spent_is_added_up() -> None:
+    """Costs, calls and refusals; without a limit, or a process, there is nothing to say."""
+    parts = [Budget(6.0, when_spent="stop", cost=PaperCost()).share(i, 2) for i in range(2)]
+    for part in parts:
+        part.charge(1, answers(1, 2), [None, None])
+        part.questions_refused += 3
+    assert total([part.summary() for part in parts]) == {
+        "max_cost": 6.0, "max_llm_calls": None, "when_spent": "stop", "cost_spent": 200.0,
+        "llm_calls": 4, "questions_refused": 6,
+    }  # fmt: skip
+    counted = Budget(max_llm_calls=3)
+    counted.charge(1, answers(1, 2), [None, None])
+    assert total([counted.summary()])["cost_spent"] is None
+    assert counted.reason() == "budget spent (2 of 3 LLM calls)"
+    assert parts[0].reason() == "budget spent (cost 100 of 3)"
+    assert total([]) == total([{}, counted.summary()]) == Budget().summary() == {}
+
+
 @pytest.mark.parametrize(
     "limits",
     [

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from automix_eval.backends.prompts import Parts
+from automix_eval.cascade.route import Chain, _Progress
 from automix_eval.cascade.store import CallStore, call_key
 from automix_eval.cascade.tier import Tier
 from automix_eval.records.schema import to_json
 from automix_eval.types import (
+    Answer,
     Call,
     GenerateRequest,
     Generation,
+    Message,
     Prompt,
     Question,
     ScoreRequest,
@@ -250,6 +255,47 @@ def test_an_answer_says_what_did_not_fit(
     assert (answer.dropped_demonstrations, answer.cut_context_tokens) == (dropped, cut)
     assert len(request.prompt) == len(parts.text()) - 5 * dropped - cut
     assert len(request.prompt) <= 100
+
+
+@pytest.mark.parametrize(
+    ("form", "lost"),
+    [("{system}{user}", 0), ("{user}", 1), ("{escaped}", 0), ("{user} be brief", 1)],
+)
+def test_a_system_message_that_a_template_drops_is_counted(
+    tier: Tier, monkeypatch: pytest.MonkeyPatch, form: str, lost: int
+) -> None:
+    """Wherever it stands, in JSON too, it is there; a prompt without one loses none."""
+    system, user = ' Say "yes"\nor no. ', "q"
+    shown = {"system": system.strip(), "user": user, "escaped": json.dumps([system.strip()])}
+    monkeypatch.setattr(tier.backend, "render", lambda _: form.format(**shown))
+    for messages in ((Message("system", system), Message("user", user)), (Message("user", user),)):
+        tier.answer([Question("t", 0, Prompt(messages=messages), "", "q")], _parts)
+    assert tier.counts.lost_system_of("evaluation", "") == lost
+    assert tier.counts.lost_system_of("calibration", "") == 0
+
+
+@pytest.mark.parametrize(
+    ("direct", "escalated", "failed", "said"),
+    [
+        (0, 2, 0, "t: escalating 2 of 6 to llm; 4 calls saved"),
+        (3, 1, 0, "t: escalating 1 of 6 (and 3 directly) to llm; 2 calls saved"),
+        (1, 0, 2, "t: escalating 0 of 6 (and 1 directly) to llm; 3 calls saved"),
+    ],
+)
+def test_a_stage_says_who_goes_on_and_what_is_saved(
+    direct: int, escalated: int, failed: int, said: str
+) -> None:
+    """Of those asked at once nobody was asked before; a question that failed saves no call."""
+    lines: list[str] = []
+    tiers: Any = (SimpleNamespace(name="slm"), SimpleNamespace(name="llm"))
+    chain = Chain(tiers, verifier=None, split=_parts, announce=lines.append)  # type: ignore[arg-type]
+    progress = _Progress([Question("t", i, Prompt("q"), "", "q") for i in range(6)], chain)
+    progress.record(range(direct, 6), 0, [(Answer(0, "a"), None)] * (6 - direct - failed))
+    progress.record(range(6 - failed, 6), 0, [None] * failed)
+    for i in range(direct + escalated):
+        progress._at[i] = 1
+    assert progress.announce(progress.at(1), 1) == said[3:].partition(" to ")[0]
+    assert lines == [said]
 
 
 def _parts(question: Question) -> Parts:

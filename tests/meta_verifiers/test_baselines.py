@@ -372,6 +372,25 @@ def test_a_damaged_policy_is_refused(make):
             make().set_learned(broken)
 
 
+@pytest.mark.parametrize(
+    ("make", "key", "ends", "beyond"),
+    [
+        (Random, "rate", (0.0, 1.0), (-1e-9, 1 + 1e-9)),
+        (Oracle, "price", (0.0, 1e9), (-1e-9, float("inf"))),
+    ],
+)
+def test_the_ends_of_stored_numbers_are_taken(make, key, ends, beyond):
+    """What lies outside is refused."""
+    learned = make().fit(columns(pair_records(TYPICAL))).get_learned()
+    for value in ends:
+        made = make()
+        made.set_learned({**learned, key: value})
+        assert made.get_learned() == {**learned, key: value}
+    for value in beyond:
+        with pytest.raises(AutoMixError, match="fit it again"):
+            make().set_learned({**learned, key: value})
+
+
 @pytest.mark.parametrize("make", LEARNERS)
 def test_a_chain_of_another_length_is_refused(make):
     """A policy of two tiers says so in a chain of three."""

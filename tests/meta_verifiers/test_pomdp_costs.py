@@ -272,7 +272,19 @@ def test_a_policy_with_levels_is_stored_and_described():
     other.set_learned(json.loads(json.dumps(router.get_learned(), allow_nan=False)))
     assert (follow(other, data).final == follow(router, data).final).all()
     assert other.describe() == router.describe()
-    assert router.describe().count("cost below") == 2
+    for tier, (summary, edges) in enumerate(
+        zip(router.rule_.summary, router.rule_.levels, strict=True)
+    ):
+        _, table = router.describe().split(f"cost levels of a first answer by tier {tier} (")
+        lines = [line.split() for line in table.split("\n\n")[0].splitlines()[2:]]
+        assert [line[0] for line in lines] == [*(f"{e:.6g}" for e in edges), "any"]
+        numbers = [[float(n.rstrip("%")) for n in line[1:]] for line in lines]
+        shown = zip(
+            summary["level_shares"], summary["level_kept"], summary["level_ratios"], strict=True
+        )
+        expected = np.array([[100 * share, 100 * kept, *ratios] for share, kept, ratios in shown])
+        assert np.array(numbers) == pytest.approx(expected, abs=0.051)
+        assert table.splitlines()[1].split()[4:] == f"tier {tier + 1} tier 2".split()[2 * tier :]
     assert [len(e) for e in router.rule_.levels] == [3, 3]
 
 

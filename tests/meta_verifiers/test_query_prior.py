@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,11 @@ from tiny_models import save_tiny_encoder
 from automix_eval.backends import embeddings
 from automix_eval.meta_verifiers.baselines.knn_query import KnnQuery
 from automix_eval.meta_verifiers.follow import follow
-from automix_eval.meta_verifiers.pomdp.query_prior import PomdpWithPrior
+from automix_eval.meta_verifiers.pomdp.query_prior import (
+    PomdpWithPrior,
+    _with_question,
+    _WithQuestion,
+)
 from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.metrics.curves import area
 from automix_eval.records.outcomes import Outcomes
@@ -30,6 +35,20 @@ def cache(tmp_path, monkeypatch):
     """A cache folder of the test's own, and an empty memory."""
     monkeypatch.setenv("AUTOMIX_CACHE_DIR", str(tmp_path / "cache"))
     embeddings._memory.clear()
+
+
+SAID = {
+    "knn": "The nearest questions decide alone.\nAsk the",
+    "answers": "The nearest questions are not looked at.\nPOMDP of 2 tiers",
+    "question": "Tier 0 of this table is the question: its confidence is what the last tier gains "
+    "over the first on the nearest questions, 0.5 for nothing. Tier 1 is the first of the chain.\n"
+    "POMDP of 3 tiers",
+}
+KEYS = ("knn", "span", "pomdp", "note", "kind", "score", "cost", "escalation")
+WRONG = (
+    ("span", -1e-9), ("span", None), ("note", None), ("kind", "other"), ("score", "1"),
+    ("cost", float("nan")), ("escalation", None), ("more", 1),
+)  # fmt: skip
 
 
 def made(n: int, tiers: int = 2, seed: int = 0) -> Outcomes:
@@ -93,6 +112,17 @@ def test_it_survives_json_and_decides_live_as_in_a_replay(prior, objective):
     assert json.dumps(other.get_learned()) == json.dumps(router.get_learned())
     with pytest.raises(AutoMixError, match="hold the others: fit it again to sweep"):
         other.sweep()
+    kind = router.policy_.kind
+    assert router.describe().startswith(SAID[kind])
+    (start,) = router.decide([Observation(-1, 2, (), Question("t", 0, Prompt("p"), "", "pier"))])
+    like = kind != "answers"
+    assert start.reason == f"{'questions like it start' if like else 'starts'} at tier {start.to}"
+    for spoilt in (
+        *({k: v for k, v in router.get_learned().items() if k != key} for key in KEYS),
+        *({**router.get_learned(), key: value} for key, value in WRONG),
+    ):
+        with pytest.raises(AutoMixError, match=r"^this is no policy of meta_verifier=pomdp, prior"):
+            Pomdp(prior=prior).set_learned(spoilt)
     path = follow(router, new)
     assert (follow(other, new).visited == path.visited).all()
     for i, text in enumerate(new.questions):
@@ -112,6 +142,49 @@ def test_it_survives_json_and_decides_live_as_in_a_replay(prior, objective):
                 shown = (float(new.confidences[i, 0]),)
         if router.policy_.kind != "answers" or router.policy_.router.rule_.high is None:
             assert asked == np.flatnonzero(path.visited[i]).tolist()
+
+
+def test_the_question_is_a_step_that_costs_and_scores_nothing():
+    """It shows the signal, and scores as badly as any; the chain's own columns stay."""
+    rows, signal = made(40, 3), np.linspace(0, 1, 40)
+    rows = replace(rows, scores=rows.scores - 2.0, documents=tuple(f"d{i // 2}" for i in range(40)))
+    shown = _with_question(rows, signal)
+    for name, first in (
+        ("scores", -2.0), ("answer_costs", 0.0), ("confidences", signal), ("verification_costs", 0)
+    ):  # fmt: skip
+        table = getattr(shown, name)
+        assert (table[:, 0] == first).all()
+        assert np.array_equal(table[:, 1:], getattr(rows, name), equal_nan=True)
+    assert (shown.names[1:], shown.ids, shown.documents) == (rows.names, rows.ids, rows.documents)
+
+
+@pytest.mark.parametrize("tiers", [2, 3])
+def test_policies_that_see_the_question_are_worth_what_a_replay_shows(tiers):
+    """Cost and share above the chain's first tier; none ends at the question, alone or mixed."""
+    rows = made(80, tiers)
+    ferry = np.array([q.startswith("a ferry") for q in rows.questions])
+    shown = _with_question(rows, np.where(ferry, 0.9, 0.4) + np.linspace(0, 0.05, 80))
+    family = [policy for _, policy in _WithQuestion()._fit(shown).sweep()]
+    family = [policy for policy in family if not policy.rule_.is_single]
+    starts = set()
+    for policy in family:
+        rule, path = policy.rule_, follow(policy, shown)
+        exact = rule.share == 0
+        assert path.cost.mean() == pytest.approx(rule.cost, rel=1e-9 if exact else 0.3)
+        above = (path.final > 1).mean()
+        assert above == pytest.approx(rule.escalation, abs=1e-9 if exact else 0.2)
+        assert (path.final > 0).all()
+        starts |= set(path.visited[:, 1:].argmax(axis=1).tolist())
+    assert len(family) > 5
+    assert starts >= {0, tiers - 1}
+
+
+def test_the_signal_is_half_for_no_gain_and_a_share_of_the_span():
+    """What the last tier gains over the first, whatever the range of scores, cut at both ends."""
+    router = Pomdp(prior="knn")
+    router.span_ = 4.0
+    expected = np.array([[[1.0, 9, 2], [5, 0, 5], [7, 0, 3], [0, 0, 8]], np.ones((4, 3))])
+    assert router._signal(expected).tolist() == [0.625, 0.5, 0.0, 1.0]
 
 
 def test_the_order_of_the_rows_does_not_matter(prior):
