@@ -275,6 +275,29 @@ def test_a_system_message_that_a_template_drops_is_counted(
 
 
 @pytest.mark.parametrize(
+    ("asked_for", "title"),
+    [
+        (("evaluation", "coqa", "answer"), "coqa: answering (slm)"),
+        (("calibration", "coqa", "verify"), "coqa: verifying (slm, calibration)"),
+        (("evaluation", "t", "answer", "escalating 2 of 3"), "t: escalating 2 of 3 (slm)"),
+    ],
+)
+def test_a_stage_has_a_title(
+    tier: Tier, capsys: pytest.CaptureFixture[str], asked_for: Any, title: str
+) -> None:
+    """Task, work, tier, and whether a router is being fitted; and what the store had."""
+    tier._progress = True
+    tier.generate([REQUEST])
+    assert capsys.readouterr().err == "slm: 1/1, 00:00\n"
+    tier.working_on(*asked_for)
+    other = GenerateRequest("other", {})
+    tier.generate([other, REQUEST, other])
+    stored = ", 1 more from the store" if asked_for[2] == "answer" else ""
+    number = 1 if stored else 2
+    assert capsys.readouterr().err == f"{title}: {number}/{number}, 00:00{stored}\n"
+
+
+@pytest.mark.parametrize(
     ("direct", "escalated", "failed", "said"),
     [
         (0, 2, 0, "t: escalating 2 of 6 to llm; 4 calls saved"),

@@ -225,8 +225,21 @@ def test_the_calibrated_router_survives_json_and_row_order(make):
     assert other.decide(grid) == router.decide(grid) == again.decide(grid)
     with pytest.raises(AutoMixError, match="no policy with a calibrator"):
         other.set_learned({"rules": []})
-    with pytest.raises(AutoMixError, match="chain of 3"):
+    with pytest.raises(AutoMixError, match=r"^the calibrator was fitted for 2 tiers .* chain of 3"):
         router.decide([observe(0.5, 0, 3)])
+    fresh = Calibrated(SelfConsistency(), make)
+    for ask in (fresh.get_learned, fresh.describe, lambda: fresh.decide([observe(0.5)])):
+        with pytest.raises(AutoMixError, match=r"^meta_verifier=calibrated has learned nothing"):
+            ask()
+    learned = router.get_learned()
+    for area in (0, 1, None, -1e-9, 1 + 1e-9):
+        learned["calibrators"][0]["auroc"] = area
+        if area in (0, 1, None):
+            other.set_learned(learned)
+            assert other.get_learned() == learned
+        else:
+            with pytest.raises(AutoMixError, match="auroc is"):
+                other.set_learned(learned)
 
 
 def test_what_reads_no_confidence_is_not_calibrated():
@@ -285,6 +298,44 @@ def test_a_signal_that_says_much_more_is_taken():
     noise = np.random.default_rng(2).uniform(size=(300, 1))
     assert ByRows().fit(np.hstack([noise, signal]), target).kind_.startswith("logistic")
     assert "confidence" not in ByRows().fit(np.hstack([noise, signal]), target).kind_
+
+
+def test_a_calibration_is_chosen_by_its_losses_out_of_fold():
+    """Later ones of the list only where they gain on the first beyond noise, and most of all."""
+    known, found = [1, -1, 0], set()
+    for seed in range(4):
+        draw = np.random.default_rng(seed)
+        n = (LEAST_ROWS, 90)[seed % 2]
+        table = draw.uniform(size=(n, 3))
+        shape = [table[:, 0], 1 - table[:, 0], table[:, 0] > 0.7, 1 - table[:, 1]][seed]
+        target = (draw.uniform(size=n) < 0.1 + 0.8 * shape).astype(float)
+        kinds = {
+            "rising logistic of the confidence": (1, lambda: Logistic(directions=[1])),
+            "logistic of the confidence": (1, Logistic),
+            "isotonic of the confidence": (1, Isotonic),
+            "logistic, strong penalty": (3, lambda: Logistic(0.03, directions=known)),
+            "logistic": (3, lambda: Logistic(0.3, directions=known)),
+        }
+        losses = {}
+        for kind, (read, new) in kinds.items():
+            said = np.empty(n)
+            for fold in range(5):
+                out = np.arange(n) % 5 == fold
+                fitted = new().fit(table[~out, :read], target[~out])
+                said[out] = fitted.predict(table[out, :read]).clip(0.001, 0.999)
+            losses[kind] = -np.log(np.where(target == 1, said, 1 - said))
+        first = next(iter(losses.values()))
+        gains = [(np.mean(first - loss), kind) for kind, loss in losses.items()]
+        least = {kind: 1.645 * np.std(first - loss) / n**0.5 for kind, loss in losses.items()}
+        beyond = [gain for gain in gains if gain[0] > least[gain[1]]]
+        expected = max(beyond, default=gains[0])[1]
+        made = ByRows().knowing(["confidence", "choice_entropy", "num_tokens"]).fit(table, target)
+        assert made.kind_ == expected
+        read, new = kinds[expected]
+        same = new().fit(table[:, :read], target).predict(table[:, :read])
+        assert made.predict(table) == pytest.approx(same)
+        found.add(expected)
+    assert len(found) >= 3
 
 
 @pytest.mark.parametrize("seed", range(4))

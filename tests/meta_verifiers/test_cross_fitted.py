@@ -114,3 +114,6 @@ def test_what_has_no_policy_is_refused() -> None:
             ask()
     with pytest.raises(AutoMixError, match="folds"):
         CrossFitted(Threshold, 1)
+    for ask in (CrossFitted(Threshold).sweep, lambda: follow(CrossFitted(Threshold), data)):
+        with pytest.raises(AutoMixError, match=r"^meta_verifier=cross-fitted has learned nothing"):
+            ask()

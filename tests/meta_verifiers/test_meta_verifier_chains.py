@@ -250,6 +250,14 @@ def test_four_tiers_are_searched_as_a_whole(bounded):
     assert router.note_ == ""
 
 
+def test_few_questions_are_searched_as_a_whole(monkeypatch):
+    """Up to a number of questions times that of sub-chains, the limit included."""
+    data = FittingData(synthetic(5, 40), "escalate", "")
+    for limit, number in ((40 * 32, 5), (40 * 32 - 1, 4)):
+        monkeypatch.setattr(long_chains, "EVERY", limit)
+        assert len(long_chains.worth_asking(data, "gain")) == number
+
+
 def test_the_tiers_of_a_long_chain_do_not_hang_on_the_order_of_its_rows(bounded):
     """Shuffled rows keep the same tiers, by either measure of their worth."""
     outcomes = synthetic(6)

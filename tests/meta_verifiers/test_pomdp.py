@@ -223,7 +223,9 @@ def test_the_first_versions_reward_table():
     assert 0 < final.mean() < 1
     held = data.confidences[:, 0]
     assert held[final == 1].max() <= held[final == 0].min()
-    assert "Complex" in some.describe()
+    assert some.describe().startswith("POMDP of 2 tiers, r = 600\n")
+    named = "POMDP of 2 tiers, lambda (quality per unit of cost) = 0.5\n"
+    assert Pomdp(lambda_=0.5).fit(data).describe().startswith(named)
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,20 @@ def test_many_curves_agree_with_one(
             assert vector[0] == pytest.approx(plain, abs=1e-9)
 
 
+@pytest.mark.parametrize("unit", [1e-8, 1.0, 1e8])
+def test_the_unit_of_cost_changes_no_area(unit: float) -> None:
+    """Costs that differ by rounding alone have no range between them, in any currency."""
+    ends = [(0.0, 4.0), (1.0, 4.0), (1.0, 1 + 1e-6), (1.0, 1 + 1e-12), (1.0, 1.0), (2.0, 1.0)]
+    costs = unit * np.array([(low, (low + high) / 2, high) for low, high in ends])
+    qualities = np.tile([0.2, 0.4, 0.8], (len(ends), 1))
+    for area_of, expected in ((area_values, 0.5), (path_area_values, 0.45)):
+        found = area_of(costs, qualities)
+        assert found[:3] == pytest.approx([expected] * 3)
+        assert np.isnan(found[3:]).all()
+    for low, high in costs[:, [0, 2]].tolist():
+        assert isinstance(area([], 0.2, low, 0.8, high), Undefined) == (high < low * (1 + 1e-9))
+
+
 def test_a_way_is_not_bent_upwards() -> None:
     """Points of a given order count as they are; a hull would leave out what lies below."""
     along, quality = np.array([[1.0, 25.5, 50.0]]), np.array([[0.4, 0.5, 0.8]])
