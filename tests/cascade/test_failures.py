@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -38,6 +40,24 @@ def test_the_share_is_that_of_the_questions(share: float, number: int, allowed: 
         found.check()
     found.expect("coqa", "evaluation", number)
     assert found.found == []
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_work_has_a_result_a_question(share: float) -> None:
+    """In their order; a verifier that gives fewer, or more, is wrong and found out."""
+    model: Any = SimpleNamespace(tier=0, tolerate=lambda _: None, attempt=nullcontext)
+    asked = [question(i) for i in range(3)]
+    found = failures.without_failed(model, asked, "verify", lambda at: at, Failures(share))
+    assert found == {0: 0, 1: 1, 2: 2}
+    for wrong in ([1, 2], [1, 2, 3, 4]):
+        with pytest.raises(ValueError, match="zip"):
+            failures.without_failed(
+                model,
+                asked,
+                "verify",
+                lambda _, wrong=wrong: wrong,
+                Failures(share),  # type: ignore[misc]
+            )
 
 
 def test_processes_are_judged_together() -> None:

@@ -74,6 +74,25 @@ def test_damage_is_set_aside_and_what_is_read_is_true(
         assert len(found) > len(CALLS) // 2, "calls before and behind the damage are taken over"
 
 
+def test_the_log_of_a_damaged_store_is_set_aside_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new file must not be made to replay it."""
+    # whoever reads what was set aside has SQLite mend its log
+    monkeypatch.setattr(CallStore, "_salvaged", lambda *_: iter(()))
+    path = tmp_path / "s.sqlite"
+    fill(path)
+    with CallStore(path) as store:
+        store.close()
+        held = {"": path.read_bytes(), "-wal": b"log", "-shm": b"index"}
+        for ending, content in held.items():
+            Path(f"{path}{ending}").write_bytes(content)
+        store._renew(ValueError("damaged"))
+        assert len(store) == 0
+    (aside,) = (p for p in tmp_path.glob("s.sqlite.damaged-*") if p.name[-1].isdigit())
+    assert {ending: Path(f"{aside}{ending}").read_bytes() for ending in held} == held
+
+
 def test_damage_that_a_write_meets_is_no_end(tmp_path: Path) -> None:
     """A store that turns bad while it is open goes on with a new file."""
     path = tmp_path / "s.sqlite"

@@ -303,7 +303,7 @@ def test_a_signal_that_says_much_more_is_taken():
 def test_a_calibration_is_chosen_by_its_losses_out_of_fold():
     """Later ones of the list only where they gain on the first beyond noise, and most of all."""
     known, found = [1, -1, 0], set()
-    for seed in range(4):
+    for seed in range(1, 4):
         draw = np.random.default_rng(seed)
         n = (LEAST_ROWS, 90)[seed % 2]
         table = draw.uniform(size=(n, 3))

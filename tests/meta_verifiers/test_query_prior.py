@@ -19,7 +19,7 @@ from automix_eval.meta_verifiers.pomdp.query_prior import (
 )
 from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.metrics.curves import area
-from automix_eval.records.outcomes import Outcomes
+from automix_eval.records.outcomes import Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Answer, Observation, Prompt, Question
 
@@ -117,6 +117,11 @@ def test_it_survives_json_and_decides_live_as_in_a_replay(prior, objective):
     (start,) = router.decide([Observation(-1, 2, (), Question("t", 0, Prompt("p"), "", "pier"))])
     like = kind != "answers"
     assert start.reason == f"{'questions like it start' if like else 'starts'} at tier {start.to}"
+    rule = None if kind == "knn" else router.policy_.router.rule_
+    if rule is None or rule.high is rule.low:
+        # neither names nor costs are needed before the first tier
+        bare = Seen(-1, 2, np.empty((30, 0)), questions=new.questions)
+        assert router.choose(bare).tolist() == follow(router, new).visited.argmax(axis=1).tolist()
     for spoilt in (
         *({k: v for k, v in router.get_learned().items() if k != key} for key in KEYS),
         *({**router.get_learned(), key: value} for key, value in WRONG),

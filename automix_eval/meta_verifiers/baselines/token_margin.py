@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from automix_eval.meta_verifiers.base import require_fitted, stand_in
+from automix_eval.meta_verifiers.base import stand_in
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.records.outcomes import FloatArray, Outcomes, Seen
@@ -33,7 +33,7 @@ class TokenMargin(Threshold):
         candidates: Values of t to try, or ``observed``, as for the threshold.
 
     Attributes:
-        source_: ``signal`` or ``confidence``; None before fitting.
+        source_: ``signal`` or ``confidence``; empty before fitting.
     """
 
     name: ClassVar[str] = "token_margin"
@@ -42,7 +42,7 @@ class TokenMargin(Threshold):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.source_: str | None = None
+        self.source_ = ""
 
     def _fit(self, outcomes: Outcomes) -> TokenMargin:
         """Learn one threshold per tier but the last."""
@@ -54,13 +54,12 @@ class TokenMargin(Threshold):
 
     def describe(self) -> str:
         """What is read, and the thresholds."""
-        source = require_fitted(self.source_, self.name)
-        read = f"the signal {self.signal}" if source == SIGNAL else "what the verifier says"
+        read = f"the signal {self.signal}" if self.source_ == SIGNAL else "what the verifier says"
         return f"The token margin is {read}.\n{super().describe()}"
 
     def get_learned(self) -> dict[str, Any]:
         """The policy, its family and what it reads."""
-        return {**super().get_learned(), "source": require_fitted(self.source_, self.name)}
+        return {**super().get_learned(), "source": self.source_}
 
     def set_learned(self, learned: Mapping[str, Any]) -> None:
         """Restore the policy and its family."""
@@ -72,8 +71,7 @@ class TokenMargin(Threshold):
         self.source_ = source
 
     def _shown(self, rows: Outcomes | Seen, tier: int) -> FloatArray:
-        source = require_fitted(self.source_, self.name)
-        return stand_in(self._margins(rows, source)[:, tier], self.undefined)
+        return stand_in(self._margins(rows, self.source_)[:, tier], self.undefined)
 
     def _margins(self, rows: Outcomes | Seen, source: str) -> FloatArray:
         if source == CONFIDENCE:
