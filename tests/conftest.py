@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import frozen
 import harness_yaml
 import pytest
 from tiny_models import save_tiny_encoder
@@ -19,10 +19,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What the imports made stays: a collection of garbage that walks it takes half a second."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    """All that the imports made is there."""
+    frozen.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -26,6 +26,8 @@ from select import select
 from tempfile import TemporaryFile
 from typing import IO, Any, NoReturn
 
+import frozen
+
 HERE = Path(__file__).parent
 # Program -> the function that its script calls; others are paths of Python files.
 PROGRAMS = {
@@ -143,6 +145,7 @@ def _serve(listening: socket.socket) -> None:
     torch.set_num_threads(1)
     for name in IMPORTED:
         importlib.import_module(name)
+    frozen.freeze()  # a fork copies what its collector walks
     running: dict[socket.socket, set[int]] = {listening.accept()[0]: set()}
     while running:
         for ready in select([listening, *running], [], [])[0]:
