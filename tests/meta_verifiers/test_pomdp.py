@@ -87,6 +87,59 @@ def test_the_model_keeps_every_mean_score(tiers):
     )
 
 
+@pytest.mark.parametrize(("tiers", "undefined", "seed"), [(2, 0.0, 0), (2, 0.2, 1), (3, 0.2, 2)])
+def test_expected_scores_are_a_regression_and_what_lies_nearby(tiers, undefined, seed):
+    """Question by question: the residuals of those nearby count where they foretell a question."""
+    data, rng = chain(90, tiers, seed, undefined), np.random.default_rng(seed)
+    hump = np.exp(-(((np.nan_to_num(data.confidences[:, 0], nan=0.2) - 0.6) / 0.15) ** 2))
+    scores = data.scores.copy()
+    scores[:, -1] = 2.0 * (rng.random(90) < 0.02 + 0.96 * (hump > 0.5)) - 1
+    data, ridge, neighbours = outcomes(scores, data.confidences), 3.0, 5.0
+    problem, _ = estimate(data, 8, "scott", ridge, neighbours)
+    grid = np.indices(problem.mass.shape).reshape(tiers - 1, -1).T
+    shown = [a.symbols(data.confidences[:, t]) for t, a in enumerate(problem.axes)]
+    at = np.ravel_multi_index(shown, problem.mass.shape)
+    features, owner, power = [np.ones(len(grid))], [-1], [0]
+    near = np.ones((len(grid), len(grid)))
+    for t, axis in enumerate(problem.axes):
+        place, missing = axis.centres[grid[:, t]], grid[:, t] == len(axis) - 1
+        kinds = [place, np.where(missing, 0, place**2 - 1), missing.astype(float)]
+        number = 3 if np.isnan(data.confidences[:, t]).any() else 2
+        features, owner = features + kinds[:number], owner + [t] * number
+        power += [1, 2, 0][:number]
+        apart = (place[:, None] - place) / 90 ** (-1 / (tiers + 3))
+        unlike = missing[:, None] != missing
+        near *= np.where(unlike, 0, np.exp(-0.5 * apart**2))
+    features, owner, power = np.stack(features, axis=1), np.array(owner), np.array(power)
+    penalty, told = np.where(power == 2, 1e6, ridge), []
+
+    def expected(values, own, slope):
+        low, high = values.min(), values.max()
+        share = (values - low) / (high - low)
+        prior = np.where((owner == own) & (power == 1), slope, 0.0)
+        weights, _ = ridge_logistic(features[at], np.ones(90), share, penalty, prior)
+        fitted = 1 / (1 + np.exp(-features @ weights))
+        rest = share - fitted[at]
+        others = near[at][:, at] - np.eye(90)
+        guess = others @ rest / (others.sum(axis=1) + neighbours)
+        better = rest**2 - (rest - guess) ** 2
+        told.append(bool(better.sum() > 1.645 * np.sqrt((better**2).sum())))
+        near_by = near[:, at] @ rest / (near[:, at].sum(axis=1) + neighbours)
+        found = (fitted + told[-1] * near_by).clip(0, 1) * (high - low) + low
+        return found.reshape(problem.mass.shape)
+
+    for tier, own in enumerate(data.scores.T):
+        table = expected(own, tier, 1.0)
+        table += own.mean() - (problem.mass * table).sum()
+        assert problem.scores[tier] == pytest.approx(table, abs=1e-6)
+    assert tiers > 2 or set(told) == {True, False}
+    for tier in range(tiers - 1):
+        label = label_states(data.scores[:, tier], data.scores[:, -1])
+        tables = [expected((label == s).astype(float), tier, 0.0) for s in range(3)]
+        assert problem.states[tier] == pytest.approx(tables / np.sum(tables, axis=0), abs=1e-6)
+        assert problem.state_counts[tier].tolist() == np.bincount(label, minlength=3).tolist()
+
+
 def test_one_tiers_confidence_tells_of_anothers_answers():
     """Two tiers that fail together: a doubtful first tier lowers what is expected of the second."""
     rng = np.random.default_rng(1)
