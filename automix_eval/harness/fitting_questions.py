@@ -156,11 +156,11 @@ class FittingQuestions:
         why = listing(lacking) or "no train split and no validation split beside the evaluated one"
         if self._share is not None:
             return self._choose_documents(num_docs, min_docs, seed, self._share, why)
+        lower = "a lower calibration.min_docs; " if lacking else ""
         raise AutoMixError(
             f"task {self._name} has {why}, and nothing that is evaluated is fitted on. Ways out: "
             "calibration.split_documents=0.5, which parts the evaluated questions by document, "
-            "fits on half of them and scores the others; a lower calibration.min_docs; "
-            f"{_OTHER_WAYS}"
+            f"fits on half of them and scores the others; {lower}{_OTHER_WAYS}"
         )
 
     def _draw(self, split: str, num_docs: int, seed: int) -> tuple[list[int], list[int]]:

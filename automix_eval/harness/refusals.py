@@ -8,6 +8,7 @@ from typing import Any
 from automix_eval.harness.task_view import TaskView
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.text import listing
 
 _PERPLEXITY = (
     "it measures the perplexity of a text, so there is no answer to verify or to route: run it "
@@ -75,9 +76,14 @@ def refuse(reasons: Mapping[str, str], number: int) -> None:
     """
     if not reasons:
         return
+    alike: dict[str, list[str]] = {}
+    for name, why in sorted(reasons.items()):
+        own = f"task {name}"
+        reason = why.removeprefix(own) if why.startswith(f"{own} ") else f": {why}"
+        alike.setdefault(reason, []).append(name)
     said = "; ".join(
-        why if why.startswith(f"task {name} ") else f"task {name}: {why}"
-        for name, why in sorted(reasons.items())
+        (f"each of {listing(names)}" if names[1:] else f"task {names[0]}") + why
+        for why, names in alike.items()
     )
     rest = (
         ""

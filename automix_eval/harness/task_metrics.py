@@ -275,14 +275,13 @@ def _metric_name(entry: Mapping[str, Any]) -> str:
 
 
 def _filter(name: str, task: Any, wanted: str | None) -> Any:
-    filters = list(getattr(task, "_filters", []))
+    # of two that share a name the harness keeps what the last one gives
+    filters = {str(f.name): f for f in getattr(task, "_filters", [])}
     if wanted is None:
-        return filters[0]
-    for one in filters:
-        if one.name == wanted:
-            return one
-    names = [str(f.name) for f in filters]
+        return next(iter(filters.values()))
+    if wanted in filters:
+        return filters[wanted]
     raise AutoMixError(
-        f"task {name} has no filter {wanted!r}{did_you_mean(wanted, names)} "
-        f"It has {', '.join(names)}"
+        f"task {name} has no filter {wanted!r}{did_you_mean(wanted, filters)} "
+        f"It has {', '.join(filters)}"
     )

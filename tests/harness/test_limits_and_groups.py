@@ -14,6 +14,7 @@ from lm_eval.tasks import TaskManager
 from plain_runs import MODELS, pick_task
 from scripted import CALLS, SCRIPTS, ScriptedLM, read_run, scripted_args
 
+from automix_eval.harness import refusals
 from automix_eval.harness.model import AutoMixLM
 from automix_eval.safety.errors import AutoMixError
 
@@ -105,6 +106,16 @@ def evaluate_group(tmp_path: Path, **args: Any) -> dict[str, Any]:
     )
     assert found is not None
     return dict(found)
+
+
+def test_tasks_that_are_refused_alike_are_named_together() -> None:
+    """The fifty subjects of a group give one reason, and not fifty."""
+    reasons = {f"t{i}": f"task t{i} has no train split" for i in range(7)} | {"x": "it is odd"}
+    with pytest.raises(AutoMixError) as err:
+        refusals.refuse(reasons, 9)
+    assert "each of t0, t1, t2, t3, t4 and 2 more has no train split; task x: it is odd." in str(
+        err.value
+    )
 
 
 def test_a_group_with_a_member_that_cannot_be_routed(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def main(output: Path) -> None:
         args |= {"calibration.split_documents": float(share), "calibration.min_docs": 2}
         tasks, paths = ["parted"], [*paths, str(output)]
         (output / "parted.yaml").write_text(
-            f"include: {REPO}/tasks/coqa/coqa_demo.yaml\ntask: parted\ntraining_split: validation\n"
+            f"include: {REPO}/tasks/coqa/coqa_demo.yaml\ntask: parted\ntraining_split: null\n"
         )
     args["fail_on_error"] = float(os.environ.get("FAIL_SHARE", "0"))
     if os.environ.get("FAIL_RANK") == os.environ.get("RANK", "none"):

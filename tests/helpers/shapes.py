@@ -131,6 +131,14 @@ SHAPES: dict[str, dict[str, Any]] = {
         "process_results": scored(lambda hit, _: float(hit)),
         "metric_list": None,
     },
+    "two_filters_of_one_name": _TEXT
+    | {
+        "metric_list": _metric("exact_match"),
+        "filter_list": [
+            {"name": "strict", "filter": [_FIRST]},
+            {"name": "strict", "filter": [_REGEX, _FIRST]},
+        ],
+    },
     "first_filter_of_two": _TEXT
     | {
         "metric_list": _metric("exact_match"),
