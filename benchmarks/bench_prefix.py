@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from lm_eval.utils import simple_parse_args_string
 
 from automix_eval.backends.embedded import ensure_model
 from automix_eval.backends.hf.backend import HFBackend
@@ -367,7 +368,7 @@ def typical(trie: Sequence[tuple[int, int]]) -> int:
 def verifier_of(text: str) -> Verifier:
     """An option of hydra_conf/verifier with its own values: ``few_shot form=scored``."""
     option, *values = text.split()
-    own = {f"verifier.{key}": value for key, _, value in (v.partition("=") for v in values)}
+    own = {f"verifier.{k}": v for k, v in simple_parse_args_string(",".join(values)).items()}
     return parts.make_verifier(compose.build({"verifier": option, **own}))
 
 
@@ -482,8 +483,8 @@ def main() -> None:
     parser.add_argument(
         "--products-in-float32", action="store_true", help="for a CPU that has none in bfloat16"
     )
-    parser.add_argument("--tasks", default="cnli,coqa", help="of the whole run")
-    parser.add_argument("--questions", type=int, default=8, help="of the whole run")
+    parser.add_argument("--tasks", default="coqa,narrativeqa", help="of the whole run")
+    parser.add_argument("--questions", type=int, default=40, help="of the whole run")
     parser.add_argument(
         "--verifiers",
         default="margin,auto,consistency,few_shot form=scored max_tokens=64,p_true",

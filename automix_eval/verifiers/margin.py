@@ -4,34 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from automix_eval.metrics.choice_values import choice_confidence, compared_values
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Answer, Ask, Question, Verification
 
-
-def _mean_probability(logprobs: Sequence[float], _margins: Sequence[float]) -> float:
-    return math.exp(math.fsum(logprobs) / len(logprobs))
-
-
-def _min_probability(logprobs: Sequence[float], _margins: Sequence[float]) -> float:
-    return math.exp(min(logprobs))
-
-
-def _first_margin(_logprobs: Sequence[float], margins: Sequence[float]) -> float:
-    return margins[0]
-
-
-def _mean_margin(_logprobs: Sequence[float], margins: Sequence[float]) -> float:
-    return math.fsum(margins) / len(margins)
-
-
-_STATISTICS: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
-    "mean_probability": _mean_probability,
-    "min_probability": _min_probability,
-    "first_margin": _first_margin,
-    "mean_margin": _mean_margin,
+#: Name -> what it makes of the tokens' log-probabilities and of their leads over the second-best.
+STATISTICS: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
+    "mean_probability": lambda logprobs, _: math.exp(fmean(logprobs)),
+    "min_probability": lambda logprobs, _: math.exp(min(logprobs)),
+    "first_margin": lambda _, margins: margins[0],
+    "mean_margin": lambda _, margins: fmean(margins),
 }
 
 
@@ -54,10 +39,10 @@ class Margin:
     needs_token_probs = True
 
     def __init__(self, statistic: str = "mean_probability") -> None:
-        if statistic not in _STATISTICS:
+        if statistic not in STATISTICS:
             raise AutoMixError(
                 f"verifier.statistic={statistic!r} is unknown: choose one of "
-                f"{', '.join(_STATISTICS)}"
+                f"{', '.join(STATISTICS)}"
             )
         self.statistic = statistic
 
@@ -89,5 +74,5 @@ class Margin:
                 "answers, and this one has none (sampled answers carry none, nor do all backends): "
                 "use verifier=few_shot, greedy answers, or slm=hf"
             )
-        value = _STATISTICS[self.statistic](answer.token_logprobs, answer.token_margins)
+        value = STATISTICS[self.statistic](answer.token_logprobs, answer.token_margins)
         return Verification(tier, min(max(value, 0.0), 1.0))

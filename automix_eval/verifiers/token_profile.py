@@ -10,7 +10,7 @@ import numpy as np
 
 from automix_eval.metrics.choice_values import softmax
 from automix_eval.types import Answer, Ask, Question, Verification
-from automix_eval.verifiers.margin import Margin
+from automix_eval.verifiers.margin import STATISTICS, Margin
 
 
 class TokenProfile:
@@ -69,18 +69,14 @@ def _of_tokens(logprobs: Sequence[float], margins: Sequence[float]) -> dict[str,
     ascending = sorted(logprobs)
     n = len(ascending)
     low, median = np.quantile(ascending, [0.1, 0.5]).tolist()
-    signals = {
-        "mean_probability": math.exp(math.fsum(ascending) / n),
-        "min_probability": math.exp(ascending[0]),
+    known = [name for name in STATISTICS if margins or name.endswith("probability")]
+    signals = {name: STATISTICS[name](logprobs, margins) for name in known} | {
         "low_probability": math.exp(low),
         "median_probability": math.exp(median),
         "first_probability": math.exp(logprobs[0]),
         "answer_probability": math.exp(math.fsum(ascending)),
         "num_tokens": math.log1p(n),
     }
-    if margins:
-        signals["first_margin"] = margins[0]
-        signals["mean_margin"] = math.fsum(margins) / len(margins)
     return {name: _bounded(name, value) for name, value in signals.items()}
 
 
