@@ -179,7 +179,8 @@ class _Progress:
             record = self._records[places[id(question)]].get(other)
             return record.answer if record else None
 
-        self._chain.tiers[tier].earlier = earlier
+        model = self._chain.tiers[tier]
+        model.earlier, model.num_tiers = earlier, len(self._chain.tiers)
         return _ask(asked, self._chain, tier, verify, stage, choose if meta_verifier else None)
 
     def record(

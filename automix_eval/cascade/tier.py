@@ -140,6 +140,7 @@ class Tier:
         self.counts = CallCounts()
         self.decide: Callable[[int, float], int] | None = None
         self.earlier: Callable[[Question, int], Answer | None] = lambda *_: None
+        self.num_tiers = 2
         self._store = store
         self._progress = progress
         self._context: Purpose = ("evaluation", "", "answer")
@@ -288,10 +289,10 @@ class Tier:
         return [[next(drawn) for _ in range(number)] for _ in questions]
 
     def answer_by(self, model: Backend, questions: Sequence[Question]) -> list[Answer]:
-        """Another model's answers; its calls are kept, counted and priced as this tier's."""
+        """Another model's answers, in calls of this tier that are priced as after the last one."""
         assert self._split is not None, "nothing was answered yet"
         other = copy(self)  # with the same counts, failures and attempt
-        other.backend = model
+        other.backend, other.tier = model, self.num_tiers
         model.patience = self.backend.patience
         return other.answer(questions, self._split)
 

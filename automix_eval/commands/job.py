@@ -101,9 +101,8 @@ def checked(job: HydraJob) -> tuple[Any, dict[str, Any]]:
     output_settings(job.composed)
     args = model_args(job.composed, job.choices, job.given)
     made = config.build(args)
-    parts.make_verifier(made)
+    parts.checked_cost(made, parts.make_verifier(made))
     parts.make_meta_verifier(made)
-    parts.make_cost(made).check(len(config.tier_names(made)))
     parts.make_budget(made)
     return settings, args
 

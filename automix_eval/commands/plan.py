@@ -148,7 +148,7 @@ def run(args: argparse.Namespace) -> int:
     # the line of a run is taken as it is; a plan writes nothing
     given = {k: v for k, v in given.items() if k not in Output.__struct_fields__}
     settings = config.build(given)
-    parts.make_cost(settings).check(len(config.tier_names(settings)))
+    parts.checked_cost(settings, parts.make_verifier(settings))
     with console(None):
         found, requests = _requests(harness)
     lines = [
@@ -263,7 +263,7 @@ class _Planner:
         self._verifier = parts.make_verifier(settings)
         self._router = parts.make_meta_verifier(settings)
         self._asks = [
-            _Counting(i, parts.make_backend(settings, n), int(settings.seed))
+            _Counting(i, len(self._names), parts.make_backend(settings, n), int(settings.seed))
             for i, n in enumerate(self._names)
         ]
 
@@ -332,8 +332,8 @@ class _Counting:
     decide: Callable[[int, float], int] | None = None
     earlier = staticmethod(lambda *_: None)
 
-    def __init__(self, tier: int, backend: Backend, seed: int) -> None:
-        self.tier, self.seed, self.max_length = tier, seed, None
+    def __init__(self, tier: int, num_tiers: int, backend: Backend, seed: int) -> None:
+        self.tier, self.num_tiers, self.seed, self.max_length = tier, num_tiers, seed, None
         self._count = backend.counter()
 
     def answer(self, question: Question, text: str, role: Role = "answer") -> Answer:
@@ -373,7 +373,7 @@ class _Counting:
 
     def answer_by(self, model: Backend, questions: Sequence[Question]) -> list[Answer]:
         """Another model's answers, counted by its own tokenizer."""
-        other = _Counting(self.tier, model, self.seed)
+        other = _Counting(self.num_tiers, self.num_tiers, model, self.seed)
         return [other.answer(q, "?", "verify") for q in questions]
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[tuple[Scores, Call]]:

@@ -23,7 +23,7 @@ from automix_eval.paths import hydra_conf_dir
 from automix_eval.records.importers.model_outcomes import Importer
 from automix_eval.records.policies import PolicyError
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.types import Backend, CostModel, Verifier
+from automix_eval.types import Backend, Call, CostModel, Verification, Verifier
 
 
 def restore(policy: Mapping[str, Any]) -> MetaVerifier:
@@ -86,6 +86,23 @@ def make_meta_verifier(config: DictConfig) -> MetaVerifier:
 def make_cost(config: DictConfig) -> CostModel:
     """The cost model."""
     return cast(CostModel, _make(config, "cost"))
+
+
+def checked_cost(config: DictConfig, verifier: Verifier) -> CostModel:
+    """The cost model, which has a price for every tier and for what the verifier asks beside them.
+
+    Raises:
+        AutoMixError: It has none.
+    """
+    cost, tiers = make_cost(config), len(tier_names(config))
+    cost.check(tiers)
+    if getattr(verifier, "models", ()):
+        try:  # a call without a token is priced like any
+            call = Call(tiers, "verify", 0, 0, 0.0, 0)
+            cost.verification_cost(Verification(0, None, calls=(call,)))
+        except AutoMixError as err:
+            raise ConfigError(f"{err}. Tier {tiers} is the model of verifier.second") from err
+    return cost
 
 
 def make_importer(option: str, values: DictConfig, path: Path) -> tuple[str, Importer] | None:

@@ -84,8 +84,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         self._device = device
         self.run_id = self.ranks.first(time.strftime("%Y%m%dT%H%M%S") + "-" + secrets.token_hex(3))
         self.verifier = parts.make_verifier(self.config)
-        self.cost = parts.make_cost(self.config)
-        self.cost.check(len(config.tier_names(self.config)))
+        self.cost = parts.checked_cost(self.config, self.verifier)
         self.budget = parts.make_budget(self.config).share(self._rank, self._world_size)
         self._meta_verifier = parts.make_meta_verifier(self.config)
         if self._meta_verifier.needs_hindsight:

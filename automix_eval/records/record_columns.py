@@ -57,6 +57,11 @@ class Calls:
         """Those of some questions."""
         return Calls(*(getattr(self, f.name)[keep] for f in fields(self)))
 
+    def without(self, some: Calls) -> Calls:
+        """What the other calls consumed; latency and what was cut stay those of all."""
+        names = ("number", "prompt_tokens", "cached_tokens", "generated_tokens", "seconds")
+        return replace(self, **{n: getattr(self, n) - getattr(some, n) for n in names})
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordColumns:
@@ -85,6 +90,7 @@ class RecordColumns:
         signals: What several verifiers said, by name, each (n, N); NaN where missing.
         answers: What the answers consumed.
         verifications: What the verifications consumed.
+        second: Of it, what a model beside the tiers did (``verifier.second``); None if none was.
     """
 
     task: str
@@ -109,6 +115,7 @@ class RecordColumns:
     signals: Mapping[str, FloatArray]
     answers: Calls
     verifications: Calls
+    second: Calls | None = None
 
     def __len__(self) -> int:
         return len(self.doc_ids)
@@ -160,6 +167,7 @@ class RecordColumns:
             signals={name: table[keep] for name, table in self.signals.items()},
             answers=self.answers.where(keep),
             verifications=self.verifications.where(keep),
+            second=self.second and self.second.where(keep),
         )
 
     def read(self, rows: Iterable[int]) -> Iterator[Record]:

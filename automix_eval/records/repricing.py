@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from automix_eval.costs.metered import MeteredCost
 from automix_eval.costs.seconds import SecondsCost
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.record_columns import Calls, FloatArray, RecordColumns
@@ -32,12 +33,22 @@ def price(rows: RecordColumns, cost: CostModel) -> Priced:
     tiers = range(rows.num_tiers)
     timed = isinstance(cost, SecondsCost)
 
+    second = rows.second if isinstance(cost, MeteredCost) else None
+    own = rows.verifications.without(second) if second else rows.verifications
+
     def verification(call: Call) -> float:
         return cost.verification_cost(Verification(call.tier, None, calls=(call,)))
 
+    def judging(tier: int) -> Prices:
+        costs = _column(own, tier, "verify", verification, timed=timed)
+        if second is None or isinstance(costs, Undefined):
+            return costs
+        more = _column(second, tier, "verify", verification, rows.num_tiers, timed=timed)
+        return more if isinstance(more, Undefined) else costs + more
+
     return Priced(
         tuple(_column(rows.answers, t, "answer", answer_price(cost), timed=timed) for t in tiers),
-        tuple(_column(rows.verifications, t, "verify", verification, timed=timed) for t in tiers),
+        tuple(map(judging, tiers)),
     )
 
 

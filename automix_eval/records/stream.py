@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -114,11 +114,13 @@ class _Columns:
     Attributes:
         names: Document -> number.
         signals: Name -> (row, tier, value) of what verifiers said beside their confidence.
+        second: (row, tier, what it spent) of a model beside the tiers.
         number: Records read.
     """
 
     names: dict[str, int] = field(default_factory=dict)
     signals: dict[str, list[tuple[int, int, float]]] = field(default_factory=dict)
+    second: list[tuple[int, int, tuple[float, ...]]] = field(default_factory=list)
     number: int = 0
     open: _Batch = field(default_factory=_Batch)
     done: list[tuple[npt.NDArray[Any], ...]] = field(default_factory=list)
@@ -226,9 +228,11 @@ def _problem(record: _Record, tasks: Mapping[str, Any], num_tiers: int) -> str |
         if tier.score is not None and abs(tier.score) > MAX_SCORE:
             return f"a score is beyond {MAX_SCORE:g}"
         for part in (tier.answer, tier.verification):
+            # a model that the verifier asks beside the tiers stands after them
+            limit = num_tiers + isinstance(part, _Verification)
             for one in part.calls if part is not None else ():
-                if one.tier >= num_tiers:
-                    return f"a call names a tier outside 0 .. {num_tiers - 1}"
+                if one.tier >= limit:
+                    return f"a call names a tier outside 0 .. {limit - 1}"
     return None
 
 
@@ -249,6 +253,9 @@ def _take(held: _Columns, record: _Record, offset: int, num_tiers: int) -> None:
         if tier.verification and tier.verification.signals:
             for key, value in tier.verification.signals.items():
                 held.signals.setdefault(key, []).append((held.number, tier.tier, value))
+        calls = tier.verification.calls if tier.verification else ()
+        if beside := [call for call in calls if call.tier == num_tiers]:
+            held.second.append((held.number, tier.tier, _spent(_Answer(beside, 0, 0))))
     held.number += 1
 
 
@@ -300,15 +307,7 @@ def _rows(path: Path, task: str, held: _Columns) -> tuple[RecordColumns, list[st
     notes = _doubles(path, heads, tiers, order, same) if same.any() else []
     order = order[~same]
     column = partial(_column, tiers, order)
-    calls = [
-        Calls(
-            *(
-                column(len(_TIER) + part * len(_CALLS) + i, np.int32 if name in _WHOLE else float)
-                for i, name in enumerate(_CALLS)
-            )
-        )
-        for part in (0, 1)
-    ]
+    shape = tiers.shape[:2]
     rows = RecordColumns(
         task=task,
         path=path,
@@ -329,9 +328,12 @@ def _rows(path: Path, task: str, held: _Columns) -> tuple[RecordColumns, list[st
         samples=column(6, np.int32),
         unparsable=column(7, np.int32),
         saved=column(8, np.int32),
-        signals={k: _signal(v, tiers.shape[:2])[order] for k, v in held.signals.items()},
-        answers=calls[0],
-        verifications=calls[1],
+        signals={k: _table(v, shape, np.nan)[order] for k, v in held.signals.items()},
+        answers=_calls(tiers, order, len(_TIER)),
+        verifications=_calls(tiers, order, len(_TIER) + len(_CALLS)),
+        second=_calls(_table(held.second, (*shape, len(_CALLS)), 0.0), order, 0)
+        if held.second
+        else None,
     )
     return rows, notes
 
@@ -342,10 +344,15 @@ def _column(
     return np.ascontiguousarray(tiers[order, :, index].astype(dtype))
 
 
-def _signal(
-    entries: list[tuple[int, int, float]], shape: tuple[int, ...]
+def _calls(tiers: npt.NDArray[np.float64], order: npt.NDArray[np.intp], first: int) -> Calls:
+    kinds = [np.int32 if name in _WHOLE else np.float64 for name in _CALLS]
+    return Calls(*(_column(tiers, order, first + i, kind) for i, kind in enumerate(kinds)))
+
+
+def _table(
+    entries: Sequence[tuple[int, int, Any]], shape: tuple[int, ...], missing: float
 ) -> npt.NDArray[np.float64]:
-    table = np.full(shape, np.nan)
+    table = np.full(shape, missing)
     rows, tiers, values = zip(*entries, strict=True)
     table[list(rows), list(tiers)] = values
     return table

@@ -32,6 +32,8 @@ def test_the_paper_s_unit_is_a_call_whatever_its_length(samples: int) -> None:
     assert cost.answer_cost(answer(0)) == 1
     assert cost.answer_cost(answer(1, calls=4)) == 50
     assert cost.verification_cost(verification(samples)) == 1
+    second = Verification(0, 0.5, calls=(Call(2, "verify", 200, 20, 0.1),))
+    assert cost.verification_cost(second) == 1
     assert cost.verification_cost(verification(0)) == 0
 
 

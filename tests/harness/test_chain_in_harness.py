@@ -234,7 +234,7 @@ def test_a_second_model_answers_for_the_verifier(tmp_path: Path) -> None:
     for record in rows:
         first = record.tiers[0]
         assert first.verification is not None
-        assert [c.role for c in first.verification.calls] == ["verify"]
+        assert [(c.role, c.tier) for c in first.verification.calls] == [("verify", 2)]
         assert record.final == (0 if first.score == 1 else 1)
     made = {(c["tier"], c["role"]): c["made"] for c in manifest["calls"]}
     assert made[0, "verify"] == 10
@@ -255,13 +255,16 @@ def test_a_question_that_the_second_model_cannot_answer_is_left_out(tmp_path: Pa
     assert {f["role"] for f in manifest["failed"]} == {"verify"}
 
 
-def test_a_second_model_that_is_a_tier_is_refused() -> None:
+def test_a_second_model_that_is_a_tier_or_has_no_price_is_refused() -> None:
     """By what it is, whatever it is called: before the first call."""
     SCRIPTS["small"] = SCRIPTS["large"] = knows(gold_answers(TASK), 0.5)
     CALLS.clear()
     args = second_args()
     args["verifier.second"] = {"option": "harness", "lm": "scripted", "script": "large"}
     with pytest.raises(AutoMixError, match="is the model of llm"):
+        run_harness([TASK], args, limit=2)
+    args = second_args(cost="seconds", **{"cost.prices": [1, 2]})
+    with pytest.raises(AutoMixError, match=r"no price for tier 2.*verifier\.second"):
         run_harness([TASK], args, limit=2)
     assert CALLS == []
 

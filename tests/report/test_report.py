@@ -24,6 +24,7 @@ from automix_eval.records.runs import cost_from, find_runs
 from automix_eval.report.fixed_width import render_text
 from automix_eval.report.task_blocks import report_blocks
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Call
 
 PRICE = {"prompt": 2.0, "cached": 0.5, "generated": 8.0}
 
@@ -251,15 +252,16 @@ def test_cost_from_refuses(config: dict[str, Any], words: str) -> None:
     "config",
     [
         {"name": "paper", "tiers": [1, 50], "verifier": 1},
-        {"name": "tokens", "prices": [PRICE, PRICE]},
-        {"name": "flops", "parameters": [1e8, 1e9]},
+        {"name": "tokens", "prices": [PRICE, PRICE, {"prompt": 9.0, "generated": 7.0}]},
+        {"name": "flops", "parameters": [1e8, 1e9, 5e8]},
         {"name": "seconds"},
-        {"name": "seconds", "prices": [2.0, 30.0]},
+        {"name": "seconds", "prices": [2.0, 30.0, 7.0]},
     ],
     ids=lambda c: "-".join(map(str, c)) + c["name"],
 )
 def test_the_report_prices_calls_as_the_run_does(tmp_path: Path, config: dict[str, Any]) -> None:
-    """Cached tokens and seconds count for each cost model as they do for the fitted policy."""
+    """Cached tokens, seconds and a second model count for each cost as for the fitted policy."""
+    second = Call(2, "verify", 11, 3, 0.7)
     rows = [
         replace(
             r,
@@ -269,6 +271,12 @@ def test_the_report_prices_calls_as_the_run_does(tmp_path: Path, config: dict[st
                     answer=replace(
                         t.answer,
                         calls=(replace(t.answer.calls[0], seconds=0.1 + i, cached_tokens=7 * i),),
+                    ),
+                    verification=t.verification
+                    and replace(
+                        t.verification,
+                        # its own calls, those of the second alone, both
+                        calls=(*t.verification.calls * (i % 3 != 1), *(second,) * (i % 3)),
                     ),
                 )
                 for t in r.tiers
