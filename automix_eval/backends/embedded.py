@@ -221,11 +221,13 @@ def parsed_once() -> Iterator[None]:
         def __setattr__(self, name: str, value: Any) -> None:
             super().__setattr__(name, np.asarray(value) if name == "data" else value)
 
-    standard, gguf.GGUFReader = gguf.GGUFReader, functools.cache(Reader)
+    standard, names = gguf.GGUFReader, gguf.get_tensor_name_map
+    gguf.GGUFReader = functools.cache(Reader)
+    gguf.get_tensor_name_map = functools.cache(names)  # made anew for each module of the model
     try:
         yield
     finally:
-        gguf.GGUFReader = standard
+        gguf.GGUFReader, gguf.get_tensor_name_map = standard, names
 
 
 def _save(gguf: Path, folder: Path, dtype: Any) -> None:

@@ -16,8 +16,8 @@ from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.plugins import Plugins
-from hydra.core.singleton import Singleton
+from hydra.core.utils import JobRuntime
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -202,14 +202,16 @@ def _composed(folder: str, name: str, overrides: tuple[str, ...]) -> DictConfig:
 @contextmanager
 def _apart(folder: str) -> Iterator[None]:
     """Hydra on a folder, leaving alone a Hydra application that is running around us."""
-    Plugins.instance()  # what plugins register when they are imported belongs to the state to keep
-    outer = Singleton.get_state()
+    job, base = JobRuntime.instance(), VersionBase.instance()
+    outer, name, version = GlobalHydra.instance().hydra, job.get("name"), base.version_base
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(folder, version_base="1.3"):
             yield
     finally:
-        Singleton.set_state(outer)
+        GlobalHydra.instance().hydra = outer
+        job.set("name", name)
+        base.version_base = version
 
 
 # --------------------------------------------------------------------------- a chain of tiers

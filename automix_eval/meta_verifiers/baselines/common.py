@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -62,13 +63,18 @@ def scale_of(scores: FloatArray) -> tuple[float, float]:
     return low, high - low if high > low else 1.0
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> AbstractContextManager[Any]:
     """Linear algebra on one thread: small products are slower on several, and round otherwise."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn's
+    limited: AbstractContextManager[Any] = _libraries().limit(limits=1)
+    return limited
 
-    with threadpool_limits(1):
-        yield
+
+@lru_cache(maxsize=1)
+def _libraries() -> Any:
+    """Those that scikit-learn has loaded by now: looking for them takes as long as a small fit."""
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # scikit-learn's
+
+    return ThreadpoolController()
 
 
 @contextmanager
