@@ -215,7 +215,9 @@ def test_two_families_in_one_cascade(tmp_path: Path, monkeypatch: pytest.MonkeyP
     arguments = {
         "store.path": str(tmp_path / "calls.sqlite"),
         "slm": "smollm2_gguf",
+        "slm.threads": 1,  # more of them wait for each other where the cores are busy
         "llm": "gemma3_gguf",
+        "llm.threads": 1,
         "verifier": "p_true",
         "meta_verifier": "self_consistency",
         "progress": False,

@@ -65,11 +65,11 @@ def test_a_plan_counts_what_a_free_signal_may_leave_open(
 @pytest.mark.slow
 def test_a_plan_counts_a_second_model(capsys: pytest.CaptureFixture[str]) -> None:
     """Three samples and one answer of another model are four calls a question."""
-    rows = planned(
-        capsys, "--limit", "5", "verifier=consistency", "verifier.num_samples=3",
-        "verifier.second={option: harness, lm: scripted, script: other}",
-        "meta_verifier=self_consistency",
-    )  # fmt: skip
+    arguments = scripted_args(verifier="consistency", meta_verifier="self_consistency") | {
+        "verifier.num_samples": 3,
+        "verifier.second": "{option: harness, lm: scripted, script: other}",
+    }
+    rows = planned(capsys, "--limit", "5", *(f"{k}={v}" for k, v in arguments.items()))
     assert float(rows["evaluation", "slm", "verify"][1]) == 5 * 4
 
 

@@ -117,7 +117,7 @@ def test_a_sweep_over_routers_makes_no_call_after_the_first_job(
     capsys: pytest.CaptureFixture,
 ) -> None:
     """Routers, costs and objectives are swept on the calls of the first job."""
-    line = ["run", "-m", *CASCADE, "meta_verifier=threshold,pomdp", "output=s"]
+    line = ["run", "-m", *CASCADE, "num_fewshot=1", "meta_verifier=threshold,pomdp", "output=s"]
     assert main([*line, "cost.tiers=[1,50],[1,10]"]) == 0
     rows = table(Path("s"))
     assert len(rows) == 4
