@@ -5,12 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import frozen
 import harness_yaml
+import hydra_once
 import pytest
+from hypothesis import settings
 from tiny_models import save_tiny_encoder
+
+# Examples of a law whose test names no number; a disk, or a first import, may be slow.
+settings.register_profile("suite", max_examples=40, deadline=None)
+settings.register_profile("deep", max_examples=1000, deadline=None)
+settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,21 +37,7 @@ def harness_tasks(pytestconfig: pytest.Config) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(harness_yaml.KEPT, str(folder / "harness_yaml"))
         harness_yaml.install()
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def composed_once() -> Iterator[None]:
-    """Hydra composes all a first time only to see whether ``hydra.mode`` is set: look for it."""
-    from hydra._internal.hydra import Hydra
-
-    look = Hydra.get_mode
-
-    def get_mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
-        return look(self, config_name, overrides) if "hydra.mode" in str(overrides) else None
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Hydra, "get_mode", get_mode)
+        hydra_once.install()
         yield
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from automix_eval.backends.shared_prefix.cache import Layers, PrefixCache, shared_length
@@ -20,7 +20,6 @@ def layers_of(tokens: tuple[int, ...]) -> Layers:
     return [(keys + layer, keys - layer) for layer in range(2)]
 
 
-@settings(deadline=None)
 @given(st.lists(PROMPT, max_size=12), PROMPT)
 def test_what_is_found_is_what_was_put(
     prompts: list[tuple[int, ...]], asked: tuple[int, ...]
@@ -39,7 +38,6 @@ def test_what_is_found_is_what_was_put(
     assert cache.held == (len(starts) - 1) * _BYTES
 
 
-@settings(deadline=None)
 @given(st.lists(PROMPT, max_size=20), st.integers(0, 20))
 def test_the_budget_is_kept(prompts: list[tuple[int, ...]], tokens: int) -> None:
     """Whatever is put, no more bytes are held than allowed, and what is found is right."""

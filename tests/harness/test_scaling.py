@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ def simulation() -> Iterator[Any]:
         yield simulation
 
 
-@settings(max_examples=30, deadline=None)
 @given(number=st.integers(1, 300), ranks=st.integers(1, 5), block=st.integers(1, 64))
 def test_without_escalation_the_largest_share_decides(
     simulation: Any, number: int, ranks: int, block: int
@@ -40,7 +39,6 @@ def test_without_escalation_the_largest_share_decides(
     assert found.server == 0.0
 
 
-@settings(max_examples=30, deadline=None)
 @given(number=st.integers(1, 300), ranks=st.integers(1, 5), slots=st.integers(1, 8))
 def test_a_server_is_never_faster_than_its_rate(
     simulation: Any, number: int, ranks: int, slots: int

@@ -141,10 +141,13 @@ def _connection() -> socket.socket:
 
 def _serve(listening: socket.socket) -> None:
     import torch
+    from torch.utils import collect_env
 
     torch.set_num_threads(1)
+    collect_env.get_pretty_env_info = lambda: "not asked for in tests"  # two seconds a run
     for name in IMPORTED:
         importlib.import_module(name)
+    importlib.import_module("hydra_once").install()
     frozen.freeze()  # a fork copies what its collector walks
     running: dict[socket.socket, set[int]] = {listening.accept()[0]: set()}
     while running:

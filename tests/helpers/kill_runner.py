@@ -25,7 +25,6 @@ import lm_eval  # noqa: F401
 import statsmodels.stats.power  # noqa: F401  takes a second, and every fork would
 import torch
 from kill_phases import Marks, mark
-from torch.utils import collect_env
 
 from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.backends.hf import backend as hf  # noqa: F401
@@ -98,7 +97,7 @@ def watch(pid: int, marks: Marks, aim: list[Any] | None) -> tuple[int, Counter[s
         if moment is not None and now >= moment:
             os.kill(pid, signal.SIGKILL)
             return os.waitpid(pid, 0)[1], seconds
-        time.sleep(0.0005)
+        time.sleep(0.002)
 
 
 def main() -> None:
@@ -106,9 +105,6 @@ def main() -> None:
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     torch.set_num_threads(1)
     task_manager(tasks=settings["tasks"])
-    # the harness asks pip for all packages, as long as the rest of a run takes
-    packages = collect_env.get_pip_packages(collect_env.run)
-    collect_env.get_pip_packages = lambda *_: packages
     marks = Marks()
     mark(marks)
     gc.freeze()

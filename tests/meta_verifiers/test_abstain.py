@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from router_records import GRID, TYPICAL, columns, observe, pair_records, record
 
@@ -108,7 +108,6 @@ def test_without_a_price_nothing_changes(kind):
     assert follow(dear, data).final.tolist() == follow(free, data).final.tolist()
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 1)), min_size=1, max_size=30))
 def test_the_bound_is_the_best_that_is_shown(rows):
     """No other bound gains more, less 1.645 standard errors of the answers not given."""

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import save_tiny_encoder
 
@@ -57,7 +57,6 @@ unit = st.integers(0, 2**16).map(
 )
 
 
-@settings(max_examples=40, deadline=None)
 @given(unit, st.integers(1, 20), st.booleans())
 def test_means_are_those_of_the_nearest_rows(vectors, size, apart):
     """The mean over the k nearest rows, one by one, without those of the query's own document."""
@@ -73,7 +72,6 @@ def test_means_are_those_of_the_nearest_rows(vectors, size, apart):
         assert found[i] == pytest.approx(expected)
 
 
-@settings(max_examples=40, deadline=None)
 @given(unit, st.sampled_from(["alone", "pairs", "one", "asked twice"]), st.sampled_from([None, 3]))
 def test_held_out_is_by_the_others(vectors, kind, neighbors):
     """Without their own document, by the number that predicts best; of one document, one by one."""

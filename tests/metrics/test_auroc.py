@@ -6,14 +6,13 @@ import math
 from itertools import product
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from automix_eval.metrics.calibration import auroc, is_correct
 from automix_eval.metrics.ibc import Undefined
 
 
-@settings(deadline=None)  # the first call imports scikit-learn
 @given(st.lists(st.tuples(st.integers(0, 8), st.booleans()), min_size=2, max_size=40))
 def test_is_the_chance_of_a_right_order(rows: list[tuple[int, bool]]) -> None:
     """AUROC is the share of (correct, incorrect) pairs in the right order, ties counting half."""

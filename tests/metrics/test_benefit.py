@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
@@ -38,7 +38,6 @@ def test_a_confidence_in_correctness_may_point_away_from_benefit() -> None:
     assert benefit_auroc(unsure_of_the_hopeless[2:], (llm - slm)[2:]) == 0.0
 
 
-@settings(deadline=None)
 @given(ROWS)
 def test_it_is_the_share_of_pairs_in_the_right_order(rows: list[tuple[float, float]]) -> None:
     """Of pairs of a helped and another question, those with the lower confidence; ties half."""
@@ -52,7 +51,6 @@ def test_it_is_the_share_of_pairs_in_the_right_order(rows: list[tuple[float, flo
     assert found == pytest.approx(np.mean([(a < b) + (a == b) / 2 for a, b in pairs]))
 
 
-@settings(deadline=None)
 @given(ROWS)
 def test_the_correlation_turns_with_the_confidence(rows: list[tuple[float, float]]) -> None:
     """The mirrored confidence has the opposite correlation; a constant column has none."""
@@ -67,7 +65,6 @@ def test_the_correlation_turns_with_the_confidence(rows: list[tuple[float, float
     assert -1 <= found <= 1
 
 
-@settings(deadline=None)
 @given(ROWS)
 def test_the_rank_correlation_is_that_of_scipy(rows: list[tuple[float, float]]) -> None:
     """Kendall's tau b, ties in confidence, in benefit and in both included."""

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from automix_eval.metrics.curves import (
@@ -28,10 +28,8 @@ POINT = st.tuples(
     st.sampled_from([0.0, 0.125, 0.3, 0.5, 0.55, 0.9, 1.0]),
 )
 CURVE = st.lists(POINT, min_size=1, max_size=6).map(lambda p: [(1.0, 0.25), *p, (50.0, 0.75)])
-EXAMPLES = settings(max_examples=300, deadline=None)
 
 
-@EXAMPLES
 @given(CURVE)
 def test_envelope_is_concave_and_above_all_points(points: list[tuple[float, float]]) -> None:
     """Its corners rise with falling slope, and no operating point lies above it."""
@@ -89,7 +87,6 @@ def test_undefined_cases_have_reasons() -> None:
     assert "as cheap" in quality_at([(2.0, 0.5)], 1.0).reason  # type: ignore[union-attr]
 
 
-@EXAMPLES
 @given(CURVE, st.sampled_from([0.5, 1.0, 2.0, 20.0, 60.0]), st.sampled_from([0.5, 0.95, 1.0, 1.4]))
 def test_many_curves_agree_with_one(
     points: list[tuple[float, float]], cost: float, share: float

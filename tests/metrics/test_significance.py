@@ -8,7 +8,7 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
@@ -52,7 +52,6 @@ def test_all_signs_of_few_documents() -> None:
     )
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(-3, 3), min_size=6, max_size=9), st.data())
 def test_the_interval_is_what_the_test_does_not_reject(
     gaps: list[int], data: st.DataObject
@@ -149,7 +148,6 @@ def test_holm_is_stepwise_and_leaves_undefined_alone() -> None:
     assert holm([gone]) == [gone]
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 12), st.floats(0, 1)), max_size=9))
 def test_tests_that_cannot_be_as_small_do_not_count(tests: list[tuple[int, float]]) -> None:
     """By the closed test of every subset, each by Bonferroni over those that can reach the p."""
@@ -186,7 +184,6 @@ def test_bootstrap_p_counts_both_sides() -> None:
     assert isinstance(bootstrap_p(np.ones(10), 1), Undefined)
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.sampled_from([6, 10, 40, 10**6]), st.integers(800, 1200), st.floats(0, 0.06))
 def test_bootstrap_p_inverts_the_interval(documents: int, number: int, below: float) -> None:
     """It is below .05 just where the interval of the same resamples does not hold 0."""
@@ -205,7 +202,6 @@ CASES = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(CASES)
 def test_cells_give_the_auroc_of_the_answers(cases: list[tuple[float, bool]]) -> None:
     """Counting answers by confidence first loses nothing."""
@@ -266,7 +262,6 @@ def test_brier_score_by_hand() -> None:
     assert np.isnan(brier_of(np.zeros(1), np.zeros(1), np.array([0.5])))
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.3, 1.0]), st.booleans()), min_size=1, max_size=6))
 def test_risk_coverage_area_is_the_mean_over_all_orders(cases: list[tuple[float, bool]]) -> None:
     """Sure answers first, equally sure ones in every order, as the definition counts them."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from automix_eval.cascade.store import CallStore
@@ -266,7 +266,6 @@ def test_what_calls_spent_is_their_sum(several: list[Any]) -> None:
 # ------------------------------------------------------------------------ the call store
 
 
-@settings(deadline=None)  # a disk may be slow
 @given(text=texts)
 def test_any_answer_is_kept_by_the_call_store(
     text: str, tmp_path_factory: pytest.TempPathFactory

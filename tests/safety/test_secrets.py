@@ -430,7 +430,7 @@ def test_a_url_that_is_none_is_an_error_of_ours(url: str) -> None:
 # --------------------------------------------------------------------------- the tools
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100)
 @given(
     secret=st.text(min_size=12, max_size=60).filter(lambda s: s.isprintable() and s == s.strip()),
     before=st.text(max_size=20),

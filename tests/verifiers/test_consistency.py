@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_verifiers import FakeAsk, question
 from tiny_models import save_tiny_encoder
@@ -57,7 +57,6 @@ def judged(answer: str, *texts: str, other: str | None = None, **options: Any) -
     return verifier.verify([question()], [Answer(0, answer)], ask)[0]
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["pier", "old pier", "barn"]), WORDS)
 def test_it_is_a_share_and_every_answer_is_judged(answer: str, texts: list[str]) -> None:
     """Confidence and signals lie in [0, 1]; only samples that are all empty judge nothing."""
@@ -73,7 +72,6 @@ def test_it_is_a_share_and_every_answer_is_judged(answer: str, texts: list[str])
     assert found.signals["exact"] <= found.signals["f1"] + 1e-12
 
 
-@settings(deadline=None)
 @given(WORDS, st.randoms(use_true_random=False))
 def test_the_order_of_the_samples_is_no_evidence(texts: list[str], random: Any) -> None:
     """The same samples in another order give the same agreement and the same signals."""
@@ -93,7 +91,6 @@ def test_all_equal_is_certain_and_all_different_is_not() -> None:
     assert apart["entropy"] == pytest.approx(1.0)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["pier", "old pier", "barn"]), WORDS, st.floats(-1, 1))
 def test_by_embedding_it_is_how_few_groups_of_meaning_there_are(
     tiny: str, answer: str, texts: list[str], similarity: float

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_verifiers import FakeAsk, answer, question
 
@@ -60,7 +60,6 @@ def test_rounds_draw_every_sample_once(number: int) -> None:
     assert all(drawn)
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from([True, False, None]), min_size=1, max_size=9), ROUTERS)
 def test_stopping_at_error_rate_zero_changes_no_decision(
     decisions: list[bool | None], router: object

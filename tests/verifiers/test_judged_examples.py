@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_verifiers import FakeAsk, answer, question
 
@@ -31,7 +31,6 @@ ROWS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(ROWS, st.integers(0, 3))
 def test_two_of_each_on_contexts_of_their_own_where_there_are_so_many(
     rows: list[tuple[str, float, str]], seed: int

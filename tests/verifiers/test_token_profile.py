@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_verifiers import FakeAsk, question
 
@@ -30,7 +30,6 @@ def choices(*continuations: str) -> Question:
     )
 
 
-@settings(deadline=None)
 @given(LOGPROBS)
 def test_signals_are_order_statistics_of_the_tokens(logprobs: list[float]) -> None:
     """Minimum, quantiles and means are numpy's, and lie in order."""
