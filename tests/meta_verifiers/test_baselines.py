@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -273,11 +274,29 @@ def test_the_simulation_is_the_replay():
     for tier, model in enumerate(learned.tiers):
         raw = data.confidences[:, : tier + 1]
         predicted.append(np.stack([model.predict(raw * way) for way in visits(tier)]))
-    for price, policy in made.sweep()[::5]:
+    family = made.sweep()
+    for price, policy in family[1::5]:
         final, cost = play(predicted, learned.costs, price, data)
         path = follow(policy, data)
         assert final.tolist() == path.final.tolist()
         assert cost == pytest.approx(path.cost)
+    assert follow(family[0][1], data).cost == pytest.approx(data.answer_costs[:, 0])
+
+
+@pytest.mark.parametrize("kind", LEARNERS)
+def test_predictions_that_say_nothing_cost_nothing(kind):
+    """Where every question gains alike the first tier answers unverified, and by ibc verified."""
+    rows = replace(simulate(60), scores=np.tile([0.4, 0.8], (60, 1)))
+    made = kind().fit(rows)
+    assert follow(made, rows).cost == pytest.approx(rows.answer_costs[:, 0])
+    again = kind()
+    again.set_learned(made.get_learned())
+    for one in (made, again):
+        assert (one.only_tier, one.needs_verification) == (0, False)
+        assert one.describe() == "ask tier 0 alone, and verify nothing"
+    papers = kind(objective="ibc").fit(rows)
+    assert papers.only_tier is None
+    assert papers.needs_verification
 
 
 def test_between_two_prices_one_choice_changes():

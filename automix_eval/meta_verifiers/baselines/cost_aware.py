@@ -13,6 +13,9 @@ The price is chosen on *out-of-fold* predictions: each question's scores are pre
 that was fitted without it (and without the other questions on its document), and the candidates
 are played on these. In-sample predictions of a flexible learner look better than they are, and a
 price chosen on them would escalate too little. The models in use are fitted on all questions.
+
+At the highest price the first tier answers all, and is not verified: predictions that say nothing
+cost nothing. By ``ibc``, the objective of the papers, it is verified, as there.
 """
 
 from __future__ import annotations
@@ -138,14 +141,15 @@ class GreedyLearner(ChoosingRouter):
         costs = asking_costs(rows)
         prices, index, chosen = choose_price(self._out_of_fold(rows, raws), costs, rows, self)
         tiers = tuple(self._fit_tier(t, raw, rows.scores) for t, raw in enumerate(raws))
-        self.learned_ = Learned(tiers, signals, costs, float(prices[index]), prices, chosen.note)
+        self._hold(Learned(tiers, signals, costs, float(prices[index]), prices, chosen.note))
         return self
 
     def choose(self, seen: Seen) -> IntArray:
         """The tier with the best predicted score at the price; the cheaper of equals."""
         learned: Learned = require_fitted(self.learned_, self.name)
         require_chain(f"meta_verifier={self.name}", len(learned.costs), seen.num_tiers)
-        if seen.tier < 0 or seen.tier == seen.num_tiers - 1 or not len(seen):
+        alone = self.only_tier is not None or seen.tier < 0 or seen.tier == seen.num_tiers - 1
+        if alone or not len(seen):
             return np.full(len(seen), max(seen.tier, 0))
         raw = features.raw_columns(seen, seen.tier, learned.signals)
         predicted = learned.tiers[seen.tier].predict(raw)
@@ -163,6 +167,9 @@ class GreedyLearner(ChoosingRouter):
     def describe(self) -> str:
         """The price, and what is predicted at tier 0 by its confidence."""
         learned: Learned = require_fitted(self.learned_, self.name)
+        note = [f"Note: {learned.note}."] if learned.note else []
+        if self.only_tier is not None:
+            return "\n".join(["ask tier 0 alone, and verify nothing", *note])
         grid = np.linspace(0.0, 1.0, 9)
         raw = np.full((9, 1 + len(learned.signals)), np.nan)
         raw[:, 0] = grid
@@ -178,7 +185,7 @@ class GreedyLearner(ChoosingRouter):
                 for v, row, goes in zip(grid, predicted, to, strict=True)
             ),
         ]
-        return "\n".join(lines + ([f"Note: {learned.note}."] if learned.note else []))
+        return "\n".join(lines + note)
 
     def get_learned(self) -> dict[str, Any]:
         """The models, one a tier, and the prices."""
@@ -210,18 +217,20 @@ class GreedyLearner(ChoosingRouter):
                 tiers.append(TierModel(scaling, model))
             price, prices = common.number(learned["price"]), common.table(learned["prices"], None)
             note = common.text(learned["note"])
-            self.learned_ = Learned(tuple(tiers), signals, costs, price, prices, note)
+            self._hold(Learned(tuple(tiers), signals, costs, price, prices, note))
 
     def _take(self, chosen: Any, value: float, note: str) -> None:  # noqa: ARG002 - not kept
-        assert self.learned_ is not None
-        self.learned_ = replace(self.learned_, price=chosen.learned_.price, note=note)
+        self._hold(replace(chosen.learned_, note=note))
 
     def _at(self, learned: Learned, price: float) -> GreedyLearner:
         other = copy(self)
-        other.learned_ = Learned(
-            learned.tiers, learned.signals, learned.costs, price, np.array([price]), ""
-        )
+        other._hold(replace(learned, price=price, note=""))
         return other
+
+    def _hold(self, learned: Learned) -> None:
+        self.learned_ = learned
+        alone = self.objective != "ibc" and learned.price == learned.prices.max()
+        self.only_tier, self.needs_verification = 0 if alone else None, not alone
 
     def _fit_tier(self, tier: int, raw: FloatArray, scores: FloatArray) -> TierModel:
         """A model that knows every way to the tier (one way only in chains of up to three)."""

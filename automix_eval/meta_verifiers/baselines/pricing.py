@@ -69,6 +69,8 @@ def choose_price(
     score = np.array([rows.scores[index, at].mean() for at, _ in played])
     cost = np.array([paid.mean() for _, paid in played])
     escalation = np.array([(at > 0).mean() for at, _ in played])
+    if asked.objective != "ibc":
+        cost[0] = rows.answer_costs[:, 0].mean()  # all are kept, and nothing is verified
     # a cheaper price may skip a tier and so cost less, in chains of three tiers or more
     order = np.argsort(cost, kind="stable")
     chosen = select(score[order], cost[order], escalation[order], Ends.of(rows), asked)
