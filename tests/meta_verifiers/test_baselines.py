@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from router_records import TYPICAL, columns, observe, pair_records
+from sklearn.neural_network import MLPRegressor
 
 from automix_eval.meta_verifiers.always import AlwaysTier
+from automix_eval.meta_verifiers.baselines import knn
 from automix_eval.meta_verifiers.baselines.common import SWEEP, fold_of, thin
 from automix_eval.meta_verifiers.baselines.features import Scaling, visits
 from automix_eval.meta_verifiers.baselines.knn import Knn
@@ -265,6 +269,55 @@ def test_neighbours_at_the_same_confidence_count_alike():
     assert scaled[:, 0].tolist() == pytest.approx([0.3, 1.0])
 
 
+@pytest.mark.parametrize(("low", "width"), [(0.0, 1.0), (-2.0, 7.0)])
+def test_models_are_what_defines_them(low, width):
+    """The regression's gradient is 0; the network is scikit-learn's, cut to the scores' range."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(60, 2))
+    share = np.clip(0.5 + x @ [[0.3, -0.2, 0.1], [0.1, 0.2, 0.0]], 0, 1)
+    share[:2] = [[0.0] * 3, [1.0] * 3]
+    y = low + width * share
+    found = (Logistic(strength=0.4)._learn(x, y).predict(x) - low) / width
+    weights = np.array(Logistic(strength=0.4)._learn(x, y).to_json()["weights"])
+    assert x.T @ (found - share) + weights / 0.4 == pytest.approx(np.zeros((2, 3)), abs=1e-2)
+    assert found.mean(axis=0) == pytest.approx(share.mean(axis=0), abs=1e-4)
+    network = MLPRegressor(
+        hidden_layer_sizes=(3, 2), activation="tanh", solver="lbfgs", alpha=0.01, max_iter=20,
+        random_state=7,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = network.fit(x, share).predict(5 * x)
+    model = Mlp((3, 2), penalty=0.01, max_iter=20, seed=7)._learn(x, y)
+    assert model.predict(5 * x) == pytest.approx(low + width * theirs.clip(0, 1))
+    assert ((theirs < 0) | (theirs > 1)).any()
+
+
+@pytest.mark.parametrize("neighbors", [1, 4, 9, 99])
+def test_the_nearest_points_are_averaged_until_they_hold_enough_rows(monkeypatch, neighbors):
+    """By the rows that agree in three decimals; the last point counts as a whole."""
+    rng = np.random.default_rng(neighbors)
+    x = rng.integers(0, 4, (30, 2)) + rng.random((30, 2)) * 4e-4
+    y = rng.random((30, 2))
+    asked = rng.random((9, 2)) * 3
+    points = {tuple(row) for row in np.round(x, 3).tolist()}
+    expected = []
+    for one in np.round(asked, 3):
+        rows: list[int] = []
+        for point in sorted(points, key=lambda p, one=one: np.hypot(*(np.array(p) - one))):
+            rows += np.flatnonzero((np.round(x, 3) == point).all(axis=1)).tolist()
+            if len(rows) >= neighbors:
+                break
+        expected.append(y[rows].mean(axis=0))
+    model = Knn(neighbors)._learn(x, y)
+    assert model.predict(asked) == pytest.approx(np.array(expected))
+    monkeypatch.setattr(knn, "BATCH", 4)
+    assert model.predict(asked) == pytest.approx(np.array(expected))
+    assert model.predict(asked[[0, 0, 1, 1, 0]]) == pytest.approx(
+        np.array(expected)[[0, 0, 1, 1, 0]]
+    )
+
+
 def test_the_simulation_is_the_replay():
     """Policies are compared on the paths that a replay takes, tiers skipped and all."""
     data = simulate(200, 4).canonical()
@@ -396,18 +449,23 @@ def test_a_damaged_policy_is_refused(make):
     [
         (Random, "rate", (0.0, 1.0), (-1e-9, 1 + 1e-9)),
         (Oracle, "price", (0.0, 1e9), (-1e-9, float("inf"))),
+        *((m, ("tiers", 0, "model", "width"), (0.0, 9.0), (-1e-9,)) for m in (Logistic, Mlp)),
+        (Knn, ("tiers", 0, "model", "neighbors"), (1, 10**6), (0,)),
     ],
 )
 def test_the_ends_of_stored_numbers_are_taken(make, key, ends, beyond):
     """What lies outside is refused."""
     learned = make().fit(columns(pair_records(TYPICAL))).get_learned()
+    *way, last = key if isinstance(key, tuple) else (key,)
+    place = functools.reduce(lambda held, step: held[step], way, learned)
     for value in ends:
-        made = make()
-        made.set_learned({**learned, key: value})
-        assert made.get_learned() == {**learned, key: value}
+        place[last], made = value, make()
+        made.set_learned(learned)
+        assert made.get_learned() == learned
     for value in beyond:
-        with pytest.raises(AutoMixError, match="fit it again"):
-            make().set_learned({**learned, key: value})
+        place[last] = value
+        with pytest.raises(AutoMixError, match=r"fit it again|must be an integer"):
+            make().set_learned(learned)
 
 
 @pytest.mark.parametrize("make", LEARNERS)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from pomdp_chains import COSTS, chain, outcomes, seen
 from router_records import columns, observe, pair_records
 
 from automix_eval.meta_verifiers.follow import follow
+from automix_eval.meta_verifiers.pomdp.chain_pomdp import _largest_price, within_budget
 from automix_eval.meta_verifiers.pomdp.policy import coins
 from automix_eval.meta_verifiers.pomdp.problem import (
     COMPLEX,
@@ -230,6 +233,27 @@ def test_budget_and_target_are_met():
     assert enough.cost < 50.0
     poor = Pomdp(objective="budget", budget=0.5).fit(data).rule_
     assert "no policy costs at most" in poor.note
+
+
+@pytest.mark.parametrize(
+    ("number", "budget", "expected"),
+    [(100, 20.0, 10.0), (10_000, 20.0, 20.0), (10_000, 60.0, 50.0), (100, 0.5, 0.5),
+     (100, 10.5, 1.0), (10_000, 10.5, 10.0)],
+)  # fmt: skip
+def test_a_budget_is_fitted_with_room_for_chance(number, budget, expected):
+    """The dearest C with C + 1.28 sqrt((C - 1) (50 - C) / n) within 1.05 of it; if none, itself."""
+    assert within_budget(np.array([50.0, 1.0, 10.0, 21.0, 20.0]), budget, number) == expected
+
+
+@pytest.mark.parametrize(
+    ("scores", "costs", "expected"),
+    [([0.2, 0.7], [2.0, 8.0], 0.25), ([0.2, 0.7], [0.0, 8.0], 0.0625), ([0.5, 0.5], [2, 8], 0.5),
+     ([0.2, 0.7], [0.0, 0.0], 1.0)],
+)  # fmt: skip
+def test_beyond_some_price_no_tier_is_worth_more(scores, costs, expected):
+    """The whole span of scores for the least that is paid; 1 where there is neither."""
+    problem = SimpleNamespace(scores=np.array(scores), costs=np.array(costs, dtype=float))
+    assert _largest_price(problem) == pytest.approx(expected)
 
 
 def test_better_than_any_threshold_on_a_known_chain():
