@@ -17,7 +17,7 @@ from sklearn.neural_network import MLPRegressor
 
 from automix_eval.meta_verifiers.always import AlwaysTier
 from automix_eval.meta_verifiers.baselines import knn
-from automix_eval.meta_verifiers.baselines.common import SWEEP, fold_of, thin
+from automix_eval.meta_verifiers.baselines.common import SWEEP, fold_of, scale_of, thin
 from automix_eval.meta_verifiers.baselines.features import Scaling, visits
 from automix_eval.meta_verifiers.baselines.knn import Knn
 from automix_eval.meta_verifiers.baselines.logistic import Logistic
@@ -382,6 +382,16 @@ def test_prices_lie_between_those_at_which_a_choice_changes(free):
     between = [(a + b) / 2 for a, b in itertools.pairwise(edges)]
     expected = [edges[0] - unit, *between, edges[-1] + unit]
     assert _candidates(predicted, costs) == pytest.approx(np.array(expected[::-1]), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("scores", "scale"),
+    [([0, 1], (0, 1)), ([0.2, 0.3], (0, 1)), ([-1, 3], (-1, 4)), ([0.5, 9], (0.5, 8.5)),
+     ([5, 5], (5, 1)), ([-0.5, 0.5], (-0.5, 1.0))],
+)  # fmt: skip
+def test_scores_beyond_a_share_are_mapped_onto_it(scores, scale):
+    """By the least and the range; a range of nothing is one."""
+    assert scale_of(np.array(scores, dtype=float)) == scale
 
 
 def test_columns_are_standardised_each_by_itself():

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from router_records import GRID, TYPICAL, columns, observe, pair_records
+from scipy.ndimage import gaussian_filter1d
 
 from automix_eval.costs.paper import PaperCost
 from automix_eval.meta_verifiers.always import AlwaysLLM, AlwaysSLM
@@ -331,6 +332,18 @@ def test_greedy_takes_bins_by_gain():
         [1, 1, 1, 1, 0],
         [1, 1, 1, 1, 1],
     ]
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.5, 1.0, 3.0])
+def test_greedy_orders_bins_by_their_smoothed_gain(sigma):
+    """By scipy's filter of the bins' means, the best first, each with those before it."""
+    rng = np.random.default_rng(2)
+    bins, gain = np.repeat(np.arange(9), 3), rng.normal(size=27)
+    mean = gain.reshape(9, 3).mean(axis=1)
+    smooth = gaussian_filter1d(mean, sigma) if sigma else mean
+    order = np.argsort(-smooth, kind="stable").tolist()
+    expected = [[int(b in order[: k + 1]) for b in range(9)] for k in range(9)]
+    assert greediest(bins, gain, 8, sigma) == expected
 
 
 def test_greedy_smooths_over_its_neighbours():

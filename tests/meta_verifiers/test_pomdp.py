@@ -75,6 +75,10 @@ def test_separable_and_extreme_data_stay_finite():
     found, _ = ridge_logistic(features, np.ones(20), right, np.full(2, 10.0))
     assert np.isfinite(found).all()
     assert found[1] > 0
+    for all_alike in (np.zeros(20), np.ones(20)):
+        found, evidence = ridge_logistic(features, np.ones(20), all_alike, np.full(2, 10.0))
+        assert np.isfinite([*found, evidence]).all()
+        assert found[1] == pytest.approx(0.0, abs=1e-3)
 
 
 @pytest.mark.parametrize("tiers", [2, 3, 4])

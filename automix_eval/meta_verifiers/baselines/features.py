@@ -97,7 +97,7 @@ def visits(tier: int) -> Iterator[FloatArray]:
     """
     for bits in product((np.nan, 1.0), repeat=max(tier - 1, 0)):
         # product counts with its last place fastest, and the lowest bit is tier 1
-        yield np.array([1.0, *reversed(bits), 1.0][: tier + 1] if tier else [1.0])
+        yield np.array([1.0, *reversed(bits), 1.0][: tier + 1])
 
 
 def on_the_way(raw: FloatArray, visited: FloatArray) -> FloatArray:

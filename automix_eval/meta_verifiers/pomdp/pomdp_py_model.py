@@ -87,10 +87,6 @@ class Step(pomdp_py.TransitionModel):  # type: ignore[misc]
         """T(s' | s, a)."""
         return float(next_state == self.after(state, action))
 
-    def sample(self, state: Reached, action: Route) -> Reached:
-        """The one next state."""
-        return self.after(state, action)
-
     def get_all_states(self) -> Sequence[Reached]:
         """Every tier with every type."""
         return self._states
@@ -109,10 +105,6 @@ class Confidence(pomdp_py.ObservationModel):  # type: ignore[misc]
     def probability(self, observation: Shown, next_state: Reached, action: Route) -> float:  # noqa: ARG002 - pomdp_py passes it by position
         """O(o | s', a)."""
         return float(observation == self.shown(next_state))
-
-    def sample(self, next_state: Reached, action: Route) -> Shown:  # noqa: ARG002 - pomdp_py passes it by position
-        """The one observation."""
-        return self.shown(next_state)
 
     def get_all_observations(self) -> list[Shown]:
         """Every symbol, and none."""
@@ -143,7 +135,7 @@ class Performance(pomdp_py.RewardModel):  # type: ignore[misc]
         return float(self._problem.scores[(tier, *state.symbols)])
 
 
-class Routes(pomdp_py.RolloutPolicy):  # type: ignore[misc]
+class Routes(pomdp_py.PolicyModel):  # type: ignore[misc]
     """The actions: keep, the one to prefer in a tie, then every tier."""
 
     def __init__(self, num_tiers: int) -> None:
@@ -152,10 +144,6 @@ class Routes(pomdp_py.RolloutPolicy):  # type: ignore[misc]
     def get_all_actions(self, state: Any = None, history: Any = None) -> list[Route]:  # noqa: ARG002 - pomdp_py's signature
         """Keep, and every tier."""
         return self._actions
-
-    def rollout(self, state: Reached, history: Any = None) -> Route:  # noqa: ARG002 - pomdp_py's signature
-        """Keep what there is; before the first tier ask the first."""
-        return Route(0) if state.tier == -1 else KEEP
 
 
 def make_agent(problem: Problem, lambda_: float, ahead: Mapping[int, float] | None = None) -> Any:
