@@ -217,17 +217,18 @@ class FittingQuestions:
         scored = {key for key, name in zip(self._keys, about, strict=True) if name not in fitted}
         usable = [i for i in on_them if self._keys[i] not in scored]
         kept = sorted(usable[i] for i in nested_sample(len(usable), num_docs, seed))
-        said = (
-            f"calibration.split_documents={share:g}: the task has {why}; {len(fitted)} of the "
-            f"{len(names)} documents of its evaluated questions are fitted on"
-        )
+        part = f"{len(fitted)} of the {len(names)} documents of its evaluated questions"
         if len(kept) < min_docs:
             raise AutoMixError(
-                f"task {self._name}: {said}, which gives {len(kept)} questions, and "
-                f"calibration.min_docs is {min_docs}: give a larger share, or {_OTHER_WAYS}"
+                f"task {self._name} has {why}, and calibration.split_documents={share:g} takes "
+                f"{part}: {questions(len(kept))} for calibration.min_docs={min_docs}. Give a "
+                f"larger share, or {_OTHER_WAYS}"
             )
         self._fitted_documents = fitted
-        said += f", and the {questions(len(on_them))} on them are in no figure"
+        said = (
+            f"calibration.split_documents={share:g}: the task has {why}; {part} are fitted on, "
+            f"and the {questions(len(on_them))} on them are in no figure"
+        )
         return FittingChoice(tuple(kept), self._evaluated_split, (said,))
 
     def _document(self, doc: Mapping[str, Any]) -> str:
