@@ -121,8 +121,9 @@ def test_what_the_processes_spent_is_added_up() -> None:
     ],
 )
 def test_unusable_limits_are_refused(limits: dict[str, Any]) -> None:
-    """The error names the key."""
-    with pytest.raises(AutoMixError, match=r"budget\."):
+    """The error names the key, and the value."""
+    ((key, value),) = limits.items()
+    with pytest.raises(AutoMixError, match=rf"^budget\.{key}={value!r} (must be a|is unknown)"):
         Budget(**limits)
 
 

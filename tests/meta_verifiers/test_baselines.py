@@ -474,7 +474,7 @@ def test_the_ends_of_stored_numbers_are_taken(make, key, ends, beyond):
         assert made.get_learned() == learned
     for value in beyond:
         place[last] = value
-        with pytest.raises(AutoMixError, match=r"fit it again|must be an integer"):
+        with pytest.raises(AutoMixError, match=r"fit it again|neighbors=0 must be an"):
             make().set_learned(learned)
 
 

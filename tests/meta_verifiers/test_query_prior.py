@@ -12,8 +12,10 @@ from tiny_models import save_tiny_encoder
 from automix_eval.backends import embeddings
 from automix_eval.meta_verifiers.baselines.knn_query import KnnQuery
 from automix_eval.meta_verifiers.follow import follow
+from automix_eval.meta_verifiers.objectives import Ends, Selection
 from automix_eval.meta_verifiers.pomdp.query_prior import (
     PomdpWithPrior,
+    _chosen,
     _with_question,
     _WithQuestion,
 )
@@ -182,6 +184,31 @@ def test_policies_that_see_the_question_are_worth_what_a_replay_shows(tiers):
         starts |= set(path.visited[:, 1:].argmax(axis=1).tolist())
     assert len(family) > 5
     assert starts >= {0, tiers - 1}
+
+
+@pytest.mark.parametrize(("undefined", "stays"), [("keep", True), ("escalate", False)])
+def test_what_an_undefined_confidence_does_holds_with_the_question_in_front(undefined, stays):
+    """A tier's answer without one is kept, or goes on, whatever the question looked like."""
+    rows = made(60)
+    rows.confidences[::3, 0] = np.nan
+    shown = _with_question(rows, np.linspace(0, 1, 60))
+    for _, policy in _WithQuestion(undefined=undefined, mixtures=False)._fit(shown).sweep():
+        path = follow(policy, shown)
+        blind = path.visited[:, 1] & np.isnan(rows.confidences[:, 0])
+        if not policy.rule_.is_single:
+            assert ((path.final[blind] == 1) == stays).all()
+
+
+def test_without_an_objective_the_cheapest_policy_is_taken():
+    """A last tier that is no better has no delta IBC; else what the objective takes is."""
+    table = np.array([[0.5, 9.0, 1.0], [0.5, 2.0, 0.5], [0.5, 3.0, 0.6]])
+    worse = Ends(0.5, 1.0, 0.4, 10.0)
+    index, value, note = _chosen(table, worse, Selection(objective="ibc"), 100)
+    assert (index, value) == (1, None)
+    assert "delta IBC is undefined" in note
+    better = Ends(0.3, 1.0, 0.9, 10.0)
+    taken = _chosen(table, better, Selection(objective="budget", budget=3.5), 10_000)
+    assert taken == (1, 0.5, "")
 
 
 def test_the_signal_is_half_for_no_gain_and_a_share_of_the_span():

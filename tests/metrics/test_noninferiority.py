@@ -56,6 +56,14 @@ def test_the_largest_share_is_shown_and_the_next_one_is_not(rows: Pairs, confide
     assert share * sum(llm for _, llm, _ in rows) <= sum(q for q, _, _ in rows) + 1e-9
 
 
+def test_no_more_than_the_whole_is_kept() -> None:
+    """Where a method is better than the LLM all of its quality is kept, and the bound says how."""
+    found = PairedScores.of([1.0] * 50, [0.5] * 50, range(50))
+    assert isinstance(found, PairedScores)
+    assert found.largest_share() == 1.0
+    assert found.shows(1.01)
+
+
 def test_it_is_the_interval_of_student_with_one_question_more() -> None:
     """With one question a document: scipy's one-sample t on n + 1 differences, n - 1 degrees."""
     rng = np.random.default_rng(0)
