@@ -156,6 +156,34 @@ def test_each_kind_of_call_has_its_key_and_its_numbers(tier: Tier, kind: str) ->
     assert tier.backend.told == [kind]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("options", [(), ("left", "right", "ahead")])
+def test_the_choice_that_is_picked_is_the_answer(
+    tier: Tier, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """The most probable, the first of equals, unless the task picks; by its text or as it reads."""
+    likely = {"a": (-3.0, -1.0, -2.0), "b": (-0.5, -0.5, -9.0)}
+
+    def loglikelihood(requests: Any, on_result: Any) -> None:
+        for i, request in reversed(list(enumerate(requests))):
+            (continuation,) = request.continuations
+            value = likely[request.prompt][" 123".index(continuation[1]) - 1]
+            on_result(i, Scores((value,), greedy=(value == -1.0,)))
+
+    monkeypatch.setattr(tier.backend, "loglikelihood", loglikelihood)
+    questions = [
+        Question("t", 0, Prompt(p), "", "q", options=options,
+                 choices=tuple((Prompt(p), f" {k} ") for k in (1, 2, 3)))
+        for p in likely
+    ]  # fmt: skip
+    for pick, best in ((None, (1, 0)), (lambda _, found: len(found) - 1, (2, 2))):
+        answers = tier.answer(questions, _parts, pick=pick)
+        assert [a.text for a in answers] == [options[k] if options else str(k + 1) for k in best]
+        for answer, values in zip(answers, likely.values(), strict=True):
+            assert answer.choice_logprobs == tuple((v, v == -1.0) for v in values)
+            assert len(answer.calls) == 3
+    assert tier.counts.made.total() == 6
+
+
 @pytest.mark.parametrize(("repeats", "seeds"), [((0, 1, 2), 1), ((0,), 3)])
 def test_every_repeat_is_a_sample_of_its_own(
     tier: Tier, repeats: tuple[int, ...], seeds: int

@@ -14,7 +14,7 @@ from automix_eval.meta_verifiers.baselines.knn import Knn
 from automix_eval.meta_verifiers.baselines.oracle import Oracle
 from automix_eval.meta_verifiers.baselines.random import Random
 from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
-from automix_eval.meta_verifiers.follow import follow
+from automix_eval.meta_verifiers.follow import follow, sampled
 from automix_eval.meta_verifiers.objectives import Ends, Selection, select
 from automix_eval.meta_verifiers.pairs import Pairs
 from automix_eval.meta_verifiers.pomdp.router import Pomdp
@@ -134,6 +134,18 @@ def test_a_sample_puts_policies_in_order_and_all_questions_prove_them(monkeypatc
     assert path.cost.mean() == pytest.approx(follow(whole, rows).cost.mean(), rel=0.1)
     assert few.notes() != []
     assert "by 3000 fitting questions" in " ".join(few.notes())
+
+
+def test_a_sample_is_so_many_different_questions_in_their_order(monkeypatch):
+    """The same every time; of no more than that many all."""
+    rows = world(50)
+    monkeypatch.setattr("automix_eval.meta_verifiers.follow.MOST", 20)
+    places = [rows.ids.index(name) for name in sampled(rows).ids]
+    assert len(places) == len(set(places)) == 20
+    assert places == sorted(places) != list(range(20))
+    assert sampled(rows).ids == sampled(rows).ids
+    monkeypatch.setattr("automix_eval.meta_verifiers.follow.MOST", 50)
+    assert sampled(rows).ids == rows.ids
 
 
 def test_what_cannot_be_shown_is_said_and_asks_the_last_tier():

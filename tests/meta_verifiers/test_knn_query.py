@@ -119,7 +119,12 @@ def test_the_ends_of_the_sweep_are_single_tiers(tiny):
     family = KnnQuery(tiny).fit(outcomes).sweep()
     assert (follow(family[0][1], outcomes).final == 0).all()
     assert (follow(family[-1][1], outcomes).final == 2).all()
-    assert "last tier always" in family[-1][1].describe()
+    assert family[-1][1].describe() == "Ask the last tier always."
+    assert family[0][1].describe() == "Ask the first tier always."
+    for _, policy in family[1:-1]:
+        said = f"Ask the tier with the best mean score - {policy.price_:.6g} x cost of the "
+        assert policy.describe().startswith(f"{said}{policy.near_.neighbors} questions nearest to")
+        assert " of 60, and keep its answer" in policy.describe()
 
 
 def test_without_a_signal_many_questions_are_averaged(tiny):
