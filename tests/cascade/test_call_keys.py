@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from automix_eval.backends.prompts import Parts
-from automix_eval.cascade.route import Chain, _Progress
+from automix_eval.cascade.route import Chain, _answer_and_verify, _Progress
 from automix_eval.cascade.store import CallStore, call_key
 from automix_eval.cascade.tier import Tier
 from automix_eval.records.schema import to_json
@@ -25,6 +25,7 @@ from automix_eval.types import (
     Question,
     ScoreRequest,
     Scores,
+    Verification,
 )
 
 
@@ -300,6 +301,50 @@ def test_a_system_message_that_a_template_drops_is_counted(
         tier.answer([Question("t", 0, Prompt(messages=messages), "", "q")], _parts)
     assert tier.counts.lost_system_of("evaluation", "") == lost
     assert tier.counts.lost_system_of("calibration", "") == 0
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("needs", [True, False])
+@pytest.mark.parametrize("routed", [True, False])
+def test_answers_are_asked_for_then_judged(verify: bool, needs: bool, routed: bool) -> None:
+    """Under their titles; token probabilities are asked for only where a verifier reads them."""
+    questions = [Question("t", i, Prompt(f"q{i}"), "", "q", phase="calibration") for i in range(3)]
+    said: list[Any] = []
+    model: Any = SimpleNamespace(working_on=lambda *w: said.append(w), tolerate=lambda _: None)
+
+    def answer(asked: Any, split: Any, token_probs: bool, pick: Any) -> list[Answer]:
+        said.append((len(asked), split, token_probs, pick))
+        return [Answer(1, q.prompt.text) for q in asked]
+
+    def judge(asked: Any, answers: Any, by: Any) -> list[Verification]:
+        assert [a.text for a in answers] == [q.prompt.text for q in asked]
+        assert by is model
+        said.append(by.decide and by.decide(2, 0.5))
+        return [Verification(1, q.doc_id / 4) for q in asked]
+
+    model.answer = answer
+    verifier: Any = SimpleNamespace(needs_token_probs=needs, verify=judge)
+    chain = Chain((model, model), verifier, _parts, pick=len)  # type: ignore[arg-type]
+    choose = (lambda place, got, sure: (place, got.text, sure)) if routed else None
+    found = _answer_and_verify(questions, chain, 1, verify, "stage", choose, 10)  # type: ignore[arg-type]
+    expected = [("calibration", "t", "answer", "stage"), (3, _parts, verify and needs, len)]
+    if verify:
+        expected += [("calibration", "t", "verify"), (12, "q2", 0.5) if routed else None]  # type: ignore[list-item]
+    assert said == expected
+    judged = [Verification(1, i / 4) if verify else None for i in range(3)]
+    assert found == [(Answer(1, f"q{i}"), v) for i, v in enumerate(judged)]
+
+
+def test_a_verification_prompt_is_a_user_turn_where_templates_apply(tier: Tier) -> None:
+    """Elsewhere it is the text itself."""
+    seen: list[Prompt] = []
+    backend: Any = SimpleNamespace(render=lambda prompt: seen.append(prompt) or "in turns")
+    chat = Tier(0, "slm", backend, tier._store, chat=True)
+    assert chat.render("judge this") == "in turns"
+    assert seen == [Prompt(messages=(Message("user", "judge this"),))]
+    assert tier.render("judge this") == "judge this"
+    assert Tier(0, "slm", backend, tier._store).render("judge this") == "judge this"
+    assert chat.seed == 0
 
 
 @pytest.mark.parametrize(

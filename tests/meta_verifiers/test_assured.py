@@ -222,6 +222,17 @@ def test_tests_begin_with_the_cheapest_way_to_the_last_tier(ways, kept):
         assert score.tolist() == data.scores[:, 2 if place > 0.5 else 0].tolist()
 
 
+@pytest.mark.parametrize("most", [3, 4, 9])
+def test_so_many_places_are_tested(monkeypatch, most):
+    """Of more policies those nearest to equal places; the limit included, all of them."""
+    monkeypatch.setattr("automix_eval.meta_verifiers.assured.PLACES", most)
+    flat = tuple(lambda v, t=t: t + 0 * v for t in (0.3, 0.5, 0.6, 0.7))
+    data = world(20, 1, flat, (1.0, 2.0, 3.0, 21.0))
+    found = Placed.of(Ways((1,), (3,), (0,), (2,)), data)
+    assert [way.tiers[0] for way in found.policies] == ([3, 2, 0] if most < 4 else [3, 2, 1, 0])
+    assert found.places.tolist() == ([1.0, 0.1, 0.0] if most < 4 else [1.0, 0.1, 0.05, 0.0])
+
+
 @pytest.mark.parametrize(
     ("kept", "target", "taken"),
     [([1, 1, 0, 1], 0.8, 1), ([1, 0, 1, 1], 0.8, 0), ([1, 1, 1], 0.99, 0), ([1], 0.99, 0)],

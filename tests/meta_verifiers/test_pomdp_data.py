@@ -86,7 +86,13 @@ def test_a_verifier_the_wrong_way_round_is_understood():
 def test_a_useless_verifier_is_noted():
     """A constant confidence cannot tell answers apart, and the note says at which tier."""
     rows = [(0.5, 0.0, 1.0), (0.5, 1.0, 1.0)] * 10
-    assert "tier 0" in Pomdp().fit(columns(pair_records(rows))).rule_.note
+    for confidences, said in (
+        ([0.5] * 20, "20 of 20 fitting questions have a confidence, all the same, at tier 0, so"),
+        ([None] * 19 + [0.5], "1 of 20 fitting questions have a confidence at tier 0, so the pol"),
+        ([None] * 20, "0 of 20 fitting questions have a confidence at tier 0, so the policy cann"),
+    ):
+        held = [(v, *row[1:]) for v, row in zip(confidences, rows, strict=True)]
+        assert said in Pomdp().fit(columns(pair_records(held))).rule_.note
 
 
 def test_more_bins_than_rows():

@@ -161,7 +161,8 @@ class PomdpWithPrior(ChainPomdp):
             return np.asarray(policy.router.choose(seen))
         if seen.tier == seen.num_tiers - 1:
             return np.full(len(seen), seen.tier)
-        knn: KnnQuery = require_fitted(self.knn_, "pomdp")
+        assert self.knn_ is not None
+        knn = self.knn_
         number, none = seen.num_tiers + 1, np.empty((len(seen), 0))
         begun = replace(seen, tier=-1, num_tiers=number, confidences=none, signals={}, costs=none)
         to = policy.router.choose(begun)
@@ -210,7 +211,8 @@ class PomdpWithPrior(ChainPomdp):
     def get_learned(self) -> dict[str, Any]:
         """The nearest questions, and the policy."""
         policy: _Policy = require_fitted(self.policy_, "pomdp")
-        knn: KnnQuery = policy.router if policy.kind == "knn" else require_fitted(self.knn_, "")
+        assert self.knn_ is not None
+        knn = policy.router if policy.kind == "knn" else self.knn_
         rule = None if policy.kind == "knn" else policy.router.get_learned()
         held = {name: getattr(policy, name) for name in ("kind", "score", "cost", "escalation")}
         return {
