@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import frozen
 import harness_yaml
@@ -41,10 +41,21 @@ def harness_tasks(pytestconfig: pytest.Config) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Names of folders that are not there yet: most tests have no use for one."""
+    base = tmp_path_factory.mktemp("caches")
+    return map(str, map(base.joinpath, map(str, itertools.count())))
+
+
 @pytest.fixture(autouse=True)
-def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def isolated(
+    request: pytest.FixtureRequest, caches: Iterator[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every test has a cache folder, scripts and a call list of its own, and no network."""
-    monkeypatch.setenv("AUTOMIX_CACHE_DIR", str(tmp_path / "cache"))
+    own = "tmp_path" in request.fixturenames
+    cache = request.getfixturevalue("tmp_path") / "cache" if own else next(caches)
+    monkeypatch.setenv("AUTOMIX_CACHE_DIR", str(cache))
     monkeypatch.delenv("AUTOMIX_DATA_DIR", raising=False)
     if scripted := sys.modules.get("scripted"):  # it imports the harness, which takes seconds
         scripted.SCRIPTS.clear()

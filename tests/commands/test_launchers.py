@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+from multiprocessing import set_forkserver_preload
 from pathlib import Path
 
 import pytest
@@ -44,12 +45,15 @@ def test_jobs_in_other_processes_share_the_call_store_and_the_table(
     if importlib.util.find_spec(f"hydra_plugins.{module}") is None:
         pytest.skip(f"{module} is not installed")
     monkeypatch.setattr(pictures, "save_all", lambda *_: [])
+    # two processes that have imported the harness, and nothing of ours
+    monkeypatch.setattr("joblib.externals.loky.backend.context._DEFAULT_START_METHOD", "forkserver")
+    set_forkserver_preload(["lm_eval.evaluator", "lm_eval.models.huggingface"])
     slm, llm = (save_tiny(tmp_path / f, f) for f in ("llama", "gemma3"))
     line = [
         "run", "-m", "slm=hf", f"slm.pretrained={slm}", "llm=hf", f"llm.pretrained={llm}",
         "tasks=[quality_demo]", "limit=2", "bootstrap_iters=0", "calibration.num_docs=10",
         "slm.max_length=512", "llm.max_length=512", "progress=false", "device=cpu",
-        "verifier=margin", "output=s",
+        "verifier=margin", "gen_kwargs={max_gen_toks: 4}", "output=s",
     ]  # fmt: skip
     apart = f"hydra/launcher={launcher}"
     assert main([*line, apart, "meta_verifier=threshold,greedy"]) == 0

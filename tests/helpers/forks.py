@@ -148,6 +148,7 @@ def _serve(listening: socket.socket) -> None:
     for name in IMPORTED:
         importlib.import_module(name)
     importlib.import_module("hydra_once").install()
+    importlib.import_module("automix_eval.analysis.operating_points").FOLDS = 3  # see conftest.py
     frozen.freeze()  # a fork copies what its collector walks
     running: dict[socket.socket, set[int]] = {listening.accept()[0]: set()}
     while running:

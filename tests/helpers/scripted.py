@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,11 @@ for _name, _class in (("scripted", ScriptedLM), ("scripted-chat", ScriptedChatLM
 
 def gold_answers(task: str) -> dict[str, str]:
     """Question -> first reference of all rows of an embedded sample."""
+    return dict(_gold(task))
+
+
+@cache
+def _gold(task: str) -> dict[str, str]:
     from lm_eval.tasks import TaskManager
 
     loaded = TaskManager(include_path=str(REPO / "tasks"), include_defaults=False).load([task])

@@ -39,7 +39,7 @@ def save_tiny(folder: Path, family: str) -> Path:
         "vocab_size": len(tokenizer),
         "hidden_size": 32,
         "intermediate_size": 64,
-        "num_hidden_layers": 4,
+        "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": 512,
@@ -51,9 +51,9 @@ def save_tiny(folder: Path, family: str) -> Path:
     if family == "llama":
         model = LlamaForCausalLM(LlamaConfig(**shape))
     else:
-        model = Gemma3ForCausalLM(
-            Gemma3TextConfig(**shape, head_dim=8, sliding_window=16, query_pre_attn_scalar=8)
-        )
+        kinds = ["sliding_attention", "full_attention"]
+        more = {"head_dim": 8, "sliding_window": 16, "query_pre_attn_scalar": 8}
+        model = Gemma3ForCausalLM(Gemma3TextConfig(**shape, **more, layer_types=kinds))
     for parameter in model.parameters():
         # sharper than the usual initialisation, so that probabilities differ
         parameter.data.mul_(4.0)

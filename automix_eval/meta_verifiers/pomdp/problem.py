@@ -424,4 +424,6 @@ def _curvature(
     features: FloatArray, counts: FloatArray, p: FloatArray, penalty: FloatArray
 ) -> FloatArray:
     weighed = features * (counts * p * (1 - p))[:, None]
-    return np.asarray(weighed.T @ features + np.diag(penalty + FREE))
+    curve = np.asarray(weighed.T @ features)
+    curve.flat[:: len(curve) + 1] += penalty + FREE
+    return curve
