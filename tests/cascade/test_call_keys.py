@@ -241,7 +241,7 @@ def test_an_answer_is_sampled_again_after_its_own_repeats(tier: Tier) -> None:
 
 
 def test_another_model_answers_on_the_account_of_the_tier(tier: Tier) -> None:
-    """The same prompts; its calls are counted and metered as the tier's, and it is as patient."""
+    """The same prompts; its calls count as the tier's, at a price after the last, as patiently."""
     other, question = Backend(), Question("t", 0, Prompt("q"), "", "q")
     other.identity = {"model": "other"}  # type: ignore[misc]
     tier.answer([question], _parts)
@@ -249,7 +249,7 @@ def test_another_model_answers_on_the_account_of_the_tier(tier: Tier) -> None:
     (answer,) = tier.answer_by(other, [question])  # type: ignore[arg-type]
     assert [r.prompt for r in other.asked] == ["q"]
     assert other.patience == 3  # type: ignore[attr-defined]
-    assert (answer.tier, answer.text, answer.calls[0].tier) == (0, "1", 0)
+    assert (answer.tier, answer.text, answer.calls[0].tier) == (2, "1", 2)
     assert tier.counts.made.total() == 2
     tier.answer([question], _parts)
     assert len(asked(tier)) == 1

@@ -64,6 +64,15 @@ def test_equal_prices_do_not_take_ibc_over():
     assert select(score, cost, np.ones(2), ends, Selection(objective="ibc")).index == 1
 
 
+def test_a_slope_without_end_is_taken_where_there_is_no_other():
+    """Of policies that all cost next to nothing more the best is compared as it is."""
+    ends = Ends(0.4, 1.0, 0.9, 50.0, ((1.0001, 0.45),))
+    score, cost = np.array([0.4, 0.41, 0.45]), np.array([1.0, 1.0001, 1.0001])
+    found = select(score, cost, np.array([0.0, 1.0, 1.0]), ends, Selection(objective="ibc"))
+    assert (found.index, found.note) == (2, "")
+    assert found.value == pytest.approx((0.05 / 0.0001) / (0.5 / 49) - 1)
+
+
 def test_loss_is_the_cost_and_the_price_of_errors():
     """The least cost + E (1 - P); the dearer the errors, the dearer the policy."""
     ends = Ends(0.4, 1.0, 0.8, 50.0)
