@@ -54,9 +54,9 @@ def chains(draw: st.DrawFn) -> tuple[Outcomes, Outcomes]:
     return every.take(range(TRAIN)), every.take(range(TRAIN, TRAIN + TEST))
 
 
-def row_by_row(policy: Any, test: Outcomes) -> Point:
+def row_by_row(policy: Any, questions: list[Outcomes]) -> Point:
     """Mean cost and mean score of a policy that meets one question at a time."""
-    paths = [follow(policy, test.take([i])) for i in range(len(test))]
+    paths = [follow(policy, one) for one in questions]
     return (
         float(np.mean([p.cost[0] for p in paths])),
         float(np.mean([p.score[0] for p in paths])),
@@ -90,12 +90,13 @@ def test_every_point_of_a_curve_is_a_policy_followed_row_by_row(
         found = MethodScore.of_routers([router], test, 0, 2).figures()
         curve = rounded((p.cost, p.quality) for p in found.curve)
         assert len(curve) == len(family)
-        points = rounded(row_by_row(policy, test) for policy in picked)
+        one_by_one = [test.take([i]) for i in range(len(test))]
+        points = rounded(row_by_row(policy, one_by_one) for policy in picked)
         if len(picked) == len(family):
             assert curve == points
         assert set(points) <= set(curve)
         chosen = (found.cost.value, found.quality.value)
-        assert rounded([chosen]) == rounded([row_by_row(router, test)])
+        assert rounded([chosen]) == rounded([row_by_row(router, one_by_one)])
 
     holds()
 

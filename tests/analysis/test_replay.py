@@ -49,9 +49,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> Path:
-    """A table of 200 questions."""
-    return write(tmp_path / "t.csv", rows())
+def table(folder: Path) -> Path:
+    """A table of 200 questions, seen from the working folder."""
+    return Path("..", write(folder.parent / "t.csv", rows()).name)
 
 
 def result(folder: Path, *args: str) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def test_poor_data_have_a_defined_outcome(
     tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str], name: str, change: dict
 ) -> None:
     """Constant or missing confidences and one class only: finite figures or one clear error."""
-    path = write(tmp_path / "p.csv", [{**r, **change} for r in rows()])
+    path = Path("..", write(tmp_path / "p.csv", [{**r, **change} for r in rows()]).name)
     code = main(arguments(path, f"meta_verifier={name}", "document_column=doc", "output=out.json"))
     if change == {"s1.5-b:conf": None}:
         assert code == 2

@@ -44,7 +44,7 @@ WORDS = np.array(TEXT.split())
 
 def prose(rng: np.random.Generator, length: int) -> str:
     """So many random words."""
-    return " ".join(WORDS[rng.integers(len(WORDS), size=length)].tolist()) + "."
+    return " ".join(WORDS[(rng.random(length) * len(WORDS)).astype(int)].tolist()) + "."
 
 
 def make_records(
