@@ -314,8 +314,8 @@ class HarnessBackend:
     def _lm_class(self) -> type[LM]:
         return checks.class_of(self.lm_name)
 
-    def _generation(self, prompt: Any, raw: str, seconds: float) -> Generation:
-        text = "" if raw == null_placeholder() else str(raw)
+    def _generation(self, prompt: Any, raw: str | None, seconds: float) -> Generation:
+        text = "" if raw is None or raw == null_placeholder() else str(raw)
         if hasattr(self.lm, "base_url"):  # a server may repeat the key it was sent
             text = scrub(text)
         return Generation(

@@ -26,10 +26,10 @@ class _FitLM(AutoMixLM):
 
     def _answer_all(self, requests: list[Instance], run: HarnessRun) -> NoReturn:
         del requests
-        self.log.folder = self._records_folder(run)
         for tier in self.tiers:
             tier.chat = run.apply_chat_template
         run = self._supported(run)
+        self.log.write_into(self._records_folder(run))
         for name in sorted(run.tasks):
             self.routers.of(self._view(name, run))
         raise _Fitted

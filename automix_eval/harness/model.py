@@ -187,10 +187,10 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
     # ----------------------------------------------------------------- the run
 
     def _answer_all(self, requests: list[Instance], run: HarnessRun) -> list[Any]:
-        self.log.folder = self._records_folder(run)
         for tier in self.tiers:
             tier.chat = run.apply_chat_template
         run = self._supported(run)
+        self.log.write_into(self._records_folder(run))
         groups = evaluation_frames.group_by_task(requests)
         # what is left out of the run still wants an answer, which nobody scores
         results: list[Any] = [

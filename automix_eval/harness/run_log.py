@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from automix_eval import __version__
@@ -88,6 +89,17 @@ class RunLog:
         self._everywhere: list[Failure] | None = None
         self._unscored: list[Failure] = []
         self._spent: Mapping[str, Any] = {}
+
+    def write_into(self, folder: Path) -> None:
+        """Have the run's files in a folder, which is tried before the first call is paid.
+
+        Raises:
+            AutoMixError: Nothing can be written there.
+        """
+        self.folder = folder
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=folder).close()
 
     def file(self, stem: str, suffix: str) -> Path:
         """Path of one of the run's files."""

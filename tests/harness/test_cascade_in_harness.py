@@ -48,6 +48,26 @@ def test_only_escalated_questions_reach_the_llm(pair: dict[str, str], tmp_path: 
         assert sample["confidence"] == (0.0 if sample["escalation_rate"] else 1.0)
 
 
+def test_a_folder_that_cannot_be_written_is_known_before_the_first_call(
+    pair: dict[str, str], tmp_path: Path
+) -> None:
+    """A calibration is not paid for records that nobody can keep."""
+    (tmp_path / "taken").write_text("a file")
+    args = scripted_args(meta_verifier="threshold", records_dir=str(tmp_path / "taken"))
+    with pytest.raises(AutoMixError, match=r"taken cannot be written.*records_dir"):
+        run_harness([TASK], args, limit=2)
+    assert CALLS == []
+
+
+def test_no_answer_at_all_is_an_empty_one(pair: dict[str, str], tmp_path: Path) -> None:
+    """A model that gives None has not answered with that word."""
+    SCRIPTS["small"] = lambda *_: None  # type: ignore[assignment, return-value]
+    run_harness([TASK], scripted_args(meta_verifier="always_slm"), tmp_path, limit=4)
+    manifest, rows = read_run(tmp_path)
+    assert {r.tiers[0].answer.text for r in rows} == {""}
+    assert any("4 of 4 answers are empty" in w["text"] for w in manifest["warnings"])
+
+
 def test_calibration_uses_the_train_split_alone(pair: dict[str, str], tmp_path: Path) -> None:
     """The meta-verifier is fitted on train rows; LLM calls are theirs plus the escalated ones."""
     args = scripted_args(meta_verifier="pomdp", **{"calibration.num_docs": 20})
