@@ -64,7 +64,7 @@ class CrossFitted(Router):
                     f"the question {name} stands in several rows: rows of one identity are fitted "
                     "and scored together where they are one document (document_column)"
                 )
-        self.policies_ = [self.make().fit(rows.take(fold != f)) for f in range(self.folds)]
+        self._hold([self.make().fit(rows.take(fold != f)) for f in range(self.folds)])
         return self
 
     def choose(self, seen: Seen) -> IntArray:  # noqa: ARG002 - the contract's
@@ -124,5 +124,10 @@ class CrossFitted(Router):
     def with_policies(self, policies: list[MetaVerifier]) -> CrossFitted:
         """The same folds with other policies, one a fold."""
         other = copy(self)
-        other.policies_ = policies
+        other._hold(policies)
         return other
+
+    def _hold(self, policies: list[MetaVerifier]) -> None:
+        self.policies_ = policies
+        # where every fold asks one tier alone, nothing is verified
+        self.needs_verification = any(policy.needs_verification for policy in policies)

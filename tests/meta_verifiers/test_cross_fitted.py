@@ -98,6 +98,15 @@ def test_the_range_reaches_from_cheap_to_dear() -> None:
     assert (min(costs), max(costs)) == pytest.approx((min(whole), max(whole)), rel=0.05)
 
 
+def test_folds_that_ask_one_tier_alone_verify_nothing() -> None:
+    """The cheapest policy costs an answer, the dearest verified one a verification more."""
+    data = replace(outcomes(), verification_costs=np.tile([1.0, 0.0], (100, 1)))
+    family = CrossFitted(Threshold).fit(data).sweep()
+    assert follow(family[0][1], data).cost == pytest.approx(np.ones(100))
+    path = follow(family[16][1], data)
+    assert path.cost == pytest.approx(2 + 50 * path.final)
+
+
 def test_what_has_no_policy_is_refused() -> None:
     """Fewer questions than folds, a question not fitted, one in two folds, a policy file."""
     data = outcomes()
