@@ -18,7 +18,7 @@ from automix_eval.meta_verifiers.assured import ChoosingRouter
 from automix_eval.meta_verifiers.base import require_chain, require_fitted, require_rows
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.baselines.texts import require_texts
-from automix_eval.meta_verifiers.objectives import Ends, select
+from automix_eval.meta_verifiers.objectives import ONE_SIDED, Ends, select
 from automix_eval.metrics.bootstrap import sorted_codes
 from automix_eval.metrics.curves import envelope
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
@@ -123,8 +123,9 @@ class KnnQuery(ChoosingRouter):
 
     The number of neighbours is the one that predicts the fitting questions' scores best (least
     squares), and the price is chosen by the objective; both on predictions for each question by the
-    others, without those of its own document. The cheapest policy asks the first tier always, the
-    dearest the last.
+    others, without those of its own document. Where they do not predict better than all questions
+    do, at the one-sided level of 5 %, all are averaged: what is left are single tiers. The cheapest
+    policy asks the first tier always, the dearest the last.
 
     Args:
         encoder: ``all-minilm-l6-v2`` (packaged), or a name or folder that transformers loads.
@@ -211,10 +212,13 @@ class KnnQuery(ChoosingRouter):
     def describe(self) -> str:
         """How many questions are averaged, and the price."""
         near: Neighbourhood = require_fitted(self.near_, self.name)
+        number = len(near.vectors)
+        which = f"{near.neighbors} questions nearest to it, of {number}"
+        if self.neighbors is None and near.neighbors == number:
+            which = f"{number} fitting questions, of which the nearest are not shown to tell more"
         said = (
-            f"Ask the tier with the best mean score - {self.price_:.6g} x cost of the "
-            f"{near.neighbors} questions nearest to it, of {len(near.vectors)}, and keep its "
-            f"answer; nearness is the cosine of {self.encoder}'s embeddings."
+            f"Ask the tier with the best mean score - {self.price_:.6g} x cost of the {which}, "
+            f"and keep its answer; nearness is the cosine of {self.encoder}'s embeddings."
         )
         if self.price_ in (self.prices_[0], self.prices_[-1]):
             which = "first" if self.price_ == self.prices_[0] else "last"
@@ -269,7 +273,7 @@ class KnnQuery(ChoosingRouter):
     def _held_out(self, rows: Outcomes, vectors: HalfArray) -> tuple[FloatArray, int]:
         """(2, n, N) scores and costs of each question as the others predict them, and by how many.
 
-        Of equals the larger number.
+        Of equals the larger number; all where that is not shown to predict better.
         """
         documents = sorted_codes(rows.documents or rows.ids)
         if documents.max() == 0:  # one document: each question is its own
@@ -280,8 +284,12 @@ class KnnQuery(ChoosingRouter):
         table = np.concatenate([rows.scores, rows.answer_costs], axis=1)
         means = nearest_means(vectors, vectors, table, sizes, (documents, documents))
         held = np.stack(np.split(means, 2, axis=2), axis=1)
-        errors = ((held[:, 0] - rows.scores) ** 2).mean(axis=(1, 2))
+        squares = ((held[:, 0] - rows.scores) ** 2).mean(axis=2)
+        errors = squares.mean(axis=1)
         best = int(np.flatnonzero(errors <= errors.min() + 1e-12)[-1])
+        better = np.bincount(documents, squares[-1] - squares[best])
+        if better.sum() <= ONE_SIDED * np.sqrt((better**2).sum()):
+            best = len(sizes) - 1
         return held[best], sizes[best]
 
     def _take(self, chosen: Any, value: float, note: str) -> None:  # noqa: ARG002 - not kept
