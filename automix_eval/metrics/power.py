@@ -1,12 +1,14 @@
 """How many questions find a difference, and which difference a number of questions finds.
 
-Found: the 95 % interval does not hold 0. That delta IBC is d means that A - (1 + d) B is 0, with
-A = (P_M - P_SLM)(C_LLM - C_SLM) and B = (P_LLM - P_SLM)(C_M - C_SLM). A pilot gives B and, by the
-delta method, how A and B vary from document to document; its own delta IBC does not enter. The rest
-is the power of Student's t-test on documents, the mean over what the pilot leaves open of that
-variance (S. Julious and R. Owen, "Sample size calculations for clinical studies allowing for
-uncertainty about the variance", 2006): as rare losses have long tails, its degrees of freedom
-are counted by their kurtosis.
+Found: the 95 % interval does not hold 0. Delta IBC is A / B - 1, with
+A = (P_M - P_SLM)(C_LLM - C_SLM) and B = (P_LLM - P_SLM)(C_M - C_SLM). Where B is above 0, A / B - 1
+and A - B have the same sign in each resample, so that the percentile intervals of both hold 0 or
+neither does: what counts is how A - B varies, whose mean is d B where delta IBC is d. A pilot gives
+B and, by the delta method, how A - B and B vary from document to document; its own delta IBC does
+not enter. The rest is the power of Student's t-test on documents, the mean over what the pilot
+leaves open of that variance (S. Julious and R. Owen, "Sample size calculations for clinical studies
+allowing for uncertainty about the variance", 2006): as rare losses have long tails, its degrees of
+freedom are counted by their kurtosis.
 """
 
 from __future__ import annotations
@@ -41,15 +43,17 @@ class Pilot:
         questions: Number of questions, n.
         documents: Number of documents, G.
         base: B of these questions.
-        covariance: (2, 2) of A - B and B from document to document.
-        loss_spread: Standard deviation of the LLM's quality less the method's, likewise.
+        base_spread: Standard deviation of B from document to document.
+        gain_spread: That of A - B.
+        loss_spread: That of the LLM's quality less the method's.
         degrees: How many degrees of freedom the variances of A - B and of the loss are known by.
     """
 
     questions: int
     documents: int
     base: float
-    covariance: Array
+    base_spread: float
+    gain_spread: float
     loss_spread: float
     degrees: tuple[float, float]
 
@@ -95,15 +99,14 @@ class Pilot:
             len(codes),
             number,
             (p_llm - p_slm) * (spent - c_slm),
-            np.cov(a - b, b),
-            float(np.std(llm - q, ddof=1)),
+            *(float(np.std(x, ddof=1)) for x in (b, a - b, llm - q)),
             (_degrees(a - b), _degrees(llm - q)),
         )
 
     def size_for_delta_ibc(self, least: float) -> Size | Undefined:
         """Questions that find a delta IBC of ``least`` > 0, a ratio, with :data:`POWER`."""
-        direction = np.array([1.0, -least])
-        spread = float(direction @ self.covariance @ direction) ** 0.5
+        # the first for A - B, the second so that the LLM's own gain is shown, and B above 0
+        spread = max(self.gain_spread, least * self.base_spread)
         return self._size(least * self.base, spread, self.degrees[0])
 
     def size_for_loss(self, least: float) -> Size | Undefined:
@@ -113,16 +116,12 @@ class Pilot:
     def detectable_delta_ibc(self) -> float | Undefined:
         """The least delta IBC that as many questions find with :data:`POWER`."""
         effect = _quantile(self.documents, self.degrees[0]) / math.sqrt(self.documents)
-        (own, both), (_, base) = self.covariance.tolist()
-        # d B = effect x the standard deviation of A - (1 + d) B
-        square = self.base**2 - effect**2 * base
-        if square <= 0:
+        if effect * self.base_spread > self.base:
             return Undefined(
                 "these questions hardly show that the LLM itself gains anything, so no delta IBC "
                 "is large enough to be found"
             )
-        half = effect**2 * both / square
-        return float(-half + math.sqrt(half**2 + effect**2 * own / square))
+        return effect * self.gain_spread / self.base
 
     def detectable_loss(self) -> float | Undefined:
         """The least loss of quality against the LLM that as many questions find."""

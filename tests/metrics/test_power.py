@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from automix_eval.metrics.bootstrap import delta_ibc_values, percentile_interval
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.power import Pilot, Size
 
@@ -81,8 +82,8 @@ def test_spreads_and_degrees_are_those_of_each_documents_weight() -> None:
     pilot = made(values, documents)
     assert (pilot.questions, pilot.documents) == (300, number)
     assert pilot.base == pytest.approx(figures(np.ones(number))[1])
-    assert pilot.covariance == pytest.approx(np.cov(slopes[:2]), rel=1e-6)
-    assert pilot.loss_spread == pytest.approx(slopes[2].std(ddof=1), rel=1e-6)
+    spreads = pilot.gain_spread, pilot.base_spread, pilot.loss_spread
+    assert spreads == pytest.approx(slopes.std(axis=1, ddof=1), rel=1e-6)
     kurtosis = stats.kurtosis(slopes[[0, 2]], axis=1, fisher=False, bias=False)
     assert pilot.degrees == pytest.approx(2 * number / (kurtosis - 1), rel=1e-5)
 
@@ -104,8 +105,7 @@ def test_degrees_have_bounds(losses: list[float], degrees: float) -> None:
 def test_a_size_is_the_least_that_the_power_allows(gap: float, degrees: float) -> None:
     """One document fewer falls short: the difference must be t's quantile of standard errors."""
     pilot = replace(made(columns(30), np.repeat(np.arange(10), 3)), degrees=(degrees, degrees))
-    direction = np.array([1.0, -gap])
-    spread = math.sqrt(direction @ pilot.covariance @ direction)
+    spread = max(pilot.gain_spread, gap * pilot.base_spread)
     for size, ratio in (
         (pilot.size_for_loss(gap), pilot.loss_spread / gap),
         (pilot.size_for_delta_ibc(gap), spread / (gap * pilot.base)),
@@ -119,6 +119,23 @@ def test_a_size_is_the_least_that_the_power_allows(gap: float, degrees: float) -
         assert needed(size.documents) <= size.documents
         assert size.documents == 6 or needed(size.documents - 1) > size.documents - 1
         assert size.questions == 3 * size.documents
+
+
+def test_a_delta_ibc_is_found_where_its_gain_is() -> None:
+    """The interval of A / B - 1 holds 0 where that of A - B does, if B is above 0 in all draws."""
+    held = []
+    for seed in range(40):
+        values = columns(60, seed)
+        drawn = np.random.default_rng(seed).multinomial(60, np.full(60, 1 / 60), size=400)
+        p, spent, p_slm, c_slm, p_llm, c_llm = (drawn @ values / 60).T
+        gain = (p - p_slm) * (c_llm - c_slm) - (p_llm - p_slm) * (spent - c_slm)
+        ratio = delta_ibc_values(p, spent, p_slm, c_slm, p_llm, c_llm)
+        ends = [percentile_interval(v, 60) for v in (ratio, gain)]
+        assert isinstance(ends[0], tuple)
+        assert isinstance(ends[1], tuple)
+        assert [np.sign(e) for e in ends[0]] == [np.sign(e) for e in ends[1]]
+        held.append(ends[0][0] <= 0)
+    assert 0 < sum(held) < 40
 
 
 def test_each_variance_has_degrees_of_its_own() -> None:
