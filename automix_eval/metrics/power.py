@@ -95,11 +95,14 @@ class Pilot:
         p, spent, p_slm, c_slm, p_llm, c_llm = mean.tolist()
         a = (q - slm) * (c_llm - c_slm) + (p - p_slm) * (llm_cost - slm_cost)
         b = (llm - slm) * (spent - c_slm) + (p_llm - p_slm) * (c - slm_cost)
+        base_spread, gain_spread, loss_spread = np.std([b, a - b, llm - q], axis=1, ddof=1).tolist()
         return cls(
             len(codes),
             number,
             (p_llm - p_slm) * (spent - c_slm),
-            *(float(np.std(x, ddof=1)) for x in (b, a - b, llm - q)),
+            base_spread,
+            gain_spread,
+            loss_spread,
             (_degrees(a - b), _degrees(llm - q)),
         )
 
