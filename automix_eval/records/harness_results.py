@@ -178,7 +178,7 @@ def _number(value: Any) -> float | None:
     if isinstance(value, (int, float)):
         return float(value)
     if isinstance(value, str):
-        text = value.removeprefix("tensor(").removesuffix(")")
+        text = value.removeprefix("tensor(").removesuffix(")").strip("[]")
         if text in ("True", "False"):
             return float(text == "True")
         return float(text)
