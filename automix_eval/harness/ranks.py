@@ -112,7 +112,12 @@ class Ranks:
         return [value for _, value in outcomes]  # type: ignore[misc]
 
 
-def interleave(shares: Sequence[Sequence[T]]) -> list[T]:
-    """The inverse of :meth:`Ranks.share`: all items in their order from the processes' shares."""
-    longest = max((len(s) for s in shares), default=0)
-    return [s[i] for i in range(longest) for s in shares if i < len(s)]
+def interleave(shares: Sequence[Sequence[T]], kept: Sequence[bool]) -> list[T]:
+    """The inverse of :meth:`Ranks.share`: all items in their order from the processes' shares.
+
+    Args:
+        shares: Of each process what is kept of its own.
+        kept: Of all items whether they are.
+    """
+    own = [iter(share) for share in shares]
+    return [next(own[i % len(own)]) for i, keeps in enumerate(kept) if keeps]

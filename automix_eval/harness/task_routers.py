@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Question, Record
 from automix_eval.verifiers.few_shot import FewShot
-from automix_eval.verifiers.judged_examples import Scored, choose, example
+from automix_eval.verifiers.judged_examples import NUMBER, Scored, choose, example
 from automix_eval.verifiers.prompt import Example
 
 log = logging.getLogger(__name__)
@@ -160,11 +161,11 @@ class TaskRouters:
         verifier = self._shows_examples(view) if router.needs_verification else None
         shown = self._examples(view, questions, verifier) if verifier else []
         told = {question.doc_id for scored in shown for question, *_ in scored}
-        # an answer that is demonstrated is not judged as others are
-        questions = [q for q in questions if q.doc_id not in told]
-        log.info("%s: fitting on %d %s questions", view.name, len(questions), chosen.split)
         chain = self._chain(view)
-        found = self._ask(view, chain, questions, router.needs_verification)
+        # an answer that is demonstrated is not judged as others are
+        kept = [q.doc_id not in told for q in questions]
+        log.info("%s: fitting on %d %s questions", view.name, sum(kept), chosen.split)
+        found = self._ask(view, chain, questions, router.needs_verification, kept)
         rows = [row for row in found if row is not None and self._recorder.keeps(view, row)]
         unscored = sum(row is not None for row in found) - len(rows)
         self._enough(view, rows, len(found) - unscored, unscored, chain.failures.share)
@@ -193,16 +194,24 @@ class TaskRouters:
         return router
 
     def _ask(
-        self, view: TaskView, chain: Chain, questions: Sequence[Question], verify: bool
+        self,
+        view: TaskView,
+        chain: Chain,
+        questions: Sequence[Question],
+        verify: bool,
+        kept: Sequence[bool],
     ) -> list[Record | None]:
-        """Records of the answers of a chain's tiers, in the order of the questions."""
-        chain.failures.expect(view.name, "calibration", len(questions))
+        """Records of the answers of a chain's tiers, in the order of the questions that are kept.
+
+        A process has the same share whichever are: their first calls were its own.
+        """
+        chain.failures.expect(view.name, "calibration", sum(kept))
 
         def work() -> list[Record | None]:
-            mine = self._ranks.share(questions)
+            mine = list(compress(self._ranks.share(questions), self._ranks.share(kept)))
             return self._recorder.records(view, mine, ask_all(mine, chain, verify=verify))
 
-        return interleave(self._ranks.together(work))
+        return interleave(self._ranks.together(work), kept)
 
     def _shows_examples(self, view: TaskView) -> FewShot | None:
         """The verifier, if its demonstrations are chosen with the policy."""
@@ -218,7 +227,14 @@ class TaskRouters:
         """
         chain = self._chain(view)
         judged = replace(chain, tiers=chain.tiers[:-1], budget=Budget())
-        found = self._ask(view, judged, questions, verify=False)
+        least = int(self._config.calibration.min_docs) + NUMBER * len(judged.tiers)
+        if len(questions) < least:
+            raise AutoMixError(
+                f"{view.name}: verifier.demonstrations=calibration shows {NUMBER} of the "
+                f"{len(questions)} calibration questions for each tier that is verified, which "
+                f"leaves too few to fit on: raise calibration.num_docs to {least}"
+            )
+        found = self._ask(view, judged, questions, False, [True] * len(questions))
         shown = []
         for tier in range(len(judged.tiers)):
             rows = [

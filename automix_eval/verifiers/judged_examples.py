@@ -10,9 +10,9 @@ from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Answer, Question
 from automix_eval.verifiers.prompt import Example, unverifiable
 
-# Of either kind: with both the paper's four.
-_OF_EACH = 2
-
+#: Answers that are shown, as many as the paper's; half of them right.
+NUMBER = 4
+_OF_EACH = NUMBER // 2
 
 #: A question, one tier's answer and its score; right is above .5.
 Scored = tuple[Question, Answer, float]

@@ -61,10 +61,13 @@ def test_they_are_fitted_with_the_policy_and_used_with_it(tmp_path: Path) -> Non
 
 
 def test_what_cannot_be_shown_is_refused_before_a_verification(tmp_path: Path) -> None:
-    """A router that learns nothing, a policy without demonstrations, a member of an ensemble."""
+    """A router that learns nothing or too little, no demonstrations, a member of an ensemble."""
     CALLS.clear()
     with pytest.raises(AutoMixError, match="learns nothing"):
         run_harness([TASK], {**args_of(tmp_path), "meta_verifier": "self_consistency"}, limit=2)
+    with pytest.raises(AutoMixError, match=r"raise calibration\.num_docs to 14"):
+        run_harness([TASK], args_of(tmp_path, **{"calibration.num_docs": 12}), limit=2)
+    assert CALLS == []
     run_harness([TASK], args_of(tmp_path), tmp_path / "first", limit=2)
     (file,) = (tmp_path / "first").rglob("automix_policy_*.json")
     held = load(file)

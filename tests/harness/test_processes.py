@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,12 +24,21 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+def demonstrations(output: Path) -> list[Any]:
+    """Those of each task's policy."""
+    found = [json.loads(p.read_text()) for p in sorted(output.rglob("automix_policy_*.json"))]
+    assert len(found) == 2
+    return [policy["fitted_on"]["demonstrations"] for policy in found]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 4])
 def test_several_processes_give_the_records_of_one(
     alone: Path, tmp_path: Path, processes: int
 ) -> None:
     """Scores, decisions, records and counts are equal row for row; no call is made twice.
+
+    So are the demonstrations of the verification, chosen of what all processes have answered.
 
     Two processes start as a user starts them, and leave no process group to the interpreter's end;
     four are forks, which import everything once.
@@ -39,6 +49,7 @@ def test_several_processes_give_the_records_of_one(
     (one, rows), (many, others) = bare(alone), bare(output)
     assert others == rows
     assert many == one
+    assert demonstrations(output) == demonstrations(alone)
     made = [Counter(json.loads(p.read_text())) for p in sorted(output.glob("made_*.json"))]
     assert len(made) == processes
     assert sum(made, Counter()) == Counter(json.loads((alone / "made_0.json").read_text()))
@@ -94,13 +105,13 @@ def test_one_process_needs_no_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
         ranks.together(lambda: 1 // 0)
 
 
-@given(st.lists(st.integers()), st.integers(1, 5))
-def test_shares_put_together_are_the_whole(items: list[int], number: int) -> None:
-    """Interleaving the strided shares restores the order."""
+@given(st.lists(st.tuples(st.integers(), st.booleans())), st.integers(1, 5))
+def test_shares_put_together_are_the_whole(items: list[tuple[int, bool]], number: int) -> None:
+    """Interleaving what is kept of the strided shares restores the order."""
     ranks = Ranks()
     ranks.number = number
     shares = []
     for index in range(number):
         ranks.index = index
-        shares.append(list(ranks.share(items)))
-    assert interleave(shares) == items
+        shares.append([item for item in ranks.share(items) if item[1]])
+    assert interleave(shares, [keeps for _, keeps in items]) == [i for i in items if i[1]]

@@ -63,7 +63,9 @@ def bare(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         (c["tier"], c["phase"], c["task"], c["role"]): c["made"] + c["stored"]
         for c in manifest["calls"]
     }
-    return {"scores": scores, "counts": counts, "warnings": manifest["warnings"]}, plain
+    # of a phase of its own a process hears when the others have answered too
+    warnings = sorted(manifest["warnings"], key=lambda w: (w["task"], w["text"]))
+    return {"scores": scores, "counts": counts, "warnings": warnings}, plain
 
 
 def timeless(rows: list[Record]) -> str:

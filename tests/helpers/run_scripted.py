@@ -45,7 +45,8 @@ def main(output: Path) -> None:
         return answer
 
     SCRIPTS["small"], SCRIPTS["large"] = script(0.5), script(0.9)
-    args = scripted_args(meta_verifier="threshold", **{"calibration.num_docs": 11})
+    args = scripted_args(meta_verifier="threshold", **{"calibration.num_docs": 16})
+    args["verifier.demonstrations"] = "fixed" if os.environ.get("SPLIT") else "calibration"
     args["block_size"] = 2 if "RANK" in os.environ else 2048
     tasks, paths = TASKS, [str(REPO / "tasks")]
     if share := os.environ.get("SPLIT"):  # the evaluated questions are all there are
