@@ -114,6 +114,15 @@ def test_random_matches_any_cost(budget):
     assert Random(objective="ibc").fit(data).rate_ == 0.05
 
 
+def test_the_range_of_a_coin_is_every_rate_in_equal_steps():
+    """From none to all, by the same coin; a price that is given is all there is of an oracle's."""
+    family = Random(0.3, seed=5).sweep()
+    assert [rate for rate, _ in family] == pytest.approx(np.arange(SWEEP) / (SWEEP - 1))
+    assert [(p.rate_, p.seed) for _, p in family] == [(rate, 5) for rate, _ in family]
+    ((price, policy),) = Oracle(0.25).sweep()
+    assert (price, policy.price_) == (0.25, 0.25)
+
+
 def test_random_needs_identities():
     """Without them all questions would share one coin."""
     with pytest.raises(AutoMixError, match="ids"):

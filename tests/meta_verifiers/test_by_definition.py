@@ -15,8 +15,9 @@ from router_records import answer
 from test_pomdp_solver import every_policy, grid_cells, problem
 
 from automix_eval.meta_verifiers.base import see
+from automix_eval.meta_verifiers.baselines.knn import Knn
 from automix_eval.meta_verifiers.baselines.oracle import Oracle
-from automix_eval.meta_verifiers.compiled import compile_policy
+from automix_eval.meta_verifiers.compiled import NotCompiledError, compile_policy
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
 from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
 from automix_eval.meta_verifiers.greedy import Greedy
@@ -307,6 +308,13 @@ ROUTERS = {
     "greedy": Greedy,
     "self_consistency": SelfConsistency,
 }
+
+
+@pytest.mark.parametrize(("router", "name"), [(Oracle(0.1), "Oracle"), (Knn(), "knn")])
+def test_what_reads_more_is_no_table_and_is_named(router, name):
+    """By the name of its option, or else of its class."""
+    with pytest.raises(NotCompiledError, match=f"^{name} decides by more than confidences"):
+        compile_policy(router, 2)
 
 
 @pytest.mark.parametrize("num_tiers", [2, 3, 4])

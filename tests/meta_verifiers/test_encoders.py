@@ -144,6 +144,20 @@ def test_scores_are_out_of_fold(tiny):
     assert scorer.score(said) == pytest.approx(whole, abs=1e-4)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_last_layers_learn_with_the_head(tiny, layers):
+    """They begin as the encoder's, whose own stay as they are, and all of them move."""
+    said, own = [f"the pier {i}" for i in range(8)], encoders.load(tiny).top(layers)
+    before = [p.detach().clone() for layer in own for p in layer.parameters()]
+    made = tuning(tiny, train_layers=layers)
+    top = train(made, made.batches([said]), (np.arange(8) % 2).astype(float))
+    learned = [p for layer in list(top)[:-1] for p in layer.parameters()]
+    kept = [p for layer in own for p in layer.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(kept, before, strict=True))
+    moved = [not torch.equal(a, b) for a, b in zip(learned, before, strict=True)]
+    assert np.mean(moved) > 0.8
+
+
 def test_a_score_is_the_texts_own(tiny):
     """Alone, in company or repeated, and the second time from memory."""
     said = ["the ferry leaves at seven", "where?", "where?", "the pier"]

@@ -284,6 +284,7 @@ def test_a_policy_with_levels_is_stored_and_described():
         )
         expected = np.array([[100 * share, 100 * kept, *ratios] for share, kept, ratios in shown])
         assert np.array(numbers) == pytest.approx(expected, abs=0.051)
+        assert table.splitlines()[1].split()[:4] == ["cost", "below", "share", "kept"]
         assert table.splitlines()[1].split()[4:] == f"tier {tier + 1} tier 2".split()[2 * tier :]
     assert [len(e) for e in router.rule_.levels] == [3, 3]
 

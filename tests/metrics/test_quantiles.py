@@ -33,6 +33,14 @@ def test_intervals_cover_the_quantile_of_the_population() -> None:
     assert missed <= 20
 
 
+def test_resamples_in_parts_are_those_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is held at a time, also where the last part is a smaller one."""
+    values, documents = np.random.default_rng(1).normal(size=80), np.arange(80) // 2
+    whole = quantile_intervals(values, documents, (0.5,), 70, 3)
+    monkeypatch.setattr("automix_eval.metrics.quantiles._CHUNK", 80 * 30)
+    assert quantile_intervals(values, documents, (0.5,), 70, 3) == whole
+
+
 def test_documents_are_drawn_whole() -> None:
     """Ten equal questions a document give the interval of the documents alone."""
     values = np.random.default_rng(0).normal(size=40)

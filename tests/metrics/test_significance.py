@@ -134,6 +134,18 @@ def test_equal_methods_and_single_documents() -> None:
     assert isinstance(against_nothing([3.0]).interval, Undefined)
 
 
+def test_permutations_in_parts_are_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is held at a time, also where the last part is a smaller one."""
+    values = np.random.default_rng(2).normal(size=(40, 2))
+    whole = PairedTests(values, np.ones(40))._parts
+    monkeypatch.setattr("automix_eval.metrics.significance._CHUNK", 40 * 700)
+    parts = PairedTests(values, np.ones(40))._parts
+    assert whole is not None
+    assert parts is not None
+    assert parts.shape == whole.shape
+    assert parts == pytest.approx(whole)
+
+
 def test_sums_and_sizes_belong_together() -> None:
     """Another number of documents is a mistake of the caller."""
     with pytest.raises(ValueError, match="sums of 3 documents"):
