@@ -16,6 +16,7 @@ from automix_eval.cascade.budget import Budget
 from automix_eval.config import compose as config
 from automix_eval.config.compose import name_of, tier_names
 from automix_eval.config.overrides import ConfigError
+from automix_eval.costs.metered import MeteredCost
 from automix_eval.meta_verifiers.calibrated import Calibrated
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.fixed_answer import FixedAnswer
@@ -23,7 +24,7 @@ from automix_eval.paths import hydra_conf_dir
 from automix_eval.records.importers.model_outcomes import Importer
 from automix_eval.records.policies import PolicyError
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.types import Backend, Call, CostModel, Verification, Verifier
+from automix_eval.types import Backend, CostModel, Verifier
 
 
 def restore(policy: Mapping[str, Any]) -> MetaVerifier:
@@ -96,10 +97,9 @@ def checked_cost(config: DictConfig, verifier: Verifier) -> CostModel:
     """
     cost, tiers = make_cost(config), len(tier_names(config))
     cost.check(tiers)
-    if getattr(verifier, "models", ()):
-        try:  # a call without a token is priced like any
-            call = Call(tiers, "verify", 0, 0, 0.0, 0)
-            cost.verification_cost(Verification(0, None, calls=(call,)))
+    if getattr(verifier, "models", ()) and isinstance(cost, MeteredCost):
+        try:
+            cost.check(tiers + 1)
         except AutoMixError as err:
             raise ConfigError(f"{err}. Tier {tiers} is the model of verifier.second") from err
     return cost

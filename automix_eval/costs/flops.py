@@ -24,11 +24,6 @@ class FlopsCost(MeteredCost):
         check_numbers("cost.parameters", parameters, "a number of parameters")
         self.parameters = parameters
 
-    def check(self, num_tiers: int) -> None:
-        """Raise AutoMixError unless the parameters of every tier are known."""
-        for tier in range(num_tiers):
-            self._parameters(tier)
-
     def price(self, call: Call) -> float:
         """Operations of one call."""
         prompt = count(call, "prompt", call.prompt_tokens, "flops")

@@ -13,6 +13,11 @@ from automix_eval.types import Answer, Call, Verification
 class MeteredCost:
     """A cost model whose answers and verifications cost the sum of their calls."""
 
+    def check(self, num_tiers: int) -> None:
+        """Raise AutoMixError unless every tier has a price: a call without a token needs it too."""
+        for tier in range(num_tiers):
+            self.price(Call(tier, "answer", 0, 0, 0.0, 0))
+
     def price(self, call: Call) -> float:
         """Cost of one call."""
         raise NotImplementedError

@@ -23,11 +23,6 @@ class SecondsCost(MeteredCost):
         check_numbers("cost.prices", prices or (), "a price")
         self.prices = prices
 
-    def check(self, num_tiers: int) -> None:
-        """Raise AutoMixError unless every tier has a price."""
-        for tier in range(num_tiers):
-            self._unit(tier)
-
     def price(self, call: Call) -> float:
         """Cost of one call."""
         if call.seconds is None:

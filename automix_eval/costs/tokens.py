@@ -35,12 +35,6 @@ class TokenCost(MeteredCost):
         self.prices = prices
         self._units = [_units(tier, price or {}) for tier, price in enumerate(prices)]
 
-    def check(self, num_tiers: int) -> None:
-        """Raise AutoMixError unless every tier has its prices."""
-        for tier in range(num_tiers):
-            for kind in _KINDS:
-                self._unit(tier, kind)
-
     def price(self, call: Call) -> float:
         """Cost of one call in the currency of the prices."""
         units = {kind: self._unit(call.tier, kind) for kind in _KINDS}
