@@ -111,9 +111,14 @@ def test_thinning_takes_every_value_or_quantiles(values, most):
 def test_a_cross_fitted_range_is_at_equal_places(sizes):
     """As many policies as the shortest range, at most 33; both ends of each are among them."""
     made = CrossFitted(Threshold, len(sizes))
-    made.policies_ = [
-        SimpleNamespace(sweep=lambda f=f, n=n: [(None, (f, i)) for i in range(n)])
+    # the first policy of each fold asks one tier alone
+    families = [
+        [SimpleNamespace(place=(f, i), needs_verification=i > 0) for i in range(n)]
         for f, n in enumerate(sizes)
+    ]
+    made.policies_ = [
+        SimpleNamespace(sweep=lambda family=family: [(None, policy) for policy in family])
+        for family in families
     ]
     number = min(33, *sizes)
     found = made.sweep()
@@ -122,7 +127,8 @@ def test_a_cross_fitted_range_is_at_equal_places(sizes):
         return
     for i, (parameter, policy) in enumerate(found):
         places = [(f, round(i * (n - 1) / (number - 1))) for f, n in enumerate(sizes)]
-        assert (parameter, policy.policies_) == (None, places)
+        assert (parameter, [one.place for one in policy.policies_]) == (None, places)
+        assert policy.needs_verification == (i > 0)
     assert len(found) == number
 
 
