@@ -270,15 +270,14 @@ class _Planner:
     def lines(self, name: str, requests: list[Instance]) -> Iterator[Line]:
         """Every line of one task: the calibration's, then the evaluation's."""
         view = TaskView.configured(name, self._run, self._settings)
-        if why := refusals.why_not(view, None, self._settings.calibration):
+        if why := refusals.why_not(view, None):
             raise AutoMixError(f"task {name} cannot be run: {why}")
         grouped = group(requests, view.as_unit)
         asked = [view.question(requests, grouped, i)[0] for i in range(len(grouped))]
         last = len(self._names) - 1
         verified = range(last if self._router.needs_verification else 0)
         if self._router.needs_fit and not self._settings.meta_verifier.policy:
-            c = self._settings.calibration
-            fitted_on = view.calibration_questions(c.num_docs, c.min_docs, c.seed)
+            fitted_on = view.calibration_questions(self._settings.calibration.seed)
             for tier in range(last + 1):
                 yield from self._of_tier(view, fitted_on, tier, 1.0, tier in verified)
         questions = [q for q in asked if not view.is_fitted_on(q)]

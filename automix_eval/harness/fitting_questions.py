@@ -52,23 +52,17 @@ class FittingQuestions:
     Args:
         name: The task's name.
         task: The harness's task object.
-        share: Of the documents to fit on, in that case; None refuses such a task.
-
-    Raises:
-        AutoMixError: The share is not between 0 and 1.
+        calibration: The settings of the fit; None where none is to be.
     """
 
-    def __init__(self, name: str, task: Any, share: float | None = None) -> None:
-        if share is not None and not 0 < share < 1:
-            raise AutoMixError(f"calibration.split_documents={share} must lie between 0 and 1")
+    def __init__(self, name: str, task: Any, calibration: Any = None) -> None:
         self._name = name
         self._task = task
-        self._share = share
+        self._settings = calibration
         self._fitted_documents: frozenset[str] = frozenset()
         earlier = getattr(task, "process_results", None)  # of an evaluation of the same object
         if scored := getattr(earlier, "scored", None):
             task.process_results = scored
-        self._chosen: dict[tuple[int, int, int], FittingChoice] = {}
         self._docs: dict[str, Any] = {}
 
     def docs(self, split: str) -> Any:
@@ -120,19 +114,15 @@ class FittingQuestions:
         unless_fitted.scored = scored  # type: ignore[attr-defined]
         self._task.process_results = unless_fitted
 
-    def choose(self, num_docs: int, min_docs: int, seed: int) -> FittingChoice:
+    @cached_property
+    def choice(self) -> FittingChoice:
         """The questions to fit on; more of them repeat all of fewer.
 
         Raises:
             AutoMixError: No split has as many questions that are not evaluated as are needed, or
                 fewer are asked for.
         """
-        key = num_docs, min_docs, seed
-        if key not in self._chosen:
-            self._chosen[key] = self._choose(*key)
-        return self._chosen[key]
-
-    def _choose(self, num_docs: int, min_docs: int, seed: int) -> FittingChoice:
+        num_docs, min_docs = int(self._settings.num_docs), int(self._settings.min_docs)
         if num_docs < min_docs:
             raise AutoMixError(
                 f"task {self._name} is to be fitted on calibration.num_docs={num_docs} questions "
@@ -142,7 +132,7 @@ class FittingQuestions:
         for split in ("train", "validation"):
             if split == self._evaluated_split or not len(self.docs(split)):
                 continue
-            kept, evaluated = self._draw(split, num_docs, seed)
+            kept, evaluated = self._draw(split, num_docs)
             if len(kept) >= min_docs:
                 notes = self._notes(split, num_docs, kept, evaluated)
                 if split != "train":
@@ -154,8 +144,8 @@ class FittingQuestions:
             few += f" ({len(evaluated)} of {drawn} are, by text and choices)" if evaluated else ""
             lacking.append(f"{few} for calibration.min_docs={min_docs}")
         why = listing(lacking) or "no train split and no validation split beside the evaluated one"
-        if self._share is not None:
-            return self._choose_documents(num_docs, min_docs, seed, self._share, why)
+        if self._settings.split_documents is not None:
+            return self._choose_documents(num_docs, min_docs, why)
         lower = "a lower calibration.min_docs; " if lacking else ""
         raise AutoMixError(
             f"task {self._name} has {why}, and nothing that is evaluated is fitted on. Ways out: "
@@ -163,7 +153,7 @@ class FittingQuestions:
             f"fits on half of them and scores the others; {lower}{_OTHER_WAYS}"
         )
 
-    def _draw(self, split: str, num_docs: int, seed: int) -> tuple[list[int], list[int]]:
+    def _draw(self, split: str, num_docs: int) -> tuple[list[int], list[int]]:
         """Questions of a split to fit on, and those drawn that are evaluated; both ascending."""
         docs = self.docs(split)
         kept: list[int] = []
@@ -172,7 +162,7 @@ class FittingQuestions:
         drawn = 0
         while len(kept) < num_docs and drawn < len(docs):
             # a larger sample begins with the smaller one
-            sample = nested_sample(len(docs), number, seed)
+            sample = nested_sample(len(docs), number, int(self._settings.seed))
             for i in sample[drawn:]:
                 (evaluated if self._key(docs[i]) in self._evaluated else kept).append(i)
             drawn = len(sample)
@@ -202,10 +192,9 @@ class FittingQuestions:
             )
         return notes
 
-    def _choose_documents(
-        self, num_docs: int, min_docs: int, seed: int, share: float, why: str
-    ) -> FittingChoice:
+    def _choose_documents(self, num_docs: int, min_docs: int, why: str) -> FittingChoice:
         """Fit on a share of the documents, and leave their questions out of the evaluation."""
+        share, seed = float(self._settings.split_documents), int(self._settings.seed)
         about = [
             document_id(doc) or key.hex()
             for doc, key in zip(self._evaluated_docs, self._keys, strict=True)

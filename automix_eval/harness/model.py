@@ -236,7 +236,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         reasons = {}
         for name in run.tasks:
             try:
-                why = refusals.why_not(self._view(name, run), fits, self.config.calibration)
+                why = refusals.why_not(self._view(name, run), fits)
                 why = why or self.routers.why_not(self._views[name])
             except AutoMixError as err:
                 why = str(err)

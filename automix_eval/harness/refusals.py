@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from automix_eval.harness.task_view import TaskView
 from automix_eval.meta_verifiers.contract import MetaVerifier
@@ -24,13 +23,12 @@ _SEVERAL = (
 )
 
 
-def why_not(view: TaskView, fits: MetaVerifier | None, calibration: Any) -> str:
+def why_not(view: TaskView, fits: MetaVerifier | None) -> str:
     """Why a task cannot be run; empty if it can.
 
     Args:
         view: The task.
         fits: The router, if it is to be fitted on this task.
-        calibration: The settings of the fit.
     """
     kind = view.task.OUTPUT_TYPE
     if kind == "loglikelihood_rolling":
@@ -46,11 +44,7 @@ def why_not(view: TaskView, fits: MetaVerifier | None, calibration: Any) -> str:
     try:
         if first:
             view.metrics.try_out(first, view.repeats)
-        chosen = None
-        if fits is not None:
-            c = calibration
-            chosen = view.fitting.choose(int(c.num_docs), int(c.min_docs), int(c.seed))
-        view.check_demonstrations(chosen)
+        view.check_demonstrations(None if fits is None else view.fitting.choice)
     except AutoMixError as err:
         return str(err)
     if fits is not None and (view.metrics.is_corpus or view.metrics.is_bypassed):

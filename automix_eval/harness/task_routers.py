@@ -153,9 +153,8 @@ class TaskRouters:
 
     def _fitted(self, view: TaskView, router: MetaVerifier) -> MetaVerifier:
         settings = self._config.calibration
-        wanted = settings.num_docs, settings.min_docs, settings.seed
-        questions = view.calibration_questions(*wanted)
-        chosen = view.fitting.choose(*wanted)
+        questions = view.calibration_questions(settings.seed)
+        chosen = view.fitting.choice
         for note in chosen.notes:
             self._log.warn(view.name, note)
         verifier = self._shows_examples(view) if router.needs_verification else None

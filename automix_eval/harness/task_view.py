@@ -60,7 +60,7 @@ class TaskView:
         metric: Name of the main metric; None takes the task's own.
         filter_name: Name of the filter under which answers are scored; None takes the first.
         as_unit: Whether the repeats of a question are answered by one tier and scored together.
-        split_documents: See :class:`~automix_eval.harness.fitting_questions.FittingQuestions`.
+        calibration: See :class:`~automix_eval.harness.fitting_questions.FittingQuestions`.
 
     Raises:
         AutoMixError: The task has no such filter.
@@ -74,7 +74,7 @@ class TaskView:
         metric: str | None = None,
         filter_name: str | None = None,
         as_unit: bool = True,
-        split_documents: float | None = None,
+        calibration: Any = None,
     ) -> None:
         self.name = name
         self.task = task
@@ -87,7 +87,7 @@ class TaskView:
         self.metrics = TaskMetrics(name, task, metric or self.settings.get("metric"), filter_name)
         self._config_hashes = config_hashes(task)
         self._instances: dict[tuple[Phase, int, int], list[Instance]] = {}
-        self.fitting = FittingQuestions(name, task, split_documents)
+        self.fitting = FittingQuestions(name, task, calibration)
         self._shots = Demonstrations(task)
         self._demonstrations: list[str] | None = None
 
@@ -95,9 +95,7 @@ class TaskView:
     def configured(cls, name: str, run: HarnessRun, settings: Any) -> TaskView:
         """A task of a run, with the metric, filter and repeats of a configuration."""
         fit, as_unit = settings.calibration, settings.repeats == "unit"
-        return cls(
-            name, run.tasks[name], run, fit.metric, settings.filter, as_unit, fit.split_documents
-        )
+        return cls(name, run.tasks[name], run, fit.metric, settings.filter, as_unit, fit)
 
     # ----------------------------------------------------------------- questions
 
@@ -122,7 +120,7 @@ class TaskView:
         for question in questions:
             del self._instances[question.phase, question.doc_id, question.repeat]
 
-    def calibration_questions(self, num_docs: int, min_docs: int, seed: int) -> list[Question]:
+    def calibration_questions(self, seed: int) -> list[Question]:
         """Questions to fit on, prompted exactly like the evaluation's.
 
         No question that is scored enters. A question's own document never appears among its
@@ -131,7 +129,7 @@ class TaskView:
         Raises:
             AutoMixError: The task has too few questions for a fit.
         """
-        chosen = self.fitting.choose(num_docs, min_docs, seed)
+        chosen = self.fitting.choice
         docs = self.fitting.docs(chosen.split)
         return [self._calibration_question(docs, i, seed) for i in chosen.doc_ids]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -14,7 +15,7 @@ from scripted import CALLS, SCRIPTS, read_run, scripted_args
 
 from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.commands.main import main
-from automix_eval.harness.fitting_questions import FittingQuestions
+from automix_eval.harness.fitting_questions import FittingChoice, FittingQuestions
 from automix_eval.harness.model import AutoMixLM
 from automix_eval.harness.task_source import config_hashes
 from automix_eval.metrics.nested_sample import nested_sample
@@ -57,6 +58,12 @@ def splits(**given: Any) -> Any:
     return shapes.task("sums", SHAPE, custom_dataset=made, **named | given)
 
 
+def choice(made: Any, number: int, seed: int) -> FittingChoice:
+    """What a task is fitted on."""
+    settings = SimpleNamespace(num_docs=number, min_docs=4, seed=seed, split_documents=None)
+    return FittingQuestions("sums", made, settings).choice
+
+
 def doubting(prompt: str, generation: dict[str, Any]) -> str:
     """Answers as :func:`shapes.small`, and finds its odd sums wrong, as they are."""
     said = shapes.small(prompt, generation)
@@ -93,7 +100,7 @@ def test_equal_questions_are_left_out(tmp_path: Path) -> None:
 def test_the_questions_are_drawn_by_the_seed() -> None:
     """They are no first rows of the split, which may be sorted; another seed draws others."""
     made = task(rows([(i, 3) for i in range(60)]), rows([(1, 2)]))
-    chosen = {s: FittingQuestions("sums", made).choose(10, 5, s).doc_ids for s in (0, 1)}
+    chosen = {s: choice(made, 10, s).doc_ids for s in (0, 1)}
     assert all(chosen[s] == tuple(sorted(nested_sample(60, 10, s))) for s in chosen)
     assert chosen[0] != chosen[1]
     assert chosen[0] != tuple(range(10))
@@ -275,8 +282,7 @@ def test_fewer_questions_than_min_docs_are_refused(tmp_path: Path) -> None:
 def test_without_equal_questions_the_choice_is_the_nested_sample() -> None:
     """More questions repeat all of fewer, with some left out, and shared documents are said."""
     train, test = rows([(i, 3) for i in range(40)], "d"), rows([(i, 3) for i in range(8)], "d")
-    chosen = FittingQuestions("sums", task(train, test))
-    few, more = chosen.choose(10, 4, 0), chosen.choose(20, 4, 0)
+    few, more = (choice(task(train, test), number, 0) for number in (10, 20))
     assert set(few.doc_ids) < set(more.doc_ids)
     assert (len(few.doc_ids), len(more.doc_ids)) == (10, 20)
     assert min(more.doc_ids) >= 8
