@@ -148,6 +148,10 @@ def _serve(listening: socket.socket) -> None:
     for name in IMPORTED:
         importlib.import_module(name)
     importlib.import_module("hydra_once").install()
+    # what is read once is read here
+    importlib.import_module("automix_eval.config.compose").build({})
+    index: Any = importlib.import_module("lm_eval.tasks._index")
+    index.TaskIndex._iter_yaml_files(Path(index.__file__).parent)
     importlib.import_module("automix_eval.analysis.operating_points").FOLDS = 3  # see conftest.py
     frozen.freeze()  # a fork copies what its collector walks
     running: dict[socket.socket, set[int]] = {listening.accept()[0]: set()}

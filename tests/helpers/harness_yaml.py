@@ -12,7 +12,7 @@ import importlib.machinery
 import os
 import pickle
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -57,41 +57,57 @@ def install() -> None:
 
 def change(module: ModuleType) -> None:
     """Let the index take the harness's own files from where they are kept."""
-    parse = module.load_yaml
+    parse, walk = module.load_yaml, module.TaskIndex._iter_yaml_files
     theirs = Path(str(module.__file__)).parent
     within = f"{theirs}{os.sep}"
     held: dict[str, bytes] = {}
+    paths: list[Path] = []
+
+    def hold() -> None:
+        if not held:
+            release = f"{version('lm_eval')}-{theirs.stat().st_mtime_ns}"
+            file = Path(f"{os.environ[KEPT]}-{release}.names.pickle")
+            whole = kept(file, walk(theirs), parse, len(within))
+            held.update((within + name, made) for name, made in whole.items())
+            paths.extend(map(Path, held))
 
     def load_yaml(path: Path, **options: Any) -> Any:
         indexed = options == {"resolve_func": False, "recursive": True}
         if not indexed or not str(path).startswith(within):
             return parse(path, **options)
-        if not held:
-            release = f"{version('lm_eval')}-{theirs.stat().st_mtime_ns}"
-            file = Path(f"{os.environ[KEPT]}-{release}.pickle")
-            held.update(kept(file, theirs, module, parse))
+        hold()
         # each index has objects of its own, as if it had parsed them
         found = pickle.loads(held[str(path)])
         if isinstance(found, Exception):
             raise found
         return found
 
+    def files(root: Path) -> Iterable[Path]:
+        if root != theirs:
+            return walk(root)
+        hold()
+        return paths  # in the order in which they were found
+
+    module.TaskIndex._iter_yaml_files = staticmethod(files)  # type: ignore[attr-defined]
     module.load_yaml = load_yaml  # type: ignore[attr-defined]
 
 
-def kept(file: Path, theirs: Path, module: ModuleType, parse: Any) -> dict[str, bytes]:
-    """What the harness makes of each of its files, made by the first process that asks."""
+def kept(file: Path, files: Iterable[Path], parse: Any, folder: int) -> dict[str, bytes]:
+    """What the harness makes of each of its files, made by the first process that asks.
+
+    By their names without so many letters of the folder.
+    """
     from filelock import FileLock
 
     with FileLock(f"{file}.lock"):
         if not file.exists():
             found = {}
-            for path in module.TaskIndex._iter_yaml_files(theirs):
+            for path in files:
                 try:
                     made = parse(path, resolve_func=False, recursive=True)
                 except Exception as err:  # noqa: BLE001 - the index skips what it cannot parse
                     made = ValueError(str(err))
-                found[str(path)] = pickle.dumps(made)
+                found[str(path)[folder:]] = pickle.dumps(made)
             part = file.with_suffix(".part")
             part.write_bytes(pickle.dumps(found))
             part.replace(file)

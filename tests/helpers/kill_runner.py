@@ -28,6 +28,7 @@ from kill_phases import Marks, mark
 
 from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.backends.hf import backend as hf  # noqa: F401
+from automix_eval.config.compose import build
 from automix_eval.harness import model  # noqa: F401
 from automix_eval.harness.evaluate import evaluate, task_manager
 from automix_eval.report.output import write_folder
@@ -105,6 +106,7 @@ def main() -> None:
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     torch.set_num_threads(1)
     task_manager(tasks=settings["tasks"])
+    build(settings["model_args"])  # which is kept
     marks = Marks()
     mark(marks)
     gc.freeze()
