@@ -196,6 +196,8 @@ def test_a_task_of_evaluated_questions_alone(tmp_path: Path, split: str, grouped
     with pytest.raises(AutoMixError, match=r"Ways out: calibration.split_documents=0\.5, "):
         run(made, tmp_path)
     assert CALLS == []
+    if split == "test":  # a split that is named and not there, as an included file may have it
+        made = splits(test=questions, fewshot_split="test", validation_split="gone")
     found = run(made, tmp_path, results=True, record="full",
                 **{"calibration.split_documents": 0.5})  # fmt: skip
     manifest, records = read_run(tmp_path)
