@@ -78,7 +78,6 @@ class Learned:
         costs: (N,) mean cost of asking each tier.
         price: Score that one unit of cost must buy.
         prices: Prices of the sweep, from cheap policies to dear ones.
-        note: What the reader must know about the fit, else empty.
     """
 
     tiers: tuple[TierModel, ...]
@@ -86,7 +85,6 @@ class Learned:
     costs: FloatArray
     price: float
     prices: FloatArray
-    note: str
 
 
 @dataclass(eq=False)
@@ -141,7 +139,7 @@ class GreedyLearner(ChoosingRouter):
         costs = asking_costs(rows)
         prices, index, chosen = choose_price(self._out_of_fold(rows, raws), costs, rows, self)
         tiers = tuple(self._fit_tier(t, raw, rows.scores) for t, raw in enumerate(raws))
-        self._hold(Learned(tiers, signals, costs, float(prices[index]), prices, chosen.note))
+        self._hold(Learned(tiers, signals, costs, float(prices[index]), prices), chosen.note)
         return self
 
     def choose(self, seen: Seen) -> IntArray:
@@ -160,14 +158,10 @@ class GreedyLearner(ChoosingRouter):
         learned: Learned = require_fitted(self.learned_, self.name)
         return [(price, self._at(learned, price)) for price in learned.prices.tolist()]
 
-    def notes(self) -> list[str]:
-        """What the fit could not do, if anything."""
-        return [self.learned_.note] if self.learned_ and self.learned_.note else []
-
     def describe(self) -> str:
         """The price, and what is predicted at tier 0 by its confidence."""
         learned: Learned = require_fitted(self.learned_, self.name)
-        note = [f"Note: {learned.note}."] if learned.note else []
+        note = [f"Note: {self.note_}."] if self.note_ else []
         if self.only_tier is not None:
             return "\n".join(["ask tier 0 alone, and verify nothing", *note])
         grid = np.linspace(0.0, 1.0, 9)
@@ -198,7 +192,7 @@ class GreedyLearner(ChoosingRouter):
             "costs": learned.costs.tolist(),
             "price": learned.price,
             "prices": learned.prices.tolist(),
-            "note": learned.note,
+            "note": self.note_,
         }
 
     def set_learned(self, learned: Mapping[str, Any]) -> None:
@@ -217,18 +211,18 @@ class GreedyLearner(ChoosingRouter):
                 tiers.append(TierModel(scaling, model))
             price, prices = common.number(learned["price"]), common.table(learned["prices"], None)
             note = common.text(learned["note"])
-            self._hold(Learned(tuple(tiers), signals, costs, price, prices, note))
+            self._hold(Learned(tuple(tiers), signals, costs, price, prices), note)
 
     def _take(self, chosen: Any, value: float, note: str) -> None:  # noqa: ARG002 - not kept
-        self._hold(replace(chosen.learned_, note=note))
+        self._hold(chosen.learned_, note)
 
     def _at(self, learned: Learned, price: float) -> GreedyLearner:
         other = copy(self)
-        other._hold(replace(learned, price=price, note=""))
+        other._hold(replace(learned, price=price), "")
         return other
 
-    def _hold(self, learned: Learned) -> None:
-        self.learned_ = learned
+    def _hold(self, learned: Learned, note: str) -> None:
+        self.learned_, self.note_ = learned, note
         alone = self.objective != "ibc" and learned.price == learned.prices.max()
         self.only_tier, self.needs_verification = 0 if alone else None, not alone
 
