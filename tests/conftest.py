@@ -13,6 +13,8 @@ import pytest
 from hypothesis import settings
 from tiny_models import save_tiny_encoder
 
+from automix_eval.report.pictures import style
+
 # Examples of a law whose test names no number; a disk, or a first import, may be slow.
 settings.register_profile("suite", max_examples=40, deadline=None)
 settings.register_profile("deep", max_examples=1000, deadline=None)
@@ -30,14 +32,16 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def harness_tasks(pytestconfig: pytest.Config) -> Iterator[None]:
-    """The harness's task files are parsed once for all processes; see harness_yaml.py."""
+def quicker(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Files are read once, see harness_yaml.py and hydra_once.py; pictures have fewer dots."""
     folder = pytestconfig.rootpath / ".pytest_cache"
     folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(harness_yaml.KEPT, str(folder / "harness_yaml"))
         harness_yaml.install()
         hydra_once.install()
+        # commands in forks draw at the full resolution
+        patch.setitem(style._RC, "savefig.dpi", 60)
         yield
 
 

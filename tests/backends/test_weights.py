@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
 from scripted import read_run, run_harness
 from tiny_models import save_tiny
@@ -256,8 +255,10 @@ def test_weights_that_go_away_are_an_error_of_the_tier(tmp_path: Path) -> None:
 
 
 HUB = """
-import sys
+import os, sys
 from pathlib import Path
+from huggingface_hub import constants
+constants.HF_HUB_CACHE = os.environ["HF_HUB_CACHE"]  # as an import reads it
 from automix_eval.backends.hf.backend import HFBackend
 from automix_eval.types import GenerateRequest
 tier = HFBackend(pretrained="org/tiny", dtype="float32", device="cpu")
@@ -279,11 +280,10 @@ def test_weights_of_the_hub_wait_and_are_those_of_the_key(tmp_path: Path) -> Non
     save_tiny(repository / "snapshots" / commit, "llama")
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
-    done = subprocess.run(
-        [sys.executable, "-c", HUB, str(repository)],
-        env=os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"},
-        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    script = tmp_path / "hub.py"
+    script.write_text(HUB)
+    own = {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    done = forks.run([str(script), str(repository)], os.environ | own, tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.splitlines()[-2:] == [f"False org/tiny@{commit}", "True [2]"]
 
