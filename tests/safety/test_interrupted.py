@@ -73,7 +73,7 @@ def test_an_interrupt_before_the_first_question_names_no_file_that_is_not_there(
     assert all(Path(name).is_file() for name in named), named
     assert main(["report", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
-    assert ("The same command resumes" if calls > 0 else "does not exist") in said
+    assert ("The same command resumes" if calls > 0 else "the same command resumes it") in said
     assert "rounding" not in said
 
 
