@@ -99,6 +99,20 @@ def test_tokens_are_counted_up_to_the_stop(folder: Path) -> None:
         assert one.token_logprobs == pytest.approx(many.token_logprobs, abs=1e-4)
 
 
+def test_padding_that_a_model_generates_is_counted(folder: Path) -> None:
+    """It ends no answer: only what stands behind the end of one is left out."""
+    model = backend(folder)
+    lm = model._metered()
+    model.load_weights()
+    pad, end = lm.tokenizer.pad_token_id, min(lm.end_tokens)
+    (word,) = lm.tok_encode("ferry", add_special_tokens=False)[:1]
+    assert pad not in lm.end_tokens
+    assert lm._lengths([word, pad, word], []) == (3, 3)
+    assert lm._lengths([word, pad, word, pad], []) == (4, 4)
+    assert lm._lengths([word, pad, end, pad, pad], []) == (2, 3)
+    assert lm._lengths([word, pad, word, pad], [lm.tok_decode([word])]) == (1, 1)
+
+
 def test_samples_depend_on_their_seed_alone(folder: Path) -> None:
     """A sample is the same whatever shares its batch, and other seeds give other samples."""
     requests = [GenerateRequest(p, SAMPLED, seed=s) for p in PROMPTS for s in range(4)]

@@ -252,8 +252,8 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
 
     def _lengths(self, tokens: list[int], stop: Sequence[str]) -> tuple[int, int]:
         """Tokens of the answer, and tokens paid for (with the one that ended it)."""
-        ends = self.end_tokens | {self.tokenizer.pad_token_id}
-        length = next((i for i, t in enumerate(tokens) if t in ends), len(tokens))
+        # A row is padded only behind its end or a stop sequence: padding before is the model's own.
+        length = next((i for i, t in enumerate(tokens) if t in self.end_tokens), len(tokens))
         texts = [s for s in stop if s]
         stopped = length < len(tokens)
 
