@@ -180,7 +180,7 @@ def column_names(path: Path) -> list[str]:
         return _names(pa.Table.from_pylist([msgspec.json.decode(line, type=dict)]).schema)
     except OSError as err:
         raise TableError(f"the table {path} cannot be read: {printable(err)}") from err
-    except (pa.ArrowException, UnicodeDecodeError, csv.Error) as err:
+    except (pa.ArrowException, msgspec.MsgspecError, UnicodeDecodeError, csv.Error) as err:
         raise TableError(f"the table {path} is damaged: {printable(err)}") from err
 
 

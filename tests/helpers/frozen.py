@@ -10,5 +10,5 @@ def freeze() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-    # it counts by walking them all, some 100 ms, and the cascade asks before each of its parts
+    # it counts by walking them all, and the cascade asks before each of its parts
     gc.get_freeze_count = lambda: 1  # type: ignore[method-assign]

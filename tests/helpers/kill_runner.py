@@ -9,7 +9,6 @@ which it ended, and for each phase its ``entries`` and ``seconds``.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import frozen
 import lm_eval  # noqa: F401
 import statsmodels.stats.power  # noqa: F401  takes a second, and every fork would
 import torch
@@ -109,7 +109,7 @@ def main() -> None:
     build(settings["model_args"])  # which is kept
     marks = Marks()
     mark(marks)
-    gc.freeze()
+    frozen.freeze()
     for line in sys.stdin:
         command = json.loads(line)
         marks.reset()
