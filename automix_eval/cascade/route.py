@@ -179,8 +179,7 @@ class _Progress:
             record = self._records[places[id(question)]].get(other)
             return record.answer if record else None
 
-        model = self._chain.tiers[tier]
-        model.earlier, model.num_tiers = earlier, len(self._chain.tiers)
+        self._chain.tiers[tier].earlier = earlier
         return _ask(asked, self._chain, tier, verify, stage, choose if meta_verifier else None)
 
     def record(

@@ -119,6 +119,7 @@ class Tier:
         seed: Seed of sampled calls.
         chat: Whether verification prompts go through the chat template.
         progress: Whether to show bars.
+        beside: Other models that the verifier asks, each with its number after the last tier's.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Tier:
         seed: int = 0,
         chat: bool = False,
         progress: bool = True,
+        beside: Mapping[Backend, int] | None = None,
     ) -> None:
         self.tier = index
         self.name = name
@@ -140,16 +142,15 @@ class Tier:
         self.counts = CallCounts()
         self.decide: Callable[[int, float], int] | None = None
         self.earlier: Callable[[Question, int], Answer | None] = lambda *_: None
-        self.num_tiers = 2
         self._store = store
+        self._beside = beside or {}
         self._progress = progress
         self._context: Purpose = ("evaluation", "", "answer")
         self._title = name
         self._split: Splitter | None = None
         self._failed: dict[str, str] = {}
         self._made: list[str] = []
-        self._asks = True
-        self._attempts = False
+        self._asks, self._attempts = True, False
 
     @property
     def max_length(self) -> int | None:
@@ -289,10 +290,10 @@ class Tier:
         return [[next(drawn) for _ in range(number)] for _ in questions]
 
     def answer_by(self, model: Backend, questions: Sequence[Question]) -> list[Answer]:
-        """Another model's answers, in calls of this tier that are priced as after the last one."""
+        """Another model's answers, in calls of this tier that are priced as that model's."""
         assert self._split is not None, "nothing was answered yet"
         other = copy(self)  # with the same counts, failures and attempt
-        other.backend, other.tier = model, self.num_tiers
+        other.backend, other.tier = model, self._beside[model]
         model.patience = self.backend.patience
         return other.answer(questions, self._split)
 

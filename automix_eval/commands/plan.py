@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -262,8 +262,9 @@ class _Planner:
             settings.verifier.demonstrations = "fixed"
         self._verifier = parts.make_verifier(settings)
         self._router = parts.make_meta_verifier(settings)
+        beside = parts.beside(settings, self._verifier)
         self._asks = [
-            _Counting(i, len(self._names), parts.make_backend(settings, n), int(settings.seed))
+            _Counting(i, beside, parts.make_backend(settings, n), int(settings.seed))
             for i, n in enumerate(self._names)
         ]
 
@@ -331,9 +332,9 @@ class _Counting:
     decide: Callable[[int, float], int] | None = None
     earlier = staticmethod(lambda *_: None)
 
-    def __init__(self, tier: int, num_tiers: int, backend: Backend, seed: int) -> None:
-        self.tier, self.num_tiers, self.seed, self.max_length = tier, num_tiers, seed, None
-        self._count = backend.counter()
+    def __init__(self, tier: int, beside: Mapping[Backend, int], model: Backend, seed: int) -> None:
+        self.tier, self.seed, self.max_length, self._beside = tier, seed, None, beside
+        self._count = model.counter()
 
     def answer(self, question: Question, text: str, role: Role = "answer") -> Answer:
         """The calls of an answer; its text is a reference, so that its length is likely."""
@@ -372,7 +373,7 @@ class _Counting:
 
     def answer_by(self, model: Backend, questions: Sequence[Question]) -> list[Answer]:
         """Another model's answers, counted by its own tokenizer."""
-        other = _Counting(self.num_tiers, self.num_tiers, model, self.seed)
+        other = _Counting(self._beside[model], {}, model, self.seed)
         return [other.answer(q, "?", "verify") for q in questions]
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[tuple[Scores, Call]]:

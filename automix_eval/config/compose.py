@@ -285,7 +285,7 @@ def _members(entries: Any, tiers: Sequence[str]) -> DictConfig:
         _second(node, tiers)
         name = str(given or option)
         if name in members and given is None:  # the settings tell it from the other
-            name = "_".join([option, *map(str, values.values())])
+            name = "_".join([option, *_words(list(values.values()))])
         if name in members:
             raise ConfigError(
                 f"verifier.members has {name} twice with the same settings: leave one out, or give "
@@ -293,6 +293,14 @@ def _members(entries: Any, tiers: Sequence[str]) -> DictConfig:
             )
         members[name] = node
     return OmegaConf.create(members)
+
+
+def _words(value: Any) -> list[str]:
+    """The values of a setting, those within it one by one."""
+    if isinstance(value, (Mapping, list)):
+        inner = value.values() if isinstance(value, Mapping) else value
+        return [word for one in inner for word in _words(one)]
+    return [str(value)]
 
 
 def _second(node: DictConfig, tiers: Sequence[str]) -> None:

@@ -23,6 +23,7 @@ from automix_eval.meta_verifiers.fixed_answer import FixedAnswer
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.records.importers.model_outcomes import Importer
 from automix_eval.records.policies import PolicyError
+from automix_eval.records.stream import MOST_BESIDE
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Backend, CostModel, Verifier
 
@@ -95,14 +96,29 @@ def checked_cost(config: DictConfig, verifier: Verifier) -> CostModel:
     Raises:
         AutoMixError: It has none.
     """
-    cost, tiers = make_cost(config), len(tier_names(config))
+    cost, tiers, numbers = make_cost(config), len(tier_names(config)), beside(config, verifier)
     cost.check(tiers)
-    if getattr(verifier, "models", ()) and isinstance(cost, MeteredCost):
+    if numbers and isinstance(cost, MeteredCost):
         try:
-            cost.check(tiers + 1)
+            cost.check(tiers + len(numbers))
         except AutoMixError as err:
-            raise ConfigError(f"{err}. Tier {tiers} is the model of verifier.second") from err
+            named = [f"{n} is {model.label}" for model, n in numbers.items()]
+            raise ConfigError(f"{err}. Of verifier.second tier {', '.join(named)}") from err
     return cost
+
+
+def beside(config: DictConfig, verifier: Verifier) -> dict[Backend, int]:
+    """Models that a verifier asks beside the tiers, each with its number after theirs.
+
+    Raises:
+        AutoMixError: There are more than records hold.
+    """
+    models = dict.fromkeys(getattr(verifier, "models", ()))
+    if len(models) > MOST_BESIDE:
+        raise ConfigError(
+            f"the verifier asks {len(models)} models beside the tiers, of at most {MOST_BESIDE}"
+        )
+    return {model: number for number, model in enumerate(models, len(tier_names(config)))}
 
 
 def make_importer(option: str, values: DictConfig, path: Path) -> tuple[str, Importer] | None:

@@ -39,7 +39,7 @@ from automix_eval.safety import errors as uncaught
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import safe_name
 from automix_eval.safety.logs import guard_logs
-from automix_eval.types import Backend, Question, Record, TierRecord
+from automix_eval.types import Question, Record, TierRecord
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -98,12 +98,11 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         defaults = {"batch_size": batch_size, "max_batch_size": max_batch_size, "device": device}
         names, backends = config.tier_names(self.config), pool.backends(self.config, defaults)
         seed, shows = int(self.config.seed), bool(self.config.progress) and self._rank == 0
+        self._others = parts.beside(self.config, self.verifier)
         self.tiers = [
-            Tier(index, name, backend, self.store, seed=seed, progress=shows)
-            for index, (name, backend) in enumerate(zip(names, backends, strict=True))
+            Tier(i, name, made, self.store, seed=seed, progress=shows, beside=self._others)
+            for i, (name, made) in enumerate(zip(names, backends, strict=True))
         ]
-        # models that the verifier asks beside the tier's own, of those that have any
-        self._others: Sequence[Backend] = getattr(self.verifier, "models", ())
         for backend in self._others:
             backend.set_defaults(defaults)
         try:

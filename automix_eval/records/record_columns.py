@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, get_args
@@ -90,7 +90,7 @@ class RecordColumns:
         signals: What several verifiers said, by name, each (n, N); NaN where missing.
         answers: What the answers consumed.
         verifications: What the verifications consumed.
-        second: Of it, what a model beside the tiers did (``verifier.second``); None if none was.
+        beside: Of it, what each model beside the tiers did (``verifier.second``), by its number.
     """
 
     task: str
@@ -115,7 +115,7 @@ class RecordColumns:
     signals: Mapping[str, FloatArray]
     answers: Calls
     verifications: Calls
-    second: Calls | None = None
+    beside: Mapping[int, Calls] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.doc_ids)
@@ -167,7 +167,7 @@ class RecordColumns:
             signals={name: table[keep] for name, table in self.signals.items()},
             answers=self.answers.where(keep),
             verifications=self.verifications.where(keep),
-            second=self.second and self.second.where(keep),
+            beside={number: calls.where(keep) for number, calls in self.beside.items()},
         )
 
     def read(self, rows: Iterable[int]) -> Iterator[Record]:

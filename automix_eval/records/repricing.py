@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -33,18 +34,20 @@ def price(rows: RecordColumns, cost: CostModel) -> Priced:
     tiers = range(rows.num_tiers)
     timed = isinstance(cost, SecondsCost)
 
-    second = rows.second if isinstance(cost, MeteredCost) else None
-    own = rows.verifications.without(second) if second else rows.verifications
+    beside = rows.beside if isinstance(cost, MeteredCost) else {}
+    own = reduce(Calls.without, beside.values(), rows.verifications)
 
     def verification(call: Call) -> float:
         return cost.verification_cost(Verification(call.tier, None, calls=(call,)))
 
     def judging(tier: int) -> Prices:
         costs = _column(own, tier, "verify", verification, timed=timed)
-        if second is None or isinstance(costs, Undefined):
-            return costs
-        more = _column(second, tier, "verify", verification, rows.num_tiers, timed=timed)
-        return more if isinstance(more, Undefined) else costs + more
+        for number, calls in beside.items():
+            more = _column(calls, tier, "verify", verification, number, timed=timed)
+            if isinstance(costs, Undefined) or isinstance(more, Undefined):
+                return costs if isinstance(costs, Undefined) else more
+            costs = costs + more
+        return costs
 
     return Priced(
         tuple(_column(rows.answers, t, "answer", answer_price(cost), timed=timed) for t in tiers),

@@ -21,6 +21,8 @@ from automix_eval.types import Outcome, Phase, Role
 
 # Sums of larger scores may leave the range of floating-point numbers.
 MAX_SCORE = 1e12
+#: Most models that a verifier asks beside the tiers: a record that names more is damaged.
+MOST_BESIDE = 16
 _BATCH = 50_000  # records held as Python numbers
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -114,13 +116,13 @@ class _Columns:
     Attributes:
         names: Document -> number.
         signals: Name -> (row, tier, value) of what verifiers said beside their confidence.
-        second: (row, tier, what it spent) of a model beside the tiers.
+        beside: Number of a model beside the tiers -> (row, tier, what it spent).
         number: Records read.
     """
 
     names: dict[str, int] = field(default_factory=dict)
     signals: dict[str, list[tuple[int, int, float]]] = field(default_factory=dict)
-    second: list[tuple[int, int, tuple[float, ...]]] = field(default_factory=list)
+    beside: dict[int, list[tuple[int, int, tuple[float, ...]]]] = field(default_factory=dict)
     number: int = 0
     open: _Batch = field(default_factory=_Batch)
     done: list[tuple[npt.NDArray[Any], ...]] = field(default_factory=list)
@@ -228,8 +230,8 @@ def _problem(record: _Record, tasks: Mapping[str, Any], num_tiers: int) -> str |
         if tier.score is not None and abs(tier.score) > MAX_SCORE:
             return f"a score is beyond {MAX_SCORE:g}"
         for part in (tier.answer, tier.verification):
-            # a model that the verifier asks beside the tiers stands after them
-            limit = num_tiers + isinstance(part, _Verification)
+            # models that the verifier asks beside the tiers stand after them
+            limit = num_tiers + MOST_BESIDE * isinstance(part, _Verification)
             for one in part.calls if part is not None else ():
                 if one.tier >= limit:
                     return f"a call names a tier outside 0 .. {limit - 1}"
@@ -254,8 +256,9 @@ def _take(held: _Columns, record: _Record, offset: int, num_tiers: int) -> None:
             for key, value in tier.verification.signals.items():
                 held.signals.setdefault(key, []).append((held.number, tier.tier, value))
         calls = tier.verification.calls if tier.verification else ()
-        if beside := [call for call in calls if call.tier == num_tiers]:
-            held.second.append((held.number, tier.tier, _spent(_Answer(beside, 0, 0))))
+        for other in {call.tier for call in calls if call.tier >= num_tiers}:
+            own = _spent(_Answer([call for call in calls if call.tier == other], 0, 0))
+            held.beside.setdefault(other, []).append((held.number, tier.tier, own))
     held.number += 1
 
 
@@ -331,9 +334,10 @@ def _rows(path: Path, task: str, held: _Columns) -> tuple[RecordColumns, list[st
         signals={k: _table(v, shape, np.nan)[order] for k, v in held.signals.items()},
         answers=_calls(tiers, order, len(_TIER)),
         verifications=_calls(tiers, order, len(_TIER) + len(_CALLS)),
-        second=_calls(_table(held.second, (*shape, len(_CALLS)), 0.0), order, 0)
-        if held.second
-        else None,
+        beside={
+            number: _calls(_table(own, (*shape, len(_CALLS)), 0.0), order, 0)
+            for number, own in held.beside.items()
+        },
     )
     return rows, notes
 

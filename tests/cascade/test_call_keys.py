@@ -240,19 +240,23 @@ def test_an_answer_is_sampled_again_after_its_own_repeats(tier: Tier) -> None:
     assert drawn[0][0][1] == Call(0, "answer", None, None, None)
 
 
-def test_another_model_answers_on_the_account_of_the_tier(tier: Tier) -> None:
-    """The same prompts; its calls count as the tier's, at a price after the last, as patiently."""
+def test_another_model_answers_on_the_account_of_the_tier(tmp_path: Path) -> None:
+    """The same prompts; its calls count as the tier's, at a price of its own, as patiently."""
     other, question = Backend(), Question("t", 0, Prompt("q"), "", "q")
     other.identity = {"model": "other"}  # type: ignore[misc]
+    numbers: Any = {Backend(): 2, other: 3}
+    store, backend = CallStore(tmp_path / "calls.sqlite"), Backend()
+    tier = Tier(0, "slm", backend, store, progress=False, beside=numbers)  # type: ignore[arg-type]
     tier.answer([question], _parts)
     tier.tolerate(3)
     (answer,) = tier.answer_by(other, [question])  # type: ignore[arg-type]
     assert [r.prompt for r in other.asked] == ["q"]
     assert other.patience == 3  # type: ignore[attr-defined]
-    assert (answer.tier, answer.text, answer.calls[0].tier) == (2, "1", 2)
+    assert (answer.tier, answer.text, answer.calls[0].tier) == (3, "1", 3)
     assert tier.counts.made.total() == 2
     tier.answer([question], _parts)
     assert len(asked(tier)) == 1
+    store.close()
 
 
 def test_greedy_repeats_are_one_call(tier: Tier) -> None:

@@ -71,6 +71,12 @@ def test_a_plan_counts_a_second_model(capsys: pytest.CaptureFixture[str]) -> Non
     }
     rows = planned(capsys, "--limit", "5", *(f"{k}={v}" for k, v in arguments.items()))
     assert float(rows["evaluation", "slm", "verify"][1]) == 5 * 4
+    member = f"{{option: consistency, num_samples: 0, second: {arguments['verifier.second']}}}"
+    arguments = scripted_args(verifier="ensemble", meta_verifier="self_consistency")
+    del arguments["verifier.num_samples"]
+    arguments["verifier.members"] = f"[{member}, {member}]"
+    rows = planned(capsys, "--limit", "5", *(f"{k}={v}" for k, v in arguments.items()))
+    assert float(rows["evaluation", "slm", "verify"][1]) == 5 * 2
 
 
 @pytest.mark.slow

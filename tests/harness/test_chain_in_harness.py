@@ -13,6 +13,8 @@ from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.meta_verifiers.base import Router
 from automix_eval.metrics.answers import token_f1
+from automix_eval.records.repricing import price
+from automix_eval.records.runs import find_runs
 from automix_eval.safety.errors import AutoMixError
 
 TASK = "coqa_demo"
@@ -266,7 +268,48 @@ def test_a_second_model_that_is_a_tier_or_has_no_price_is_refused() -> None:
     args = second_args(cost="seconds", **{"cost.prices": [1, 2]})
     with pytest.raises(AutoMixError, match=r"no price for tier 2.*verifier\.second"):
         run_harness([TASK], args, limit=2)
+    args = two_second_args(cost="seconds", **{"cost.prices": [1, 2, 3]})
+    with pytest.raises(
+        AutoMixError, match=r"no price for tier 3.*tier 2 is scripted, 3 is scripted"
+    ):
+        run_harness([TASK], args, limit=2)
+    args["verifier.members"] = [
+        dict(args["verifier.members"][0], num_samples=n + 2) for n in range(17)
+    ]
+    with pytest.raises(AutoMixError, match="17 models beside the tiers, of at most 16"):
+        run_harness([TASK], args, limit=2)
     assert CALLS == []
+
+
+def two_second_args(**more: Any) -> dict[str, Any]:
+    """Model arguments of a cascade whose verifier has two members, each with a model of its own."""
+    args = scripted_args(verifier="ensemble", meta_verifier="self_consistency", **more)
+    del args["verifier.num_samples"]
+    members = [
+        {"option": "consistency", "num_samples": 0, "second": second}
+        for script in ("other", "another")
+        for second in [{"option": "harness", "lm": "scripted", "script": script}]
+    ]
+    return {**args, "verifier.members": members}
+
+
+def test_each_member_s_second_model_has_a_price_of_its_own(tmp_path: Path) -> None:
+    """In the order of the members, after those of the tiers; in the record and in its price."""
+    for script in ("small", "large", "other", "another"):
+        SCRIPTS[script] = knows(gold_answers(TASK), 0.9)
+    prices = [0, 0, 1, 1000]
+    args = two_second_args(cost="seconds", **{"cost.prices": prices})
+    run_harness([TASK], args, tmp_path, limit=4)
+    _, rows = read_run(tmp_path)
+    for record in rows:
+        judged = record.tiers[0].verification
+        assert judged is not None
+        assert [c.tier for c in judged.calls] == [2, 3]
+    (run,) = find_runs([tmp_path])
+    found = price(run.records[TASK], run.cost).verifications[0]
+    calls = [r.tiers[0].verification.calls for r in rows if r.phase == "evaluation"]
+    own = [sum(prices[c.tier] * (c.seconds or 0) for c in spent) for spent in calls]
+    assert np.allclose(found, own)
 
 
 def test_a_later_tier_compares_with_what_an_earlier_one_said(

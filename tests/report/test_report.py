@@ -252,16 +252,20 @@ def test_cost_from_refuses(config: dict[str, Any], words: str) -> None:
     "config",
     [
         {"name": "paper", "tiers": [1, 50], "verifier": 1},
-        {"name": "tokens", "prices": [PRICE, PRICE, {"prompt": 9.0, "generated": 7.0}]},
-        {"name": "flops", "parameters": [1e8, 1e9, 5e8]},
+        {"name": "tokens", "prices": [PRICE, PRICE, {"prompt": 9.0, "generated": 7.0}, PRICE]},
+        {"name": "flops", "parameters": [1e8, 1e9, 5e8, 3e7]},
         {"name": "seconds"},
-        {"name": "seconds", "prices": [2.0, 30.0, 7.0]},
+        {"name": "seconds", "prices": [2.0, 30.0, 7.0, 0.5]},
     ],
     ids=lambda c: "-".join(map(str, c)) + c["name"],
 )
 def test_the_report_prices_calls_as_the_run_does(tmp_path: Path, config: dict[str, Any]) -> None:
-    """Cached tokens, seconds and a second model count for each cost as for the fitted policy."""
-    second = Call(2, "verify", 11, 3, 0.7)
+    """Cached tokens, seconds and models beside the tiers count as for the fitted policy."""
+    beside = (
+        Call(2, "verify", 11, 3, 0.7),
+        Call(3, "verify", 5, 2, 0.1),
+        Call(2, "verify", 9, 1, 0.2),
+    )
     rows = [
         replace(
             r,
@@ -275,8 +279,8 @@ def test_the_report_prices_calls_as_the_run_does(tmp_path: Path, config: dict[st
                     verification=t.verification
                     and replace(
                         t.verification,
-                        # its own calls, those of the second alone, both
-                        calls=(*t.verification.calls * (i % 3 != 1), *(second,) * (i % 3)),
+                        # its own calls, those of one or two others, both
+                        calls=(*t.verification.calls * (i % 3 != 1), *beside[: i % 4]),
                     ),
                 )
                 for t in r.tiers

@@ -31,8 +31,11 @@ def test_a_verifier_twice_is_told_apart_by_its_settings() -> None:
         {"option": "margin", "statistic": "min_probability"},
         {"option": "few_shot", "num_samples": 4},
         {"option": "few_shot", "num_samples": 8, "name": "more"},
+        {"option": "consistency", "num_samples": 0, "second": "smollm2"},
+        {"option": "consistency", "second": {"option": "hf", "pretrained": "own"}},
     )
-    assert found == ["margin", "margin_min_probability", "few_shot", "more"]
+    named = ["margin", "margin_min_probability", "few_shot", "more", "consistency"]
+    assert found == [*named, "consistency_hf_own"]
 
 
 @pytest.mark.parametrize(
