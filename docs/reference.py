@@ -123,7 +123,7 @@ def _commands() -> str:
         lines += [f"## {purpose}", ""]
         for name in commands:
             module = importlib.import_module(f"automix_eval.{program.COMMANDS[name]}")
-            lines += [f"### {name}", "", program.summary(module), "", "```text"]
+            lines += [f"### {name}", "", program.summary(name), "", "```text"]
             if name in _OWN_LANGUAGE:
                 lines += [f"usage: automix-eval {name} KEY=VALUE ...", "", module.EXAMPLES]
                 lines += ["```", "", "Every key: [settings](settings.md).", ""]

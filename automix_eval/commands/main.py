@@ -11,7 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from types import ModuleType
+from pathlib import Path
 
 from automix_eval import __version__
 from automix_eval.safety.errors import AutoMixError, one_line
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in given[:1] if given and given[0] in COMMANDS else ():
             module = importlib.import_module(f"automix_eval.{COMMANDS[name]}")
             child = commands.add_parser(
-                name, prog=f"automix-eval {name}", description=summary(module)
+                name, prog=f"automix-eval {name}", description=summary(name)
             )
             module.add_arguments(child)
             if hasattr(module, "prepared"):  # lm_eval's --KEY VALUE as KEY=VALUE
@@ -87,18 +87,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def summary(module: ModuleType) -> str:
-    """What a command does: the first line of its module, without marks."""
-    line = (module.__doc__ or "").strip().splitlines()[0].split(": ", 1)[-1]
-    return line.replace("`", "")
+def summary(name: str) -> str:
+    """What a command does: the first line of its file, without marks; it is not imported."""
+    with Path(__file__).with_name(f"{name}.py").open(encoding="utf-8") as file:
+        return file.readline().strip().strip('"').split(": ", 1)[-1].replace("`", "")
 
 
 def _purposes() -> str:
     lines = []
     for purpose, commands in PURPOSES.items():
         lines.append(f"{purpose}:")
-        for name in commands:
-            module = importlib.import_module(f"automix_eval.{COMMANDS[name]}")
-            lines.append(f"  {name.ljust(12)}{summary(module)}")
+        lines += [f"  {name.ljust(12)}{summary(name)}" for name in commands]
         lines.append("")
     return "\n".join([*lines, "automix-eval COMMAND --help tells more of each."])

@@ -96,6 +96,18 @@ def test_help_of_the_program_groups_every_command(capsys: pytest.CaptureFixture[
         assert re.search(rf"^  {name} ", said, re.MULTILINE)
 
 
+def test_help_of_the_program_imports_no_command() -> None:
+    """It takes the time of argparse, not that of the harness."""
+    code = (
+        "import sys\n"
+        "from automix_eval.commands.main import main\n"
+        "try:\n    main(['--help'])\n"
+        "except SystemExit:\n    print(sorted({'numpy', 'lm_eval', 'hydra'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_an_unknown_command_is_answered_with_the_nearest(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
