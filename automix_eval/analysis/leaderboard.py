@@ -237,7 +237,7 @@ def _baseline(spec: str, group: Sequence[QuestionSet], suffix: str, cache: Repla
         for p, questions, seed in zip(played, group, _seeds(group), strict=True)
         if isinstance(p, Replayed)
     )
-    reads = any(p.routing.pays for p in played if isinstance(p, Replayed))
+    reads = any(np.any(p.routing.pays) for p in played if isinstance(p, Replayed))
     return Method(name, "replay", label, verifier if reads else "", parts)
 
 

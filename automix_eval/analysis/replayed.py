@@ -19,7 +19,7 @@ from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.follow import Follower, mean_points, sampled, spread
 from automix_eval.metrics.bootstrap import distinct_rows, first_of_kind
 from automix_eval.metrics.ibc import Undefined, delta_ibc
-from automix_eval.records.outcomes import IntArray, Outcomes
+from automix_eval.records.outcomes import BoolArray, IntArray, Outcomes
 from automix_eval.records.record_columns import FloatArray
 
 NUM_REGIONS = 5
@@ -77,8 +77,10 @@ def replayed(
     alike = _Alike.of(test)
 
     def routing(policy: MetaVerifier) -> ChainRouting:
-        pays = (1 << tiers.last) - 1 if policy.needs_verification else 0
-        return ChainRouting(tiers, alike.visited(policy), pays)
+        visited, verified = alike.walk(policy)
+        every = (1 << tiers.last) - 1 if policy.needs_verification else 0
+        pays = every if verified is None else pack(verified[:, None]) * visited.dtype.type(every)
+        return ChainRouting(tiers, visited, pays)
 
     family: Family = router.sweep() if whole_range else []
     family = family if len(family) > 1 else []
@@ -149,14 +151,15 @@ class _Alike:
             return cls(every, None, every)
         return cls(every, kind, Follower(questions.take(first_of_kind(kind))))
 
-    def visited(self, policy: MetaVerifier) -> Mask:
-        """(n,) as :attr:`ChainRouting.visited`."""
+    def walk(self, policy: MetaVerifier) -> tuple[Mask, BoolArray | None]:
+        """(n,) as :attr:`ChainRouting.visited` and :attr:`Walk.verified`."""
         # texts and identities, by which a mixture of policies draws, differ in every row
         apart = policy.needs_texts or policy.needs_hindsight
         if self.kind is None or apart:
-            return pack(self.questions.follow(policy).visited)
-        found: Mask = pack(self.one_of_each.follow(policy).visited)[self.kind]
-        return found
+            _, visited, _, verified = self.questions.walk(policy)
+            return pack(visited), verified
+        _, visited, _, verified = self.one_of_each.walk(policy)
+        return pack(visited)[self.kind], None if verified is None else verified[self.kind]
 
 
 def _choose_regions(

@@ -68,12 +68,13 @@ class ChainRouting:
     Attributes:
         tiers: What every tier did.
         visited: (n,) bit t is set where tier t is asked; the highest bit is the final tier.
-        pays: Bit t is set where the verification of tier t is paid, if t is asked.
+        pays: Bit t is set where the verification of tier t is paid, if t is asked; (n,) where that
+            differs by question.
     """
 
     tiers: PricedTiers
     visited: Mask
-    pays: int
+    pays: int | Mask
 
     @classmethod
     def live(cls, questions: QuestionSet) -> ChainRouting:
@@ -126,17 +127,18 @@ class ChainRouting:
         return np.frexp(visited.astype(np.float64))[1].astype(np.intp) - 1
 
     def _prices(self, tier: int) -> list[Prices]:
-        paid = [self.tiers.verifications[tier]] if self.pays >> tier & 1 else []
+        paid = [self.tiers.verifications[tier]] if np.any(self.pays >> tier & 1) else []
         return [self.tiers.answers[tier], *paid]
 
     def _cost(self, visited: Mask, rows: Index) -> FloatArray:
         total = np.zeros(len(rows))
+        pays = self.pays[rows] if isinstance(self.pays, np.ndarray) else self.pays
+        ways = visited, visited & pays
         for tier in range(self.tiers.last + 1):
-            asked = (visited >> tier & 1).astype(bool)
-            for price_of in self._prices(tier):
+            for price_of, way in zip(self._prices(tier), ways, strict=False):
                 # a tier without a price is asked nothing here, see `missing`
                 if isinstance(price_of, np.ndarray):
-                    total += np.where(asked, price_of[rows], 0.0)
+                    total += np.where((way >> tier & 1).astype(bool), price_of[rows], 0.0)
         return total
 
 

@@ -31,11 +31,14 @@ class Walk(NamedTuple):
         final: (n,) tier whose answer counts.
         visited: (n, N) whether each tier was asked.
         abstained: (n,) whether the answer is not to count.
+        verified: (n,) whether the tiers asked are verified, where that differs by question; None:
+            as the router says of itself.
     """
 
     final: IntArray
     visited: BoolArray
     abstained: BoolArray
+    verified: BoolArray | None = None
 
 
 class Router(ABC):

@@ -86,11 +86,12 @@ class CrossFitted(Router):
             known["folds"] = [(rows, Follower(outcomes.take(rows))) for rows in parts]
         final = np.empty(len(outcomes), dtype=np.intp)
         visited = np.empty((outcomes.num_tiers, len(outcomes)), dtype=np.bool_)
-        abstained = np.empty(len(outcomes), dtype=np.bool_)
+        abstained, verified = (np.empty(len(outcomes), dtype=np.bool_) for _ in range(2))
         for (rows, part), policy in zip(known["folds"], policies, strict=True):
-            final[rows], asked, abstained[rows] = part.walk(policy)
+            final[rows], asked, abstained[rows], _ = part.walk(policy)
             visited[:, rows] = asked.T
-        return Walk(final, visited.T, abstained)
+            verified[rows] = policy.needs_verification  # not by one that asks one tier alone
+        return Walk(final, visited.T, abstained, verified)
 
     def sweep(self) -> list[tuple[float | None, Any]]:
         """Policies at equal places of the folds' ranges; their parameters differ by fold."""
@@ -129,5 +130,4 @@ class CrossFitted(Router):
 
     def _hold(self, policies: list[MetaVerifier]) -> None:
         self.policies_ = policies
-        # where every fold asks one tier alone, nothing is verified
         self.needs_verification = any(policy.needs_verification for policy in policies)

@@ -101,13 +101,13 @@ class Follower:
             AutoMixError: The router sends a question to a tier that is not ahead of it.
         """
         outcomes = self.outcomes
-        final, visited, abstained = self.walk(router)
+        final, visited, abstained, verified = self.walk(router)
         cost = np.zeros(len(outcomes))
         for tier, asked in enumerate(visited.T):
             if asked.any():
                 cost += self._paid[0][tier] * asked
                 if router.needs_verification and tier < outcomes.num_tiers - 1:
-                    cost += self._paid[1][tier] * asked
+                    cost += self._paid[1][tier] * (asked if verified is None else asked & verified)
         return Path(final, outcomes.scores[self._rows, final], cost, visited, abstained)
 
     def walk(self, router: MetaVerifier) -> Walk:

@@ -7,7 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from automix_eval.analysis.question_sets import PricedTiers
+from automix_eval.analysis.replayed import replayed
+from automix_eval.meta_verifiers.always import AlwaysLLM, AlwaysSLM
 from automix_eval.meta_verifiers.base import Router
+from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.threshold import Threshold
@@ -105,6 +109,23 @@ def test_folds_that_ask_one_tier_alone_verify_nothing() -> None:
     assert follow(family[0][1], data).cost == pytest.approx(np.ones(100))
     path = follow(family[16][1], data)
     assert path.cost == pytest.approx(2 + 50 * path.final)
+
+
+def test_a_question_pays_for_verification_as_the_policy_of_its_fold_does() -> None:
+    """Folds that ask one tier alone beside such as verify: each question at its policy's price."""
+    data = replace(outcomes(), verification_costs=np.tile([1.0, 0.0], (100, 1)))
+    policies: list[MetaVerifier] = [AlwaysSLM(), Threshold().fit(data), AlwaysSLM(), AlwaysLLM()]
+    made = CrossFitted(Threshold, 4).fit(data).with_policies(policies)
+    expected = np.empty(len(data))
+    for number, policy in enumerate(policies):
+        here = np.flatnonzero([made.fold_of_[i] == number for i in data.ids])
+        expected[here] = follow(policy, data.take(here)).cost
+    assert set(expected.tolist()) == {1.0, 2.0, 50.0, 52.0}
+    assert follow(made, data).cost.tolist() == expected.tolist()
+    # and so as a report prices it
+    routing = replayed(made, data, PricedTiers.of(data), "", whole_range=False).routing
+    rows = np.arange(len(data))[::-3]
+    assert routing.values("cost", rows).tolist() == expected[rows].tolist()
 
 
 def test_what_has_no_policy_is_refused() -> None:

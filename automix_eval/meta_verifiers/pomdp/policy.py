@@ -132,7 +132,7 @@ class Rule:
         if "coins" not in known:
             known["coins"] = coins(outcomes.ids)
         drawn = known["coins"] < self.share
-        return Walk(*(np.where(drawn, b.T, a.T).T for a, b in zip(low, high, strict=True)))
+        return Walk(*(np.where(drawn, b.T, a.T).T for a, b in zip(low[:3], high[:3], strict=True)))
 
     def _walk(
         self,
