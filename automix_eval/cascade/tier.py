@@ -224,8 +224,8 @@ class Tier:
             return self._choose(questions, pick or _most_probable)
         if token_probs and not self.backend.gives_token_probs:
             raise AutoMixError(
-                f"verifier=margin reads the token probabilities of {self.name}'s answers and "
-                f"{self.backend.label} gives none: use verifier=few_shot, or {self.name}=hf"
+                f"margin, token_profile and auto read token probabilities, and {self.name} "
+                f"({self.backend.label}) gives none: use few_shot or consistency, or {self.name}=hf"
             )
         fitted = [self._fit(q, split) for q in questions]
         # greedy decoding gives one answer however often it is asked

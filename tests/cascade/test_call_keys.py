@@ -15,6 +15,7 @@ from automix_eval.cascade.route import Chain, _answer_and_verify, _Progress
 from automix_eval.cascade.store import CallStore, call_key
 from automix_eval.cascade.tier import Tier
 from automix_eval.records.schema import to_json
+from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import (
     Answer,
     Call,
@@ -33,6 +34,7 @@ class Backend:
     """A model that answers with the number of its call, and keeps what it was asked."""
 
     identity = {"model": "m"}  # noqa: RUF012 - as of the protocol
+    label = "m"
     max_length = None
     gives_token_probs = False
 
@@ -257,6 +259,13 @@ def test_another_model_answers_on_the_account_of_the_tier(tmp_path: Path) -> Non
     tier.answer([question], _parts)
     assert len(asked(tier)) == 1
     store.close()
+
+
+def test_a_model_without_token_probabilities_is_named_with_what_reads_them(tier: Tier) -> None:
+    """Whichever of the verifiers it is, before a call."""
+    with pytest.raises(AutoMixError, match=r"token_profile and auto read .* slm \(m\)"):
+        tier.answer([Question("t", 0, Prompt("q"), "", "q")], _parts, token_probs=True)
+    assert asked(tier) == []
 
 
 def test_greedy_repeats_are_one_call(tier: Tier) -> None:

@@ -112,6 +112,9 @@ def test_constant_signals_and_gaps_have_a_defined_outcome(make):
     signals, target = sample(100, signals=2)
     signals[::3, 1] = np.nan
     assert np.isfinite(make().fit(signals, target).predict(signals)).all()
+    nobody = make().fit(np.empty((0, 1)), np.empty(0))
+    json.dumps(nobody.get_learned(), allow_nan=False)
+    assert nobody.predict(np.array([[0.2], [np.nan]])) == pytest.approx([0.5, 0.5])
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

@@ -52,7 +52,7 @@ class Isotonic:
         x = self._one(signals)
         known = ~np.isnan(x)
         if not known.any() or np.ptp(x[known]) == 0:
-            self.x_, self.y_ = [0.0], [float(target.mean())]
+            self.x_, self.y_ = [0.0], [float(target.mean()) if len(target) else 0.5]
             return self
         increasing = bool(_correlation(x[known], target[known]) >= 0)
         model = IsotonicRegression(y_min=0.0, y_max=1.0, increasing=increasing)
