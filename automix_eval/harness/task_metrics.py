@@ -71,6 +71,7 @@ class TaskMetrics:
         self._named = metric is not None
         self._known: tuple[str, ...] = ()
         self._made: dict[str, float | None] = {}
+        self._means: dict[str, bool] = {}
         self.is_corpus = False
 
     @property
@@ -141,11 +142,12 @@ class TaskMetrics:
         found = self.found(instances, responses)
         if not self._known:
             self._choose([found])
-        metrics = {str(k): n for k, v in found.items() if (n := number(v)) is not None}
+        numbers = {k: number(v) for k, v in found.items()}
+        metrics = {str(k): n for k, n in numbers.items() if n is not None}
         corpus = {
-            str(k): v
-            for k, v in found.items()
-            if is_corpus(v) or (k in metrics and not self._is_mean(k))
+            str(k): found[k]
+            for k, n in numbers.items()
+            if (is_corpus(found[k]) if n is None else not self._is_mean(k))
         }
         if self.is_corpus or self.main is None:
             return TaskScore(None, metrics, corpus)
@@ -200,8 +202,11 @@ class TaskMetrics:
 
     def _is_mean(self, metric: str) -> bool:
         """Whether the task sums a number up by its mean."""
-        made = self._of_numbers(metric)
-        return made is None or math.isclose(made, math.fsum(_NUMBERS) / len(_NUMBERS), rel_tol=1e-6)
+        if metric not in self._means:
+            made = self._of_numbers(metric)
+            mean = math.fsum(_NUMBERS) / len(_NUMBERS)
+            self._means[metric] = made is None or math.isclose(made, mean, rel_tol=1e-6)
+        return self._means[metric]
 
     def _of_numbers(self, metric: str) -> float | None:
         """What the task's aggregation makes of some numbers; NaN if it takes none."""

@@ -15,7 +15,7 @@ from scripted import CALLS, SCRIPTS, read_run, scripted_args
 
 from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.commands.main import main
-from automix_eval.harness.fitting_questions import FittingChoice, FittingQuestions
+from automix_eval.harness.fitting_questions import FittingChoice, FittingQuestions, _rows
 from automix_eval.harness.model import AutoMixLM
 from automix_eval.harness.task_source import config_hashes
 from automix_eval.metrics.nested_sample import nested_sample
@@ -56,6 +56,21 @@ def splits(**given: Any) -> Any:
         return datasets.DatasetDict({k: datasets.Dataset.from_list(v) for k, v in data.items()})
 
     return shapes.task("sums", SHAPE, custom_dataset=made, **named | given)
+
+
+class Walked:
+    """Rows that note each walk over them."""
+
+    def __init__(self, rows: Any, walks: list[int]) -> None:
+        self._rows, self._walks = rows, walks
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Any:
+        """All of them."""
+        self._walks.append(len(self))
+        return iter(self._rows)
 
 
 def choice(made: Any, number: int, seed: int) -> FittingChoice:
@@ -104,6 +119,21 @@ def test_the_questions_are_drawn_by_the_seed() -> None:
     assert all(chosen[s] == tuple(sorted(nested_sample(60, 10, s))) for s in chosen)
     assert chosen[0] != chosen[1]
     assert chosen[0] != tuple(range(10))
+
+
+def test_evaluated_rows_are_walked_once_and_are_those_of_the_data_set() -> None:
+    """In batches: nested fields, missing ones and a last batch that is not full are the same."""
+    given = [{"id": i, "texts": [str(i)] * (i % 3), "of": {"x": i or None}} for i in range(600)]
+    data = datasets.Dataset.from_list(given)
+    assert list(_rows(data)) == list(data) == given
+    assert list(_rows(given)) == given
+
+    made = task(rows([(i, 3) for i in range(20)]), rows([(i, 2) for i in range(9)], "book"))
+    walked: list[int] = []
+    kept = made.test_docs()
+    made.test_docs = lambda: Walked(kept, walked)
+    choice(made, 10, 0)
+    assert walked == [9]
 
 
 @pytest.mark.parametrize("copies", [12, 9])
