@@ -143,8 +143,9 @@ class Curve:
     def cost_of_share(self, share: float) -> Estimate:
         """Cost at which the curve reaches a share of the LLM's quality."""
         values = cost_at_values(self.costs, self.qualities, share * self.qualities[:, -1])
+        llm = float(self.qualities[0, -1])
         return Estimate(
-            values, _reason(cost_at(self._first(), float(self.qualities[0, -1]), share))
+            values, _no_share(llm, share) or _reason(cost_at(self._first(), llm, share))
         )
 
     def quality(self, cost: Array) -> Estimate:
@@ -193,6 +194,8 @@ class FittedCurve:
         """Cost down to which the curve holds a share of the LLM's quality."""
         values = path_cost_values(self.costs, self.qualities, share * self.qualities[:, -1])
         values = _unbiased(values, self.costs[0])
+        if none := _no_share(float(self.qualities[0, -1]), share):
+            return Estimate(values, none)
         reason = Undefined(f"the LLM itself does not reach {share:.0%} of its quality")
         return Estimate(values, reason if np.isnan(values[0]) else None)
 
@@ -210,6 +213,13 @@ class FittedCurve:
         values = np.where(high > low, path_cost_values(self.calls, self.qualities, goal), np.nan)
         values = _unbiased(values, self.calls[0])
         return Estimate(values, _NO_GAP if np.isnan(values[0]) else None)
+
+
+def _no_share(llm: float, share: float) -> Undefined | None:
+    """Of a quality of 0 or less there is no share but the whole of it."""
+    if share == 1 or llm > 0:
+        return None
+    return Undefined(f"the LLM's quality is {llm:.4g}, of which there is no share")
 
 
 def spread_of(values: Array) -> tuple[float, float, float, float]:

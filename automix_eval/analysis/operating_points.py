@@ -131,14 +131,9 @@ def chosen_policies(
 def _why_not(promise: Promise, number: int) -> str:
     if promise.shown:
         return ""
-    more = (
-        f"about {promise.needed:,} would be needed"
-        if promise.needed
-        else "on them no cheaper policy keeps as much"
-    )
     return (
         f"{number} fitting questions show it of no policy cheaper than the LLM, which is asked "
-        f"always; {more}"
+        f"always; {promise.more}"
     )
 
 

@@ -51,6 +51,8 @@ from automix_eval.safety.text import printable
 _QUICK = ("threshold", "pomdp", "pairs", "knn_query")
 # The router whose operating points are shown, if it is played.
 _POINTS_OF = "pomdp"
+# What judges an answer of a table: its confidences are given, not computed.
+GIVEN = "confidences given"
 _ALONE = "Only the models alone are known"
 
 
@@ -220,7 +222,8 @@ def _routed(
         reason = Undefined(printable(err, 600))
         return Method(f"replay:{option}", "replay", option, "", (), missing=reason)
     played[option] = router
-    return _method(option, option, one.routing, one.curve, one.path)
+    verifier = GIVEN if router.needs_verification else ""
+    return _method(option, option, one.routing, one.curve, one.path, verifier)
 
 
 def _method(
@@ -229,9 +232,10 @@ def _method(
     routing: ChainRouting,
     curve: tuple[Choice, ...] = (),
     path: tuple[Routing, ...] = (),
+    verifier: str = "",
 ) -> Method:
     part = MethodOnRun(routing, None, "", curve=curve, path=path)
-    return Method(f"replay:{name}", "replay", label, "", (part,))
+    return Method(f"replay:{name}", "replay", label, verifier, (part,))
 
 
 def fitted(make: Callable[[], MetaVerifier], asked: ChainQuestion) -> MetaVerifier:

@@ -86,14 +86,16 @@ class Promise:
         cost: Its mean cost on the fitting questions.
         shown: Whether a cheaper policy than that is shown to hold it, or there is no cheaper one.
         needed: How many questions like these would show it of a cheaper policy; None where it is
-            shown, and where no cheaper one reaches it on these.
-        words: The same in words.
+            shown, and where the cheaper one that is tested first does not reach it on these.
+        more: What more questions would change, in words; empty where it is shown.
+        words: The whole in words.
     """
 
     policy: Any
     cost: float
     shown: bool
     needed: int | None
+    more: str
     words: str
 
 
@@ -188,14 +190,18 @@ class HeldOutSweep:
             passed += 1
         policy = self.policies[passed - 1]
         shown = passed > 1 or len(bounds) == 1
-        needed = None if shown else _needed(bounds, len(last))
+        needed = None if shown else _needed(bounds[1], len(last))
+        more = "" if shown else _more(bounds[1:], needed)
+        if not shown and isinstance(none := PairedScores.of(last, last, self.documents), Undefined):
+            needed, more = None, none.reason
         least = bounds[passed - 1].least / last.mean() if last.mean() > 0 else 0.0
         return Promise(
             policy,
             float(follow(policy, self.rows).cost.mean()),
             shown,
             needed,
-            _words(target, confidence, target + least if shown else None, needed, len(last)),
+            more,
+            _words(target, confidence, target + least if shown else None, more, len(last)),
         )
 
 
@@ -238,29 +244,27 @@ def _held_out(
     return scores
 
 
-def _needed(bounds: Sequence[_Bound], number: int) -> int | None:
-    """How many questions like these would show the policies that are no worse on average."""
-    needed = [
-        number * ((b.mean - b.least) / b.mean) ** 2
-        for b in bounds[1:]
-        if b.mean > TOLERANCE and math.isfinite(b.least)
-    ]
-    return math.ceil(min(needed)) if needed else None
+def _needed(first: _Bound, number: int) -> int | None:
+    """How many questions like these would show the policy that is tested first."""
+    if first.mean <= TOLERANCE or not math.isfinite(first.least):
+        return None
+    return max(number + 1, math.ceil(number * ((first.mean - first.least) / first.mean) ** 2))
 
 
-def _words(
-    target: float, confidence: float, least: float | None, needed: int | None, number: int
-) -> str:
+def _more(cheaper: Sequence[_Bound], needed: int | None) -> str:
+    if needed:
+        return f"about {needed:,} would be needed"
+    if any(b.mean > TOLERANCE for b in cheaper[1:]):
+        return "on them the dearest of the cheaper policies keeps less, and it is tested first"
+    return "on them no cheaper policy keeps as much"
+
+
+def _words(target: float, confidence: float, least: float | None, more: str, number: int) -> str:
     if least is not None:
         return (
             f"assured: holds {target:.4g} of the last tier's quality with {confidence:.0%} "
             f"confidence (at least {least:.4g} of it, by {number} fitting questions)"
         )
-    more = (
-        f"about {needed} questions would be needed"
-        if needed
-        else "on these no cheaper policy reaches it, and more of them would not change that"
-    )
     return (
         f"assured: {target:.4g} of the last tier's quality is not shown by {number} fitting "
         f"questions for any cheaper policy, so the last tier is asked always; {more}"

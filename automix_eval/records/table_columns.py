@@ -27,7 +27,7 @@ _OWN_NAMES = {
     "split_column": ("split",),
     "id_column": ("id", "doc_id"),
     "question": ("question",),
-    "document_column": ("document",),
+    "document_column": ("document", "document_id"),
 }
 # Columns by which a table of several rows a question is known.
 _MODEL_NAMES = ("model", "model_name", "model_id", "llm")
@@ -138,10 +138,10 @@ def chain_of_header(path: Path) -> tuple[TierColumns, ...]:
     names = column_names(path)
     found: dict[str, dict[str, str]] = {}
     for name in names:
-        tier, _, kind = name.rpartition(":")
-        if tier and kind in _KINDS:
+        tier, _, kind = (part.strip() for part in name.rpartition(":"))
+        if tier and kind.lower() in _KINDS:
             columns = found.setdefault(tier, {})
-            if (role := _KINDS[kind]) in columns:
+            if (role := _KINDS[kind.lower()]) in columns:
                 both = f"both {columns[role]!r} and {name!r}: say which one with tiers="
                 again = f"the column {name} more than once"
                 what = again if name in columns.values() else both
@@ -180,7 +180,7 @@ def columns_of_header(
     """The chain that a header such as ``small:score,small:confidence,small:cost`` describes.
 
     The tiers have the order of the header. A column that is not ``given`` is taken by its usual
-    name: ``split``, ``id`` (``doc_id``), ``question``, ``document``.
+    name, in any case: ``split``, ``id`` (``doc_id``), ``question``, ``document`` (``document_id``).
 
     Args:
         path: The table.
@@ -195,7 +195,10 @@ def columns_of_header(
         AutoMixError: The header describes no chain of at least two tiers.
     """
     names, tiers = column_names(path), chain_of_header(path)
-    present = {key: [n for n in usual if n in names] for key, usual in _OWN_NAMES.items()}
+    by_name = {n.lower(): n for n in reversed(names)} | {n: n for n in names}
+    present = {
+        key: [by_name[n] for n in usual if n in by_name] for key, usual in _OWN_NAMES.items()
+    }
     taken = {k: n[0] for k, n in present.items() if n and given.get(k) is None}
     used = {key: taken.get(key, given.get(key)) for key in _OWN_NAMES}
     said = f"the tiers are those of the header, in its order: {', '.join(t.name for t in tiers)}"

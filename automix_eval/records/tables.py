@@ -1,8 +1,9 @@
 """Tables of stored outcomes: CSV, JSON lines and Parquet files as checked columns.
 
 Files are read by pyarrow, the wanted columns only; a field of a nested column has the dotted name
-``column.field``. An empty cell (null) is a missing value; the word NaN is a damaged one, and so is
-an infinite number. A CSV file whose header is parted by semicolons has decimal commas.
+``column.field``. White space around a column's name is no part of it. An empty cell (null) is a
+missing value; the word NaN is a damaged one, and so is an infinite number. A CSV file whose header
+is parted by semicolons has decimal commas or decimal points, never both.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from automix_eval.safety.untrusted import why_no_json
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+_UNREAD = (".xz", ".lzma", ".zip", ".7z", ".rar", ".tar", ".z")
 _CHUNK = 1 << 20
 _LARGEST = 2**31 - 2  # bytes that pyarrow reads as one block
 
@@ -168,16 +170,17 @@ def column_names(path: Path) -> list[str]:
     try:
         _ordinary(path)
         if suffix in _DELIMITERS:
-            return _header(path, _DELIMITERS[suffix])[0]
+            return [n.strip() for n in _header(path, _DELIMITERS[suffix])[0]]
         if suffix == ".parquet":
             from pyarrow import parquet
 
             with parquet.ParquetFile(path) as file:
-                return _names(file.schema_arrow)
+                return [n.strip() for n in _names(file.schema_arrow)]
         with pa.input_stream(str(path), compression="detect") as stream:
             line = next((x for x in io.BytesIO(stream.read(_CHUNK)) if x.strip()), b"{}")
         _check_lines(path, line)
-        return _names(pa.Table.from_pylist([msgspec.json.decode(line, type=dict)]).schema)
+        first = pa.Table.from_pylist([msgspec.json.decode(line, type=dict)])
+        return [n.strip() for n in _names(first.schema)]
     except OSError as err:
         raise TableError(f"the table {path} cannot be read: {printable(err)}") from err
     except (pa.ArrowException, msgspec.MsgspecError, UnicodeDecodeError, csv.Error) as err:
@@ -201,10 +204,10 @@ def _suffix(path: Path) -> str:
             f'{path.name!r}).to_parquet({path.name.replace(pickled, ".parquet")!r})"'
         )
     suffix = next((s for s in reversed(found) if s in SUFFIXES), None)
-    if suffix is None:
+    if suffix is None or found[-1] in _UNREAD:
         raise TableError(
-            f"the table {path} has no known suffix; one of {', '.join(SUFFIXES)} says how it is "
-            "read (.gz or .zst after it where the file is compressed)"
+            f"the table {path} has no suffix of one that can be read: {', '.join(SUFFIXES)}, and "
+            ".gz, .zst or .bz2 after it where the file is compressed"
         )
     return suffix
 
@@ -221,7 +224,7 @@ def _csv(path: Path, wanted: Sequence[str], texts: Sequence[str], delimiter: str
     from pyarrow import csv as arrow
 
     header, delimiter = _header(path, delimiter)
-    _require(path, wanted, header)
+    named = _found(path, wanted, header)
     with pa.input_stream(str(path), compression="detect") as stream:
         table = arrow.read_csv(
             stream,
@@ -229,17 +232,45 @@ def _csv(path: Path, wanted: Sequence[str], texts: Sequence[str], delimiter: str
             read_options=arrow.ReadOptions(block_size=8 * _CHUNK),
             parse_options=arrow.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=arrow.ConvertOptions(
-                include_columns=list(wanted),
-                column_types={name: pa.string() for name in texts},
+                include_columns=list(named.values()),
+                column_types={named[name]: pa.string() for name in texts},
                 null_values=[""],
                 decimal_point="," if delimiter == ";" else ".",
             ),
         )
-    return {name: table.column(name) for name in wanted}
+    columns = {name: table.column(raw) for name, raw in named.items()}
+    if delimiter == ";":
+        _refuse_mixed_points(path, {n: c for n, c in columns.items() if n not in texts})
+    return columns
+
+
+def _refuse_mixed_points(path: Path, numbers: Mapping[str, Any]) -> None:
+    """Refuse 5.846 beside 0,95: is it nearly six, or five thousand?"""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    commas = next(
+        (
+            name
+            for name, column in numbers.items()
+            if pa.types.is_floating(column.type)
+            and compute.any(compute.not_equal(column, compute.floor(column))).as_py()
+        ),
+        None,
+    )
+    for name, column in numbers.items():
+        if commas is None or not pa.types.is_string(column.type):
+            continue
+        pointed = column.filter(compute.match_substring_regex(column, r"^\s*[-+]?\d+\.\d"))
+        if len(pointed):
+            raise TableError(
+                f"{path}: column {commas!r} has decimal commas and column {name!r} points, as in "
+                f"{pointed[0].as_py()!r}: write all with commas, and none with a sign for thousands"
+            )
 
 
 def _header(path: Path, delimiter: str) -> tuple[list[str], str]:
-    """A text table's columns, and what parts them: a semicolon where that finds more of them."""
+    """A text table's columns, and what parts them: a semicolon or tab that finds more of them."""
     import pyarrow as pa
 
     with pa.input_stream(str(path), compression="detect") as stream:
@@ -247,7 +278,7 @@ def _header(path: Path, delimiter: str) -> tuple[list[str], str]:
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise TableError(f"the table {path} is UTF-16: save it as UTF-8")
     lines = head.decode("utf-8-sig", errors="replace").splitlines(keepends=True)
-    parted = {d: next(csv.reader(lines, delimiter=d), []) for d in (delimiter, ";")}
+    parted = {d: next(csv.reader(lines, delimiter=d), []) for d in (delimiter, ";", "\t")}
     best = max(parted, key=lambda d: len(parted[d]))
     return parted[best], best
 
@@ -264,8 +295,8 @@ def _jsonl(path: Path, wanted: Sequence[str], _texts: Sequence[str]) -> dict[str
     # the types of a column are settled block by block, so that the file is one block
     options = arrow.ReadOptions(block_size=max(1, len(data)) + 1)
     table = _flat(arrow.read_json(pa.BufferReader(data), read_options=options))
-    _require(path, wanted, table.column_names)
-    return {name: table.column(name) for name in wanted}
+    named = _found(path, wanted, table.column_names)
+    return {name: table.column(raw) for name, raw in named.items()}
 
 
 def _check_lines(path: Path, data: bytes) -> None:
@@ -284,9 +315,9 @@ def _parquet(path: Path, wanted: Sequence[str], _texts: Sequence[str]) -> dict[s
     from pyarrow import parquet
 
     with parquet.ParquetFile(path) as file:
-        _require(path, wanted, _names(file.schema_arrow))
-        table = _flat(file.read(columns=list(wanted)))
-    return {name: table.column(name) for name in wanted}
+        named = _found(path, wanted, _names(file.schema_arrow))
+        table = _flat(file.read(columns=list(named.values())))
+    return {name: table.column(raw) for name, raw in named.items()}
 
 
 def _flat(table: Any) -> Any:
@@ -309,7 +340,9 @@ def _decoded(column: Any) -> Any:
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
-def _require(path: Path, wanted: Sequence[str], present: Sequence[str]) -> None:
+def _found(path: Path, wanted: Sequence[str], raw: Sequence[str]) -> dict[str, str]:
+    """The names that the file has for the wanted columns, by theirs."""
+    present = [name.strip() for name in raw]
     missing = [name for name in wanted if name not in present]
     if missing:
         raise TableError(
@@ -319,6 +352,7 @@ def _require(path: Path, wanted: Sequence[str], present: Sequence[str]) -> None:
     twice = sorted({name for name in wanted if present.count(name) > 1})
     if twice:
         raise TableError(f"the table {path} has the column {', '.join(twice)} more than once")
+    return {name: raw[present.index(name)] for name in wanted}
 
 
 def _sha256(path: Path) -> str:

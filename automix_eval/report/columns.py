@@ -148,7 +148,7 @@ COLUMNS = (
     _cpt(0.5),
     _cpt(0.8),
     Column(
-        "calls_saved", "calls_saved", "LLM calls saved", "Saved",
+        "calls_saved", "calls_saved", "LLM calls saved", "Spared",
         "share of questions on which the last tier was not asked",
         ".1%", True, ("text, further", "page, further", "harness"),
     ),

@@ -61,6 +61,14 @@ def test_a_useful_verifier_recovers_more_with_fewer_calls() -> None:
     assert costs[-1] <= 50
 
 
+def test_a_quality_below_0_has_no_share_but_the_whole() -> None:
+    """95 % of -1 is more than -1: that it is not reached would say nothing."""
+    below = [replace(w, scores=w.scores - 2) for w in (world(100), world(100, 1))]
+    small, large, whole = (cost.value for _, cost in figures(*below).cost_at)
+    assert all("of which there is no share" in v.reason for v in (small, large))  # type: ignore[union-attr]
+    assert isinstance(whole, float)
+
+
 def test_the_scored_questions_choose_nothing() -> None:
     """The steps cost the same whatever the scores of the questions that are followed."""
     fitting, test = world(80), world(50, 1)

@@ -11,6 +11,7 @@ import public_tables as tables
 import pytest
 from plain_runs import pick_task, plain_run
 from replay_tables import rows, write
+from sklearn.metrics import roc_auc_score
 
 from automix_eval.backends import embeddings
 from automix_eval.commands.main import main
@@ -140,6 +141,11 @@ def test_a_table_of_your_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert {"report.html", "report.csv", "report.tex", "report.json"} <= {
         p.name for p in (tmp_path / "out").iterdir()
     }
+    made = json.loads((tmp_path / "out" / "report.json").read_text())["boards"][0]["methods"]
+    areas = {m["name"]: m["auroc"]["value"] for m in made}
+    right, confidence = ([r[k] for r in table] for k in ("s:score", "s:confidence"))
+    expected = pytest.approx(roc_auc_score(right, confidence))
+    assert (areas["replay:threshold"], areas["replay:always_slm"]) == (expected, None)
 
 
 @pytest.mark.parametrize(

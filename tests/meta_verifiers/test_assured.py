@@ -180,6 +180,7 @@ def test_one_document_shows_nothing():
     """Without a second document there is no spread to judge by."""
     router = Threshold(objective="assured", target=0.5).fit(world(60, group=60))
     assert "not shown" in router.notes()[0]
+    assert "at least 10 documents, there is one" in router.notes()[0]
 
 
 class Way(Router):
@@ -261,12 +262,34 @@ def test_policies_are_tested_until_one_fails(kept, target, taken):
     assert promise.shown == (taken > 0 or len(kept) == 1)
     bound = PairedScores.of(last, last, np.arange(60)).lower_bound(target, 0.9)
     mean = (1 - target) * last.mean()
-    needed = None if promise.shown else math.ceil(60 * ((mean - bound) / mean) ** 2)
+    needed = None if promise.shown or not kept[1] else math.ceil(60 * ((mean - bound) / mean) ** 2)
     assert promise.needed == needed
     if taken:
         assert f"(at least {target + bound / last.mean():.4g} of it, by 60" in promise.words
     elif needed:
-        assert promise.words.endswith(f"about {needed} questions would be needed")
+        assert promise.words.endswith(f"about {needed:,} would be needed")
+
+
+@pytest.mark.parametrize("target", [0.5, 0.9, 0.95, 0.99, 1.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_more_questions_are_needed_than_did_not_show_it(target, seed):
+    """The one that is tested first decides, though cheaper ones that are not reached would pass."""
+    rng = np.random.default_rng(seed)
+    data = world(60, 0, (lambda v: v, lambda v: 0.9 + 0 * v))
+    last = data.scores[:, -1]
+    noisy = last + rng.normal(0.06, 0.6, 60)
+    scores = np.array([last, noisy, last])
+    promise = HeldOutSweep(data, np.arange(60), [Way(1), Way(0, 1), Way(0)], scores).choose(
+        target, 0.9
+    )
+    if promise.shown:
+        return
+    mean = (noisy - target * last).mean()
+    assert (promise.needed or 61) > 60
+    assert (promise.needed is None) == (mean <= 0)
+    assert promise.more in promise.words
+    if promise.needed is None and target < 1:
+        assert "tested first" in promise.more
 
 
 CHAIN = (

@@ -22,7 +22,7 @@ from automix_eval.records.table_columns import (
     columns_of_header,
     parse_tiers,
 )
-from automix_eval.records.tables import column_names, read_table
+from automix_eval.records.tables import TableError, column_names, read_table
 from automix_eval.safety.errors import AutoMixError
 
 TWO = (
@@ -196,6 +196,51 @@ def test_a_header_describes_a_chain(tmp_path: Path) -> None:
     )  # fmt: skip
     assert "s, l; split_column=split; id_column=id" in note
     assert len(from_tables(columns, tmp_path / "t.csv", None, "train", "test").test) == 100
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_white_space_and_case_of_a_header_lose_no_column(tmp_path: Path, suffix: str) -> None:
+    """Documents that are not read would make intervals too narrow, without a word."""
+    plain = {"s1.5-b:conf": "s:confidence", "s1.5-b:correct": "s:score", "doc": "document"}
+    odd = {
+        "s1.5-b:conf": " s: Confidence", "s1.5-b:correct": " s:score ", "doc": "Document_ID ",
+        "split": " Split", "id": "ID", "l:correct": "l:Correct",
+    }  # fmt: skip
+    found = []
+    for number, names in enumerate((plain, odd)):
+        table = [{**{names.get(k, k): v for k, v in r.items()}, " s:cost": 1} for r in rows()]
+        path = tmp_path / f"{number}.{suffix}"
+        if suffix == "csv":
+            write(path, table)
+        elif suffix == "jsonl":
+            path.write_text("\n".join(json.dumps(r) for r in table), encoding="utf-8")
+        else:
+            parquet.write_table(pa.Table.from_pylist(table), path)
+        columns, _ = columns_of_header(path, {})
+        found.append(from_tables(columns, path, None, "train", "test"))
+    one, two = (f.test for f in found)
+    assert one.documents == two.documents is not None
+    assert (one.ids, one.names, found[0].grouped) == (two.ids, two.names, found[1].grouped)
+    np.testing.assert_array_equal(one.confidences, two.confidences)
+    np.testing.assert_array_equal(one.scores, two.scores)
+
+
+def test_decimal_commas_and_points_in_one_table_are_refused(tmp_path: Path) -> None:
+    """5.846 beside 0,95 is five thousand, and would be read as nearly six."""
+    path = tmp_path / "t.csv"
+    path.write_text("a;b\n0,95;5.846\n0,5;4.772\n")
+    with pytest.raises(TableError, match="'a' has decimal commas and column 'b' points"):
+        read_table(path, ["a", "b"])
+    path.write_text("a;b\n0.95;5.846\n1;4.772\n")
+    np.testing.assert_allclose(read_table(path, ["a", "b"]).numbers("b")[0], [5.846, 4.772])
+
+
+@pytest.mark.parametrize("name", ["t.csv.xz", "t.parquet.zip", "t.jsonl.7z"])
+def test_a_compression_that_is_not_read_is_named(tmp_path: Path, name: str) -> None:
+    """Its bytes are not read as a header."""
+    (tmp_path / name).write_bytes(b"\xfd7zXZ")
+    with pytest.raises(TableError, match="no suffix of one that can be read"):
+        column_names(tmp_path / name)
 
 
 @pytest.mark.parametrize(
