@@ -47,15 +47,22 @@ def why_not(view: TaskView, fits: MetaVerifier | None) -> str:
         view.check_demonstrations(None if fits is None else view.fitting.choice)
     except AutoMixError as err:
         return str(err)
-    if fits is not None and (view.metrics.is_corpus or view.metrics.is_bypassed):
-        return (
-            f"task {view.name} has no metric that is a number for each question "
-            f"({view.metric or 'bypass'} is one of all questions together), and the router is "
-            "fitted on such numbers: name another with metric=, give "
-            "meta_verifier.policy=FILE.json, or use a meta-verifier that needs no fit "
-            "(self_consistency, always_slm, always_llm)"
+    if fits is None or not (view.metrics.is_corpus or view.metrics.is_bypassed):
+        return ""
+    what, remedy = (
+        ("scores nothing (the metric bypass, as with --predict_only)", "score it")
+        if view.metrics.is_bypassed
+        else (
+            f"has no metric that is a number for each question ({view.metric} is one of all "
+            "questions together)",
+            "name another with metric=",
         )
-    return ""
+    )
+    return (
+        f"task {view.name} {what}, and the router is fitted on such numbers: {remedy}, give "
+        "meta_verifier.policy=FILE.json, or use a meta-verifier that needs no fit "
+        "(self_consistency, always_slm, always_llm)"
+    )
 
 
 def refuse(reasons: Mapping[str, str], number: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from automix_eval.cascade import budget as budgets
 from automix_eval.cascade.tier import Tier
@@ -26,6 +27,7 @@ class _TierLosses:
         verified: Answers that were verified.
         undefined: Verifications without a confidence.
         outcomes: Why they have none.
+        least, most: Of the confidences.
         answers: Answers given.
         empty: Answers without a word.
         thinking: Answers that end while the model is still thinking.
@@ -37,6 +39,8 @@ class _TierLosses:
     verified: int = 0
     undefined: int = 0
     outcomes: set[str] = field(default_factory=set)
+    least: float = inf
+    most: float = -inf
     answers: int = 0
     empty: int = 0
     thinking: int = 0
@@ -49,6 +53,8 @@ class _TierLosses:
         self.verified += other.verified
         self.undefined += other.undefined
         self.outcomes |= other.outcomes
+        self.least = min(self.least, other.least)
+        self.most = max(self.most, other.most)
         self.answers += other.answers
         self.empty += other.empty
         self.thinking += other.thinking
@@ -107,6 +113,9 @@ class PromptLosses:
                 if verification.confidence is None:
                     counts.undefined += 1
                     counts.outcomes.add(verification.outcome)
+                else:
+                    counts.least = min(counts.least, verification.confidence)
+                    counts.most = max(counts.most, verification.confidence)
 
     def absorb(self, other: PromptLosses) -> None:
         """Add the counts of another process."""
@@ -180,6 +189,12 @@ class PromptLosses:
                     f"{phase}, {tier.name}: no verification gave a confidence "
                     f"({', '.join(sorted(counts.outcomes))}): the routing rests on "
                     f"meta_verifier.undefined alone; {remedy}"
+                )
+            judged = counts.verified - counts.undefined
+            if judged >= MANY and counts.least == counts.most:
+                yield (
+                    f"{phase}, {tier.name}: all {judged} confidences are {counts.least:.4g}, so "
+                    "that they tell no answer from another; try another verifier"
                 )
 
     def _limits(self, all_wanted: bool) -> Iterator[str]:

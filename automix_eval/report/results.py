@@ -34,7 +34,7 @@ from automix_eval.report.columns import MEANINGS
 from automix_eval.report.gate import Gate
 from automix_eval.report.notebook import as_html
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.text import did_you_mean, listing
+from automix_eval.safety.text import did_you_mean, listing, printable
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
@@ -293,7 +293,14 @@ def _frames() -> Any:
 
 def _existing(given: Any) -> Path:
     if not isinstance(given, (str, os.PathLike)):
-        raise AutoMixError(f"{given!r} is no path: name folders, records or a table, or a list")
+        if hasattr(given, "to_parquet"):
+            raise AutoMixError(
+                f"a {type(given).__name__} is no path: write it to a file with "
+                "to_parquet('table.parquet'), and name that"
+            )
+        raise AutoMixError(
+            f"{printable(repr(given), 80)} is no path: name folders, records or a table, or a list"
+        )
     path = Path(given).expanduser()
     if not path.exists():
         raise AutoMixError(f"{path} does not exist: name a results folder, records or a table")

@@ -18,6 +18,7 @@ from automix_eval.types import (
     Question,
     Record,
     TierRecord,
+    Verification,
 )
 
 SYSTEM = 'Answer with "yes"\nor "no".'
@@ -78,6 +79,38 @@ def test_empty_answers_and_cut_thoughts_are_counted() -> None:
     assert any("2 of 7 answers are empty" in s for s in said)
     assert any("2 of 7 answers end while the model is still thinking" in s for s in said)
     assert notes(tier(), Answer(0, "4")) == []
+
+
+@pytest.mark.parametrize(
+    ("confidences", "said"),
+    [
+        ([0.95] * 10, True),
+        ([0.95] * 10 + [None], True),
+        ([0.95] * 9, False),
+        ([0.9] + [1.0] * 20, False),
+    ],
+)
+def test_confidences_that_are_all_equal_are_said(
+    confidences: list[float | None], said: bool
+) -> None:
+    """A server that returns one probability for all leaves the router nothing to tell by."""
+    rows = [
+        Record(
+            "t",
+            i,
+            0,
+            "calibration",
+            0,
+            (TierRecord(0, Answer(0, "4"), verification=Verification(0, c)),),
+        )
+        for i, c in enumerate(confidences)
+    ]
+    halves = PromptLosses(1), PromptLosses(1)
+    for half, part in zip(halves, (rows[:5], rows[5:]), strict=True):
+        half.take(part)
+    halves[0].absorb(halves[1])
+    found = halves[0].notes("t", "calibration", [tier()], False)
+    assert any("confidences are 0.95, so" in s for s in found) == said
 
 
 @pytest.mark.parametrize(

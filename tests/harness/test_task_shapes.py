@@ -208,6 +208,10 @@ def test_metrics_of_all_questions_are_the_tasks_own(tmp_path: Path) -> None:
     CALLS.clear()
     with pytest.raises(AutoMixError, match="all questions together"):
         evaluated(tmp_path / "fit", {"bleu": shapes.task("bleu", shape)}, meta_verifier="threshold")
+    unscored = shapes.task("acc", shapes.SHAPES["acc"])
+    unscored.override_metric("bypass")  # as lm_eval does it
+    with pytest.raises(AutoMixError, match=r"scores nothing .*--predict_only"):
+        evaluated(tmp_path / "none", {"acc": unscored}, meta_verifier="threshold")
     assert not CALLS
 
 

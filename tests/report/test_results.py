@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import public_tables as tables
 import pytest
 from plain_runs import pick_task, plain_run
@@ -175,6 +176,8 @@ def test_what_does_not_fit_is_refused(
     for given in (3, [tmp_path, None]):
         with pytest.raises(AutoMixError, match="is no path: name"):
             read(given)
+    with pytest.raises(AutoMixError, match=r"^a DataFrame is no path: .*to_parquet"):
+        read(pd.DataFrame({"s:score": range(100)}))
 
 
 def test_the_package_is_imported_quickly_and_without_what_is_heavy() -> None:
