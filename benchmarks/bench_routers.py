@@ -19,6 +19,7 @@ import automix_eval
 from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.meta_verifiers.follow import follow
+from automix_eval.meta_verifiers.threshold import EIGHTHS
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.types import Observation
 
@@ -28,7 +29,7 @@ from automix_frames import methods, train_and_test
 ROWS = 1_000_000
 ROUTERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("threshold", {}),
-    ("threshold", {"meta_verifier.candidates": "observed"}),
+    ("threshold", {"meta_verifier.candidates": list(EIGHTHS)}),
     ("double_threshold", {}),
     ("greedy", {}),
     ("pomdp_v1", {}),
@@ -112,7 +113,7 @@ def at_scale() -> None:
             lambda router=router: [router.decide([observation]) for _ in range(2000)]
         )
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        label = f"{name} {' '.join(map(str, arguments.values()))}"
+        label = f"{name} by eighths" if arguments else name
         print(
             f"{label:26} {fit:8.2f} s {play:8.2f} s {len(router.sweep()):9d} "
             f"{decide / 2000 * 1e6:12.0f} us {peak:6.2f} GB",

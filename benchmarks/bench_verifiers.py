@@ -306,8 +306,8 @@ def rounded(value: Any) -> Any:
 def main() -> None:
     """Run or tabulate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["run", "table"])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("what", nargs="?", choices=["run", "table"])
+    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--tasks", default=",".join(QUESTIONS))
     parser.add_argument("--verifiers", default="auto,margin,token_profile")
     parser.add_argument("--window", type=int, default=768, help="of both models, in tokens")
@@ -317,6 +317,9 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    if given.folder is None:
+        print("verifiers  no folder of runs is given: nothing is measured")
+        return
     tasks = given.tasks.split(",")
     if given.what == "run":
         verifiers = given.verifiers.split(",")

@@ -1,0 +1,38 @@
+"""``make bench`` runs every benchmark by its defaults, and ends in the first that fails."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.mark.parametrize("name", ["bench_pomdp_chains", "bench_query", "bench_verifiers"])
+def test_without_its_data_a_benchmark_measures_nothing_and_says_so(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The data of others are not in the repository."""
+    monkeypatch.delenv("AUTOMIX_DATA_DIR", raising=False)
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.setattr(sys, "argv", [f"{name}.py"])
+    assert not importlib.import_module(name).main()
+    assert "nothing is measured" in capsys.readouterr().out
+
+
+def test_a_page_is_measured_without_a_browser(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its size and the time to write it are told, and that it was not opened."""
+    pytest.importorskip("playwright")
+    monkeypatch.syspath_prepend(str(FOLDER))
+    bench_page = importlib.import_module("bench_page")
+    monkeypatch.setattr(bench_page.shutil, "which", lambda _: None)
+    monkeypatch.setattr(
+        bench_page.subprocess, "run", lambda command, **_: Path(command[-1]).write_text("page")
+    )
+    bench_page.measure("one", FOLDER)
+    assert "no chromium: not opened" in capsys.readouterr().out
