@@ -183,7 +183,8 @@ def loss(tables: dict[str, tuple[Outcomes, FloatArray]], splits: range) -> None:
             said = ", ".join(f"{k} {v:.2f}" for k, v in zip(names, mean, strict=True))
             print(
                 f"loss     {name:24} E={price:<6g} {said}; pomdp - the best other "
-                f"{apart.mean():+.2f} (se {error:.2f})",
+                f"{apart.mean():+.2f} (se {error:.2f})"
+                + ("  above" if apart.mean() > 2 * error + 1e-9 else ""),
                 flush=True,
             )
 
