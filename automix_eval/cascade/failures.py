@@ -6,8 +6,8 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 from automix_eval.cascade.tier import NotAskedError, Tier
 from automix_eval.safety.errors import AutoMixError, CallsFailedError
@@ -49,10 +49,6 @@ class Failure:
     def question(self) -> tuple[str, Phase, int, int]:
         """What tells one question of a run from another."""
         return self.task, self.phase, self.doc_id, self.repeat
-
-    def to_json(self) -> dict[str, Any]:
-        """As the manifest lists it."""
-        return asdict(self)
 
 
 class Failures:

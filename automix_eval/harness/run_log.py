@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -325,7 +325,7 @@ class RunLog:
         found = self._failures.found if self._everywhere is None else self._everywhere
         unscored = self._unscored or self._failures.unscored
         named = {f.question: f for f in sorted([*unscored, *found])}  # one entry a question
-        return {"failed": [f.to_json() for f in named.values()]} if named else {}
+        return {"failed": list(map(asdict, named.values()))} if named else {}
 
     def _partial(self) -> dict[str, Any]:
         """What a manifest says while the run goes on, and for good if it is killed."""

@@ -26,6 +26,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
+import msgspec
 import numpy as np
 
 from automix_eval.meta_verifiers.assured import ChoosingRouter
@@ -46,9 +47,6 @@ class Model(Protocol):
 
     def predict(self, x: FloatArray) -> FloatArray:
         """(n, m) predicted scores of (n, f) columns."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The learned values."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,8 +78,8 @@ class Learned:
         prices: Prices of the sweep, from cheap policies to dear ones.
     """
 
-    tiers: tuple[TierModel, ...]
-    signals: tuple[str, ...]
+    tiers: list[TierModel]
+    signals: list[str]
     costs: FloatArray
     price: float
     prices: FloatArray
@@ -138,7 +136,7 @@ class GreedyLearner(ChoosingRouter):
         raws = [features.raw_columns(rows, t, signals) for t in range(rows.num_tiers - 1)]
         costs = asking_costs(rows)
         prices, index, chosen = choose_price(self._out_of_fold(rows, raws), costs, rows, self)
-        tiers = tuple(self._fit_tier(t, raw, rows.scores) for t, raw in enumerate(raws))
+        tiers = [self._fit_tier(t, raw, rows.scores) for t, raw in enumerate(raws)]
         self._hold(Learned(tiers, signals, costs, float(prices[index]), prices), chosen.note)
         return self
 
@@ -184,22 +182,14 @@ class GreedyLearner(ChoosingRouter):
     def get_learned(self) -> dict[str, Any]:
         """The models, one a tier, and the prices."""
         learned: Learned = require_fitted(self.learned_, self.name)
-        return {
-            "tiers": [
-                {"scaling": t.scaling.to_json(), "model": t.model.to_json()} for t in learned.tiers
-            ],
-            "signals": list(learned.signals),
-            "costs": learned.costs.tolist(),
-            "price": learned.price,
-            "prices": learned.prices.tolist(),
-            "note": self.note_,
-        }
+        values = msgspec.to_builtins(learned, enc_hook=np.ndarray.tolist)
+        return {**values, "note": self.note_}
 
     def set_learned(self, learned: Mapping[str, Any]) -> None:
         """Restore the models."""
         with common.reading(self.name):
             common.exactly(learned, "tiers", "signals", "costs", "price", "prices", "note")
-            signals = tuple(common.text(s) for s in learned["signals"])
+            signals = [common.text(s) for s in learned["signals"]]
             costs = common.table(learned["costs"], None)
             if len(costs) < 2 or len(learned["tiers"]) != len(costs) - 1 or (costs < 0).any():
                 raise ValueError(f"{len(learned['tiers'])} models, costs={costs}")
@@ -211,7 +201,7 @@ class GreedyLearner(ChoosingRouter):
                 tiers.append(TierModel(scaling, model))
             price, prices = common.number(learned["price"]), common.table(learned["prices"], None)
             note = common.text(learned["note"])
-            self._hold(Learned(tuple(tiers), signals, costs, price, prices), note)
+            self._hold(Learned(tiers, signals, costs, price, prices), note)
 
     def _take(self, chosen: Any, value: float, note: str) -> None:  # noqa: ARG002 - not kept
         self._hold(chosen.learned_, note)

@@ -26,7 +26,7 @@ class Scaling:
 
     mean: FloatArray
     scale: FloatArray
-    holes: tuple[int, ...]
+    holes: list[int]
 
     @classmethod
     def of(cls, raw: FloatArray) -> Scaling:
@@ -36,7 +36,7 @@ class Scaling:
         mean = np.where(known, raw, 0.0).sum(axis=0) / count
         spread = np.sqrt((np.where(known, raw - mean, 0.0) ** 2).sum(axis=0) / count)
         holes = np.flatnonzero(~known.all(axis=0)).tolist()
-        return cls(mean, np.where(spread > 0, spread, 1.0), tuple(holes))
+        return cls(mean, np.where(spread > 0, spread, 1.0), holes)
 
     def __call__(self, raw: FloatArray) -> FloatArray:
         """(n, f + holes) columns for a model."""
@@ -44,17 +44,12 @@ class Scaling:
         filled = (np.where(missing, self.mean, raw) - self.mean) / self.scale
         if not self.holes:
             return filled
-        return np.concatenate([filled, missing[:, list(self.holes)]], axis=1)
+        return np.concatenate([filled, missing[:, self.holes]], axis=1)
 
     @property
     def width(self) -> int:
         """Columns a model gets."""
         return len(self.mean) + len(self.holes)
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON."""
-        holes = list(self.holes)
-        return {"mean": self.mean.tolist(), "scale": self.scale.tolist(), "holes": holes}
 
     @classmethod
     def from_json(cls, value: Any, width: int) -> Scaling:
@@ -64,17 +59,17 @@ class Scaling:
         known = isinstance(holes, list) and all(type(h) is int and 0 <= h < width for h in holes)
         if not known or (scale <= 0).any():
             raise ValueError(f"scale={scale}, holes={holes!r:.60}")
-        return cls(table(value["mean"], width), scale, tuple(holes))
+        return cls(table(value["mean"], width), scale, holes)
 
 
-def signal_names(outcomes: Outcomes, wanted: Sequence[str] | None) -> tuple[str, ...]:
+def signal_names(outcomes: Outcomes, wanted: Sequence[str] | None) -> list[str]:
     """The signals to read: those wanted, or all there are.
 
     Raises:
         AutoMixError: A wanted signal is not there.
     """
     _require(outcomes.signals, wanted or ())
-    return tuple(sorted(outcomes.signals) if wanted is None else wanted)
+    return sorted(outcomes.signals) if wanted is None else list(wanted)
 
 
 def raw_columns(seen: Seen | Outcomes, tier: int, signals: Sequence[str]) -> FloatArray:

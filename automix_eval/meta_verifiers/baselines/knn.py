@@ -59,15 +59,6 @@ class KnnModel:
         total = (weight[:, :, None] * self.means[near]).sum(axis=1)
         return np.asarray(total / weight.sum(axis=1, keepdims=True))
 
-    def to_json(self) -> dict[str, Any]:
-        """As JSON."""
-        return {
-            "points": self.points.tolist(),
-            "means": self.means.tolist(),
-            "counts": self.counts.tolist(),
-            "neighbors": self.neighbors,
-        }
-
 
 @dataclass(eq=False)
 class Knn(GreedyLearner):

@@ -33,11 +33,6 @@ class LogisticModel:
         logit = np.clip(x @ self.weights + self.bias, -500.0, 500.0)
         return np.asarray(self.low + self.width / (1.0 + np.exp(-logit)))
 
-    def to_json(self) -> dict[str, Any]:
-        """As JSON."""
-        weights, bias = self.weights.tolist(), self.bias.tolist()
-        return {"weights": weights, "bias": bias, "low": self.low, "width": self.width}
-
 
 @dataclass(eq=False)
 class Logistic(GreedyLearner):

@@ -25,8 +25,8 @@ class MlpModel:
         width: Range of the scores.
     """
 
-    weights: tuple[FloatArray, ...]
-    biases: tuple[FloatArray, ...]
+    weights: list[FloatArray]
+    biases: list[FloatArray]
     low: float
     width: float
 
@@ -36,15 +36,6 @@ class MlpModel:
             x = np.tanh(x @ weights + bias)
         made = x @ self.weights[-1] + self.biases[-1]
         return np.asarray(self.low + self.width * np.minimum(np.maximum(made, 0.0), 1.0))
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON."""
-        return {
-            "weights": [w.tolist() for w in self.weights],
-            "biases": [b.tolist() for b in self.biases],
-            "low": self.low,
-            "width": self.width,
-        }
 
 
 @dataclass(eq=False)
@@ -96,7 +87,7 @@ class Mlp(GreedyLearner):
         with common.one_thread(), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(x, (y - low) / width)
-        return MlpModel(tuple(model.coefs_), tuple(model.intercepts_), low, width)
+        return MlpModel(model.coefs_, model.intercepts_, low, width)
 
     def _read_model(self, value: Any, inputs: int, outputs: int) -> MlpModel:
         common.exactly(value, "weights", "biases", "low", "width")
@@ -108,4 +99,4 @@ class Mlp(GreedyLearner):
         if not weights or inputs != outputs:
             raise ValueError(f"{len(weights)} layers with {inputs} outputs, not {outputs}")
         low, width = common.number(value["low"]), common.number(value["width"], 0.0)
-        return MlpModel(tuple(weights), tuple(biases), low, width)
+        return MlpModel(weights, biases, low, width)

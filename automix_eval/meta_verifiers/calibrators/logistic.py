@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ class Logistic:
         """The learned values as JSON."""
         assert self.preparation_ is not None
         return {
-            "preparation": self.preparation_.to_json(),
+            "preparation": asdict(self.preparation_),
             "weights": self.weights_,
             "intercept": self.intercept_,
         }

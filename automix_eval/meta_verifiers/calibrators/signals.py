@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -60,10 +60,6 @@ class Preparation:
         columns = _transform(signals, np.array(self.logit))
         scaled = (columns - np.array(self.mean)) / np.array(self.scale)
         return np.where(np.isnan(scaled), 0.0, scaled)
-
-    def to_json(self) -> dict[str, Any]:
-        """The values as JSON."""
-        return asdict(self)
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Preparation:
