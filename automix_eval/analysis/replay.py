@@ -307,5 +307,5 @@ def _check(settings: DictConfig) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise AutoMixError(f"{key}={value!r} must be an integer of at least {least}")
     # Also for a router that has no use for it: a misspelt objective is a mistake all the same.
-    keys = ("objective", "budget", "target", "confidence", "error_price")
-    Selection(**{key: settings[key] for key in keys})
+    keys = ("objective", "target", "confidence", "error_price")
+    Selection(budget=settings.mean_cost, **{key: settings[key] for key in keys})

@@ -82,7 +82,7 @@ def route(
         here = progress.at(tier)
         if not here:
             continue
-        stage = progress.announce(here, tier) if tier else ""
+        stage = progress.announce(here, tier, full) if tier else ""
         verify = tier < progress.last and meta_verifier.needs_verification
         found = progress.ask(here, tier, verify, stage, meta_verifier)
         answered = progress.record(here, tier, found)
@@ -137,14 +137,15 @@ class _Progress:
         """The questions that a tier is to answer."""
         return [i for i, reached in enumerate(self._at) if reached == tier]
 
-    def announce(self, here: Sequence[int], tier: int) -> str:
+    def announce(self, here: Sequence[int], tier: int, full: bool) -> str:
         """Say how many questions go on to a tier; the name of the stage."""
         first = sum(not self._records[i] for i in here)
         stage = f"escalating {len(here) - first} of {len(self._questions)}"
         stage += f" (and {first} directly)" if first else ""
         saved = len(self._questions) - len(here) - self._at.count(None)
         task, name = self._questions[0].task, self._chain.tiers[tier].name
-        self._chain.announce(f"{task}: {stage} to {name}; {saved} calls saved")
+        others = f"{saved} more for the record alone" if full else f"{saved} calls saved"
+        self._chain.announce(f"{task}: {stage} to {name}; {others}")
         return stage
 
     def ask(

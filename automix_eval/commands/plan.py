@@ -435,9 +435,13 @@ def _blocks(lines: Sequence[Line], rate: float, cost: str) -> list[Table | Parag
         else f"Expected cost: unknown, since cost={cost} needs what a plan cannot know of some "
         "tiers: their tokens (a tokenizer is missing) or their seconds"
     )
+    supposed = (
+        f"{rate:.0%} of the questions of each tier go on to the next (--escalation_rate) and "
+        if any(line.share != 1 for line in lines)
+        else ""
+    )
     notes = (
-        f"{total}, if {rate:.0%} of the questions of each tier go on to the next "
-        "(--escalation_rate) and every generation is as long as it may be. Answers under "
+        f"{total}, if {supposed}every generation is as long as it may be. Answers under "
         "verification are taken to be as long as the references. Calls that are in the call store "
         "already are not taken off."
     )

@@ -192,6 +192,7 @@ def test_more_bins_than_rows_are_no_error(folder: Path, table: Path) -> None:
     ("aim", "said"),
     [
         (["objective=budget", "budget=1000"], "a mean cost of at most 1000;"),
+        (["objective=budget", "mean_cost=1000"], "a mean cost of at most 1000;"),
         (["objective=target", "target=0.5"], "0.5 of the last tier's quality,"),
         (["objective=target", "target=2"], "2 of the last tier's quality,"),
         (["objective=gain"], None),

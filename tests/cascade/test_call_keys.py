@@ -403,8 +403,9 @@ def test_a_stage_says_who_goes_on_and_what_is_saved(
     progress.record(range(6 - failed, 6), 0, [None] * failed)
     for i in range(direct + escalated):
         progress._at[i] = 1
-    assert progress.announce(progress.at(1), 1) == said[3:].partition(" to ")[0]
-    assert lines == [said]
+    assert progress.announce(progress.at(1), 1, False) == said[3:].partition(" to ")[0]
+    progress.announce(progress.at(1), 1, True)  # with record=full nothing is saved
+    assert lines == [said, said.replace("calls saved", "more for the record alone")]
 
 
 def _parts(question: Question) -> Parts:

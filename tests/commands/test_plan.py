@@ -9,6 +9,7 @@ from scripted import CALLS, SCRIPTS, gold_answers, knows, run_harness, scripted_
 from tiny_models import save_tiny
 
 from automix_eval.commands.main import main
+from automix_eval.commands.plan import Line, _blocks
 
 TASK = "narrativeqa_demo"
 
@@ -148,3 +149,11 @@ def test_the_line_of_a_run_is_planned_as_it_stands(
     assert not Path("out").exists()
     assert main(["plan", f"tasks={TASK}", *line, "cost=tokens", "cost.prices={a:1}"]) == 2
     assert "cost.prices is a list" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_a_share_that_goes_on_is_supposed_where_it_counts(share: float) -> None:
+    """With record=full every tier is asked every question, however many are escalated."""
+    line = Line("t", "evaluation", "llm", "answer", 10, share, 1, None, 9.0, 50.0)
+    _, note = _blocks([line], 0.5, "paper")
+    assert ("50% of the questions" in str(note)) == (share != 1)
