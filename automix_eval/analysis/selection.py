@@ -357,7 +357,12 @@ def _disagreements(run: Run, task: str, samples: Samples) -> list[str]:
     excused = run.without_record(task)
     name, warnings = samples.shown, list(samples.defects)
     if not any(samples.scores.values()):
-        return [f"{name} has no metric {metric}: its scores were not compared with the records"]
+        lacks = (
+            f"metric {metric}: its scores were not compared with"
+            if metric
+            else "scores to compare with"
+        )
+        return [f"{name} has no {lacks} the records"]
     if missing := sorted(set(samples.prompts) - known - excused):
         ids = listing([str(i) for i in missing])
         warnings.append(f"{len(missing)} documents of {name} have no record: doc_id {ids}")

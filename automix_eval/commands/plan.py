@@ -435,15 +435,11 @@ def _blocks(lines: Sequence[Line], rate: float, cost: str) -> list[Table | Parag
         else f"Expected cost: unknown, since cost={cost} needs what a plan cannot know of some "
         "tiers: their tokens (a tokenizer is missing) or their seconds"
     )
-    supposed = (
-        f"{rate:.0%} of the questions of each tier go on to the next (--escalation_rate) and "
-        if any(line.share != 1 for line in lines)
-        else ""
-    )
+    counts = any(line.share != 1 for line in lines)
+    on = f"{rate:.0%} of the questions of each tier go on to the next (--escalation_rate) and "
     notes = (
-        f"{total}, if {supposed}every generation is as long as it may be. Answers under "
-        "verification are taken to be as long as the references. Calls that are in the call store "
-        "already are not taken off."
+        f"{total}, if {on * counts}every generation is as long as it may be. Answers under "
+        "verification are as long as the references. Calls in the store are not taken off."
     )
     return [Table(header, tuple(rows)), Paragraph(notes)]
 

@@ -77,8 +77,8 @@ class ScoredBy:
     @property
     def name(self) -> str | None:
         """The metric as the harness names it, with its filter unless that is ``none``."""
-        if self.metric is None or self.filter in (None, "none"):
-            return self.metric
+        if not self.metric or self.filter in (None, "none"):
+            return self.metric or None
         return f"{self.metric},{self.filter}"
 
 

@@ -28,3 +28,10 @@ def test_a_score_that_counts_is_read_back(tmp_path: Path, score: Any) -> None:
     path = tmp_path / "samples.jsonl"
     path.write_text(json.dumps(row, default=handle_non_serializable) + "\n")
     assert read_samples(path, ScoredBy("hit")).scores["none"] == {3: number(score)}
+
+
+def test_a_task_without_a_metric_has_no_name_of_one() -> None:
+    """As with --predict_only: its filter alone names nothing."""
+    assert ScoredBy("", "get").name is None
+    assert ScoredBy(None, "get").name is None
+    assert ScoredBy("hit", "get").name == "hit,get"
