@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import compress
 from typing import Any
 
 from datasets import Dataset
@@ -99,7 +100,7 @@ class FittingQuestions:
         """
         docs = self.docs(split)
         known = [docs[i] for i in doc_ids if isinstance(i, int) and 0 <= i < len(docs)]
-        again = [doc for doc in known if self._key(doc) in self._evaluated]
+        again = list(compress(known, self._are_evaluated(known)))
         self._fitted_documents = frozenset(map(self._document, again))
         if not again:
             return ""
@@ -169,8 +170,9 @@ class FittingQuestions:
         while len(kept) < num_docs and drawn < len(docs):
             # a larger sample begins with the smaller one
             sample = nested_sample(len(docs), number, int(self._settings.seed))
-            for i in sample[drawn:]:
-                (evaluated if self._key(docs[i]) in self._evaluated else kept).append(i)
+            more = sample[drawn:]
+            for i, scored in zip(more, self._are_evaluated(docs[i] for i in more), strict=True):
+                (evaluated if scored else kept).append(i)
             drawn = len(sample)
             number = min(len(docs), number + num_docs - len(kept))
         return sorted(kept), sorted(evaluated)
@@ -244,6 +246,12 @@ class FittingQuestions:
     @cached_property
     def _evaluated(self) -> frozenset[bytes]:
         return frozenset(key for key, _ in self._seen)
+
+    def _are_evaluated(self, docs: Iterable[Mapping[str, Any]]) -> list[bool]:
+        """Whether the same question as each is evaluated."""
+        evaluated = self._evaluated
+        with _templates_compiled_once():
+            return [self._key(doc) in evaluated for doc in docs]
 
     @cached_property
     def _documents(self) -> frozenset[str]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NUMBERS = (0.0, 0.0, 1.0, 0.25)  # to see what an aggregation makes of numbers
+_NUMERIC = (float, int, Real, Decimal)  # the common ones first: Real is asked slowly
 _TRIED = 8  # documents that an empty answer is scored on
 
 
@@ -256,12 +257,12 @@ class TaskMetrics:
 
 def number(value: Any) -> float | None:
     """A finite number of Python's, numpy's or torch's as a float; None for anything else."""
-    if not isinstance(value, (Real, Decimal)) and callable(item := getattr(value, "item", None)):
+    if not isinstance(value, _NUMERIC) and callable(item := getattr(value, "item", None)):
         try:
             value = item()
         except (TypeError, ValueError, RuntimeError):  # several numbers
             return None
-    if not isinstance(value, (Real, Decimal)):
+    if not isinstance(value, _NUMERIC):
         return None
     found = float(value)
     return found if math.isfinite(found) else None
@@ -269,9 +270,9 @@ def number(value: Any) -> float | None:
 
 def is_corpus(value: Any) -> bool:
     """Whether a metric's value is what an aggregation over many documents reads, and no number."""
-    if value is None or isinstance(value, (Real, Decimal)):
+    if value is None or isinstance(value, (str, bytes, *_NUMERIC)):
         return False  # no number here, but one elsewhere: None, NaN
-    return number(value) is None and not isinstance(value, (str, bytes))
+    return number(value) is None
 
 
 def _metric_name(entry: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import datasets
 import lm_eval
 import pytest
 import shapes
+from lm_eval import utils
 from scripted import CALLS, SCRIPTS, read_run, scripted_args
 
 from automix_eval.analysis.gather import Settings, assemble
@@ -121,7 +122,9 @@ def test_the_questions_are_drawn_by_the_seed() -> None:
     assert chosen[0] != tuple(range(10))
 
 
-def test_evaluated_rows_are_walked_once_and_are_those_of_the_data_set() -> None:
+def test_evaluated_rows_are_walked_once_and_are_those_of_the_data_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """In batches: nested fields, missing ones and a last batch that is not full are the same."""
     given = [{"id": i, "texts": [str(i)] * (i % 3), "of": {"x": i or None}} for i in range(600)]
     data = datasets.Dataset.from_list(given)
@@ -132,8 +135,14 @@ def test_evaluated_rows_are_walked_once_and_are_those_of_the_data_set() -> None:
     walked: list[int] = []
     kept = made.test_docs()
     made.test_docs = lambda: Walked(kept, walked)
+    compiled: list[str] = []
+    kind, anew = type(utils.env), type(utils.env).from_string
+    monkeypatch.setattr(
+        kind, "from_string", lambda env, text: compiled.append(text) or anew(env, text)
+    )
     choice(made, 10, 0)
     assert walked == [9]
+    assert len(compiled) <= 2  # once for those scored, once for those drawn
 
 
 @pytest.mark.parametrize("copies", [12, 9])
