@@ -21,6 +21,7 @@ from automix_eval.commands.main import main
 from automix_eval.config import compose as config
 from automix_eval.meta_verifiers.self_consistency import SelfConsistency
 from automix_eval.meta_verifiers.threshold import Threshold
+from automix_eval.metrics.bootstrap import RESAMPLES
 from automix_eval.metrics.curves import quality_at
 from automix_eval.metrics.nested_sample import nested_sample
 from automix_eval.paths import hydra_conf_dir
@@ -210,6 +211,11 @@ def test_what_was_aimed_at_is_said_beside_what_was_reached(
     (line,) = lines
     assert said in line
     assert line.endswith("missed" if aim[-1] == "target=2" else "met")
+
+
+def test_intervals_are_those_of_a_report_by_default() -> None:
+    """The same questions, the same draws: two outputs of one policy say the same."""
+    assert OmegaConf.load(hydra_conf_dir() / "replay.yaml").resamples == RESAMPLES
 
 
 def test_training_rows_are_drawn_by_the_seed() -> None:
