@@ -262,3 +262,19 @@ def test_what_a_corpus_metric_reads_is_no_score_and_no_damage(tmp_path: Path) ->
     path.write_text("\n".join(f'{json.dumps(row)[:-1]}, "bleu": {v}}}' for v in values))
     found = read_samples(path, ScoredBy("bleu"))
     assert (found.scores, found.prompts, found.defects) == ({"none": {}}, {0: "a"}, ())
+
+
+def test_the_metric_is_the_one_that_a_run_takes(
+    runs: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    """The first number of the task's metric_list, in whatever order its code returns them."""
+
+    def with_others(row: dict) -> dict:
+        return row | {"metrics": ["acc", "loss", "bleu"], "loss": 0.25, "bleu": [1, 2]}
+
+    listed = {"metric_list": [{"metric": m} for m in ("bleu", "loss", "acc")]}
+    about = {"configs": {TASK: listed}}
+    folders = [changed(r, tmp_path / r.name, with_others, **about) for r in runs[1:]]
+    found = read_runs(folders, SampleReading())
+    assert found.metric == "loss"
+    assert (found.scores == 0.25).all()

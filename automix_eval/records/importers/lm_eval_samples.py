@@ -32,7 +32,7 @@ class SampleReading:
 
     Attributes:
         task: One task; None: all, which the runs must share.
-        metric: Of every task; None: the first that its samples list.
+        metric: Of every task; None: the first number of its metric_list, or else of its samples.
         statistic: Confidence of a multiple-choice answer, from the softmax of the choices'
             log-probabilities: ``probability`` of the best, or its ``margin`` over the second.
         unpaired_prompts: Pair runs whose task versions, prompts or few-shot settings differ.
@@ -59,6 +59,7 @@ class _Task:
     sign: float
     delimiter: str
     number: int | None
+    listed: tuple[str, ...] = ()
     scores: dict[int, float] = field(default_factory=dict)
     confidences: dict[int, float] = field(default_factory=dict)
     documents: dict[int, str] = field(default_factory=dict)
@@ -185,7 +186,7 @@ def _read_task(
     held = _Task(
         path, result.versions.get(task, ""), str(of_task("n-shot")), "", 1.0,
         delimiter if isinstance(delimiter, str) else " ",
-        number if isinstance(number, int) else None,
+        number if isinstance(number, int) else None, _listed(config),
     )  # fmt: skip
     main, at, line = None, 0, b""
     try:
@@ -214,11 +215,20 @@ def _read_task(
     return held
 
 
+def _listed(config: Any) -> tuple[str, ...]:
+    """The metrics of a task in the order of its ``metric_list``, as a run takes them."""
+    found = config.get("metric_list") if isinstance(config, Mapping) else None
+    entries = found if isinstance(found, list) else []
+    return tuple(str(e.get("metric")) for e in entries if isinstance(e, Mapping))
+
+
 def _add(held: _Task, row: Mapping[str, Any], reading: SampleReading) -> None:
     i, metrics = row["doc_id"], row.get("metrics")
     if not held.metric:
         names = list(metrics) if isinstance(metrics, list) else []
-        held.metric = reading.metric or str(next(iter(names), ""))
+        names = [n for n in held.listed if n in names] or names
+        numbers = (n for n in names if isinstance(row.get(n), (int, float)))
+        held.metric = reading.metric or str(next(numbers, next(iter(names), "")))
         if not held.metric or held.metric not in row:
             raise ValueError(f"no metric {held.metric or 'at all'}: the samples have {names}")
     if i in held.scores:
