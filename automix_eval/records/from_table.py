@@ -193,8 +193,15 @@ def outcomes(table: StoredTable, columns: Columns, rows: IntArray) -> Outcomes:
         signals=_signals(table, tiers, rows),
         questions=texts(columns.question),
         answers=None if None in answers else tuple(a for a in answers if a is not None),
-        documents=texts(columns.document_column),
+        documents=_documents(texts(columns.document_column), picked),
     )
+
+
+def _documents(named: tuple[str, ...] | None, rows: Sequence[int]) -> tuple[str, ...] | None:
+    """What each question is about; one without a name is a document of its own."""
+    if named is None:
+        return None
+    return tuple(d if d.strip() else f"row {i + 1}" for d, i in zip(named, rows, strict=True))
 
 
 def _signals(

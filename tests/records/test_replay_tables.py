@@ -225,6 +225,13 @@ def test_white_space_and_case_of_a_header_lose_no_column(tmp_path: Path, suffix:
     np.testing.assert_array_equal(one.scores, two.scores)
 
 
+def test_questions_without_a_document_are_no_document_together(tmp_path: Path) -> None:
+    """Empty cells name nothing that questions could share."""
+    table = [{**r, "doc": r["doc"] if i < 100 else " " * (i % 2)} for i, r in enumerate(rows())]
+    documents = source(write(tmp_path / "t.csv", table)).test.documents
+    assert len(set(documents)) == 25 + 50
+
+
 def test_decimal_commas_and_points_in_one_table_are_refused(tmp_path: Path) -> None:
     """5.846 beside 0,95 is five thousand, and would be read as nearly six."""
     path = tmp_path / "t.csv"
