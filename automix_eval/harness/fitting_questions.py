@@ -188,7 +188,7 @@ class FittingQuestions:
                 f"calibration: {questions(len(evaluated))} of the {split} split are evaluated "
                 f"too (the same text and choices) and left out of the fit: doc_id {names}"
             )
-        if same := sum(document_id(docs[i]) in self._documents for i in kept):
+        if same := sum(document_id(docs[i]) in self._evaluated[1] for i in kept):
             notes.append(
                 f"calibration: {same} of {len(kept)} fitting questions are on documents on which "
                 "others are evaluated"
@@ -203,8 +203,9 @@ class FittingQuestions:
     def _choose_documents(self, num_docs: int, min_docs: int, why: str) -> FittingChoice:
         """Fit on a share of the documents, and leave their questions out of the evaluation."""
         share, seed = float(self._settings.split_documents), int(self._settings.seed)
-        keys = [key for key, _ in self._seen]
-        about = [document or key.hex() for key, document in self._seen]
+        read = self._read()
+        keys = [key for key, _ in read]
+        about = [document or key.hex() for key, document in read]
         names = sorted(set(about))
         number = min(max(1, round(share * len(names))), len(names) - 1)
         fitted = frozenset(names[i] for i in nested_sample(len(names), number, seed))
@@ -236,26 +237,23 @@ class FittingQuestions:
     def _evaluated_split(self) -> str:
         return "test" if self._task.has_test_docs() else "validation"
 
-    @cached_property
-    def _seen(self) -> list[tuple[bytes, str]]:
+    def _read(self) -> list[tuple[bytes, str]]:
         """Key and document of each evaluated question."""
         with _templates_compiled_once():
             docs = _rows(self.docs(self._evaluated_split))
             return [(self._key(doc), document_id(doc)) for doc in docs]
 
     @cached_property
-    def _evaluated(self) -> frozenset[bytes]:
-        return frozenset(key for key, _ in self._seen)
+    def _evaluated(self) -> tuple[frozenset[bytes], frozenset[str]]:
+        """Keys and documents of the evaluated questions."""
+        read = self._read()
+        return frozenset(key for key, _ in read), frozenset(name for _, name in read) - {""}
 
     def _are_evaluated(self, docs: Iterable[Mapping[str, Any]]) -> list[bool]:
         """Whether the same question as each is evaluated."""
-        evaluated = self._evaluated
+        evaluated, _ = self._evaluated
         with _templates_compiled_once():
             return [self._key(doc) in evaluated for doc in docs]
-
-    @cached_property
-    def _documents(self) -> frozenset[str]:
-        return frozenset(document for _, document in self._seen) - {""}
 
     def _key(self, doc: Mapping[str, Any]) -> bytes:
         """A hash of a question as its reader sees it: its text, context in it, and its choices."""
