@@ -8,8 +8,8 @@ TESTS := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --nu
 LINT_STAMP := .venv/.installed-lint
 DOCS_STAMP := .venv/.installed-docs
 
-.PHONY: setup test test-quick kill-test lint docs wheel-test demo reference bench coverage fuzz \
-	engines mutants clean
+.PHONY: setup test test-quick test-lowest kill-test lint docs wheel-test demo reference bench \
+	coverage fuzz engines mutants clean
 
 setup: $(STAMP)
 
@@ -44,6 +44,10 @@ QUICK := tests/test_layers.py tests/safety/test_untrusted.py tests/metrics tests
 	tests/commands/test_policy_command.py
 test-quick: setup
 	$(TESTS) -m "not slow" $(QUICK)
+
+# The same with the oldest versions that pyproject.toml allows.
+test-lowest: setup
+	.ci/lowest -m "not slow" $(QUICK)
 
 # Runs killed at 200 moments, and 20 with models of transformers; KILLS=N for another number.
 kill-test: setup

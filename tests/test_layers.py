@@ -218,3 +218,20 @@ def test_a_name_once() -> None:
     for found, shared in ((stems, SHARED_STEMS), (classes, SHARED_CLASSES)):
         twice = {name for name, number in found.items() if number > 1}
         assert twice == set(shared)
+
+
+def test_what_is_private_stays_at_home() -> None:
+    """A name with an underscore is of its own module alone."""
+    taken = {
+        (name, imported)
+        for name, path in modules().items()
+        for imported in names_imported(path)
+        if imported.startswith("automix_eval.") and imported.rpartition(".")[2].startswith("_")
+    }
+    assert {t for t in taken if not t[1].endswith("__")} == set()
+
+
+def test_every_module_says_what_it_is() -> None:
+    """No two modules begin with the same line, as after a file was cut in two."""
+    said = Counter((ast.get_docstring(tree(p)) or "").split("\n")[0] for p in modules().values())
+    assert [line for line, number in said.items() if number > 1 or not line] == []

@@ -1,1 +1,1 @@
-"""The sub-commands of ``automix-eval``, one module each (the report has its own package)."""
+"""The sub-commands of ``automix-eval``, one module each."""

@@ -1,4 +1,4 @@
-"""Prices of recorded calls, and the cost models a report may use instead of the run's own."""
+"""The cost models that a report may use instead of the run's own, from names and settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the harness's run tells a composite model: its tasks, prompts, metrics and output folder.
+"""The harness's run as its own functions hold it: tasks, settings and output folder.
 
 The harness hands a model requests and no more, so the rest is read from the variables of its
 functions on the call stack. All that is read so is named in :data:`READ`, which is checked before

@@ -1,4 +1,4 @@
-"""What the harness's run tells a composite model: its tasks, prompts, metrics and output folder.
+"""What a task of the harness's run tells the cascade: questions, contexts, prompts and scores.
 
 The harness hands a model nothing but requests. Calibration needs the tasks themselves (their
 train splits, prompts and metrics, with every setting of the command line applied), so the run is

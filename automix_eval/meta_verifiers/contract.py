@@ -1,13 +1,14 @@
-"""The nouns of AutoMix and the contracts between its layers."""
+"""What a router is: the protocol that every option of ``meta_verifier=`` keeps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from automix_eval.types import Decision, Observation
+
 if TYPE_CHECKING:
     from automix_eval.records.outcomes import IntArray, Outcomes, Seen
-from automix_eval.types import Decision, Observation
 
 
 class MetaVerifier(Protocol):

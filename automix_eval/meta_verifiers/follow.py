@@ -1,4 +1,4 @@
-"""What every tier did on many questions, as columns: fitting data, and replays without a model."""
+"""Where a router leads questions of which every tier's outcome is known, and what that costs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from automix_eval.records.outcomes import (
     IntArray,
     Outcomes,
     Seen,
-    _pick,
+    pick,
 )
 from automix_eval.safety.errors import AutoMixError
 
@@ -167,10 +167,10 @@ def _seen(
         tier,
         outcomes.num_tiers,
         columns(outcomes.confidences),
-        _pick(outcomes.ids, picked) if router.needs_texts else None,
+        pick(outcomes.ids, picked) if router.needs_texts else None,
         {name: columns(table) for name, table in outcomes.signals.items()},
-        _pick(outcomes.questions, picked) if router.needs_texts else None,
-        None if answers is None else _pick(answers[tier], picked),
+        pick(outcomes.questions, picked) if router.needs_texts else None,
+        None if answers is None else pick(answers[tier], picked),
         outcomes.take(rows) if router.needs_hindsight else None,
         np.where(asked, outcomes.answer_costs[rows, : tier + 1], np.nan),
     )

@@ -93,13 +93,13 @@ class Outcomes:
         return replace(
             self,
             **{name: getattr(self, name)[index] for name in _TABLES},
-            ids=_pick(self.ids, picked) or (),
+            ids=pick(self.ids, picked) or (),
             signals={name: table[index] for name, table in self.signals.items()},
-            questions=_pick(self.questions, picked),
+            questions=pick(self.questions, picked),
             answers=None
             if self.answers is None
-            else tuple(_pick(column, picked) or () for column in self.answers),
-            documents=_pick(self.documents, picked),
+            else tuple(pick(column, picked) or () for column in self.answers),
+            documents=pick(self.documents, picked),
         )
 
     def select_tiers(self, tiers: Sequence[int]) -> Outcomes:
@@ -214,7 +214,8 @@ class Seen:
         return self.confidences[:, self.tier]
 
 
-def _pick(column: tuple[str, ...] | None, rows: Sequence[int]) -> tuple[str, ...] | None:
+def pick(column: tuple[str, ...] | None, rows: Sequence[int]) -> tuple[str, ...] | None:
+    """Some rows of a column of texts, in the order in which they are named."""
     if column is None or len(rows) < 2:
         return column and tuple(column[i] for i in rows)
     # several times faster than a loop, of a million rows

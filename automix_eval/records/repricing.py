@@ -1,4 +1,4 @@
-"""Prices of recorded calls, and the cost models a report may use instead of the run's own."""
+"""Prices of recorded calls: what each question cost at each tier, by any cost model."""
 
 from __future__ import annotations
 

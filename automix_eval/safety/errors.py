@@ -1,7 +1,7 @@
-"""How an error that nobody catches is shown by a program of another, such as ``lm_eval``.
+"""The errors that a user can mend, and how they are shown where nobody catches them.
 
-Its user is shown one line, as by ``automix-eval``: where in our code a mistake was noticed is no
-news to them. With ``LMEVAL_LOG_LEVEL=DEBUG`` they see it all.
+A program of another, such as ``lm_eval``, shows one line, as ``automix-eval`` does: where in our
+code a mistake was noticed is no news to its user. With ``LMEVAL_LOG_LEVEL=DEBUG`` they see it all.
 """
 
 from __future__ import annotations
