@@ -11,13 +11,14 @@ import harness_yaml
 import hydra_once
 import pytest
 from hypothesis import settings
+from laws import DEEP, SUITE
 from tiny_models import save_tiny_encoder
 
 from automix_eval.report.pictures import style
 
 # Examples of a law whose test names no number; a disk, or a first import, may be slow.
-settings.register_profile("suite", max_examples=40, deadline=None)
-settings.register_profile("deep", max_examples=1000, deadline=None)
+settings.register_profile("suite", max_examples=SUITE, deadline=None)
+settings.register_profile("deep", max_examples=DEEP, deadline=None)
 settings.load_profile("suite")
 
 

@@ -258,16 +258,18 @@ def _by_gain(
     doubt: FloatArray | None,
 ) -> Chosen:
     every = np.full(len(score), True)
+    if doubt is None:
+        doubt = np.zeros(len(score))
     if len(ends.hull) == 1:
         reason = ends.undefined
         if not reason or exceeds(ends.hull[0][1], ends.slm_score):
             # quality is to be had for nothing, and no line is needed to say so
-            index = _first(every, -score, cost, escalation)
+            index = _first(every, doubt - score, cost, escalation)
             reason = reason or "a tier is the best and costs no more than the first"
             return Chosen(index, None, f"{reason}: the policy of the best quality is taken")
         return Chosen(None, None, f"{reason}: the policy keeps every answer")
     gain = score - ends.coin_toss(cost)
-    index = _first(every, -gain if doubt is None else doubt - gain, cost, escalation)
+    index = _first(every, doubt - gain, cost, escalation)
     return Chosen(index, float(gain[index]))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from laws import examples
 from report_builder import ROWS, build_run, finals, harness, llm_scores, only, record
 
 from automix_eval.analysis.compare import compare
@@ -267,7 +268,7 @@ def test_runs_without_records_say_what_is_missing(tmp_path: Path) -> None:
             select(replace(nothing, runs=(replace(run, tasks=tasks),)))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(
     st.lists(
         st.tuples(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from laws import examples
 
 from automix_eval.cascade.store import CallStore, call_key
 from automix_eval.safety.errors import AutoMixError
@@ -25,7 +26,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.dictionaries(st.text(max_size=5), JSON, max_size=4))
 def test_what_is_put_is_got(value: dict[str, object]) -> None:
     """Any JSON value survives."""

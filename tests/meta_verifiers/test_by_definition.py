@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from laws import examples
 from router_records import answer
 from test_pomdp_solver import every_policy, grid_cells, problem
 
@@ -36,7 +37,7 @@ from automix_eval.records.outcomes import Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Observation, Prompt, Question
 
-quick = settings(max_examples=50, deadline=None, derandomize=True)
+quick = settings(max_examples=examples(50), deadline=None, derandomize=True)
 
 
 def outcomes(scores, costs, confidences=None):

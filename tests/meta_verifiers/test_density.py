@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from laws import examples
 from scipy.special import ndtri
 
 from automix_eval.meta_verifiers.pomdp.density import (
@@ -21,7 +22,7 @@ VALUES = st.lists(
     min_size=1,
     max_size=60,
 )
-quick = settings(max_examples=60, deadline=None, derandomize=True)
+quick = settings(max_examples=examples(60), deadline=None, derandomize=True)
 
 
 @quick

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from laws import examples
 from router_records import GRID, TYPICAL, columns, observe, pair_records
 from scipy.ndimage import gaussian_filter1d
 
@@ -46,7 +47,7 @@ MAKERS = [Threshold, DoubleThreshold, Greedy, PomdpV1, Union]
 EIGHTH = st.integers(0, 8).map(lambda k: k / 8)
 SCORE = st.sampled_from([0.0, 0.5, 1.0])
 ROWS = st.lists(st.tuples(EIGHTH, SCORE, SCORE), min_size=2, max_size=25)
-quick = settings(max_examples=30, deadline=None, derandomize=True)
+quick = settings(max_examples=examples(30), deadline=None, derandomize=True)
 
 
 def routes(router, observations=GRID):
@@ -176,7 +177,7 @@ def test_the_union_is_no_worse_than_its_parts(rows):
 # --------------------------------------------------------------------------- the grid of bins
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(200), deadline=None, derandomize=True)
 @given(st.integers(1, 1000), st.floats(0.0, 1.0))
 def test_binning_is_total(num_bins, v):
     """Every confidence has exactly one bin, and no point of the grid is nearer."""

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from laws import examples
 from pomdp_chains import chain, outcomes
 from router_records import GRID, PAPER, TYPICAL, columns, observe, pair_records
 
@@ -26,7 +27,7 @@ from automix_eval.types import Observation
 # --------------------------------------------------------------------------- few, odd and bad data
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(
     st.lists(
         st.tuples(

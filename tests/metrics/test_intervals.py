@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from laws import examples
 from scipy import stats
 
 from automix_eval.metrics.bootstrap import (
@@ -184,7 +185,7 @@ def test_constant_data_have_an_interval_of_no_width() -> None:
     assert paired_intervals({"q": [0.5] * 10}, range(10)) == {"q": (0.5, 0.5)}
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.tuples(*[st.sampled_from([0.0, 0.2, 0.2 + 1e-11, 1e-6, 1.0, 50.0, 50 + 1e-7])] * 6))
 def test_arrays_agree_with_the_scalar_formula(row: tuple[float, ...]) -> None:
     """The vectorised delta IBC is the scalar one, NaN where that is undefined."""

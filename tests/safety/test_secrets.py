@@ -19,6 +19,7 @@ import forks
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from laws import examples
 from processes import python_path
 from pytest_httpserver import HTTPServer
 from scripted import REPO, SCRIPTS, gold_answers, knows, run_harness, scripted_args
@@ -430,7 +431,7 @@ def test_a_url_that_is_none_is_an_error_of_ours(url: str) -> None:
 # --------------------------------------------------------------------------- the tools
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     secret=st.text(min_size=12, max_size=60).filter(lambda s: s.isprintable() and s == s.strip()),
     before=st.text(max_size=20),
