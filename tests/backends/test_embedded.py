@@ -11,6 +11,7 @@ import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -55,7 +56,7 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Replace the converter by one that copies the file; returns the list of its calls."""
     calls: list[Path] = []
 
-    def convert(gguf: Path, folder: Path) -> None:
+    def convert(gguf: Path, folder: Path, _tokens: tuple[int, ...]) -> None:
         calls.append(gguf)
         (folder / "model.safetensors").write_bytes(gguf.read_bytes())
 
@@ -114,7 +115,7 @@ def test_a_failed_conversion_leaves_nothing(
 ) -> None:
     """A converter that dies half-way leaves no folder, and the next call converts again."""
 
-    def fails(_gguf: Path, folder: Path) -> None:
+    def fails(_gguf: Path, folder: Path, _tokens: tuple[int, ...]) -> None:
         (folder / "model.safetensors").write_bytes(b"half")
         raise MemoryError("half-way")
 
@@ -127,6 +128,37 @@ def test_a_failed_conversion_leaves_nothing(
     assert len(conversions) == 1
 
 
+@pytest.mark.parametrize("reads", ["rightly", "without its beginning", "wrongly"])
+def test_a_tokenizer_that_is_read_wrongly_is_found_out(
+    reads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older releases of transformers read Gemma's without the first token, or letter by letter."""
+    import transformers
+
+    class Tokenizer:
+        bos_token_id = 2
+        add_bos_token = reads == "rightly"
+
+        def __call__(self, _text: str) -> dict[str, list[int]]:
+            return {"input_ids": [2] * self.add_bos_token + [7, 8 if reads != "wrongly" else 9]}
+
+        def save_pretrained(self, folder: Path) -> None:
+            (folder / "tokens").write_text(str(self("")["input_ids"]))
+
+    model = SimpleNamespace(config=SimpleNamespace(), save_pretrained=lambda _folder: None)
+    for kind, made in (("AutoModelForCausalLM", model), ("AutoTokenizer", Tokenizer())):
+        fake = SimpleNamespace(from_pretrained=lambda made=made, **_options: made)
+        monkeypatch.setattr(transformers, kind, fake)
+    if reads == "wrongly":
+        with pytest.raises(
+            EmbeddedModelError, match=r"transformers .* reads .*m\.gguf wrongly.*5\.18"
+        ):
+            embedded._save(tmp_path / "m.gguf", tmp_path, None, (2, 7, 8))
+    else:
+        embedded._save(tmp_path / "m.gguf", tmp_path, None, (2, 7, 8))
+        assert (tmp_path / "tokens").read_text() == "[2, 7, 8]"
+
+
 def test_several_processes_convert_once(packaged: Path, cache: Path, tmp_path: Path) -> None:
     """Processes that start together get one folder from one conversion."""
     log = tmp_path / "log"
@@ -136,7 +168,7 @@ from dataclasses import replace
 from pathlib import Path
 sys.path.insert(0, {str(packaged.parents[1])!r})
 from automix_eval.backends import embedded
-def convert(gguf, folder):
+def convert(gguf, folder, tokens):
     with open({str(log)!r}, "a") as file:
         file.write("converted\\n")
     time.sleep(0.3)
