@@ -262,9 +262,8 @@ def _save(gguf: Path, folder: Path, dtype: Any, tokens: tuple[int, ...]) -> None
     model.save_pretrained(folder)
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(**where)
     if tokens[0] == tokenizer.bos_token_id:
-        tokenizer.add_bos_token = (
-            True  # transformers before 5.23 leaves out that the file asks for it
-        )
+        # the file asks for it, which transformers before 5.23 does not read
+        tokenizer.add_bos_token = True
     found = tuple(tokenizer(_PROBE)["input_ids"])
     if found != tokens:
         # what a model says of wrong tokens are answers all the same

@@ -254,6 +254,25 @@ def test_lower_is_better_gets_a_minus(runs: tuple[Path, Path, Path], tmp_path: P
     assert any("lower is better" in n for n in found.notes)
 
 
+def test_tasks_of_unlike_metrics(runs: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """Those of one direction are put together with a word, those of two are refused."""
+    other = pick_task(tmp_path, 6, metric="acc_norm", name="other")
+    folders = []
+    for run, script in zip(runs[1:], names_for("acc_norm"), strict=True):
+        folders.append(changed(run, tmp_path / run.name, same))
+        plain_run(other, script, folders[-1])
+    notes = " ".join(read_runs(folders, SampleReading()).notes)
+    assert "one mean of unlike scores, other by acc_norm, pick by acc: task= takes one" in notes
+    for path in (p for folder in folders for p in folder.rglob("results_*.json")):
+        about = json.loads(path.read_text())
+        if "other" in about["higher_is_better"]:
+            about["higher_is_better"]["other"]["acc_norm"] = False
+            path.write_text(json.dumps(about))
+    with pytest.raises(AutoMixError, match=r"more is better of pick \(acc\) and less of other"):
+        read_runs(folders, SampleReading())
+    assert len(read_runs(folders, SampleReading(task=TASK)).ids) == 40
+
+
 def test_what_a_corpus_metric_reads_is_no_score_and_no_damage(tmp_path: Path) -> None:
     """A report on a run scored by bleu alone reads its samples: questions without a score."""
     path = tmp_path / "samples_t.jsonl"

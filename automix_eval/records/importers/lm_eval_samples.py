@@ -104,6 +104,7 @@ def read_runs(paths: Sequence[Path], reading: SampleReading) -> ModelOutcomes:
             f"the runs are not paired: {'; '.join(differing[:5])}. A chain would mix two settings; "
             "--unpaired-prompts pairs the same questions all the same"
         )
+    _check_directions(first)
     keys = [(task, i) for task, held in first.tasks.items() for i in sorted(held.scores)]
 
     def column(run: _Run, name: str) -> list[Any]:
@@ -332,6 +333,19 @@ def _check(first: _Run, other: _Run) -> list[str]:
     return differing
 
 
+def _check_directions(run: _Run) -> None:
+    """Errors of one task and right answers of another have no mean."""
+    by_sign = {s: [t for t, held in run.tasks.items() if held.sign == s] for s in (1.0, -1.0)}
+    if all(by_sign.values()):
+        higher, lower = (
+            listing([f"{t} ({run.tasks[t].metric})" for t in tasks]) for tasks in by_sign.values()
+        )
+        raise AutoMixError(
+            f"more is better of {higher} and less of {lower}, so that their scores have no mean: "
+            "take one with task=NAME (whatif --task NAME), or one metric= of all"
+        )
+
+
 def _name_apart(runs: list[_Run]) -> None:
     """Models of equal name are called by their folders."""
     for name_of in (lambda r: r.shown.resolve().name, lambda r: str(r.shown.resolve())):
@@ -351,8 +365,12 @@ def _notes(runs: list[_Run], differing: list[str], reading: SampleReading) -> li
         "agreement": "share of the answers to a question that agree with the first",
         "none": "none: one generated answer a question, so that only the question can be read",
     }
-    lower = [t for t, held in runs[0].tasks.items() if held.sign < 0]
+    tasks = runs[0].tasks
+    lower = [t for t, held in tasks.items() if held.sign < 0]
+    unlike = [f"{t} by {held.metric}" for t, held in tasks.items()]
+    several = len({held.metric for held in tasks.values()}) > 1
     return [
+        *([f"one mean of unlike scores, {listing(unlike)}: task= takes one"] if several else []),
         *(f"confidence of {n} answers: {said[kind]}" for kind, n in sorted(kinds.items())),
         *([f"scores of {listing(lower)} have a minus, since lower is better"] if lower else []),
         *(f"paired all the same (--unpaired-prompts): {d}" for d in differing[:5]),
