@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 Role = Literal["answer", "verify"]
 Phase = Literal["calibration", "evaluation"]
-UNSEEN = "unseen"  # the event of a log-probability of which only an upper bound is known
+UNSEEN, THINKING = "unseen", "thinking"  # events: of a log-probability but a bound; a cut thought
 Outcome = Literal["ok", "unparsable", "empty_answer", "empty_context", "empty_question"]
 
 
@@ -111,8 +111,8 @@ class Generation:
         token_logprobs: Log-probability of each generated token but the stop; empty where unknown.
         token_margins: Probability of the best minus that of the second-best token, per token.
         cached_tokens: Tokens of the prompt that were read from a cache; None where unknown.
-        events: What is worth counting: ``length``, ``content_filter``, ``empty``, ``no_usage``;
-            ``retry:<kind>`` for each attempt that failed.
+        events: Worth counting: ``length``, ``content_filter``, ``empty``, ``no_usage``,
+            ``thinking``; ``retry:<kind>`` for each attempt that failed.
     """
 
     text: str

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from automix_eval.backends.harness_lm import HarnessBackend
 from automix_eval.backends.servers import next_token
 from automix_eval.backends.servers.api import integer
-from automix_eval.backends.servers.replies import Token, probabilities
+from automix_eval.backends.servers.replies import Token, probabilities, thought_cut
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.logs import harmless
 from automix_eval.safety.redaction import scrub
@@ -293,6 +293,7 @@ class _Row:
     generated_tokens: int
     seconds: float
     cut: bool
+    raw: str
     tokens: list[Token]
     first: Mapping[int, float]
 
@@ -307,7 +308,7 @@ class _Row:
             logprobs,
             margins,
             cached_tokens=self.cached_tokens,
-            events=("length",) if self.cut else (),
+            events=("length", *thought_cut(self.raw, think_end, True)) if self.cut else (),
         )
 
 
@@ -377,7 +378,8 @@ def _row(output: Any, seconds: float) -> _Row:
     ]
     cut = made.finish_reason == "length"
     first = {t: float(e.logprob) for t, e in (made.logprobs or ({},))[0].items()}
-    return _Row(output.prompt, output.cached, len(made.token_ids), seconds, cut, tokens, first)
+    number, raw = len(made.token_ids), str(made.text)
+    return _Row(output.prompt, output.cached, number, seconds, cut, raw, tokens, first)
 
 
 def _token(listed: Mapping[int, Any], token: int) -> Token:

@@ -145,7 +145,9 @@ class RunLog:
                 self._unfinished[task]["questions"] = about["num_questions"]
         if not self._writes and phase == "calibration":
             return  # every process has the same, and the first one writes it
-        self._losses.setdefault((task, phase), PromptLosses(len(self._tiers))).take(rows)
+        losses = self._losses.setdefault((task, phase), PromptLosses(len(self._tiers)))
+        losses.take(rows)
+        losses.take_events(task, phase, self._tiers)
         if self._writes:
             self._file.place(self.file("records", "jsonl"))
         self._file.append(rows)

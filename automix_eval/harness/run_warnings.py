@@ -9,7 +9,7 @@ from math import inf
 from automix_eval.cascade import budget as budgets
 from automix_eval.cascade.tier import Tier
 from automix_eval.safety.text import printable
-from automix_eval.types import Answer, Phase, Record, Verification
+from automix_eval.types import THINKING, Answer, Phase, Record, Verification
 
 # Answers without a point that are no accident.
 MANY = 10
@@ -30,7 +30,8 @@ class _TierLosses:
         least, most: Of the confidences.
         answers: Answers given.
         empty: Answers without a word.
-        thinking: Answers that end while the model is still thinking.
+        thinking: Answers that end while the model is still thinking, by their marks.
+        thoughts_cut: The same by what the backend has seen: a thought may begin in the prompt.
     """
 
     prompts: int = 0
@@ -44,6 +45,7 @@ class _TierLosses:
     answers: int = 0
     empty: int = 0
     thinking: int = 0
+    thoughts_cut: int = 0
 
     def absorb(self, other: _TierLosses) -> None:
         """Add the counts of another process."""
@@ -58,6 +60,7 @@ class _TierLosses:
         self.answers += other.answers
         self.empty += other.empty
         self.thinking += other.thinking
+        self.thoughts_cut += other.thoughts_cut
 
 
 @dataclass(slots=True)
@@ -117,6 +120,13 @@ class PromptLosses:
                     counts.least = min(counts.least, verification.confidence)
                     counts.most = max(counts.most, verification.confidence)
 
+    def take_events(self, task: str, phase: Phase, tiers: Sequence[Tier]) -> None:
+        """Count what the calls of a task's answers noted so far."""
+        for tier in tiers:
+            events = tier.counts.events_of(phase, task, "answer")
+            counts = self.tiers.setdefault(tier.tier, _TierLosses())
+            counts.thoughts_cut = events.get(THINKING, 0)
+
     def absorb(self, other: PromptLosses) -> None:
         """Add the counts of another process."""
         self.questions += other.questions
@@ -166,9 +176,9 @@ class PromptLosses:
                     "and scored as they are: a stop sequence at their beginning, a reply without "
                     "content, or all tokens spent on thinking"
                 )
-            if counts.thinking:
+            if thinking := max(counts.thinking, counts.thoughts_cut):
                 yield (
-                    f"{phase}, {tier.name}: {counts.thinking} of {counts.answers} answers end "
+                    f"{phase}, {tier.name}: {thinking} of {counts.answers} answers end "
                     "while the model is still thinking, and are scored as they are: raise "
                     "max_gen_toks (--gen_kwargs), or switch thinking off"
                 )

@@ -252,3 +252,4 @@ def test_thinking_is_in_no_token_probability(folder: Path, shared: bool) -> None
     never = HFBackend(pretrained=str(folder), think_end_token="</never>", **kind)
     (endless,) = generate(never, asked, token_probs=True)
     assert len(endless.token_logprobs) == len(whole.token_logprobs)
+    assert [g.events for g in (whole, after, endless)] == [(), (), ("thinking",)]

@@ -13,6 +13,7 @@ from werkzeug import Request, Response
 
 from automix_eval.backends.servers import replies, transport
 from automix_eval.backends.servers.api import APIBackend
+from automix_eval.backends.servers.batching import events_of
 from automix_eval.backends.servers.faults import RequestError
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import GenerateRequest, Generation
@@ -204,3 +205,20 @@ def test_token_probabilities_are_those_of_the_answer_alone(
     logprobs, margins = replies.probabilities(THOUGHT, text, end)
     assert logprobs == tuple(-float(i) for i in range(first, last + 1))
     assert margins == tuple(0.1 * i for i in range(first, last + 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "end", "reason", "counted"),
+    [
+        ("so 2 and 2 are", "</think>", "length", True),
+        ("so 2 and 2 are", "</think>", "stop", False),  # it answered without a thought
+        ("so</think> 4 and mo", "</think>", "length", False),
+        ("so 2 and 2 are", None, "length", False),
+    ],
+)
+def test_a_thought_that_is_cut_is_counted(
+    text: str, end: str | None, reason: str, counted: bool
+) -> None:
+    """Also where the chat template began it, so that no mark of its beginning is in the text."""
+    found = events_of({"text": text, "finish_reason": reason}, replies.Usage(1, 0, 9), end)
+    assert ("thinking" in found) is counted

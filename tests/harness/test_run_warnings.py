@@ -11,6 +11,7 @@ import pytest
 from automix_eval.cascade.tier import Tier
 from automix_eval.harness.run_warnings import PromptLosses
 from automix_eval.types import (
+    THINKING,
     Answer,
     GenerateRequest,
     Message,
@@ -63,6 +64,7 @@ def notes(model: Tier, *answers: Answer) -> list[str]:
             for i, answer in enumerate(answers)
         ]
     )
+    losses.take_events("t", "evaluation", [model])
     return list(losses.notes("t", "evaluation", [model], False))
 
 
@@ -79,6 +81,22 @@ def test_empty_answers_and_cut_thoughts_are_counted() -> None:
     assert any("2 of 7 answers are empty" in s for s in said)
     assert any("2 of 7 answers end while the model is still thinking" in s for s in said)
     assert notes(tier(), Answer(0, "4")) == []
+
+
+def test_thoughts_that_begin_in_the_prompt_are_counted_when_they_are_cut() -> None:
+    """No answer has a mark of them then, and the backend alone knows; processes are added up."""
+    model = tier()
+    model.counts.add(("evaluation", "t", "answer"), ["a", "b"], [], [(THINKING,), ("length",)])
+    said = notes(model, Answer(0, "so 2 and 2"), Answer(0, "4"))
+    assert any("1 of 2 answers end while the model is still thinking" in s for s in said)
+    both = PromptLosses(1)
+    for _ in range(2):
+        part = PromptLosses(1)
+        part.take_events("t", "evaluation", [model])
+        both.absorb(part)
+    assert any(
+        ": 2 of 0 answers end while" in s for s in both.notes("t", "evaluation", [model], False)
+    )
 
 
 @pytest.mark.parametrize(

@@ -369,11 +369,14 @@ class HFBackend(HarnessBackend):
         think = lm.think_end_token if isinstance(lm.think_end_token, str) else None
         text = postprocess_generated_text(raw, list(plan.until), think)
         number = len(done.tokens)
+        cut = False
         if done.tokens[-1] in lm.end_tokens:
             answer = number - 1
-        else:
+        elif any(s in raw for s in plan.until):
             # a token may hold the end of the answer and the stop sequence at once
-            answer = max(number - 1, 1) if any(s in raw for s in plan.until) else number
+            answer = max(number - 1, 1)
+        else:
+            answer, cut = number, number == plan.most
         thought = lm.thinking(done.tokens[:answer]) if done.logprobs else 0
         if plan.stop_after and (decided := plan.stop_after.search(text)):
             text = text[: decided.end()]
@@ -385,6 +388,7 @@ class HFBackend(HarnessBackend):
             tuple(done.logprobs[thought:answer]),
             tuple(done.margins[thought:answer]),
             done.cached,
+            events=lm.thought_cut(done.tokens, cut),
         )
 
     def _check_length(self, prompt: int, generated: int) -> None:

@@ -25,6 +25,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from automix_eval.backends.hf.settings import TokenMemory
 from automix_eval.backends.hf.weights import Pending, can_wait, commit_of
 from automix_eval.backends.shared_prefix.sampling import row_seed, sample, top_two
+from automix_eval.types import THINKING
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class MeteredRow:
     seconds: float
     logprobs: tuple[float, ...]
     margins: tuple[float, ...]
+    events: tuple[str, ...]
 
 
 class MeteredHFLM(HFLM):  # type: ignore[misc]
@@ -230,6 +232,7 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
                     seconds,
                     tuple(logprobs[position][begun_at:answer]) if watch is not None else (),
                     tuple(margins[position][begun_at:answer]) if watch is not None else (),
+                    self.thought_cut(tokens, answer == used == len(tokens)),
                 )
             )
         self._batch = None
@@ -249,6 +252,15 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
             enough = self.tok_decode(tokens[:middle]).count(end) >= number
             low, high = (low, middle) if enough else (middle + 1, high)
         return low
+
+    def thought_cut(self, tokens: list[int], cut: bool) -> tuple[str, ...]:
+        """The event of tokens that were cut (by the most that may be generated) in a thought.
+
+        Where it begins need not be among them: a chat template may have begun it. Who ends without
+        its end has answered without a thought.
+        """
+        thinks = self.think_end_token not in (None, "")
+        return (THINKING,) if cut and thinks and not self.thinking(tokens) else ()
 
     def _lengths(self, tokens: list[int], stop: Sequence[str]) -> tuple[int, int]:
         """Tokens of the answer, and tokens paid for (with the one that ended it)."""

@@ -74,6 +74,7 @@ def generate(
                     row.logprobs,
                     row.margins,
                     cached_tokens=0,
+                    events=row.events,
                 ),
             )
 

@@ -248,7 +248,7 @@ class APIBackend(HarnessBackend):
                     reply.seconds / number,
                     *replies.probabilities(tokens, text, think),
                     cached_tokens=usage.cached,
-                    events=(reply.events if i == 0 else ()) + events_of(choice, usage),
+                    events=(reply.events if i == 0 else ()) + events_of(choice, usage, think),
                     latency=latency,
                 )
             )

@@ -78,11 +78,13 @@ def divide(usage: Usage, batch: RequestBatch) -> list[Usage]:
     ]
 
 
-def events_of(choice: Mapping[str, Any], usage: Usage) -> tuple[str, ...]:
+def events_of(choice: Mapping[str, Any], usage: Usage, think_end: Any) -> tuple[str, ...]:
     """What is worth counting of one answer."""
-    end = replies.end_of(choice)
-    empty = not replies.text_of(choice)
+    end, text = replies.end_of(choice), replies.text_of(choice) or ""
     unknown = usage.prompt is None or usage.generated is None
     return (
-        ((end,) if end else ()) + (("empty",) if empty else ()) + (("no_usage",) if unknown else ())
+        *((end,) if end else ()),
+        *(() if text else ("empty",)),
+        *(("no_usage",) if unknown else ()),
+        *replies.thought_cut(text, think_end, end == "length"),
     )

@@ -14,6 +14,7 @@ from typing import Any
 from automix_eval.backends.servers.faults import CONTENT_FILTER, RequestError
 from automix_eval.backends.servers.next_token import margin
 from automix_eval.safety.text import printable
+from automix_eval.types import THINKING
 
 # No log-probability, and no number of tokens, is as large.
 _BEYOND = 2**53
@@ -90,6 +91,15 @@ def choices_of(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         return [body]
     choices: list[Mapping[str, Any]] = body["choices"]
     return sorted(choices, key=lambda c: _count(c.get("index")) or 0)
+
+
+def thought_cut(raw: str, think_end: Any, cut: bool) -> tuple[str, ...]:
+    """The event of a text that was cut by its length before the end of its thought, if any.
+
+    The beginning of a thought need not be in it: a chat template may have begun it.
+    """
+    thinks = isinstance(think_end, str) and bool(think_end)
+    return (THINKING,) if cut and thinks and think_end not in raw else ()
 
 
 def end_of(choice: Mapping[str, Any]) -> str:
