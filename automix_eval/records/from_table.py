@@ -15,6 +15,8 @@ from automix_eval.records.table_columns import Columns, TierColumns, refuse_long
 from automix_eval.records.tables import StoredTable, TableError, read_table
 from automix_eval.safety.errors import AutoMixError
 
+_SUMS = ("total", "sum", "average", "avg", "mean", "overall")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
@@ -141,7 +143,20 @@ def load(columns: Columns, stamp: tuple[Path, int, int]) -> Held:
     """A table's columns; kept, so that the jobs of a sweep parse a file once."""
     used = {*columns.numbers(), *columns.texts()}
     refuse_long(stamp[0], used, columns.id_column)
-    return Held(columns, read_table(stamp[0], columns.numbers(), columns.texts()))
+    table = read_table(stamp[0], columns.numbers(), columns.texts())
+    _refuse_sums(table, columns)
+    return Held(columns, table)
+
+
+def _refuse_sums(table: StoredTable, columns: Columns) -> None:
+    """Refuse a last row that sums up the others, as of a sheet: it would count as a question."""
+    for name in filter(None, (columns.id_column, columns.question, columns.document_column)):
+        last = table.texts(name)[-1] if len(table) else ""
+        if last.strip(" :").casefold() in _SUMS:
+            raise TableError(
+                f"the last row of {table.path} is no question: its {name!r} is {last!r}, as of a "
+                "row that sums up the others. Leave it out"
+            )
 
 
 def _usable(table: StoredTable, columns: Columns) -> tuple[BoolArray, str]:

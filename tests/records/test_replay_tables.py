@@ -364,6 +364,19 @@ def test_a_table_is_read_once_until_it_changes(tmp_path: Path) -> None:
     assert len(source(path).train) == 20
 
 
+@pytest.mark.parametrize("name", ["Total", " average:", "q9"])
+def test_a_row_that_sums_up_the_others_is_no_question(tmp_path: Path, name: str) -> None:
+    """As the last row of a sheet; a question may be called anything else."""
+    table = rows(12)
+    table[-1]["id"] = name
+    path = write(tmp_path / "t.csv", table)
+    if name == "q9":
+        assert name in source(path).test.ids + source(path).train.ids
+        return
+    with pytest.raises(TableError, match=r"last row of .*sums up the others"):
+        source(path)
+
+
 def test_another_table_is_the_test(tmp_path: Path) -> None:
     """Out of domain: the policy comes from one file, the figures from the other."""
     columns = Columns(TWO)
