@@ -250,7 +250,7 @@ def test_a_verifier_without_its_probabilities_stops_before_any_call(
     """The margin on a tier that gives none is named at once, with the ways out."""
     args = scripted_args(verifier="margin", meta_verifier="threshold")
     del args["verifier.num_samples"]
-    with pytest.raises(AutoMixError, match="verifier=few_shot, or slm=hf"):
+    with pytest.raises(AutoMixError, match="few_shot or consistency, or slm=hf"):
         run_harness([TASK], args)
     assert CALLS == []
 
