@@ -170,17 +170,18 @@ def column_names(path: Path) -> list[str]:
     try:
         _ordinary(path)
         if suffix in _DELIMITERS:
-            return [n.strip() for n in _header(path, _DELIMITERS[suffix])[0]]
-        if suffix == ".parquet":
+            names = _header(path, _DELIMITERS[suffix])[0]
+        elif suffix == ".parquet":
             from pyarrow import parquet
 
             with parquet.ParquetFile(path) as file:
-                return [n.strip() for n in _names(file.schema_arrow)]
-        with pa.input_stream(str(path), compression="detect") as stream:
-            line = next((x for x in io.BytesIO(stream.read(_CHUNK)) if x.strip()), b"{}")
-        _check_lines(path, line)
-        first = pa.Table.from_pylist([msgspec.json.decode(line, type=dict)])
-        return [n.strip() for n in _names(first.schema)]
+                names = _names(file.schema_arrow)
+        else:
+            with pa.input_stream(str(path), compression="detect") as stream:
+                line = next((x for x in io.BytesIO(stream.read(_CHUNK)) if x.strip()), b"{}")
+            _check_lines(path, line)
+            names = _names(pa.Table.from_pylist([msgspec.json.decode(line, type=dict)]).schema)
+        return [name.strip() for name in names]
     except OSError as err:
         raise TableError(f"the table {path} cannot be read: {printable(err)}") from err
     except (pa.ArrowException, msgspec.MsgspecError, UnicodeDecodeError, csv.Error) as err:

@@ -65,9 +65,8 @@ def computed(folder: str, **options: Any) -> dict[str, Any]:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, **options)
     tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     if tokenizer.bos_token == "<bos>":
-        tokenizer.add_bos_token = (
-            True  # the file asks for it; releases before 5.23 do not read that
-        )
+        # the file asks for it, which releases before 5.23 do not read
+        tokenizer.add_bos_token = True
     prompts = list(PROMPTS)
     if tokenizer.chat_template:
         turn = [{"role": "user", "content": "Name the capital of Italy."}]

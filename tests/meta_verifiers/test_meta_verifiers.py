@@ -164,14 +164,19 @@ def test_no_candidate_is_better_than_the_fitted_threshold(rows):
 def test_the_union_is_no_worse_than_its_parts(rows):
     """On the fitting data none of the four has a larger delta IBC.
 
-    Of gain this is no law: what chance adds to a sliver is taken off before one is chosen.
+    Of gain the chosen policy may be: what chance adds to a sliver is taken off before one is
+    chosen. But the union has a policy as good and as cheap as each part's in its range.
     """
     outcomes = columns(pair_records(rows))
-    union = Union(objective="ibc", min_escalation=0.0).fit(outcomes)
-    for make in (Threshold, DoubleThreshold, Greedy, PomdpV1):
-        part = make(objective="ibc", min_escalation=0.0).fit(outcomes)
-        assert (part.value_ is None) == (union.value_ is None)
-        assert part.value_ is None or part.value_ <= union.value_ + 1e-9
+    for objective in ("ibc", "gain"):
+        union = Union(objective=objective, min_escalation=0.0).fit(outcomes)
+        for make in (Threshold, DoubleThreshold, Greedy, PomdpV1):
+            part = make(objective=objective, min_escalation=0.0).fit(outcomes)
+            assert (part.value_ is None) == (union.value_ is None)
+            if objective == "ibc":
+                assert part.value_ is None or part.value_ <= union.value_ + 1e-9
+            score, cost = part.policy_.score - 1e-9, part.policy_.cost + 1e-9
+            assert any(p.score >= score and p.cost <= cost for p in union.family_)
 
 
 # --------------------------------------------------------------------------- the grid of bins
