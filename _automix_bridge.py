@@ -1,11 +1,12 @@
 """Makes lm-evaluation-harness 0.4.13 find the model ``automix`` and this package's tasks.
 
 That release has no plugin discovery. Python executes the line in ``automix_eval_bridge.pth`` when
-an interpreter starts; it imports this module, which waits for two modules of the harness to be
-imported and completes them: ``lm_eval.models`` (the model's name, as a lazy string) and
-``lm_eval.tasks.manager`` (the folder of our tasks). A harness that reads entry points (they are in
-pyproject.toml) is left alone. The logs of ``lm_eval.evaluator`` and ``lm_eval._cli.utils``, which
-show arguments before any model sees them, get a filter that keeps secrets out of them.
+an interpreter starts; it imports this module, as ``automix_eval`` does where no interpreter read
+that line. The module waits for two of the harness's to be imported and completes them:
+``lm_eval.models`` (the model's name, as a lazy string) and ``lm_eval.tasks.manager`` (the folder of
+our tasks). A harness that reads entry points (they are in pyproject.toml) is left alone. The logs
+of ``lm_eval.evaluator`` and ``lm_eval._cli.utils``, which show arguments before any model sees
+them, get a filter that keeps secrets out of them.
 
 It runs in every interpreter of the environment. So it imports nothing but ``sys`` until the harness
 is imported, never raises, and writes to stderr only when something failed.
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
     from typing import Any
+
+# False: the package, imported by its own command or by hand, brought the bridge with it.
+AT_START = "automix_eval" not in sys.modules
 
 _ALIAS = "automix"
 _TARGET = "automix_eval.harness.model:AutoMixLM"

@@ -7,6 +7,7 @@ automix-llm, listed in :mod:`automix_eval.meta_verifiers.automix_llm`. Each is l
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from automix_eval.harness.evaluate import evaluate as evaluate
     from automix_eval.meta_verifiers.automix_llm import *  # noqa: F403 (the names stand there)
     from automix_eval.report.results import read as read
+
+# Where no site folder's .pth file did so (pip --target, PYTHONPATH). A policy needs no harness, so
+# the package works alone too, and `automix-eval doctor` says what is missing.
+with suppress(ModuleNotFoundError):
+    import _automix_bridge  # noqa: F401
 
 __version__ = "0.1.0"
 

@@ -109,3 +109,20 @@ print(json.dumps(dict(
     assert facts["mine"] == str(tmp_path / "mine")
     # Nothing of the harness's is replaced, and so nothing said.
     assert "overrides existing task" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_package_brings_the_bridge_where_no_site_folder_does() -> None:
+    """From a folder of ``pip install --target`` commands run; the doctor says what does not."""
+    pytest.importorskip("lm_eval")
+    folders = [str(ROOT), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    script = f"""
+import sys
+sys.path += {folders}
+from automix_eval.commands import doctor
+from lm_eval.tasks import TaskManager
+print([f.state for f in doctor._plugin()], "coqa_demo" in TaskManager().all_tasks)
+"""
+    run = [sys.executable, "-I", "-S", "-c", script]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert done.stdout == "['note'] True\n"

@@ -106,7 +106,15 @@ def _plugin() -> Iterator[Finding]:
             "pip install -e .), in the environment that lm_eval runs in",
         )  # fmt: skip
         return
-    yield Finding("plugin", "ok", f"--model automix is {target.__module__}.{target.__name__}")
+    if getattr(sys.modules.get("_automix_bridge"), "AT_START", True):
+        yield Finding("plugin", "ok", f"--model automix is {target.__module__}.{target.__name__}")
+        return
+    yield Finding(
+        "plugin", "note", "automix-eval's commands work, but lm_eval --model automix does not: no "
+        "site folder of this Python holds automix_eval_bridge.pth",
+        f"{sys.executable} -m pip install automix-eval, without --target; a folder in PYTHONPATH "
+        "is no site folder",
+    )  # fmt: skip
 
 
 def _bridge() -> Iterator[Finding]:
