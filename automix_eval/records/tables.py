@@ -14,6 +14,7 @@ import hashlib
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,8 @@ class StoredTable:
             if cell is None or not cell.strip():
                 continue
             try:
+                if "_" in cell:  # which Python reads as a sign for thousands
+                    raise ValueError(cell)
                 values[row] = float(cell)
             except ValueError:
                 bad = np.arange(len(self)) == row
@@ -159,7 +162,7 @@ def read_table(path: Path, numbers: Iterable[str], texts: Iterable[str] = ()) ->
 
 
 def column_names(path: Path) -> list[str]:
-    """The names of a file's columns, in its order; of a JSON lines file those of its first line.
+    """The names of a file's columns, in its order; of a JSON lines file those that any line has.
 
     Raises:
         TableError: As :func:`read_table`.
@@ -177,14 +180,12 @@ def column_names(path: Path) -> list[str]:
             with parquet.ParquetFile(path) as file:
                 names = _names(file.schema_arrow)
         else:
-            with pa.input_stream(str(path), compression="detect") as stream:
-                line = next((x for x in io.BytesIO(stream.read(_CHUNK)) if x.strip()), b"{}")
-            _check_lines(path, line)
-            names = _names(pa.Table.from_pylist([msgspec.json.decode(line, type=dict)]).schema)
+            status = path.stat()
+            names = list(_json_names(path, status.st_mtime_ns, status.st_size))
         return [name.strip() for name in names]
     except OSError as err:
         raise TableError(f"the table {path} cannot be read: {printable(err)}") from err
-    except (pa.ArrowException, msgspec.MsgspecError, UnicodeDecodeError, csv.Error) as err:
+    except (pa.ArrowException, UnicodeDecodeError, csv.Error) as err:
         raise TableError(f"the table {path} is damaged: {printable(err)}") from err
 
 
@@ -292,7 +293,7 @@ def _jsonl(path: Path, wanted: Sequence[str], _texts: Sequence[str]) -> dict[str
         data = stream.read(_LARGEST + 1)
     if len(data) > _LARGEST:
         raise TableError(f"the table {path} is larger than 2 GiB: convert it to Parquet")
-    _check_lines(path, data)
+    _each_line(path, io.BytesIO(data), len)
     # the types of a column are settled block by block, so that the file is one block
     options = arrow.ReadOptions(block_size=max(1, len(data)) + 1)
     table = _flat(arrow.read_json(pa.BufferReader(data), read_options=options))
@@ -300,13 +301,41 @@ def _jsonl(path: Path, wanted: Sequence[str], _texts: Sequence[str]) -> dict[str
     return {name: table.column(raw) for name, raw in named.items()}
 
 
-def _check_lines(path: Path, data: bytes) -> None:
+@lru_cache(maxsize=16)
+def _json_names(path: Path, _written: int, _size: int) -> tuple[str, ...]:
+    """The names that any line has, dotted where objects are nested, in the order of first use."""
+    import pyarrow as pa
+
+    decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+    found: dict[str, bool] = {}  # whether it holds an object
+
+    def note(fields: Mapping[str, msgspec.Raw], within: str) -> None:
+        for name, value in fields.items():
+            if bytes(value)[:1] == b"{":
+                found[within + name] = True  # also where it is null in other lines
+                note(decode(value), f"{within}{name}.")
+            else:
+                found.setdefault(within + name, False)
+
+    try:
+        with pa.input_stream(str(path), compression="detect") as stream:
+            _each_line(path, io.BufferedReader(stream, _CHUNK), lambda fields: note(fields, ""))
+    except TableError:
+        if not found:
+            raise
+        # reading it tells what is wrong with the other lines
+    return tuple(name for name, nested in found.items() if not nested)
+
+
+def _each_line(
+    path: Path, lines: Iterable[bytes], see: Callable[[Mapping[str, msgspec.Raw]], object]
+) -> None:
     """Refuse what is no JSON object a line: pyarrow ends the process over a line of ``null``."""
     decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-    for number, line in enumerate(io.BytesIO(data), 1):
+    for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                decode(line)
+                see(decode(line))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as err:
                 why = why_no_json(line, err)
                 raise TableError(f"the table {path} is damaged: line {number}: {why}") from err

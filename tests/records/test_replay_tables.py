@@ -225,6 +225,21 @@ def test_white_space_and_case_of_a_header_lose_no_column(tmp_path: Path, suffix:
     np.testing.assert_array_equal(one.scores, two.scores)
 
 
+def test_a_line_that_lacks_a_key_loses_no_column(tmp_path: Path) -> None:
+    """The first line names no confidence and no document, others do; an object may be null."""
+    names = {"s1.5-b:conf": "s:confidence", "s1.5-b:correct": "s:score", "doc": "document"}
+    table = [{**{names.get(k, k): v for k, v in r.items()}, "s:cost": 1} for r in rows()]
+    table[0] |= {"more": None}
+    for key in ("s:confidence", "document"):
+        del table[0][key]
+    table[1]["more"] = {"why": "x"}
+    path = tmp_path / "t.jsonl"
+    path.write_text("\n".join(map(json.dumps, table)), encoding="utf-8")
+    assert column_names(path)[-4:] == ["s:cost", "document", "s:confidence", "more.why"]
+    columns, _ = columns_of_header(path, {})
+    assert (columns.tiers[0].confidence, columns.document_column) == ("s:confidence", "document")
+
+
 def test_questions_without_a_document_are_no_document_together(tmp_path: Path) -> None:
     """Empty cells name nothing that questions could share."""
     table = [{**r, "doc": r["doc"] if i < 100 else " " * (i % 2)} for i, r in enumerate(rows())]
