@@ -208,6 +208,54 @@ def test_token_probabilities_are_those_of_the_answer_alone(
 
 
 @pytest.mark.parametrize(
+    "spelled",
+    [
+        [("\ufffd", [0xC3]), ("\ufffd", [0xA9]), (" ", [0x20]), ("\ufffd", [0xC3]), ("", [0xA9])],
+        [("bytes:\\xc3", None), ("bytes:\\xa9", None), (" ", None), ("bytes:\\xc3\\xa9", None)],
+        [("", []), ("é", [0xC3, 0xA9]), (" ", None), ("é", [195, 169])],
+    ],
+)
+def test_a_character_of_several_tokens_counts_once(spelled: list[tuple[str, Any]]) -> None:
+    """Its parts have bytes and no text: of the answer all tokens are read, and none after it."""
+    ending = [("\n", [10]), ("Q", None)]
+    listed = [
+        {"token": text, "logprob": -float(i), "top_logprobs": [], "bytes": data}
+        for i, (text, data) in enumerate([*spelled, *ending], 1)
+    ]
+    tokens = replies.tokens_of({"logprobs": {"content": listed}})
+    logprobs, _ = replies.probabilities(tokens, "é é")
+    assert logprobs == tuple(-float(i) for i in range(1, len(spelled) + 1))
+
+
+def test_an_answer_in_parts_is_their_text() -> None:
+    """Some chat servers give content as parts; those that are thoughts are no answer."""
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    parts = [thought, {"type": "text", "text": "fo"}, {"type": "text", "text": "ur"}]
+    for content, text in ((parts, "four"), ([thought], None), ([], None)):
+        choice = {"index": 0, "message": {"role": "assistant", "content": content}}
+        replies.check({"choices": [choice]})
+        assert replies.text_of(choice) == text
+
+
+def test_whole_numbers_are_counted_however_they_are_written() -> None:
+    """Some servers have no integers; what is no whole number is not known."""
+    usage = {"prompt_tokens": 5.0, "completion_tokens": 2.5}
+    assert replies.usage_of({"usage": usage}) == replies.Usage(5, None, None)
+
+
+@pytest.mark.parametrize(("status", "sent"), [(200, "\ufeff{}"), (201, "{}")])
+def test_a_success_is_read(status: int, sent: str, httpserver: HTTPServer) -> None:
+    """Whichever success it is called, and with a mark of its byte order before it."""
+    made = json.dumps({"choices": [{"text": "four", "index": 0}]})
+    reply = Response(sent.replace("{}", made), status)
+    httpserver.expect_request("/v1/completions").respond_with_response(reply)
+    url = httpserver.url_for("/v1/completions")
+    backend = APIBackend("local-completions", model="m", base_url=url, max_retries=0)
+    (found,) = generate(backend, GenerateRequest("What?", {"max_gen_toks": 4}))
+    assert found.text == "four"
+
+
+@pytest.mark.parametrize(
     ("text", "end", "reason", "counted"),
     [
         ("so 2 and 2 are", "</think>", "length", True),

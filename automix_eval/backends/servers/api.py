@@ -41,7 +41,10 @@ _REMEDIES = {
     "http_429": "lower {tier}.num_concurrent or raise {tier}.max_retries",
     "quota": "the account has no money or quota left",
     "timeout": "raise {tier}.timeout or lower {tier}.num_concurrent",
-    "missing_choices": "set {tier}.n=1",
+    "missing_choices": "it gives another number of choices than it is asked for: set {tier}.n=1, "
+    "and no n or best_of among the arguments of a request",
+    "malformed": "check that {tier}.base_url is the address of what {tier} calls (chat or not), "
+    "and that the server streams nothing",
 }
 
 _REDIRECTS = dict.fromkeys((f"http_{s}" for s in range(300, 400)), "http_301")

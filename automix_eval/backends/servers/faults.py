@@ -93,9 +93,11 @@ def read_json(text: str) -> Mapping[str, Any]:
         RequestError: Not JSON or no object (retried), or an error with the status of a success.
     """
     try:
-        body = json.loads(text)
+        body = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as err:
-        raise RequestError("malformed", f"not JSON: {_short(text)}", retried=True) from err
+        raise RequestError(
+            "malformed", f"not JSON: {_short(text) or 'nothing'}", retried=True
+        ) from err
     if not isinstance(body, dict):
         raise RequestError("malformed", f"not a JSON object: {_short(text)}", retried=True)
     error = body.get("error")

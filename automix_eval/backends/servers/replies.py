@@ -6,7 +6,9 @@ in details), Anthropic's messages, and SGLang's generate.
 
 from __future__ import annotations
 
+import codecs
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,12 +54,15 @@ class Token:
         top: The most probable tokens at its place, text -> log-probability.
         margin: Lead of the best token at its place over the second best, in probability. Not to be
             had from ``top``: several tokens may share a text, as parts of a character do.
+        data: Its bytes in UTF-8, of which a part of a character has some; None where it has no
+            others than those of its text.
     """
 
     text: str
     logprob: float
     top: Mapping[str, float]
     margin: float
+    data: bytes | None = None
 
 
 def check(body: Mapping[str, Any]) -> None:
@@ -79,7 +84,10 @@ def _is_choice(choice: Any) -> bool:
         return False
     message = choice.get("message")
     if isinstance(message, dict):
-        return isinstance(message.get("content", ""), (str, type(None)))
+        content = message.get("content")
+        if isinstance(content, list):
+            return all(isinstance(part, dict) for part in content)
+        return isinstance(content, (str, type(None)))
     return isinstance(choice.get("text"), (str, type(None))) and (
         "text" in choice or end_of(choice) == CONTENT_FILTER
     )
@@ -118,13 +126,11 @@ def end_of(choice: Mapping[str, Any]) -> str:
 def text_of(choice: Mapping[str, Any]) -> str | None:
     """The text of a choice as it stands in the reply; None where there is none."""
     message = choice.get("message")
-    if isinstance(message, dict):
-        content = message.get("content")
-    elif isinstance(choice.get("content"), list):  # Anthropic's blocks
-        blocks = [b.get("text") for b in choice["content"] if isinstance(b, dict)]
+    whole = message if isinstance(message, dict) else choice
+    content = whole.get("content", choice.get("text"))
+    if isinstance(content, list):  # Anthropic's blocks, and parts of others: a thought has no text
+        blocks = [b.get("text") for b in content if isinstance(b, dict)]
         content = "".join(b for b in blocks if isinstance(b, str)) or None
-    else:
-        content = choice.get("text")
     return content if isinstance(content, str) else None
 
 
@@ -162,7 +168,7 @@ def tokens_of(choice: Mapping[str, Any]) -> list[Token]:
     content = logprobs.get("content")
     if isinstance(content, list):
         found = [
-            _token(t.get("token"), t.get("logprob"), t.get("top_logprobs"))
+            _token(t.get("token"), t.get("logprob"), t.get("top_logprobs"), t.get("bytes"))
             for t in content
             if isinstance(t, dict)
         ]
@@ -176,7 +182,7 @@ def tokens_of(choice: Mapping[str, Any]) -> list[Token]:
     return [t for t in found if t is not None]
 
 
-def _token(text: Any, logprob: Any, top: Any) -> Token | None:
+def _token(text: Any, logprob: Any, top: Any, data: Any = None) -> Token | None:
     if not _is_logprob(logprob):
         return None
     if isinstance(top, dict):
@@ -190,7 +196,16 @@ def _token(text: Any, logprob: Any, top: Any) -> Token | None:
     for name, value in listed:
         best[name] = max(value, best.get(name, -math.inf))
     lead = margin(float(logprob), [value for _, value in listed])
-    return Token(text if isinstance(text, str) else "", float(logprob), best, lead)
+    shown = text if isinstance(text, str) else ""
+    return Token(shown, float(logprob), best, lead, _bytes(shown, data))
+
+
+def _bytes(text: str, data: Any) -> bytes | None:
+    """The bytes of a token, as chat completions list them or OpenAI's completions spell them."""
+    if re.fullmatch(r"bytes:(\\x[0-9a-f]{2})+", text):
+        return bytes.fromhex(text[len("bytes:") :].replace("\\x", ""))
+    known = isinstance(data, list) and all(type(b) is int and 0 <= b < 256 for b in data)
+    return bytes(data) if known else None
 
 
 def probabilities(
@@ -204,15 +219,18 @@ def probabilities(
         think_end: What ends the thinking, if the model thinks; the text begins after its last one.
     """
     start = 0
-    said = "".join(token.text for token in tokens)
+    # a character counts where its last byte stands
+    decoded = codecs.getincrementaldecoder("utf-8")("replace").decode
+    spelled = [t.text if t.data is None else decoded(t.data) for t in tokens]
+    said = "".join(spelled)
     if isinstance(think_end, str) and think_end in said:
         start = len(said) - len(said.split(think_end)[-1].lstrip())
     kept = []
     at = 0
-    for token in tokens:
+    for token, own in zip(tokens, spelled, strict=True):
         if at >= start + len(text):
             break
-        end = at + len(token.text)
+        end = at + len(own)
         if at >= start or end > start:
             kept.append(token)
         at = end
@@ -227,5 +245,7 @@ def _is_logprob(value: Any) -> bool:
 
 
 def _count(value: Any) -> int | None:
+    if isinstance(value, float) and value.is_integer():  # as servers without integers write it
+        value = int(value)
     known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _BEYOND
     return value if known else None

@@ -290,7 +290,7 @@ class _Batch:
             text = f"no complete answer within {self._t._timeout:g} s"
             raise RequestError("timeout", text, retried=True) from err
         except aiohttp.ClientPayloadError as err:
-            text = f"the connection broke in the middle of an answer ({err})"
+            text = f"the connection broke in the middle of an answer ({' '.join(str(err).split())})"
             raise RequestError("dropped", text, retried=True) from err
         except (aiohttp.ClientError, OSError) as err:
             raise RequestError("connection", f"{type(err).__name__}: {err}", retried=True) from err
@@ -355,7 +355,7 @@ def post(url: str, headers: Mapping[str, str]) -> Send:
             text = _without_secrets(await response.text(errors="replace"))
             if 300 <= response.status < 400:
                 raise _redirected(response.status, response.headers.get("Location", ""))
-            if response.status != 200:
+            if not response.ok:
                 raise classify(response.status, text, response.headers)
         return read_json(text)
 
