@@ -62,6 +62,7 @@ def test_case_articles_punctuation_and_white_space_do_not_matter(
         ("red", "", 0.0),
         ("a red hen", "the red fox", 0.5),
         ("red red hen", "red fox", 2 * 1 / 5),
+        ("red red", "red red fox", 2 * 2 / 5),
         ("in the old red barn", "red barn", 2 * 2 / 6),
         ("An apple", "apple", 1.0),
         ("a.m.", "am", 1.0),  # no article is left of it: punctuation goes first

@@ -18,6 +18,11 @@ ROWS = st.lists(
 )
 
 
+def test_the_llm_helps_where_its_score_is_higher_by_more_than_a_tenth() -> None:
+    """A word more of a long answer is no reason to escalate; a score that is exactly so is none."""
+    assert helps(np.array([-1.0, 0.0, 0.05, 0.1, 0.11, 1.0])).tolist() == [False] * 4 + [True] * 2
+
+
 def test_low_confidence_where_the_llm_helps_is_the_best_there_is() -> None:
     """A confidence low exactly where the LLM is better has area 1, its mirror 0, a constant 1/2."""
     benefit = np.array([1.0, 0.5, 0.0, -0.5])

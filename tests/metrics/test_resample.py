@@ -43,6 +43,13 @@ def test_groups_of_documents_spread_as_documents_do(monkeypatch: pytest.MonkeyPa
     assert np.allclose(means(drawn).std(axis=0), error, rtol=0.08)
 
 
+def test_a_mean_is_that_of_the_questions_drawn() -> None:
+    """Large documents bring more questions: what all of them have is the mean of every resample."""
+    documents = np.repeat(np.arange(9), [1, 1, 1, 2, 3, 5, 8, 13, 40])
+    drawn = resample(documents, lambda rows: np.full((len(rows), 1), 0.7), 200)
+    assert drawn.mean(0) == pytest.approx(np.full(201, 0.7), rel=1e-12)
+
+
 @pytest.mark.parametrize("limit", [10, 10**9])
 def test_blocks_of_questions_change_nothing(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     """Columns computed block by block give the totals of columns held at once."""

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.multitest import multipletests
 
 from automix_eval.metrics.bootstrap import FEW, percentile_interval
@@ -123,6 +124,20 @@ def test_of_many_documents_it_is_students_interval() -> None:
     found = against_nothing(gaps)
     assert found.interval == pytest.approx(tuple(theirs.confidence_interval()), rel=1e-9)
     assert found.p == pytest.approx(theirs.pvalue, rel=1e-9)
+
+
+def test_many_documents_of_other_sizes_have_errors_robust_to_clusters() -> None:
+    """The regression on a constant with errors by document, as statsmodels has it."""
+    rng = np.random.default_rng(4)
+    sizes = rng.integers(1, 30, size=2001)
+    documents = np.repeat(np.arange(2001), sizes)
+    # larger documents gain more: their number is part of what varies
+    gaps = rng.normal(0.01 * sizes[documents], 1) + rng.normal(0, 0.5, size=2001)[documents]
+    theirs = OLS(gaps, np.ones(len(gaps))).fit(
+        cov_type="cluster", cov_kwds={"groups": documents}, use_t=True
+    )
+    found = against_nothing(np.bincount(documents, gaps), sizes)
+    assert found.interval == pytest.approx(tuple(theirs.conf_int()[0]), rel=1e-9)
 
 
 def test_equal_methods_and_single_documents() -> None:
