@@ -104,8 +104,10 @@ def read_chain(paths: Sequence[Path], choice: Choice, reading: SampleReading) ->
         held = read_runs(paths, reading)
     else:
         values = config.compose_application("replay", {}).format
-        found = parts.make_importer("auto", values, paths[0])
+        found = parts.make_importer("auto", values, paths[0], reading.metric)
         if found is None and paths[0].is_file():
+            if reading.metric is not None:
+                raise AutoMixError(f"metric {reading.metric}: {paths[0]} holds one score of a tier")
             return _own_table(paths[0], choice)
         held = read_runs(paths, reading) if found is None else found[1].read(paths[0])
         notes = () if found is None else (f"{paths[0]} is read as {found[0]}",)

@@ -33,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="results folders of lm_eval --log_samples, one a model, or one table of outcomes",
     )
     parser.add_argument("--task", help="one task or data set; default: all together")
-    parser.add_argument("--metric", help="default: the first metric of the samples")
+    parser.add_argument(
+        "--metric",
+        help="what is the score; default: the first metric of the samples, or the only one",
+    )
     parser.add_argument(
         "--models", type=_names, metavar="A,B", help="the chain; default: all, cheapest first"
     )

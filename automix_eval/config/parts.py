@@ -56,6 +56,7 @@ def restore(policy: Mapping[str, Any]) -> MetaVerifier:
 
 
 # Values of a group that are no argument of its class.
+_SCORED_BY = ("metric", "scorer", "result")  # what a format calls the choice of its score
 _NOT_PARAMETERS = ("policy", "transfer", "option", "with_calibrator")
 
 
@@ -121,13 +122,19 @@ def beside(config: DictConfig, verifier: Verifier) -> dict[Backend, int]:
     return {model: number for number, model in enumerate(models, len(tier_names(config)))}
 
 
-def make_importer(option: str, values: DictConfig, path: Path) -> tuple[str, Importer] | None:
+def make_importer(
+    option: str, values: DictConfig, path: Path, metric: str | None = None
+) -> tuple[str, Importer] | None:
     """The importer of a public table and its name; None for a table of the user's own.
 
     Args:
         option: Of the group ``format``; ``auto`` asks every format whether the path is surely its.
         values: The group's values.
         path: The file or folder.
+        metric: What is the score, of a format that may hold several; for ``auto`` alone.
+
+    Raises:
+        AutoMixError: A metric is given, and the format that was found holds one score alone.
     """
     if option != "auto":
         made = _instantiate(values, f"format={option}") if values._target_ else None
@@ -137,7 +144,13 @@ def make_importer(option: str, values: DictConfig, path: Path) -> tuple[str, Imp
         if node._target_:
             importer = cast(Importer, _instantiate(node, f"format={name}"))
             if importer.recognises(path):
-                return name, importer
+                key = next((k for k in _SCORED_BY if k in node), None)
+                if metric is None:
+                    return name, importer
+                if key is None:
+                    raise AutoMixError(f"metric {metric}: {path} holds one score of an answer")
+                node[key] = metric
+                return name, cast(Importer, _instantiate(node, f"format={name}"))
     return None
 
 

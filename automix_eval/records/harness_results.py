@@ -208,7 +208,7 @@ def model_names(config: Any) -> tuple[str, ...]:
 
 
 def _read_results(path: Path, time: str) -> HarnessResults:
-    value = read_json(path)
+    value = read_json(path, nan_is_none=True)  # a statistic may be undefined
     config = value.get("config") if isinstance(value, Mapping) else None
     if not isinstance(config, Mapping):
         raise ValueError("no config")

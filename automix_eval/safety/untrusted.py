@@ -57,20 +57,24 @@ def open_file(path: Path) -> BinaryIO:
     return file
 
 
-def read_json(path: Path, most: int = 256 * MIB) -> Any:
+def read_json(path: Path, most: int = 256 * MIB, nan_is_none: bool = False) -> Any:
     """A JSON file as :func:`parse_json` takes it; OSError and ValueError as there.
 
     Its texts are whole characters, so that what was read can be written.
     """
     data = read_bytes(path, most)
-    value = parse_json(data)
+    value = parse_json(data, nan_is_none)
     if b"\\ud" in data.lower():
         json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
     return value
 
 
-def parse_json(data: bytes) -> Any:
+def parse_json(data: bytes, nan_is_none: bool = False) -> Any:
     """Strict JSON: UTF-8, finite numbers of at most 64 bits, unique keys, not too deep.
+
+    Args:
+        data: The bytes.
+        nan_is_none: Whether ``NaN`` and ``Infinity``, as Python writes what is no number, are None.
 
     Raises:
         ValueError: It is anything else.
@@ -79,7 +83,7 @@ def parse_json(data: bytes) -> Any:
         value = json.loads(
             data.decode("utf-8-sig"),
             object_pairs_hook=_unique,
-            parse_constant=_no_constant,
+            parse_constant=(lambda _: None) if nan_is_none else _no_constant,
             parse_float=_finite,
             parse_int=_integer,
         )

@@ -16,6 +16,7 @@ from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.records.importers.answer_costs import answer_costs, parameters_of
 from automix_eval.records.importers.chain import Choice, chain_of
+from automix_eval.records.importers.every_eval_ever import EveryEvalEver
 from automix_eval.records.importers.model_outcomes import Importer, ModelOutcomes
 from automix_eval.safety.errors import AutoMixError
 
@@ -157,6 +158,71 @@ def test_models_that_answered_other_questions_are_not_paired(tmp_path: Path) -> 
     file.write_text(file.read_text().replace('"h3"', '"other"'))
     with pytest.raises(AutoMixError, match="not paired"):
         read("every_eval_ever", path)
+
+
+def test_two_results_of_a_sample_are_no_repeats(tmp_path: Path) -> None:
+    """A line a metric, as of HELM's converter: their mean is no score, one of them is chosen."""
+    path = tables.every_eval_ever(tmp_path)
+    for file in path.rglob("*.jsonl"):
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        lines = [
+            {**row, "evaluation_result_id": name, "evaluation": {"score": score(row)}}
+            for row in rows
+            for name, score in (
+                ("exact_match:test", lambda r: r["evaluation"]["score"]),
+                ("rouge_l:test", lambda r: 0.3),
+            )
+        ]
+        file.write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(AutoMixError, match=r"'exact_match:test' and 'rouge_l:test'.*result"):
+        read("every_eval_ever", path)
+    chosen = EveryEvalEver("exact_match").read(path)
+    order = [chosen.models.index(m) for m in tables.MODELS]
+    np.testing.assert_array_equal(chosen.scores[:, order], tables.SCORES)
+    found = parts.make_importer("auto", config.compose_application("replay", {}).format, path,
+                                "rouge_l:test")  # fmt: skip
+    assert found is not None
+    assert (found[1].read(path).scores == 0.3).all()
+    with pytest.raises(AutoMixError, match="no result 'f1'"):
+        EveryEvalEver("f1").read(path)
+
+
+def test_what_a_cache_held_is_of_the_prompt(tmp_path: Path) -> None:
+    """Inspect leaves cached tokens out of input_tokens, older logs do not; dollars are costs."""
+    for total, expected in ((None, 100.0), (120, 100.0), (60, 40.0)):
+        folder = tmp_path / str(total)
+        folder.mkdir()
+        path = tables.inspect_ai(folder)
+        for file in path.iterdir():
+            log = json.loads(file.read_text())
+            for sample in log["samples"]:
+                (usage,) = sample["model_usage"].values()
+                usage |= {"input_tokens": 40, "input_tokens_cache_read": 60, "total_cost": 0.25}
+                usage |= {} if total is None else {"total_tokens": total}
+            file.write_text(json.dumps(log))
+        found = read("inspect_ai", path)
+        assert found.prompt_tokens is not None
+        assert found.costs is not None
+        assert (found.prompt_tokens == expected).all()
+        assert (found.costs == 0.25).all()
+    del log["samples"][2]["model_usage"]
+    file.write_text(json.dumps(log))
+    assert read("inspect_ai", path).costs is None
+
+
+def test_scores_as_inspect_writes_them(tmp_path: Path) -> None:
+    """Truth values and numbers as texts count as in its metrics; NaN is its word for unscored."""
+    path = tables.inspect_ai(tmp_path)
+    for file in path.iterdir():
+        log = json.loads(file.read_text())
+        for sample, value in zip(
+            log["samples"], ("yes", "No", "True", "0.25", float("nan"), False), strict=True
+        ):
+            sample["scores"]["match"]["value"] = value
+        log["results"] = {"scores": [{"metrics": {"stderr": {"value": float("nan")}}}]}
+        file.write_text(json.dumps(log))
+    scores = read("inspect_ai", path).scores
+    np.testing.assert_array_equal(scores[:, 0], [1, 0, 1, 0.25, np.nan, 0])
 
 
 def test_unfinished_logs_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from automix_eval.records.importers.model_outcomes import (
     lacks,
     number_of,
     part_of,
+    tokens_of,
 )
 from automix_eval.records.tables import TableError
 from automix_eval.safety.untrusted import lines_of, parse_json
@@ -25,8 +27,16 @@ class EveryEvalEver:
 
     Questions are joined by evaluation and ``sample_id``; where models give one question different
     ``sample_hash``, the folder is refused. Rows with an ``error`` have no score. Repeats are
-    averaged. There are tokens, and no costs.
+    averaged; several results of one sample (``evaluation_result_id``, a line a metric) are refused
+    unless one is chosen. There are tokens, and no costs.
+
+    Args:
+        result: The result that is the score, a whole ``evaluation_result_id`` or a part of it
+            between colons; None: the only one.
     """
+
+    def __init__(self, result: str | None = None) -> None:
+        self.result = result
 
     def recognises(self, path: Path) -> bool:
         """By the keys of the first line."""
@@ -38,10 +48,31 @@ class EveryEvalEver:
         if not files:
             raise lacks(path, "Every Eval Ever", "JSON lines file")
         long, hashes = Long(str(path)), dict[str, str]()
+        results: dict[tuple[str, ...], str] = {}
         for file in files:
             for number, row in _rows(file):
-                _add(long, hashes, file, number, row)
-        return long.columns("mean")
+                if self._chosen(row, results, file, number):
+                    _add(long, hashes, file, number, row)
+        if not long.questions:
+            raise TableError(f"{path} has no result {self.result!r} (format.result)")
+        return long.columns("mean", [f"the score is {self.result}"] if self.result else [])
+
+    def _chosen(
+        self, row: dict[str, Any], results: dict[tuple[str, ...], str], path: Path, number: int
+    ) -> bool:
+        """Whether a row is read; two results of one sample are no repeats of each other."""
+        name = str(row.get("evaluation_result_id") or "")
+        if self.result is not None and self.result not in (name, *re.split("[:#]+", name)):
+            return False
+        keys = ("evaluation_id", "evaluation_name", "model_id", "sample_id")
+        before = results.setdefault(tuple(str(row.get(k)) for k in keys), name)
+        if before != name:
+            raise TableError(
+                f"{path}, line {number}: sample {row.get('sample_id')} has the results {before!r} "
+                f"and {name!r} (evaluation_result_id): choose one with format.result=NAME (whatif "
+                "--metric NAME)"
+            )
+        return True
 
 
 def _files(path: Path) -> list[Path]:
@@ -73,12 +104,10 @@ def _add(long: Long, hashes: dict[str, str], path: Path, number: int, row: dict[
             "(sample_hash differs): these models are not paired"
         )
     score = field_of(row, path, "evaluation", "score") if row.get("error") is None else None
-    usage = part_of(row, "token_usage")
     place = f"line {number}"
     numbers = {
         "score": number_of(score, path, f"{place}: score"),
-        "prompt_tokens": number_of(usage.get("input_tokens"), path, f"{place}: input_tokens"),
-        "generated_tokens": number_of(usage.get("output_tokens"), path, f"{place}: output_tokens"),
+        **tokens_of(part_of(row, "token_usage"), path, place),
     }
     output = row.get("output")
     texts = output.get("raw") if isinstance(output, dict) else None

@@ -83,7 +83,7 @@ class Helm:
         if found is None:
             raise TableError(
                 f"no statistic {' or '.join(wanted)} that every run has: choose one with "
-                f"format.metric=NAME, of {listing(sorted(common), 20)}"
+                f"format.metric=NAME (whatif --metric NAME), of {listing(sorted(common), 20)}"
             )
         return found
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from automix_eval.records.importers.model_outcomes import (
     Long,
@@ -17,20 +21,22 @@ from automix_eval.records.importers.model_outcomes import (
     list_of,
     number_of,
     part_of,
+    tokens_of,
 )
 from automix_eval.records.tables import TableError
 from automix_eval.safety.text import listing
 from automix_eval.safety.untrusted import MIB, parse_json
 
-# What inspect's metrics count a letter as: correct, incorrect, partial, no answer.
-_LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
+# What inspect's metrics count a text as: correct, incorrect, partial, no answer, a truth value.
+_WORDS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 _MOST = 512 * MIB
 
 
 class InspectLogs:
     """A folder of logs, one or more for each model; samples are joined by task and id.
 
-    Epochs are averaged. There are tokens of the evaluated model, and no costs.
+    Epochs are averaged. There are tokens of the evaluated model, and US dollars where every sample
+    has its ``total_cost``. A score that is NaN (inspect's ``unscored``) is none.
 
     Args:
         scorer: Whose score is taken; None: the only one of the log.
@@ -64,7 +70,9 @@ class InspectLogs:
             model, task = (str(field_of(log, file, "eval", k)) for k in ("model", "task"))
             for sample in samples:
                 self._add(long, file, task, model, sample)
-        return long.columns("mean")
+        found = long.columns("mean")
+        unpriced = found.costs is None or (np.isnan(found.costs) & ~np.isnan(found.scores)).any()
+        return replace(found, costs=None) if unpriced else found
 
     def _add(self, long: Long, path: Path, task: str, model: str, sample: Any) -> None:
         key = field_of(sample, path, "id")
@@ -73,10 +81,8 @@ class InspectLogs:
         place = f"sample {key}"
         numbers = {
             "score": self._score(path, place, sample),
-            "prompt_tokens": number_of(usage.get("input_tokens"), path, f"{place}: input_tokens"),
-            "generated_tokens": number_of(
-                usage.get("output_tokens"), path, f"{place}: output_tokens"
-            ),
+            "cost": number_of(usage.get("total_cost"), path, f"{place}: total_cost"),
+            **tokens_of(usage, path, place),
         }
         output = sample.get("output")
         answer = output.get("completion") if isinstance(output, Mapping) else None
@@ -91,11 +97,13 @@ class InspectLogs:
         if self.scorer is None and len(names) > 1:
             raise TableError(
                 f"{path}: {place} has the scores {listing(names)}: choose one with "
-                "format.scorer=NAME"
+                "format.scorer=NAME (whatif --metric NAME)"
             )
         value = field_of(scores, path, self.scorer or names[0], "value")
-        if isinstance(value, str) and value in _LETTERS:
-            return _LETTERS[value]
+        if isinstance(value, str):
+            value = _WORDS.get(value, _WORDS.get(value.lower(), value))
+            with suppress(ValueError):
+                value = float(value)
         return number_of(value, path, f"{place}: score")
 
 
@@ -113,9 +121,10 @@ def _plain(path: Path) -> tuple[Any, list[Any]]:
 def _zipped(path: Path) -> tuple[Any, list[Any]]:
     try:
         with zipfile.ZipFile(path) as file:
-            header = parse_json(_member(file, "header.json"))
+            header = parse_json(_member(file, "header.json"), nan_is_none=True)
             names = sorted(n for n in file.namelist() if n.startswith("samples/"))
-            return header, [parse_json(_member(file, name)) for name in names]
+            samples = (_member(file, name) for name in names)
+            return header, [parse_json(sample, nan_is_none=True) for sample in samples]
     except NotImplementedError as err:
         raise TableError(
             f"{path} is compressed in a way that this Python cannot read ({err}): convert it with "

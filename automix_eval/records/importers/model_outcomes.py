@@ -217,9 +217,9 @@ class Long:
 
 
 def json_of(path: Path) -> Any:
-    """A JSON file, strictly read; TableError where it is damaged."""
+    """A JSON file, strictly read but for NaN, which is None; TableError where it is damaged."""
     try:
-        return read_json(path, _MOST_JSON)
+        return read_json(path, _MOST_JSON, nan_is_none=True)
     except (OSError, ValueError) as err:
         raise TableError(f"{path} is damaged: {err}") from err
 
@@ -254,6 +254,20 @@ def number_of(value: Any, path: Path, what: str) -> float | None:
     if not isinstance(value, (int, float)) or not np.isfinite(value):
         raise TableError(f"{path}: {what} is {value!r}, expected a finite number")
     return float(value)
+
+
+def tokens_of(usage: Mapping[str, Any], path: Path, place: str) -> dict[str, float | None]:
+    """``prompt_tokens`` and ``generated_tokens`` of inspect's usage, cached ones included.
+
+    Its ``input_tokens`` leave out what a cache held or took, as its providers count them now; where
+    they add up to ``total_tokens`` already, nothing was left out.
+    """
+    names = ("input_tokens", "output_tokens", "total_tokens", "input_tokens_cache_read",
+             "input_tokens_cache_write")  # fmt: skip
+    read, made, total, *cached = (number_of(usage.get(n), path, f"{place}: {n}") for n in names)
+    if read is not None and (not total or total != read + (made or 0.0)):
+        read += sum(c or 0.0 for c in cached)
+    return {"prompt_tokens": read, "generated_tokens": made}
 
 
 def _factorize(values: Sequence[str]) -> tuple[list[str], IntArray]:
