@@ -163,8 +163,8 @@ def test_half_a_character_in_a_table_is_not_called_torn(
 def test_a_number_beyond_all_numbers_is_damage(tmp_path: Path) -> None:
     """As JSON it is whole, and only who reads the cell finds out."""
     (tmp_path / "t.jsonl").write_text('{"a": 1e999}\n')
-    with pytest.raises(TableError, match="is damaged: Number out of range"):
-        column_names(tmp_path / "t.jsonl")
+    with pytest.raises(TableError, match="is damaged"):
+        read_table(tmp_path / "t.jsonl", ["a"])
 
 
 def test_an_error_of_a_damaged_table_is_one_line(tmp_path: Path) -> None:
