@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,11 @@ from automix_eval.safety.untrusted import lines_of, read_json
 # With --output_path DIR the file is results_<time>.json, with --output_path NAME.json it is
 # NAME_<time>.json (lm_eval 0.4.13, EvaluationTracker.save_results_aggregated).
 _RESULTS = re.compile(r"^(?:results_(.+)|(?:.+)_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?))\.json$")
+# What a sample holds beside its metrics, which it names since lm_eval 0.4.7 only.
+_NO_METRICS = {
+    "doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics",
+    "doc_hash", "prompt_hash", "target_hash",
+}  # fmt: skip
 _MODEL_KEYS = ("pretrained", "model", "path", "engine", "peft", "delta")
 
 
@@ -46,18 +51,18 @@ class HarnessResults:
     @property
     def tasks(self) -> tuple[str, ...]:
         """Tasks with a samples file."""
-        end = f"_{self.time}.jsonl"
-        names = sorted(p.name for p in self.path.parent.iterdir())
-        return tuple(
-            n[len("samples_") : -len(end)]
-            for n in names
-            if n.startswith("samples_") and n.endswith(end)
-        )
+        return tuple(self._samples)
 
     def samples_path(self, task: str) -> Path | None:
         """The samples file of a task, None without ``--log_samples``."""
-        wanted = f"samples_{task}_{self.time}.jsonl"
-        return next((p for p in self.path.parent.iterdir() if p.name == wanted), None)
+        return self._samples.get(task)
+
+    @property
+    def _samples(self) -> dict[str, Path]:
+        # lm_eval 0.4.2 and the Open LLM Leaderboard's details: lines of JSON in a .json
+        pattern = re.compile(rf"^samples_(.+)_{re.escape(self.time)}\.jsonl?$")
+        paths = sorted(self.path.parent.iterdir())
+        return {found[1]: path for path in paths if (found := pattern.match(path.name))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,7 @@ def find_results(paths: Iterable[Path]) -> tuple[list[HarnessResults], list[str]
         for path in sorted(root.rglob("*.json")):
             match = _RESULTS.match(path.name)
             real = os.path.realpath(path)  # which stands a link to itself
-            if not match or path.name.startswith("automix_") or real in found:
+            if not match or path.name.startswith(("automix_", "samples_")) or real in found:
                 continue
             try:
                 found[real] = _read_results(path, match[1] or match[2])
@@ -149,11 +154,11 @@ def read_samples(path: Path, by: ScoredBy) -> Samples:
     for number, line in _lines(path):
         try:
             row = msgspec.json.decode(line)
-            doc_id, name = _doc_id(row), str(row.get("filter", "none"))
-            if not metrics and isinstance(row.get("metrics"), list):
-                metrics = tuple(map(str, row["metrics"]))
+            doc_id = _doc_id(row)
+            name = filter_of(row, scores.get("none", {}))
+            metrics = metrics or metrics_of(row)
             wanted = by.metric or next(iter(metrics), None)
-            value = None if wanted is None else _number(row.get(wanted))
+            value = None if wanted is None else score_of(row.get(wanted))
             if value is not None and not abs(value) <= MAX_SCORE:
                 raise TypeError(f"{wanted} is {row[wanted]!r}, expected a finite number")
         except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as err:
@@ -168,7 +173,26 @@ def read_samples(path: Path, by: ScoredBy) -> Samples:
     return Samples(scores, prompts, metrics, tuple(defects), printable(path.name))
 
 
-def _number(value: Any) -> float | None:
+def metrics_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of a sample's metrics: as it lists them, else what is none of the usual keys."""
+    named = row.get("metrics")
+    names = named if isinstance(named, list) else [k for k in row if k not in _NO_METRICS]
+    return tuple(map(str, names))
+
+
+def filter_of(row: Mapping[str, Any], scored: Container[int]) -> str:
+    """A sample's filter; before lm_eval 0.4.7 it has none, and the first one's samples come first.
+
+    Args:
+        row: The sample.
+        scored: The doc_ids of the samples of the first filter so far.
+    """
+    if "filter" in row:
+        return str(row["filter"])
+    return "unnamed" if row["doc_id"] in scored else "none"
+
+
+def score_of(value: Any) -> float | None:
     """A score as the harness writes it: numbers of numpy's and torch's it writes as texts.
 
     What a metric of many questions together is computed from is no score of one.

@@ -283,6 +283,74 @@ def test_what_a_corpus_metric_reads_is_no_score_and_no_damage(tmp_path: Path) ->
     assert (found.scores, found.prompts, found.defects) == ({"none": {}}, {0: "a"}, ())
 
 
+def test_samples_of_older_harnesses_name_neither_metrics_nor_filters(
+    runs: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    """As lm_eval 0.4.3 to 0.4.6 and the Open LLM Leaderboard's details are; there in a .json."""
+
+    def old(row: dict) -> dict:
+        return {k: v for k, v in row.items() if k not in ("metrics", "filter")}
+
+    expected = read_runs(runs[1:], SampleReading())
+    folders = [changed(r, tmp_path / r.name, old) for r in runs[1:]]
+    for folder in folders:
+        (samples,) = folder.glob("samples_*")
+        lines = samples.read_text()
+        samples.unlink()
+        # a second filter's samples stand after those of the first
+        samples.with_suffix(".json").write_text(lines + lines.replace('"acc": 1.0', '"acc": 0.0'))
+        scores = read_samples(samples.with_suffix(".json"), ScoredBy("acc")).scores
+        assert list(scores) == ["none", "unnamed"]
+        assert sum(scores["none"].values()) > 0 == sum(scores["unnamed"].values())
+    found = read_runs(folders, SampleReading())
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    np.testing.assert_array_equal(found.confidences, expected.confidences)
+    assert found.metric == "acc"
+
+
+def test_scores_of_two_filters_are_not_compared(
+    runs: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    """The first filter of each run is read; another one is asked for as results name it."""
+
+    def filtered(*names: str) -> list[Path]:
+        made = []
+        for run, name in zip(runs[1:], names, strict=True):
+            other = "strict" if name == "loose" else "loose"
+            folder = changed(
+                run, tmp_path / f"{name} {run.name}", lambda r, f=name: {**r, "filter": f}
+            )
+            (samples,) = folder.glob("samples_*")
+            lines = samples.read_text()
+            zero = lines.replace('"acc": 1.0', '"acc": 0.0').replace(f'"{name}"', f'"{other}"')
+            samples.write_text(lines + zero)
+            made.append(folder)
+        return made
+
+    with pytest.raises(AutoMixError, match="acc,strict and acc,loose: set --metric"):
+        read_runs(filtered("strict", "loose"), SampleReading())
+    folders = filtered("loose", "strict")
+    found = read_runs(folders, SampleReading(metric="acc,strict"))
+    assert found.metric == "acc,strict"
+    assert found.scores[:, 0].sum() == 0 < found.scores[:, 1].sum()
+    assert any("under its filter strict, of loose, strict" in n for n in found.notes)
+    with pytest.raises(AutoMixError, match="has no filter odd: loose, strict"):
+        read_runs(folders, SampleReading(metric="acc,odd"))
+
+
+def test_scores_as_the_harness_writes_them(runs: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """Numbers of numpy's are texts, an undefined one is NaN: it is missing, no damage."""
+
+    def odd(row: dict) -> dict:
+        value = float("nan") if row["doc_id"] == 3 else str(bool(row["acc"]))
+        return {**row, "acc": value, "prompt_hash": None}
+
+    expected = read_runs(runs[1:], SampleReading()).scores[:, 1].copy()
+    expected[3] = np.nan
+    found = read_runs([runs[1], changed(runs[2], tmp_path / "odd", odd)], SampleReading())
+    np.testing.assert_array_equal(found.scores[:, 1], expected)
+
+
 def test_the_metric_is_the_one_that_a_run_takes(
     runs: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 
 from automix_eval.metrics.answers import normalize_answer
 from automix_eval.metrics.choice_values import BY_LENGTH, choice_confidence, compared_values
-from automix_eval.records.harness_results import HarnessResults, find_results
+from automix_eval.records.harness_results import (
+    HarnessResults,
+    filter_of,
+    find_results,
+    metrics_of,
+    score_of,
+)
 from automix_eval.records.importers.model_outcomes import ModelOutcomes, json_of
 from automix_eval.records.schema import MANIFEST_GLOB
 from automix_eval.safety.errors import AutoMixError
@@ -32,7 +39,9 @@ class SampleReading:
 
     Attributes:
         task: One task; None: all, which the runs must share.
-        metric: Of every task; None: the first number of its metric_list, or else of its samples.
+        metric: Of every task, with its filter where there are several, as results name it
+            (``exact_match,strict-match``); None: the first number of its metric_list, or else of
+            its samples, under the first filter.
         statistic: Confidence of a multiple-choice answer, from the softmax of the choices'
             log-probabilities: ``probability`` of the best, or its ``margin`` over the second.
         unpaired_prompts: Pair runs whose task versions, prompts or few-shot settings differ.
@@ -60,6 +69,7 @@ class _Task:
     delimiter: str
     number: int | None
     listed: tuple[str, ...] = ()
+    filters: dict[str, None] = field(default_factory=dict)
     scores: dict[int, float] = field(default_factory=dict)
     confidences: dict[int, float] = field(default_factory=dict)
     documents: dict[int, str] = field(default_factory=dict)
@@ -67,6 +77,12 @@ class _Task:
     questions: dict[int, str] = field(default_factory=dict)
     answers: dict[int, str] = field(default_factory=dict)
     kinds: Counter[str] = field(default_factory=Counter)
+    filter: str = "none"
+
+    @property
+    def scored_by(self) -> str:
+        """The metric, with its filter where that is not ``none``, as results name it."""
+        return self.metric if self.filter == "none" else f"{self.metric},{self.filter}"
 
 
 @dataclass(slots=True)
@@ -122,7 +138,7 @@ def read_runs(paths: Sequence[Path], reading: SampleReading) -> ModelOutcomes:
         tasks=tuple(task for task, _ in keys),
         documents=documents if len(set(documents)) < len(documents) else None,
         parameters=tuple(run.parameters for run in runs),
-        metric=", ".join(sorted({held.metric for held in first.tasks.values()})),
+        metric=", ".join(sorted({held.scored_by for held in first.tasks.values()})),
         notes=tuple(_notes(runs, differing, reading)),
     )
 
@@ -189,15 +205,18 @@ def _read_task(
         delimiter if isinstance(delimiter, str) else " ",
         number if isinstance(number, int) else None, _listed(config),
     )  # fmt: skip
-    main, at, line = None, 0, b""
+    at, line = 0, b""
+    held.metric, _, wanted = (reading.metric or "").partition(",")
     try:
         for at, line in lines_of(path):  # noqa: B007  an error names the line
-            row = msgspec.json.decode(line)
+            row = _decoded(line)
             if not isinstance(row, Mapping) or type(row.get("doc_id")) is not int:
                 raise ValueError("no sample of the harness: it has no doc_id")
-            main = main or str(row.get("filter", "none"))
-            if str(row.get("filter", "none")) == main:
-                _add(held, row, reading)
+            name = filter_of(row, held.scores)
+            held.filters[name] = None
+            held.filter = wanted or next(iter(held.filters))
+            if name == held.filter:
+                _add(held, row, reading.statistic)
     except (OSError, msgspec.MsgspecError, *_DAMAGE) as err:
         where = "" if isinstance(err, OSError) else f", line {at}"
         why = printable(why_no_json(line, err), 300)
@@ -205,6 +224,8 @@ def _read_task(
             f"{path}{where} cannot be read: {why}. Samples of a run that was "
             "killed are torn: run it again"
         ) from err
+    if wanted and wanted not in held.filters:
+        raise AutoMixError(f"{path} has no filter {wanted}: {listing(list(held.filters))}")
     if not held.scores or (held.number is not None and held.number != len(held.scores)):
         raise AutoMixError(
             f"{path} has {len(held.scores)} of {held.number or 'some'} questions: the samples of a "
@@ -223,31 +244,48 @@ def _listed(config: Any) -> tuple[str, ...]:
     return tuple(str(e.get("metric")) for e in entries if isinstance(e, Mapping))
 
 
-def _add(held: _Task, row: Mapping[str, Any], reading: SampleReading) -> None:
-    i, metrics = row["doc_id"], row.get("metrics")
-    if not held.metric:
-        names = list(metrics) if isinstance(metrics, list) else []
+def _decoded(line: bytes) -> Any:
+    """A sample; NaN, which Python writes of a score that is undefined, is None."""
+    try:
+        return msgspec.json.decode(line)
+    except msgspec.MsgspecError:
+        if b"NaN" not in line:
+            raise
+        return json.loads(line, parse_constant={"NaN": None}.__getitem__)
+
+
+def _add(held: _Task, row: Mapping[str, Any], statistic: str) -> None:
+    i = row["doc_id"]
+    if not held.scores:
+        names = list(metrics_of(row))
         names = [n for n in held.listed if n in names] or names
-        numbers = (n for n in names if isinstance(row.get(n), (int, float)))
-        held.metric = reading.metric or str(next(numbers, next(iter(names), "")))
+        numbers = (n for n in names if _is_score(row.get(n)))
+        held.metric = held.metric or str(next(numbers, next(iter(names), "")))
         if not held.metric or held.metric not in row:
             raise ValueError(f"no metric {held.metric or 'at all'}: the samples have {names}")
     if i in held.scores:
         raise ValueError(f"doc_id {i} stands twice")
     value = row.get(held.metric)
-    if value is not None and (not isinstance(value, (int, float)) or not math.isfinite(value)):
+    if value is not None and not _is_score(value):
         raise ValueError(f"{held.metric} is {value!r}, expected a number")
-    held.scores[i] = math.nan if value is None else float(value)
+    held.scores[i] = math.nan if value is None else cast(float, score_of(value))
     doc = row.get("doc") if isinstance(row.get("doc"), Mapping) else {}
     assert isinstance(doc, Mapping)
     arguments = _arguments(row.get("arguments"))
-    kind, held.confidences[i], held.answers[i] = _answer(held, row, arguments, reading.statistic)
+    kind, held.confidences[i], held.answers[i] = _answer(held, row, arguments, statistic)
     held.kinds[kind] += 1
-    held.hashes[i] = str(row.get("doc_hash", "")), str(row.get("prompt_hash", ""))
+    held.hashes[i] = str(row.get("doc_hash") or ""), str(row.get("prompt_hash") or "")
     asked = next((doc[k] for k in _QUESTIONS if isinstance(doc.get(k), str)), None)
     held.questions[i] = asked if asked is not None else (arguments[0][0] if arguments else "")
     if doc.get("document_id"):
         held.documents[i] = str(doc["document_id"])
+
+
+def _is_score(value: Any) -> bool:
+    try:
+        return math.isfinite(math.nan if (number := score_of(value)) is None else number)
+    except (TypeError, ValueError):
+        return False
 
 
 def _arguments(value: Any) -> list[tuple[str, str]]:
@@ -303,8 +341,11 @@ def _check(first: _Run, other: _Run) -> list[str]:
     differing = []
     for task, mine in first.tasks.items():
         theirs = other.tasks[task]
-        if mine.metric != theirs.metric or mine.sign != theirs.sign:
-            raise AutoMixError(f"{both} have different metrics of {task}: set --metric")
+        if mine.scored_by != theirs.scored_by or mine.sign != theirs.sign:
+            raise AutoMixError(
+                f"{both} have different metrics of {task}, {mine.scored_by} and "
+                f"{theirs.scored_by}: set --metric"
+            )
         if set(mine.scores) != set(theirs.scores):
             raise AutoMixError(
                 f"{both} answered different questions of {task}: {len(mine.scores)} and "
@@ -369,7 +410,14 @@ def _notes(runs: list[_Run], differing: list[str], reading: SampleReading) -> li
     lower = [t for t, held in tasks.items() if held.sign < 0]
     unlike = [f"{t} by {held.metric}" for t, held in tasks.items()]
     several = len({held.metric for held in tasks.values()}) > 1
+    filtered = [
+        f"{task} is scored under its filter {held.filter}, of {listing(list(held.filters))} "
+        "(--metric METRIC,FILTER)"
+        for task, held in tasks.items()
+        if len(held.filters) > 1
+    ]
     return [
+        *filtered[:5],
         *([f"one mean of unlike scores, {listing(unlike)}: task= takes one"] if several else []),
         *(f"confidence of {n} answers: {said[kind]}" for kind, n in sorted(kinds.items())),
         *([f"scores of {listing(lower)} have a minus, since lower is better"] if lower else []),
