@@ -79,6 +79,10 @@ def test_a_question_with_options_takes_a_call_an_option() -> None:
     """It is asked whole or not at all."""
     budget = Budget(max_llm_calls=7)
     assert budget.admit(1, [question(4), question(4)]) == 1
+    call = Call(1, "choice", 5, 1, 0.1)
+    budget.charge(1, [Answer(1, "x", (call,) * 4)], [None])
+    assert budget.llm_calls == 4
+    assert budget.admit(1, [question(4)]) == 0
 
 
 @given(st.integers(1, 5), st.integers(0, 30), st.floats(0, 100))

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pomdp_chains import chain
 from router_records import answer
 
@@ -179,6 +181,16 @@ def second_asked_first(number=2000):
     held = np.tile([0.5, 0.5, np.nan], (number, 1))
     data = replace(chain(number, 3), scores=scores, answer_costs=costs, confidences=held)
     return data, half[:, 1]
+
+
+@given(st.integers(0, 10**6))
+def test_the_levels_costs_average_to_what_the_tier_costs(seed):
+    """Also where levels are of different sizes and their means do not rise: no cost is invented."""
+    rng = np.random.default_rng(seed)
+    answered = rng.choice([1.0, 2.0, 3.0, 5.0, 8.0], size=80, p=[0.5, 0.3, 0.1, 0.06, 0.04])
+    later = answered * rng.choice([0.2, 1.0, 6.0], size=80)
+    found = make_levels(answered, np.column_stack([answered, later]), 0, 5)
+    assert found.shares @ found.ratios[:, 1] == pytest.approx(1.0, rel=1e-9)
 
 
 def test_the_level_is_read_off_the_tier_that_was_asked():
