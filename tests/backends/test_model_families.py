@@ -42,6 +42,8 @@ ONE_BY_ONE = {
     "recurrent gemma",
     "llama 4 with temperature by position",
 }
+# Padded up to the length at which padding begins to be chosen in the place of text.
+PADDED_UP_TO = {"deepseek 3.2 that chooses what it attends to": 48}
 
 
 def prompts() -> list[str]:
@@ -103,7 +105,13 @@ def test_what_is_computed_together_is_what_the_model_computes_alone(
     reach = None if reader is None else reader.reach
     assert reach == (600 if family in SHARED else 64 if family in SHARED_UP_TO_64 else None)
     assert bool(ours.unshared) == (family not in SHARED)
-    assert ours._alone == (family in ONE_BY_ONE)
+    padding = ours._padding
+    assert (padding is not None and padding.bad == 0) == (family in ONE_BY_ONE)
+    assert bool(padding and padding.bad) == (family in PADDED_UP_TO)
+    if family in PADDED_UP_TO:
+        assert padding is not None
+        assert f"more than {padding.safe} tokens" in ours.unshared
+        assert padding.safe <= PADDED_UP_TO[family]
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral with a window", "gemma 3", "gpt neox"])

@@ -89,6 +89,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
          "attn_layer_offset": 1, "mamba_d_state": 8, "use_mamba_kernels": False},
     ),
     "qwen 3.5": ("qwen3_5_text", {"num_hidden_layers": 4, **_HYBRID}),
+    "deepseek 3.2 that chooses what it attends to": (
+        "deepseek_v32",
+        {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
+         "v_head_dim": 8, "head_dim": 8, "num_key_value_heads": 4, "n_routed_experts": 4,
+         "n_group": 2, "topk_group": 1, "n_shared_experts": 1, "num_experts_per_tok": 2,
+         "moe_intermediate_size": 16, "mlp_layer_types": ["dense", "sparse"], "index_topk": 24,
+         "index_head_dim": 16, "index_n_heads": 2, "bos_token_id": 1},
+    ),
     "t5": (
         "t5",
         {"d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 4,

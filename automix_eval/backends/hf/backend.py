@@ -87,7 +87,7 @@ class HFBackend(HarnessBackend):
         self._embedded = embedded
         self._content: str | None = None
         self._reader: Reader | None = None
-        self._alone = False
+        self._padding: unshared.Padding | None = None
         self._shares = flag(f"{tier}.shared_prefix", shared_prefix)
         self._shares_answers = flag(f"{tier}.shared_answers", shared_answers)
         self._cache_bytes = megabytes(f"{tier}.prefix_cache_mb", prefix_cache_mb)
@@ -273,10 +273,10 @@ class HFBackend(HarnessBackend):
                 self._reader = Reader(lm.model, self._cache_bytes, int(lm.max_length), autocast)
             except UnsupportedModelError as err:
                 self._shares = False
-                self._alone = err.by_length or not unshared.pads_safely(lm)
+                self._padding = unshared.Padding(lm, never=err.by_length)
                 self.unshared = (
                     "prompts that begin alike are read again each time, "
-                    + ("one by one" if self._alone else "in the harness's own batches")
+                    + ("one by one" if self._padding.bad == 0 else "in the harness's own batches")
                     + f", because the model's attention cannot be shared: {err}"
                 )
             else:
@@ -285,21 +285,36 @@ class HFBackend(HarnessBackend):
                         f"prompts of more than {self._reader.reach} tokens with their answers are "
                         "read one by one, because the model reads them in another way"
                     )
-            if self.unshared:
-                log.warning(
-                    "%s (%s): %s; %s.shared_prefix=false silences this",
-                    self.tier,
-                    self.label,
-                    self.unshared,
-                    self.tier,
-                )
+            self._say(self.unshared)
         return self._reader
+
+    def _say(self, why: str) -> None:
+        if why:
+            log.warning(
+                "%s (%s): %s; %s.shared_prefix=false silences this",
+                self.tier,
+                self.label,
+                why,
+                self.tier,
+            )
 
     def _is_alone(self, tokens: int) -> bool:
         """Whether a prompt and answer of so many tokens must have a batch of their own."""
-        if self._reader is None or tokens > self._metered().max_length:
-            return self._alone  # beyond the window it is an error, wherever it is read
-        return tokens > self._reader.reach
+        if self._reader is not None:
+            # beyond the window it is an error, wherever it is read
+            return self._reader.reach < tokens <= self._metered().max_length
+        if self._padding is None or self._padding.bad == 0:
+            return self._padding is not None
+        known = self._padding.bad
+        allowed = self._batch_size() < 2 or self._padding.allows(tokens)
+        if self._padding.bad != known:
+            why = (
+                f"prompts of more than {self._padding.safe} tokens with their answers are read one "
+                "by one, because padding changes what the model makes of them"
+            )
+            self.unshared += f"; {why}"
+            self._say(why)
+        return not allowed
 
     @property
     def varies(self) -> str:  # type: ignore[override]

@@ -21,7 +21,7 @@ from automix_eval.backends.hook import Hook
 from automix_eval.backends.shared_prefix.probe import tolerance
 from automix_eval.types import GenerateRequest, Generation, Scores
 
-#: Tokens of the longer prompt by which padding is tried, and tokens that are generated behind it.
+#: Tokens of the longer prompt by which padding is tried first, and that are generated behind it.
 _PADDED, _STEPS = 24, 3
 
 
@@ -117,15 +117,46 @@ def score(
             on_result(i, Scores(logprobs, greedy, len(prompt), seconds, 0))
 
 
-@torch.inference_mode()
-def pads_safely(lm: MeteredHFLM) -> bool:
-    """Whether prompts of unlike lengths can share a batch: padding changes no number.
+class Padding:
+    """How long prompts of unlike lengths may be for padding to change no number of theirs.
 
-    Not so for models that take padding for text, or whose angles depend on the longest prompt.
+    Some models take padding for text, or their angles depend on the longest prompt; others choose
+    what they attend to from some thousand tokens on, and padding is chosen too. So it is tried with
+    made-up prompts as long as those that are asked, twice as long each time.
+
+    Args:
+        lm: The model.
+        never: Whether its numbers are known to depend on the company.
+
+    Attributes:
+        safe: Tokens up to which it was tried and changed nothing.
+        bad: The fewest tokens at which it changed something; None where it has not.
     """
+
+    def __init__(self, lm: MeteredHFLM, never: bool) -> None:
+        self._lm = lm
+        self.safe = 0
+        self.bad = 0 if never or not _pads_safely(lm, _PADDED, _PADDED // 3) else None
+
+    def allows(self, tokens: int) -> bool:
+        """Whether a prompt and answer of so many tokens may be padded."""
+        while self.bad is None and self.safe < tokens:
+            size = min(max(2 * self.safe, _PADDED), int(self._lm.max_length) - _STEPS)
+            if size <= self.safe:  # beyond the window it is an error, wherever it is read
+                break
+            if size > _PADDED and not _pads_safely(self._lm, size, size - size // 4):
+                self.bad = size
+            else:
+                self.safe = size
+        return self.bad is None or tokens <= self.safe
+
+
+@torch.inference_mode()
+def _pads_safely(lm: MeteredHFLM, longest: int, shorter: int) -> bool:
+    """Whether padding to the length of one prompt changes no number of a shorter one."""
     vocabulary = min(int(lm.vocab_size), 1000)
-    long = [(7 * i * i + 11) % vocabulary for i in range(_PADDED)]
-    short = long[3 : 3 + _PADDED // 3]
+    long = [(7 * i * i + 11) % vocabulary for i in range(longest)]
+    short = long[3 : 3 + shorter]
     pad = lm.tokenizer.pad_token_id
 
     def begun(rows: list[list[int]]) -> torch.Tensor:
