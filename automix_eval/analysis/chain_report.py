@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from automix_eval.analysis.replay_input import read_chain
 from automix_eval.analysis.what_if import ChainQuestion, default_routers, what_if
 from automix_eval.config import compose, parts
 from automix_eval.metrics.bootstrap import RESAMPLES
+from automix_eval.records.evaluated_rows import without_evaluated
+from automix_eval.records.from_table import Source, refuse_same
 from automix_eval.records.importers.chain import Choice
 from automix_eval.records.importers.lm_eval_samples import SampleReading
 from automix_eval.records.outcomes import Outcomes
@@ -64,12 +67,17 @@ def report_on_chain(
     """
     if folds < 2:
         raise AutoMixError(f"folds {folds}: a router is fitted and scored in at least 2")
+    for one, another in itertools.product(train, paths):
+        refuse_same(one, another)
     held = read_chain(paths, choice, reading)
-    other = None
+    other, left_out = None, tuple[str, ...]()
     if train:
         # the same chain, whatever is cheapest among the other questions
         same = replace(choice, models=held.outcomes.names)
-        other = read_chain(train, same, reading).outcomes
+        rows = read_chain(train, same, reading)
+        source = Source(rows.outcomes, held.outcomes, {}, grouped=held.grouped and rows.grouped)
+        source = without_evaluated(source)
+        other, left_out = source.train, source.notes
     documents = "" if held.outcomes.documents is None else ", whole documents"
     fitting = (
         f"fitted on {len(other)} other questions"
@@ -81,7 +89,7 @@ def report_on_chain(
     report = what_if(
         ChainQuestion(
             held.outcomes, other, played, held.task, held.metric, held.cost,
-            (*held.notes, fitting, *unplayed), folds, seed, resamples,
+            (*held.notes, *left_out, fitting, *unplayed), folds, seed, resamples,
         )
     )  # fmt: skip
     return ChainReport(report, held.outcomes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from automix_eval.metrics.ibc import exceeds
 from automix_eval.metrics.nested_sample import nested_sample
 from automix_eval.records import policies as policy
 from automix_eval.records.doc_fields import FieldValues
-from automix_eval.records.evaluated_rows import without_evaluated
+from automix_eval.records.evaluated_rows import repeats_together, without_evaluated
 from automix_eval.records.from_table import Source
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
@@ -65,6 +66,7 @@ def replay(settings: DictConfig) -> tuple[dict[str, Any], OperatingPoints, Slice
     source = source_of(settings)
     if not settings.meta_verifier.policy:
         source = without_evaluated(source)
+    source = _repeats_together(source)
     _refuse_blind(router, source.test, config.name_of(settings, "meta_verifier"))
     notes: list[str] = []
     in_folds = source.train is None and settings.folds and router.needs_fit
@@ -105,6 +107,14 @@ def replay(settings: DictConfig) -> tuple[dict[str, Any], OperatingPoints, Slice
         **({} if abstained is None else {"abstention": abstention_json(abstained)}),
     }
     return result, points, _slices(settings, fitted, source)
+
+
+def _repeats_together(source: Source) -> Source:
+    test, note = repeats_together(source.test)
+    train = None if source.train is None else repeats_together(source.train)[0]
+    notes = (*source.notes, note) if note else source.notes
+    grouped = test.documents is not None
+    return replace(source, train=train, test=test, grouped=grouped, notes=notes)
 
 
 def _aim(held: Mapping[str, Any], scored: Mapping[str, Any]) -> list[str]:

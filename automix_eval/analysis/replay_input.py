@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from automix_eval.config import compose as config
 from automix_eval.config import parts
+from automix_eval.records.evaluated_rows import repeats_together
 from automix_eval.records.from_run import from_records
 from automix_eval.records.from_table import Source, from_tables
 from automix_eval.records.importers.chain import Choice, chain_of, from_imported
@@ -78,6 +79,7 @@ class HeldChain:
         task: For the reader, as ``metric`` and ``cost``.
         notes: Sentences for the reader.
         tasks: (n,) the data set of each question; None where nothing names them.
+        grouped: Whether the input itself tells the questions' documents.
     """
 
     outcomes: Outcomes
@@ -86,10 +88,11 @@ class HeldChain:
     cost: str
     notes: tuple[str, ...]
     tasks: tuple[str, ...] | None = None
+    grouped: bool = False
 
 
 def read_chain(paths: Sequence[Path], choice: Choice, reading: SampleReading) -> HeldChain:
-    """Runs of one model each, or one table.
+    """Runs of one model each, or one table, whose rows of one question are one document.
 
     Args:
         paths: Results folders of the harness, at least two; or one table, public or one's own.
@@ -108,14 +111,22 @@ def read_chain(paths: Sequence[Path], choice: Choice, reading: SampleReading) ->
         if found is None and paths[0].is_file():
             if reading.metric is not None:
                 raise AutoMixError(f"metric {reading.metric}: {paths[0]} holds one score of a tier")
-            return _own_table(paths[0], choice)
+            return _together(_own_table(paths[0], choice))
         held = read_runs(paths, reading) if found is None else found[1].read(paths[0])
         notes = () if found is None else (f"{paths[0]} is read as {found[0]}",)
     chain, more = chain_of(held, choice)
     names = sorted(set(held.tasks or ())) or [paths[0].stem]
     task = choice.task or (names[0] if len(names) == 1 else f"{len(names)} tasks")
-    said = (*notes, *more)
-    return HeldChain(chain.outcomes, task, held.metric, chain.cost_note, said, chain.tasks)
+    made = HeldChain(
+        chain.outcomes, task, held.metric, chain.cost_note, (*notes, *more), chain.tasks,
+        held.documents is not None,
+    )  # fmt: skip
+    return _together(made) if notes else made  # runs tell their documents and repeats themselves
+
+
+def _together(held: HeldChain) -> HeldChain:
+    outcomes, note = repeats_together(held.outcomes)
+    return replace(held, outcomes=outcomes, notes=(*held.notes, note) if note else held.notes)
 
 
 def _own_table(path: Path, choice: Choice) -> HeldChain:
@@ -131,7 +142,10 @@ def _own_table(path: Path, choice: Choice) -> HeldChain:
         if unknown := [m for m in choice.models if m not in outcomes.names]:
             raise AutoMixError(f"{unknown[0]} is no tier of {path}: {', '.join(outcomes.names)}")
         outcomes = outcomes.select_tiers([outcomes.names.index(m) for m in choice.models])
-    return HeldChain(outcomes, path.stem, "score", "the table's own", (note, *source.notes))
+    return HeldChain(
+        outcomes, path.stem, "score", "the table's own", (note, *source.notes),
+        grouped=outcomes.documents is not None,
+    )  # fmt: skip
 
 
 def _from_samples(plain: Any) -> Source:

@@ -61,6 +61,8 @@ def from_tables(
     other = held if test_table is None else load(columns, _stamp(test_table))
     about = {"table": str(table), "sha256": held.sha256}
     if test_table is not None:
+        if columns.split_column is None:
+            refuse_same(table, test_table, held.sha256 == other.sha256)
         about |= {"test_table": str(test_table), "test_sha256": other.sha256}
     train: Outcomes | None
     if columns.split_column is None:
@@ -90,6 +92,15 @@ def from_tables(
         train, test, about, fitted_on, columns.document_column is not None, notes,
         other.labels(None if columns.split_column is None else test_split),
     )  # fmt: skip
+
+
+def refuse_same(one: Path, other: Path, equal: bool = False) -> None:
+    """Refuse to score on what is fitted on: one path, or files of equal bytes."""
+    if equal or one.resolve() == other.resolve():
+        raise AutoMixError(
+            f"{one} and {other} are the same questions: nothing that is scored is fitted on. Fit "
+            "on others, or name it once, to fit and score in folds"
+        )
 
 
 # --------------------------------------------------------------------------- reading

@@ -97,8 +97,8 @@ def test_the_speed_of_embedding_is_printed_apart(
 
 
 def test_other_runs_may_be_fitted_on(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    """--train takes the policy from other questions, and the same chain."""
-    task = pick_task(tmp_path, 30)
+    """--train takes the policy from the questions that are not scored, and the same chain."""
+    task = pick_task(tmp_path, 90)
     other = [plain_run(task, s, tmp_path / s) for s in ("small-1B", "large-70B")]
     report, found = board(tmp_path, *runs, "--train", *other, "--router", "threshold")
     assert any("fitted on 30 other questions" in w for w in report["warnings"])
@@ -146,6 +146,29 @@ def test_a_table_of_your_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     right, confidence = ([r[k] for r in table] for k in ("s:score", "s:confidence"))
     expected = pytest.approx(roc_auc_score(right, confidence))
     assert (areas["replay:threshold"], areas["replay:always_slm"]) == (expected, None)
+
+
+def test_what_is_scored_is_not_fitted_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of another table what is scored too is left out; the same table is refused."""
+    names = {"s1.5-b:conf": "s:confidence", "s1.5-b:correct": "s:score", "l:cost": "l:cost_usd"}
+    table = [
+        {**{names.get(k, k): v for k, v in r.items() if k not in ("doc", "split")},
+         "s:cost": 1, "question": f"What is {i}?"}
+        for i, r in enumerate(rows())
+    ]  # fmt: skip
+    scored = write(tmp_path / "scored.csv", table[:120])
+    other = write(tmp_path / "other.csv", table[90:])
+    report, _ = board(tmp_path, scored, "--train", other, "--router", "threshold")
+    told = " ".join(report["warnings"])
+    assert f"30 of {len(table) - 90} training rows are scored too" in told
+    assert f"fitted on {len(table) - 120} other questions" in told
+    assert main(["whatif", str(scored), "--train", str(scored)]) == 2
+    assert "are the same questions" in capsys.readouterr().err
+    twice = write(tmp_path / "twice.csv", [*table, *table[:7]])
+    report, _ = board(tmp_path, twice, "--router", "threshold")
+    assert report["boards"][0]["num_documents"] == len(table)
 
 
 @pytest.mark.parametrize(

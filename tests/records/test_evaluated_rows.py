@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from automix_eval.records.evaluated_rows import without_evaluated
+from automix_eval.records.evaluated_rows import repeats_together, without_evaluated
 from automix_eval.records.from_table import Source
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
@@ -51,3 +53,23 @@ def test_without_texts_nothing_is_told() -> None:
     """Rows of numbers alone are taken as they are: equal numbers are no equal questions."""
     source = Source(outcomes(None, "a"), outcomes(None, "b"), {})
     assert without_evaluated(source) is source
+
+
+def test_rows_of_one_question_are_one_document() -> None:
+    """By text or by identity, also by way of a third row; documents of their own stay."""
+    texts = [f"What is {i}?" for i in range(12)]
+    rows = outcomes([*texts, " what IS 3? ", "another"], "a")
+    rows = replace(rows, ids=(*rows.ids[:13], "a12"))
+    found, note = repeats_together(rows)
+    assert note.startswith("2 of 14 rows repeat")
+    assert found.documents is not None
+    assert found.documents[12] == found.documents[13] == found.documents[3]
+    assert len(set(found.documents)) == 12
+    own = replace(rows, documents=tuple("xy" * 7))
+    assert repeats_together(own) == (own, "")
+
+
+def test_a_few_texts_are_no_questions() -> None:
+    """What all are asked alike, as cause or effect, parts no questions."""
+    rows = outcomes(["cause", "effect"] * 20, "a")
+    assert repeats_together(rows) == (rows, "")

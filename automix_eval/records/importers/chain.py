@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.records.from_table import Source
+from automix_eval.records.from_table import Source, refuse_same
 from automix_eval.records.importers.answer_costs import answer_costs
 from automix_eval.records.importers.model_outcomes import Importer, ModelOutcomes, Texts
 from automix_eval.records.outcomes import ROUNDING, BoolArray, FloatArray, IntArray, Outcomes
@@ -64,6 +64,8 @@ def from_imported(
     Raises:
         AutoMixError: The table cannot be read, or is not as ``choice`` says.
     """
+    if test_path is not None:
+        refuse_same(path, test_path)
     held = importer.read(path)
     other = held if test_path is None else importer.read(test_path)
     chain, notes = chain_of(held, choice)

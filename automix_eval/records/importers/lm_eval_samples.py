@@ -126,7 +126,9 @@ def read_runs(paths: Sequence[Path], reading: SampleReading) -> ModelOutcomes:
     def column(run: _Run, name: str) -> list[Any]:
         return [getattr(run.tasks[task], name)[i] for task, i in keys]
 
-    documents = tuple(first.tasks[t].documents.get(i, f"{t}/{i}") for t, i in keys)
+    documents = tuple(
+        first.tasks[t].documents.get(i, first.tasks[t].hashes[i][0] or f"{t}/{i}") for t, i in keys
+    )
     sign = np.array([first.tasks[t].sign for t, _ in keys])
     return ModelOutcomes(
         models=tuple(run.name for run in runs),
