@@ -26,6 +26,7 @@ from automix_eval.harness.evaluate import generation_arguments, task_manager, ta
 from automix_eval.harness.evaluation_frames import HarnessRun
 from automix_eval.harness.grouping import group
 from automix_eval.harness.task_view import TaskView
+from automix_eval.harness.templates import templates_compiled_once
 from automix_eval.report.blocks import Paragraph, Table
 from automix_eval.report.fixed_width import render_text
 from automix_eval.safety.errors import AutoMixError
@@ -149,15 +150,16 @@ def run(args: argparse.Namespace) -> int:
     given = {k: v for k, v in given.items() if k not in Output.__struct_fields__}
     settings = config.build(given)
     parts.checked_cost(settings, parts.make_verifier(settings))
-    with console(None):
-        found, requests = _requests(harness)
-    lines = [
-        line
-        for name, positions in evaluation_frames.group_by_task(requests).items()
-        for line in _Planner(settings, found, args.escalation_rate).lines(
-            name, [requests[p] for p in positions]
-        )
-    ]
+    with templates_compiled_once():
+        with console(None):
+            found, requests = _requests(harness)
+        lines = [
+            line
+            for name, positions in evaluation_frames.group_by_task(requests).items()
+            for line in _Planner(settings, found, args.escalation_rate).lines(
+                name, [requests[p] for p in positions]
+            )
+        ]
     blocks = _blocks(lines, args.escalation_rate, config.name_of(settings, "cost"))
     show(render_text(blocks, _WIDTH) + "\n")
     return 0

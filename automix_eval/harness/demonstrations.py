@@ -33,10 +33,11 @@ class Demonstrations:
     @property
     def are_drawn(self) -> bool:
         """Whether prompts hold demonstrations that are drawn, not the first ones of a list."""
+        if self._sampler is None or not self._task.config.num_fewshot:
+            return False
         from lm_eval.api.samplers import FirstNSampler
 
-        shots = bool(self._task.config.num_fewshot)
-        return shots and self._sampler is not None and not isinstance(self._sampler, FirstNSampler)
+        return not isinstance(self._sampler, FirstNSampler)
 
     @contextmanager
     def of(self, doc: Mapping[str, Any], seed: str) -> Iterator[None]:

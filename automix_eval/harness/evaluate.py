@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from automix_eval.harness.templates import templates_compiled_once
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import did_you_mean
 from automix_eval.safety.untrusted import parse_json
@@ -86,26 +87,29 @@ def evaluate(
     names = task_names(manager, tasks)
     tracker = EvaluationTracker(output_path=str(output_path))
     try:
-        results = lm_eval.simple_evaluate(
-            model="automix" if model is None else model,
-            model_args=dict(model_args),
-            tasks=names,
-            task_manager=manager,
-            num_fewshot=num_fewshot,
-            limit=limit,
-            batch_size=batch_size,
-            max_batch_size=max_batch_size,
-            device=device,
-            apply_chat_template=apply_chat_template,
-            fewshot_as_multiturn=(
-                bool(apply_chat_template) if fewshot_as_multiturn is None else fewshot_as_multiturn
-            ),
-            system_instruction=system_instruction,
-            gen_kwargs=generation_arguments(gen_kwargs),
-            evaluation_tracker=tracker,
-            log_samples=log_samples,
-            bootstrap_iters=bootstrap_iters,
-        )
+        with templates_compiled_once():
+            results = lm_eval.simple_evaluate(
+                model="automix" if model is None else model,
+                model_args=dict(model_args),
+                tasks=names,
+                task_manager=manager,
+                num_fewshot=num_fewshot,
+                limit=limit,
+                batch_size=batch_size,
+                max_batch_size=max_batch_size,
+                device=device,
+                apply_chat_template=apply_chat_template,
+                fewshot_as_multiturn=(
+                    bool(apply_chat_template)
+                    if fewshot_as_multiturn is None
+                    else fewshot_as_multiturn
+                ),
+                system_instruction=system_instruction,
+                gen_kwargs=generation_arguments(gen_kwargs),
+                evaluation_tracker=tracker,
+                log_samples=log_samples,
+                bootstrap_iters=bootstrap_iters,
+            )
     except (OSError, ValueError, KeyError, ImportError) as err:
         raise EvaluationError(
             f"the evaluation of {', '.join(map(str, names))} failed: {type(err).__name__}: "

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import compress
 from typing import Any
 
 from datasets import Dataset
-from lm_eval import utils
 
 from automix_eval.harness.demonstrations import document_id
+from automix_eval.harness.templates import templates_compiled_once
 from automix_eval.metrics.nested_sample import nested_sample
 from automix_eval.records.evaluated_rows import bare_text
 from automix_eval.safety.errors import AutoMixError
@@ -239,7 +238,7 @@ class FittingQuestions:
 
     def _read(self) -> list[tuple[bytes, str]]:
         """Key and document of each evaluated question."""
-        with _templates_compiled_once():
+        with templates_compiled_once():
             docs = _rows(self.docs(self._evaluated_split))
             return [(self._key(doc), document_id(doc)) for doc in docs]
 
@@ -252,7 +251,7 @@ class FittingQuestions:
     def _are_evaluated(self, docs: Iterable[Mapping[str, Any]]) -> list[bool]:
         """Whether the same question as each is evaluated."""
         evaluated, _ = self._evaluated
-        with _templates_compiled_once():
+        with templates_compiled_once():
             return [self._key(doc) in evaluated for doc in docs]
 
     def _key(self, doc: Mapping[str, Any]) -> bytes:
@@ -271,13 +270,3 @@ def _rows(docs: Any) -> Iterator[Mapping[str, Any]]:
     for columns in docs.iter(256):
         for row in zip(*columns.values(), strict=True):
             yield dict(zip(columns, row, strict=True))
-
-
-@contextmanager
-def _templates_compiled_once() -> Iterator[None]:
-    """The harness compiles a template for each document, which takes 20 times the filling in."""
-    utils.env.from_string = cache(utils.env.from_string)
-    try:
-        yield
-    finally:
-        del utils.env.from_string

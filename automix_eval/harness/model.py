@@ -33,6 +33,7 @@ from automix_eval.harness.recording import Recorder, routing
 from automix_eval.harness.run_log import RunLog
 from automix_eval.harness.task_routers import TaskRouters, read_policy
 from automix_eval.harness.task_view import RoutedAnswer, TaskView
+from automix_eval.harness.templates import templates_compiled_once
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.paths import cache_dir
 from automix_eval.safety import errors as uncaught
@@ -185,6 +186,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
 
     # ----------------------------------------------------------------- the run
 
+    @templates_compiled_once()
     def _answer_all(self, requests: list[Instance], run: HarnessRun) -> list[Any]:
         for tier in self.tiers:
             tier.chat = run.apply_chat_template

@@ -207,7 +207,7 @@ class TaskView:
 
     def is_fitted_on(self, question: Question) -> bool:
         """Whether an evaluated question is on a document that the router was fitted on."""
-        return self.fitting.are_on(self.doc(question))
+        return self.fitting.has_fitted_documents and self.fitting.are_on(self.doc(question))
 
     def leaves_out(self, question: Question) -> bool:
         """Whether the harness's figures leave out a question that failed, by the task's code."""

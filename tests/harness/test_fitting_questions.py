@@ -145,6 +145,24 @@ def test_evaluated_rows_are_walked_once_and_are_those_of_the_data_set(
     assert len(compiled) <= 2  # once for those scored, once for those drawn
 
 
+def test_more_questions_to_fit_on_compile_no_more_templates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The harness compiles one for each document that it makes a prompt of."""
+    kind, anew = type(utils.env), type(utils.env).from_string
+    made = task(rows([(i, 3) for i in range(20)]), rows([(i, 2) for i in range(9)], "book"))
+    compiled: list[str] = []
+    monkeypatch.setattr(
+        kind, "from_string", lambda env, text: compiled.append(text) or anew(env, text)
+    )
+    numbers = []
+    for asked in (4, 12):
+        run(made, tmp_path / str(asked), **{"calibration.num_docs": asked})
+        numbers.append(len(compiled))
+        compiled.clear()
+    assert numbers[0] == numbers[1]
+
+
 @pytest.mark.parametrize("copies", [12, 9])
 def test_splits_that_coincide_are_refused(tmp_path: Path, copies: int) -> None:
     """Too few train questions that are not evaluated are an error before the first call."""
