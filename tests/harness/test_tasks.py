@@ -227,5 +227,7 @@ def test_real_rows_flatten_prompt_and_score(monkeypatch: pytest.MonkeyPatch) -> 
             assert doc["context"] in prompt
             assert prompt.endswith(f"{doc['question']}\n\nAnswer:")
             for reference in doc["answers"]:
-                assert task.process_results(doc, [reference])[_main_metric(task)] == 1.0
+                found = task.process_results(doc, [reference])
+                # by CoQA's own metric a reference may be worth less where it is left out itself
+                assert found.get("f1_max", found[_main_metric(task)]) == 1.0
             assert set(task.process_results(doc, [""]).values()) == {0.0}
