@@ -18,6 +18,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 from filelock import FileLock, Timeout
 
 from automix_eval.safety.errors import AutoMixError
@@ -49,7 +50,16 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def _compact(value: Mapping[str, Any]) -> str:
-    """The value as JSON; half a surrogate pair, which a model may return, as its escape."""
+    """The value as JSON; half a surrogate pair, which a model may return, as its escape.
+
+    Raises:
+        ValueError: A number is not finite.
+    """
+    with suppress(UnicodeEncodeError, OverflowError):
+        text = msgspec.json.encode(value)
+        # msgspec, five times as fast, writes NaN as null
+        if text.count(b"null") == [*value.values()].count(None):
+            return text.decode()
     return _encode(value).encode(errors="backslashreplace").decode()
 
 

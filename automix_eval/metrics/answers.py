@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 __all__ = [
+    "each_exact_match",
+    "each_token_f1",
     "exact_match",
     "gold_label",
     "gold_option",
@@ -52,7 +54,7 @@ def token_f1(prediction: str, references: Sequence[str]) -> float:
     Raises:
         ValueError: There is no reference.
     """
-    return _best(_pair_f1, prediction, references)
+    return max(each_token_f1(prediction, references))
 
 
 def exact_match(prediction: str, references: Sequence[str]) -> float:
@@ -63,23 +65,39 @@ def exact_match(prediction: str, references: Sequence[str]) -> float:
     Raises:
         ValueError: There is no reference.
     """
-    return _best(lambda p, r: float(p == r), prediction, references)
+    return max(each_exact_match(prediction, references))
 
 
-def _best(score: Callable[[str, str], float], prediction: str, references: Sequence[str]) -> float:
+def each_token_f1(prediction: str, references: Sequence[str]) -> list[float]:
+    """:func:`token_f1` against each of the references alone, in their order."""
+    normalised, expected = _normalised(prediction, references)
+    return [_pair_f1(normalised, one) for one in expected]
+
+
+def each_exact_match(prediction: str, references: Sequence[str]) -> list[float]:
+    """:func:`exact_match` against each of the references alone, in their order."""
+    normalised, expected = _normalised(prediction, references)
+    return [float(normalised == one) for one in expected]
+
+
+def _normalised(prediction: str, references: Sequence[str]) -> tuple[str, list[str]]:
     if not references:
         raise ValueError("an answer cannot be scored without a reference")
     if isinstance(references, str):  # a str is a sequence of one-letter references
         raise ValueError("references must be a list of texts, not one text")
-    normalised = normalize_answer(prediction)
-    return max(score(normalised, normalize_answer(reference)) for reference in references)
+    return normalize_answer(prediction), [normalize_answer(one) for one in references]
 
 
 def _pair_f1(prediction: str, reference: str) -> float:
+    if prediction == reference:
+        return 1.0
     predicted, expected = prediction.split(), reference.split()
-    if not predicted or not expected:
-        return float(predicted == expected)
-    shared = (Counter(predicted) & Counter(expected)).total()
+    left = Counter(expected)
+    shared = 0
+    for word in predicted:  # an intersection of two bags makes a third
+        if left.get(word):
+            left[word] -= 1
+            shared += 1
     return 2 * shared / (len(predicted) + len(expected))
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,13 @@ def to_line(record: Record) -> bytes:
     Raises:
         ValueError: A number is not finite.
     """
-    # json and not msgspec, which writes NaN as null; half a surrogate pair, which a model may
-    # return, becomes its JSON escape
-    return (_ENCODER.encode(to_json(record)) + "\n").encode("utf-8", "backslashreplace")
+    row = to_json(record)
+    if all(not n or 1e-4 <= abs(n) < 1e16 for n in _numbers(record)):
+        with suppress(UnicodeEncodeError, OverflowError):
+            return msgspec.json.format(msgspec.json.encode(row), indent=0) + b"\n"
+    # A third of this speed; but msgspec writes NaN as null, other numbers in other digits, and of
+    # texts with half a surrogate pair, which a model may return and is written as its escape, none
+    return (_ENCODER.encode(row) + "\n").encode("utf-8", "backslashreplace")
 
 
 def from_json(row: Any) -> Record:
@@ -188,6 +193,24 @@ def _check_fields(row: Mapping[str, Any]) -> None:
     for kind, part in parts:
         if missing := _REQUIRED[kind] - part.keys():
             raise msgspec.ValidationError(f"{kind.__name__} lacks {', '.join(sorted(missing))}")
+
+
+def _numbers(record: Record) -> Iterator[float | None]:
+    """Everything in a record that need not be a whole number."""
+    for tier in record.tiers:
+        answer, judged = tier.answer, tier.verification
+        yield tier.score
+        yield from tier.metrics.values()
+        yield from answer.token_logprobs
+        yield from answer.token_margins
+        for logprob, _ in answer.choice_logprobs:
+            yield logprob
+        if judged:
+            yield judged.confidence
+            yield from judged.signals.values()
+        for call in answer.calls + (judged.calls if judged else ()):
+            yield call.seconds
+            yield call.latency
 
 
 def _python_number(value: Any) -> Any:

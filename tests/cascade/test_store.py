@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import subprocess
 import sys
@@ -36,6 +37,15 @@ def test_what_is_put_is_got(value: dict[str, object]) -> None:
         assert store.get("k") is None
         store.put("k", value)
         assert store.get("k") == value
+
+
+@pytest.mark.parametrize("value", [math.nan, [0.5, math.inf], {"a": math.nan}, ["null", math.nan]])
+def test_a_number_without_an_end_is_not_put(value: object, tmp_path: Path) -> None:
+    """It would read as null."""
+    with CallStore(tmp_path / "s.sqlite") as store:
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            store.put("k", {"text": "null", "seconds": None, "value": value})
+        assert store.get("k") is None
 
 
 def test_keys_tell_every_part_apart_and_ignore_order() -> None:

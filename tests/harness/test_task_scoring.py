@@ -24,6 +24,7 @@ from automix_eval.harness.tasks.scoring import (
     mean_of_defined,
     with_routing,
 )
+from automix_eval.metrics.answers import exact_match, token_f1
 from automix_eval.paths import tasks_dir
 
 
@@ -163,3 +164,22 @@ def test_coqa_leaves_one_reference_out() -> None:
     assert found == {"f1": 0.5, "exact_match": 0.5, "f1_max": 1.0}
     assert leave_one_out({"references": ["white", "white"]}, ["white"])["f1"] == 1.0
     assert leave_one_out({"references": ["white"]}, ["white"])["f1"] == 1.0
+    with pytest.raises(ValueError, match="without a reference"):
+        leave_one_out({"references": []}, ["white"])
+
+
+words = st.lists(st.sampled_from(["red", "kite", "white"]), max_size=4).map(" ".join)
+
+
+@given(words, st.lists(words, min_size=1, max_size=4))
+def test_coqa_s_scores_are_means_of_the_best_of_the_others(
+    answer: str, references: list[str]
+) -> None:
+    """Of several references each is left out once; one alone is all there is."""
+    others = [references[:i] + references[i + 1 :] for i in range(len(references))]
+    folds = others if len(references) > 1 else [references]
+    assert leave_one_out({"references": references}, [answer]) == {
+        "f1": math.fsum(token_f1(answer, o) for o in folds) / len(folds),
+        "exact_match": math.fsum(exact_match(answer, o) for o in folds) / len(folds),
+        "f1_max": token_f1(answer, references),
+    }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automix_eval.metrics.answers import exact_match, normalize_answer, token_f1
+from automix_eval.metrics.answers import each_token_f1, exact_match, normalize_answer, token_f1
 
 TEXTS = st.text(alphabet="abthe AB,.!12 \n", max_size=20)
 REFERENCES = st.lists(TEXTS, min_size=1, max_size=4)
@@ -72,6 +74,23 @@ def test_case_articles_punctuation_and_white_space_do_not_matter(
 def test_known_values(prediction: str, reference: str, expected: float) -> None:
     """F1 is 2 |P n R| / (|P| + |R|) over bags, with the empty cases fixed."""
     assert token_f1(prediction, [reference]) == pytest.approx(expected, rel=1e-12)
+
+
+words = st.lists(st.sampled_from(["red", "hen", "barn"])).map(" ".join)
+
+
+@given(words, st.lists(words, min_size=1, max_size=3))
+def test_f1_is_that_of_the_intersection_of_bags(prediction: str, references: list[str]) -> None:
+    """By the definition, for each reference; the score is the best of them."""
+
+    def by_definition(reference: str) -> float:
+        bags = Counter(prediction.split()), Counter(reference.split())
+        sizes = bags[0].total() + bags[1].total()
+        return 2 * (bags[0] & bags[1]).total() / sizes if sizes else 1.0
+
+    expected = [by_definition(one) for one in references]
+    assert each_token_f1(prediction, references) == expected
+    assert token_f1(prediction, references) == max(expected)
 
 
 def test_no_reference_is_an_error() -> None:

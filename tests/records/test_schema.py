@@ -78,7 +78,7 @@ records = st.builds(
 
 def whole() -> Record:
     """A record in which every field holds something."""
-    call = Call(0, "answer", 7, 2, 0.25, 3)
+    call = Call(0, "answer", 7, 2, 0.25, 3, 0.125)
     answer = Answer(0, "pier", (call,), ((-0.5, True),), (-0.25,), (0.5,), 1, 2)
     verification = Verification(
         0, 0.5, "ok", (Call(0, "verify", 9, 1, 0.5, 0),), ("Correct",), 1, 2, 3, {"margin": 0.5}, 4
@@ -120,6 +120,8 @@ def test_decode_and_encode_are_inverse(record: Record) -> None:
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert from_line(line) == record
+    plain = json.dumps(to_json(record), ensure_ascii=False).encode(errors="backslashreplace")
+    assert line == plain + b"\n"
 
 
 @pytest.mark.parametrize("path", FIELDS, ids=lambda p: ".".join(map(str, p)))
@@ -178,6 +180,25 @@ def test_a_number_without_an_end_is_not_written(number: float) -> None:
     """It would read as null; the writer says so at once."""
     with pytest.raises(ValueError, match="not JSON compliant"):
         to_line(Record("t", 0, 0, "evaluation", 0, (TierRecord(0, Answer(0, ""), number),)))
+
+
+NUMBERS = [p for p in places(row()) if isinstance(at(row(), p), float)]
+
+
+@pytest.mark.parametrize("path", NUMBERS, ids=lambda p: ".".join(map(str, p)))
+@pytest.mark.parametrize("number", [math.nan, -math.inf, 5e-5, -1e17, 0.0])
+def test_wherever_a_number_stands_its_line_is_that_of_json(
+    path: tuple[Any, ...], number: float
+) -> None:
+    """The quick writer spells like json, or leaves the record to it: very small numbers, NaN."""
+    value = row()
+    at(value, path[:-1])[path[-1]] = number
+    record = msgspec.convert(value, Record)
+    if math.isfinite(number):
+        assert to_line(record) == json.dumps(to_json(record)).encode() + b"\n"
+    else:
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            to_line(record)
 
 
 def test_numbers_of_numpy_are_written_as_numbers() -> None:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
-from automix_eval.metrics.answers import exact_match, token_f1
+from automix_eval.metrics.answers import each_exact_match, each_token_f1, exact_match, token_f1
 
 __all__ = ["count_decisions", "free_form", "leave_one_out", "mean_of_defined", "with_routing"]
 
@@ -51,15 +51,20 @@ def leave_one_out(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, A
         ``f1`` and ``exact_match`` so, ``f1_max`` the maximum over all references (the AutoMix
         paper's, arXiv 2310.12963), and the routing.
     """
-    answer, references = results[0], list(doc["references"])
-    others = [references[:i] + references[i + 1 :] for i in range(len(references))]
-    folds = others if len(references) > 1 else [references]
-    metrics = {
-        "f1": math.fsum(token_f1(answer, o) for o in folds) / len(folds),
-        "exact_match": math.fsum(exact_match(answer, o) for o in folds) / len(folds),
-        "f1_max": token_f1(answer, references),
-    }
+    answer, references = results[0], doc["references"]
+    f1, f1_max = _left_out(each_token_f1(answer, references))
+    exact, _ = _left_out(each_exact_match(answer, references))
+    metrics = {"f1": f1, "exact_match": exact, "f1_max": f1_max}
     return with_routing(metrics, answer)
+
+
+def _left_out(scores: Sequence[float]) -> tuple[float, float]:
+    """Mean of the best scores without each in turn, where there are several; the best of all."""
+    best = max(scores)
+    if len(scores) == 1:
+        return best, best
+    folds = (max((*scores[:i], *scores[i + 1 :])) for i in range(len(scores)))
+    return math.fsum(folds) / len(scores), best
 
 
 def with_routing(metrics: Mapping[str, float], answer: str) -> dict[str, Any]:
