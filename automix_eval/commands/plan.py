@@ -150,15 +150,13 @@ def run(args: argparse.Namespace) -> int:
     given = {k: v for k, v in given.items() if k not in Output.__struct_fields__}
     settings = config.build(given)
     parts.checked_cost(settings, parts.make_verifier(settings))
-    with templates_compiled_once():
-        with console(None):
-            found, requests = _requests(harness)
+    with templates_compiled_once(), console(None):
+        found, requests = _requests(harness)
+        planner = _Planner(settings, found, args.escalation_rate)
         lines = [
             line
             for name, positions in evaluation_frames.group_by_task(requests).items()
-            for line in _Planner(settings, found, args.escalation_rate).lines(
-                name, [requests[p] for p in positions]
-            )
+            for line in planner.lines(name, [requests[p] for p in positions])
         ]
     blocks = _blocks(lines, args.escalation_rate, config.name_of(settings, "cost"))
     show(render_text(blocks, _WIDTH) + "\n")
