@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -20,6 +23,7 @@ from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import Outcomes
 
 pytestmark = pytest.mark.all_folds
+OBSERVED = partial(Threshold, candidates="observed")
 
 
 def world(n: int, seed: int = 0, useful: bool = True, slm: float = 0.5, group: int = 1) -> Outcomes:
@@ -45,7 +49,7 @@ def points(
 ) -> dict[str, OperatingPoint]:
     """The operating points of a threshold, by name."""
     scored = ScoredQuestions.of(test)
-    chosen = chosen_policies(lambda: Threshold(candidates="observed"), fitting, test)
+    chosen = chosen_policies(OBSERVED, fitting, test)
     first = [PolicyChoice("live", live)] if live else []
     routings = [routed(choice, test, scored) for choice in [*first, *chosen]]
     return {p.name: p for p in scored_points(scored, routings, 200, 0)}
@@ -84,6 +88,24 @@ def test_in_folds_no_policy_saw_what_it_decides(useful: bool) -> None:
         names = zip(test.documents or (), (folds[i] for i in test.ids), strict=True)
         assert len(set(names)) == 50
     assert points(test, None)["gain"].shown is useful
+
+
+def test_what_a_fold_scored_decides_nothing_of_its_own_policy() -> None:
+    """Other scores of the first fold: its policy that keeps 95 % is the same, that of others not."""
+    test = world(200)
+    kept = {c.name: c.policy for c in chosen_policies(OBSERVED, None, test)}["keeps_95"]
+    own = np.array([kept.fold_of_[name] == 0 for name in test.ids])
+    turned = replace(test, scores=np.where(own[:, None], 1 - test.scores, test.scores))
+    other = {c.name: c.policy for c in chosen_policies(OBSERVED, None, turned)}["keeps_95"]
+    pairs = list(zip(kept.policies_, other.policies_, strict=True))
+    assert [a.get_learned() == b.get_learned() for a, b in pairs] == [True] + [False] * 4
+
+
+def test_what_one_fold_does_not_show_is_not_shown() -> None:
+    """In four of five folds nothing cheaper is shown: the point is not shown, and says where."""
+    kept = chosen_policies(OBSERVED, None, world(60, seed=2))[1]
+    assert kept.proven is False
+    assert kept.why.startswith("in 4 of 5 folds 48 fitting questions show it of no policy")
 
 
 def test_the_verdict_knows_small_samples_and_missing_gaps() -> None:

@@ -20,6 +20,10 @@ STORED = [{"task": "coqa", "phase": "evaluation", "tier": 0, "role": "answer",
            "made": 0, "stored": 40}]  # fmt: skip
 
 
+TASK = {"metric": "f1", "sample": False, "num_questions": len(ROWS),
+        "config_hashes": {"metric_list": "one"}}  # fmt: skip
+
+
 def report(folder: Path) -> Report:
     """The report on a folder."""
     return assemble([folder], Settings(resamples=200)).report
@@ -66,12 +70,17 @@ def test_the_longest_of_partial_runs_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [{"policy": "always_slm"}, {"config": {"seed": 1}}, {"labels": ("small", "huge")}],
+    [
+        {"policy": "always_slm"},
+        {"config": {"seed": 1}},
+        {"labels": ("small", "huge")},
+        {"tasks": {"coqa": {**TASK, "config_hashes": {"metric_list": "another"}}}},
+    ],
     ids=lambda o: next(iter(o)),
 )
 def test_a_partial_run_of_something_else_stays(other: dict[str, Any], tmp_path: Path) -> None:
-    """Other routers, seeds and models are no attempts of the same run."""
-    build_run(tmp_path, "whole")
+    """Other routers, seeds, models and settings of the task are no attempts of the same run."""
+    build_run(tmp_path, "whole", tasks={"coqa": TASK})
     partial(tmp_path, "killed", 10, **other)
     found = report(tmp_path)
     assert {t.run_id for t in found.tasks} == {"whole", "killed"}

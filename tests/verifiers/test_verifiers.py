@@ -194,6 +194,29 @@ def test_p_true_is_the_share_of_correct(correct: float, incorrect: float) -> Non
     assert found.confidence == pytest.approx(a / (a + b), abs=1e-12)
 
 
+def test_p_true_scores_what_the_demonstrations_say() -> None:
+    """Each continuation completes the prompt's last words to a demonstrated verdict."""
+    ask = FakeAsk()
+    PTrue().verify([question()], [answer("pier")], ask)
+    (request,) = ask.requests
+    assert request.prompt.endswith(DECISION)
+    for said in request.continuations:
+        assert f"{DECISION}{said}.\n" in request.prompt
+
+
+def test_few_shot_draws_samples_and_shows_each_tier_its_own() -> None:
+    """At the temperature that was asked for, with the demonstrations of the tier that judges."""
+    ask = FakeAsk()
+    ask.tier = 1
+    own = [[("c", "q", f"of tier {tier}", "r", "Correct")] for tier in range(2)]
+    verifier = FewShot(num_samples=2, temperature=0.7, demonstrations="calibration")
+    verifier.with_examples(own).verify([question()], [answer("pier")], ask)
+    for request in ask.requests:
+        assert (request.generation["do_sample"], request.generation["temperature"]) == (True, 0.7)
+        assert "of tier 1" in request.prompt
+        assert "of tier 0" not in request.prompt
+
+
 def test_margin_statistics() -> None:
     """Each statistic is what its name says."""
     given_answer = Answer(
