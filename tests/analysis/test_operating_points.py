@@ -91,7 +91,7 @@ def test_in_folds_no_policy_saw_what_it_decides(useful: bool) -> None:
 
 
 def test_what_a_fold_scored_decides_nothing_of_its_own_policy() -> None:
-    """Other scores of the first fold: its policy that keeps 95 % is the same, that of others not."""
+    """Other scores of the first fold: its policy that keeps 95 % stays, those of others change."""
     test = world(200)
     kept = {c.name: c.policy for c in chosen_policies(OBSERVED, None, test)}["keeps_95"]
     own = np.array([kept.fold_of_[name] == 0 for name in test.ids])

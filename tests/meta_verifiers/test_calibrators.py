@@ -494,12 +494,10 @@ def with_benefit(make):
     return made
 
 
-@settings(max_examples=examples(30), deadline=None, derandomize=True)
-@given(
-    st.lists(st.tuples(*[st.floats(0, 1)] * 3), min_size=1, max_size=12),
-    st.sampled_from([Logistic, Isotonic, ByRows]),
-)
-def test_benefit_is_a_confidence_whatever_the_rows(rows, kind):
+@pytest.mark.parametrize("kind", [Logistic, Isotonic, ByRows])
+@settings(max_examples=examples(20), deadline=None, derandomize=True)
+@given(st.lists(st.tuples(*[st.floats(0, 1)] * 3), min_size=1, max_size=12))
+def test_benefit_is_a_confidence_whatever_the_rows(kind, rows):
     """(1 + E[own] - E[last]) / 2 lies in [0, 1], for one row, one class and constant signals."""
     signals, own, last = (np.array(column) for column in zip(*rows, strict=True))
     heads = Heads(lambda: kind(predicts="benefit")).fit(signals[:, None], own, last)
