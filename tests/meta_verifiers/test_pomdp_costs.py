@@ -58,12 +58,16 @@ class Remembers(Router):
 
 
 def test_a_replay_shows_what_the_answers_cost():
-    """A column for every tier so far, NaN for the tier skipped, nothing before the first."""
+    """A column for every tier so far, NaN for the tier skipped; likewise what was verified."""
     data, router = dear_and_cheap(5, 4), Remembers()
     follow(router, data)
     assert [s.costs.shape for s in router.shown] == [(5, 0), (5, 1), (5, 3)]
     assert (router.shown[2].costs[:, [0, 2]] == data.answer_costs[:, [0, 2]]).all()
     assert np.isnan(router.shown[2].costs[:, 1]).all()
+    # a tier that was not asked was not judged either
+    last = router.shown[2].confidences
+    assert (last[:, [0, 2]] == data.confidences[:, [0, 2]]).all()
+    assert np.isnan(last[:, 1]).all()
 
 
 def test_live_costs_are_columns():
