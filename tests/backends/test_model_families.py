@@ -127,3 +127,13 @@ def test_rounding_is_no_reason_to_read_again(
     assert reader is not None
     assert reader.reach == 1024
     assert model.unshared == ""
+
+
+@pytest.mark.parametrize("family", ["gpt without a cache", "falcon h1", "jamba", "qwen 3.5"])
+def test_low_precision_hides_no_layer_that_cannot_be_shared(family: str, tmp_path: Path) -> None:
+    """Its tolerance is wide: layers that attend in their own way are seen without logits."""
+    folder = str(save_family(tmp_path / "m", family))
+    model = HFBackend(pretrained=folder, dtype="bfloat16", device="cpu")
+    model.load_weights()
+    assert model._sharing() is None
+    assert model.unshared

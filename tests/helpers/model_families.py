@@ -62,6 +62,9 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
          "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
     ),
     "gpt 2": ("gpt2", {"n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": 1024}),
+    "gpt without a cache": (
+        "openai-gpt", {"n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": 1024},
+    ),
     "gpt neo with a local layer": (
         "gpt_neo",
         {"num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]],

@@ -158,6 +158,12 @@ class Reader:
             )
             with torch.autocast(**self._autocast):
                 found, self._windows = reach(model, self._attending, window, allowed)
+            layers = getattr(model.config.get_text_config(), "num_hidden_layers", 1)
+            if len(self._windows) < layers:  # in low precision their logits may not tell
+                raise UnsupportedModelError(
+                    f"{layers - len(self._windows)} of its {layers} layers have no attention of "
+                    "transformers"
+                )
             self.reach = found or window
             error = self._error(min(int(weights.shape[0]), 1000))
         except UnsupportedModelError:
