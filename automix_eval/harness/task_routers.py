@@ -183,9 +183,6 @@ class TaskRouters:
                 "split": chosen.split,
                 "num_questions": len(rows),
                 "doc_ids": [*(r.doc_id for r in rows), *sorted(told)],
-                "metric": view.metric,
-                "num_fewshot": view.task.config.num_fewshot,
-                "chat_template": view.run.apply_chat_template,
             }
             | ({"demonstrations": _examples_of(shown)} if shown else {}),
         )
@@ -272,6 +269,11 @@ class TaskRouters:
                 "name": config.name_of(self._config, "cost"),
                 **parts.parameters(self._config, "cost"),
             },
+            # which scores it was fitted on, and answers to which prompts
+            **({"metric": view.metric} if view.metric else {}),
+            "filter": view.metrics.filter.name,
+            "num_fewshot": view.task.config.num_fewshot or 0,
+            "chat_template": view.run.apply_chat_template,
         }
 
 

@@ -68,14 +68,18 @@ def load(path: Path, inside: str | None = None) -> dict[str, Any]:
     return _checked(path, policy)
 
 
+_ALWAYS = ("task", "tiers", "verifier", "cost")
+
+
 def mismatches(policy: Mapping[str, Any], name: str, now: Mapping[str, Any]) -> list[str]:
     """In what a policy differs from the run that wants to use it, one line each."""
     fitted = policy["fitted_on"]
     lines = []
     if policy["meta_verifier"].get("name") != name:
         lines.append(f"meta_verifier: fitted {policy['meta_verifier'].get('name')}, now {name}")
-    for key in ("task", "tiers", "verifier", "cost"):
-        if fitted.get(key) != now.get(key):
+    for key in now:
+        # an older policy does not say under which filter it was fitted; no demonstrations are none
+        if (key in fitted or key in _ALWAYS) and (fitted.get(key) or None) != (now[key] or None):
             lines.append(f"{key}: fitted on {_short(fitted.get(key))}, now {_short(now.get(key))}")
     return lines
 

@@ -148,6 +148,37 @@ def test_a_metric_and_a_filter_are_chosen_by_name(tmp_path: Path) -> None:
     assert not CALLS
 
 
+def test_a_policy_of_other_scores_or_prompts_is_refused(tmp_path: Path) -> None:
+    """It was fitted on a metric, under a filter, with demonstrations: no other is meant by it."""
+
+    def two(**more: Any) -> dict[str, Any]:
+        shape = shapes.SHAPES["first_filter_of_two"] | {"fewshot_split": "train"} | more
+        return {"two": shapes.task("two", shape)}
+
+    evaluated(tmp_path / "fit", two(), meta_verifier="threshold")
+    (policy,) = (tmp_path / "fit").rglob("automix_policy_*.json")
+    given: dict[str, Any] = {"meta_verifier": "threshold", "meta_verifier.policy": str(policy)}
+    evaluated(tmp_path / "same", two(num_fewshot=0), **given)
+    CALLS.clear()
+    for said, made, more in (
+        ("filter: fitted on strict, now loose", two(), {"filter": "loose"}),
+        ("num_fewshot: fitted on 0, now 2", two(num_fewshot=2), {}),
+    ):
+        with pytest.raises(AutoMixError, match=said):
+            evaluated(tmp_path / "other", made, **given, **more)
+    own = shapes.SHAPES["acc_norm_first"]
+    evaluated(tmp_path / "acc", {"acc": shapes.task("acc", own)}, meta_verifier="threshold")
+    (policy,) = (tmp_path / "acc").rglob("automix_policy_*.json")
+    CALLS.clear()
+    with pytest.raises(AutoMixError, match="metric: fitted on acc_norm, now acc"):
+        evaluated(
+            tmp_path / "other",
+            {"acc": shapes.task("acc", own)},
+            **given | {"meta_verifier.policy": str(policy), "metric": "acc"},
+        )
+    assert not CALLS
+
+
 def test_a_router_is_fitted_in_the_tasks_direction(tmp_path: Path) -> None:
     """Where lower is better the LLM's fewer errors are its better quality."""
     made = shapes.task("wrong", shapes.SHAPES["lower_is_better"])
