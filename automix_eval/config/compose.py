@@ -49,7 +49,7 @@ def build(arguments: Mapping[str, Any]) -> DictConfig:
     Raises:
         ConfigError: Unknown keys or options (with the nearest names), or unusable values.
     """
-    given = dict(arguments)
+    given = {key.strip(): value for key, value in arguments.items()}  # "slm=hf, llm=hf" too
     pairs = dict(flatten(read_file(given.pop("config")))) if given.get("config") else {}
     given.pop("config", None)
     pairs |= dict(flatten(given))

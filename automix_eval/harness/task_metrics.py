@@ -96,7 +96,7 @@ class TaskMetrics:
         if self.skipped:
             found.append(
                 f"quality is {self.main}: {', '.join(self.skipped)} before it in metric_list "
-                "exists for all questions together only"
+                f"exist{'' if self.skipped[1:] else 's'} for all questions together only"
             )
         if self.partial:
             found.append(

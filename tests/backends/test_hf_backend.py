@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -233,6 +234,21 @@ def test_a_fault_in_the_middle_of_a_call_names_tier_and_remedy(
         assert str(caught.value).startswith("llm (")
         assert str(caught.value).endswith("run the same command to resume")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_an_answer_that_is_nothing_but_its_end_has_a_probability(
+    folder: Path, shared: bool
+) -> None:
+    """Where the end is no special token the harness leaves it in the answer, which is judged."""
+    model = HFBackend(pretrained=str(folder), dtype="float32", device="cpu", shared_prefix=shared)
+    model.load_weights()
+    lm: Any = model.lm
+    lm.model.generation_config.eos_token_id = [*range(2, len(lm.tokenizer))]
+    asked = [GenerateRequest(p, {**GREEDY, "until": []}) for p in PROMPTS]
+    for made in generate(model, asked, token_probs=True):
+        assert made.generated_tokens == 1
+        assert len(made.token_logprobs) == len(made.token_margins) == bool(made.text.strip())
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -141,6 +141,12 @@ def test_dashes_in_option_names_are_forgiven() -> None:
     assert config.name_of(config.build(given), "llm") == "local_completions"
 
 
+def test_white_space_around_an_option_is_forgiven() -> None:
+    """As after the commas of a list of options."""
+    spaced = config.build({"slm": "hf", " slm.pretrained": "m", " verifier ": "p_true"})
+    assert spaced == config.build({"slm": "hf", "slm.pretrained": "m", "verifier": "p_true"})
+
+
 def test_secrets_never_reach_the_shown_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tokens, headers and credentials in a URL are blanked."""
     url = "http://user:hunter2@127.0.0.1:9/v1/completions?api_key=hunter2"

@@ -386,7 +386,7 @@ class HFBackend(HarnessBackend):
         number = len(done.tokens)
         cut = False
         if done.tokens[-1] in lm.end_tokens:
-            answer = number - 1
+            answer = number - 1 or lm.says(done.tokens)
         elif any(s in raw for s in plan.until):
             # a token may hold the end of the answer and the stop sequence at once
             answer = max(number - 1, 1)

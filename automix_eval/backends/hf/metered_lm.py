@@ -280,7 +280,11 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
                 low, high = (low, middle) if contains(middle) else (middle + 1, high)
             # a token may hold the end of the answer and the stop sequence at once
             return max(low - 1, 1), low
-        return length, length + stopped
+        return length or self.says(tokens[:1]), length + stopped
+
+    def says(self, tokens: list[int]) -> int:
+        """1 if the end of an answer, its only token, is no special token and so is its text."""
+        return int(bool(self.tok_decode(tokens).strip()))
 
 
 class _TokenProbabilities(LogitsProcessor):
