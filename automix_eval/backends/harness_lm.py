@@ -278,7 +278,7 @@ class HarnessBackend:
         self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
     ) -> None:
         """Score several continuations a prompt, one ``loglikelihood`` request each."""
-        self._check_scoring()
+        self.check_scoring()
         flat = [ScoreRequest(r.prompt, (c,)) for r in requests for c in r.continuations]
         owner = [i for i, r in enumerate(requests) for _ in r.continuations]
         parts: dict[int, dict[int, Scores]] = defaultdict(dict)
@@ -332,7 +332,7 @@ class HarnessBackend:
     def _has_tokenizer(self) -> bool:
         return getattr(self.lm, "tokenizer", None) is not None
 
-    def _check_scoring(self) -> None:
+    def check_scoring(self) -> None:
         """Raise AutoMixError where the model cannot score a given continuation."""
 
     def _request_each(

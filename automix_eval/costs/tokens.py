@@ -30,6 +30,13 @@ class TokenCost(MeteredCost):
     """
 
     def __init__(self, prices: Sequence[Mapping[str, Any] | None]) -> None:
+        listed = isinstance(prices, Sequence) and not isinstance(prices, str)
+        if not listed or not all(p is None or isinstance(p, Mapping) for p in prices):
+            raise AutoMixError(
+                f"cost.prices={prices!r} must be a list with the prices of each tier, as "
+                "[{prompt: 0.1, generated: 0.4}, {prompt: 2, generated: 8}]; in --model_args "
+                "cost.prices.0.prompt=0.1,... or a file, config=FILE.yaml"
+            )
         for tier, price in enumerate(prices):
             _check(tier, price or {})
         self.prices = prices

@@ -60,6 +60,11 @@ class Ensemble:
         return any(member.needs_token_probs for member in self.members.values())
 
     @property
+    def needs_scores(self) -> bool:
+        """Whether a member reads probabilities of given verdicts."""
+        return any(getattr(member, "needs_scores", False) for member in self.members.values())
+
+    @property
     def models(self) -> list[Backend]:
         """Models that members ask beside the tier's own."""
         return [own for m in self.members.values() for own in getattr(m, "models", ())]

@@ -117,6 +117,11 @@ class FewShot:
         self.stop_early = stop_early
 
     @property
+    def needs_scores(self) -> bool:
+        """Whether it reads probabilities of given verdicts."""
+        return self.form == "scored"
+
+    @property
     def identity(self) -> Mapping[str, Any]:
         """Name and hyper-parameters; stopping at error rate 0 changes no decision."""
         identity: dict[str, Any] = {

@@ -36,6 +36,7 @@ class PTrue:
     """
 
     needs_token_probs = False
+    needs_scores = True
 
     @property
     def identity(self) -> Mapping[str, Any]:

@@ -6,14 +6,21 @@ import json
 import statistics
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from automix_eval.backends.servers.api import APIBackend
+from automix_eval.cascade import route
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import GenerateRequest, Generation, Message, Prompt
+from automix_eval.verifiers.consistency import Consistency
+from automix_eval.verifiers.ensemble import Ensemble
+from automix_eval.verifiers.few_shot import FewShot
+from automix_eval.verifiers.p_true import PTrue
 
 GREEDY = {"do_sample": False, "max_gen_toks": 5, "until": ["\n"]}
 SAMPLED = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 5, "until": ["---"]}
@@ -173,6 +180,38 @@ def test_null_content_is_an_empty_answer(server: Server) -> None:
     server.null = True
     (result,) = generate(completions(server), [GenerateRequest("a", GREEDY)])
     assert result.text == ""
+
+
+def test_missing_probabilities_are_said_at_the_first_answer(server: Server) -> None:
+    """Not after all answers of a calibration; an empty one has none to give."""
+    asked = [GenerateRequest(f"say {word}", GREEDY) for word in ("one", "two", "three")]
+    model = completions(server, top_logprobs=5)
+    with pytest.raises(AutoMixError, match=r"llm \(m\) returns none: use verifier=consistency"):
+        model.generate(asked, lambda i, g: None, token_probs=True)
+    assert len(server.payloads) == 1
+    server.null = True
+    model.generate(asked, lambda i, g: None, token_probs=True)
+
+
+@pytest.mark.parametrize("form", ["paper", "scored"])
+def test_a_verifier_that_scores_is_refused_before_any_answer(server: Server, form: str) -> None:
+    """Of all tiers that are verified, not of the last; also as a member."""
+    sampling: Any = FewShot(form=form)
+    tiers = [
+        SimpleNamespace(backend=b) for b in (completions(server, top_logprobs=5), chat(server))
+    ]
+    last = SimpleNamespace(backend=chat(server))
+    verifiers = [sampling, Ensemble({"a": sampling, "b": Consistency()})]
+    verifiers += [PTrue(), Ensemble({"a": PTrue()})] if form == "scored" else []
+    for verifier in verifiers:
+        route.check_scoring(cast(Any, SimpleNamespace(tiers=[*tiers[:1], last], verifier=verifier)))
+        chain = cast(Any, SimpleNamespace(tiers=[*tiers, last], verifier=verifier))
+        with pytest.raises(AutoMixError, match="a chat API") if form == "scored" else nullcontext():
+            route.check_scoring(chain)
+        if form == "scored":
+            with pytest.raises(AutoMixError, match="a chat API"):
+                route.ask_all([], chain)
+    assert not server.payloads
 
 
 def test_p_true_says_what_a_server_lacks(server: Server) -> None:

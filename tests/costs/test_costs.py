@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +55,13 @@ def test_an_unknown_price_is_an_error(prices: list[dict[str, float] | None]) -> 
     """Never 0: the error names the key."""
     with pytest.raises(AutoMixError, match=r"cost\.prices"):
         TokenCost(prices).check(2)
+
+
+@pytest.mark.parametrize("prices", [5, "cheap", None, {"slm": 1}, [1, 2], [[{"prompt": 1}]]])
+def test_prices_of_another_shape_are_one_clear_error(prices: Any) -> None:
+    """It says the shape, and how it is written on the command line."""
+    with pytest.raises(AutoMixError, match=r"must be a list .* cost\.prices\.0\.prompt"):
+        TokenCost(prices)
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ class APIBackend(HarnessBackend):
         self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
     ) -> None:
         """Score short continuations from the most probable next tokens, without ``echo``."""
-        self._check_scoring()
+        self.check_scoring()
         arguments = {"max_gen_toks": 1, "temperature": 0.0}
 
         def look(
@@ -243,6 +243,12 @@ class APIBackend(HarnessBackend):
             text = self._text(choice, batch)
             think = getattr(self.lm, "think_end_token", None)
             tokens = replies.tokens_of(choice) if token_probs else []
+            if token_probs and text.strip() and not tokens:  # at the first answer, not after all
+                raise AutoMixError(
+                    f"margin, token_profile and auto read token probabilities, and {self.tier} "
+                    f"({self.label}) returns none: use verifier=consistency or few_shot, or a "
+                    "server that returns them"
+                )
             made.append(
                 Generation(
                     text,
@@ -387,11 +393,13 @@ class APIBackend(HarnessBackend):
 
         return issubclass(self._lm_class(), (LocalChatCompletion, AnthropicChat))
 
-    def _check_scoring(self) -> None:
+    def check_scoring(self) -> None:
+        """Raise AutoMixError where the server cannot score a given continuation."""
         if self._is_chat:
             raise AutoMixError(
-                f"verifier=p_true needs log-probabilities of given continuations and "
-                f"{self.tier} ({self.lm_name}), a chat API, gives none: use verifier=few_shot"
+                f"verifier=p_true, and few_shot with form=scored, need log-probabilities of given "
+                f"continuations and {self.tier} ({self.lm_name}), a chat API, gives none: use "
+                "verifier=consistency or few_shot with form=paper"
             )
         if self._top is None:
             raise AutoMixError(
