@@ -122,8 +122,8 @@ class Placed:
         alone = float(rows.answer_costs[:, -1].mean())
         cheaper = cost < alone - TOLERANCE * abs(alone)
         tied = np.flatnonzero(~cheaper & (cost <= alone + TOLERANCE * abs(alone))).tolist()
-        play, last = Follower(rows).follow, rows.num_tiers - 1
-        if sole := [i for i in tied if (play(every[i]).final == last).all()]:
+        walk, last = Follower(rows).walk, rows.num_tiers - 1
+        if sole := [i for i in tied if (walk(every[i]).final == last).all()]:
             kept = [sole[0], *np.flatnonzero(cheaper).tolist()]
             every, cost = [every[i] for i in kept], cost[kept]
         place = (cost - cost.min()) / (float(np.ptp(cost)) or 1.0)
@@ -168,10 +168,10 @@ class HeldOutSweep:
         """
         documents = sorted_codes(rows.documents or rows.ids)
         swept = Placed.of(fitted, rows)
-        play = Follower(rows).follow
+        walk = Follower(rows).walk
         scores = _held_out(fit, rows, documents % FOLDS if folds is None else folds, swept.places)
         # the cheapest way to ask the last tier always comes first
-        ends = [(play(p).final == rows.num_tiers - 1).all() for p in swept.policies]
+        ends = [(walk(p).final == rows.num_tiers - 1).all() for p in swept.policies]
         start = int(np.flatnonzero([True, *ends[1:]])[-1])
         return cls(rows, documents, swept.policies[start:], scores[start:])
 
@@ -234,12 +234,13 @@ def _held_out(
         # one document, or two questions: nothing can be held out, and nothing will be shown
         used = rows.take(rest) if len(rest) > 1 else rows
         found = fit(used)
-        play = Follower(rows.take(out)).follow
+        asked = rows.take(out)
+        walk, here = Follower(asked).walk, np.arange(len(out))
         played: dict[int, FloatArray] = {}
         for k, place in enumerate(places.tolist()):
             i = int(np.abs(found.places - place).argmin())
             if i not in played:
-                played[i] = play(found.policies[i]).score
+                played[i] = asked.scores[here, walk(found.policies[i]).final]
             scores[k, out] = played[i]
     return scores
 

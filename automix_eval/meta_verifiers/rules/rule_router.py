@@ -264,15 +264,15 @@ class RuleRouter(AbstainingRouter, TierByTier):
         number = len(outcomes)
         visited = np.full((outcomes.num_tiers, number), False)
         final = np.full(number, policy.tiers[-1])
-        rows = np.arange(number)
+        here = np.full(number, True)
         for tier, rule in zip(policy.tiers, policy.rules, strict=False):
-            visited[tier, rows] = True
+            visited[tier] = here
             if (key := (self.name, tier)) not in known:
                 known[key] = self._shown(outcomes, tier).copy()
-            goes = self._decides(rule, known[key][rows])
-            final[rows[~goes]] = tier
-            rows = rows[goes]
-        visited[policy.tiers[-1], rows] = True
+            goes = here & self._decides(rule, known[key])
+            final[here & ~goes] = tier
+            here = goes
+        visited[policy.tiers[-1]] = here
         return Walk(final, visited.T, np.full(number, False))
 
     def _policy(self, num_tiers: int) -> Policy:
