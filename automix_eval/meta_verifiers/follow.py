@@ -86,7 +86,8 @@ class Follower:
         self.outcomes = outcomes
         self._known: dict[tuple[object, ...], Seen] = {}
         self._walked: dict[Any, Any] = {}
-        self._rows = np.arange(len(outcomes))
+        self._scores = outcomes.scores.ravel()
+        self._starts = np.arange(len(outcomes)) * outcomes.num_tiers
         # a tier's costs side by side
         tables = (outcomes.answer_costs, outcomes.verification_costs)
         self._paid = [np.ascontiguousarray(table.T) for table in tables]
@@ -108,7 +109,8 @@ class Follower:
                 cost += self._paid[0][tier] * asked
                 if router.needs_verification and tier < outcomes.num_tiers - 1:
                     cost += self._paid[1][tier] * (asked if verified is None else asked & verified)
-        return Path(final, outcomes.scores[self._rows, final], cost, visited, abstained)
+        score = self._scores.take(self._starts + final)
+        return Path(final, score, cost, visited, abstained)
 
     def walk(self, router: MetaVerifier) -> Walk:
         """The tiers that a router asks, without what they cost and score.

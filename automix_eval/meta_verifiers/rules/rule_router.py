@@ -270,7 +270,7 @@ class RuleRouter(AbstainingRouter, TierByTier):
             if (key := (self.name, tier)) not in known:
                 known[key] = self._shown(outcomes, tier).copy()
             goes = here & self._decides(rule, known[key])
-            final[here & ~goes] = tier
+            np.copyto(final, tier, where=here & ~goes)
             here = goes
         visited[policy.tiers[-1]] = here
         return Walk(final, visited.T, np.full(number, False))
