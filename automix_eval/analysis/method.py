@@ -296,7 +296,7 @@ class MethodScore:
 
     def _calls_saved(self) -> Vector:
         last = next((p.references.tiers.last for p in self._parts if p.references), None)
-        asked = NO_CHAIN if last is None else self._share("asked", last)
+        asked = self.method.missing or (NO_CHAIN if last is None else self._share("asked", last))
         return asked if isinstance(asked, Undefined) else 1 - asked
 
     def _share(self, kind: str, tier: int) -> Vector:

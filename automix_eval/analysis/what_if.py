@@ -113,7 +113,9 @@ def what_if(asked: ChainQuestion) -> Report:
         _oracle(tiers),
     ]
     played: dict[str, MetaVerifier] = {}
-    methods += [_routed(asked, spec, tiers, played) for spec in asked.routers]
+    of_routers = {spec: _routed(asked, spec, tiers, played) for spec in asked.routers}
+    methods += of_routers.values()
+    failed = {spec: m.missing.reason for spec, m in of_routers.items() if m.missing}
     said: dict[str, list[str]] = {}
     for option, router in played.items():
         for note in router.notes():
@@ -121,7 +123,7 @@ def what_if(asked: ChainQuestion) -> Report:
     notes += [f"{', '.join(options)}: {note}" for note, options in said.items()]
     rows = [MethodScore.of(table, m, [references] * len(m.parts)) for m in methods]
     scored = ScoredQuestions(tiers, codes, ChainRouting.only(tiers, tiers.last))
-    name, chosen, note = _chosen(asked, played, scored)
+    name, chosen, note = _chosen(asked, played, failed, scored)
     points = PointColumns.of(scored, chosen, table, references)
     board = Board(
         key=asked.task,
@@ -159,7 +161,10 @@ def what_if(asked: ChainQuestion) -> Report:
 
 
 def _chosen(
-    asked: ChainQuestion, played: Mapping[str, MetaVerifier], scored: ScoredQuestions
+    asked: ChainQuestion,
+    played: Mapping[str, MetaVerifier],
+    failed: Mapping[str, str],
+    scored: ScoredQuestions,
 ) -> tuple[str, list[RoutedPoint], str]:
     """A router with an objective, the default one first; its points, and a note on what lacks.
 
@@ -167,7 +172,8 @@ def _chosen(
     """
     aiming = [n for n in sorted(played, key=lambda n: n != _POINTS_OF) if _aims(n)]
     if not aiming:
-        return "", [], f"{_ALONE}: no router with an objective was played."
+        why = next((f"{n}: {failed[n]}" for n in failed if _aims(n)), "")
+        return "", [], f"{_ALONE}: {why or 'no router with an objective was played'}."
     name = next((n for n in aiming if not _reads_texts(n)), aiming[0])
     if _reads_texts(name):
         own = PolicyChoice("gain", played[name])

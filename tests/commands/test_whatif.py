@@ -148,6 +148,20 @@ def test_a_table_of_your_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert (areas["replay:threshold"], areas["replay:always_slm"]) == (expected, None)
 
 
+def test_a_router_that_cannot_be_fitted_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Too few rows are the reason, not a router that was not asked for."""
+    path = tmp_path / "few.csv"
+    lines = [f"q{i},{i % 2},0.{i},1,1,50" for i in range(1, 4)]
+    head = "id,s:score,s:confidence,s:cost,l:score,l:cost"
+    path.write_text("\n".join([head, *lines]) + "\n")
+    assert main(["whatif", str(path), "--router", "threshold", *QUICK]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Only the models alone are known: threshold: 3 questions cannot be parted" in shown
+    assert "a run of one model alone" not in shown
+
+
 def test_what_is_scored_is_not_fitted_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
