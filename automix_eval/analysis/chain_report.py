@@ -78,11 +78,14 @@ def report_on_chain(
         source = Source(rows.outcomes, held.outcomes, {}, grouped=held.grouped and rows.grouped)
         source = without_evaluated(source)
         other, left_out = source.train, source.notes
-    documents = "" if held.outcomes.documents is None else ", whole documents"
+    documents = set(held.outcomes.documents or ())
+    alike = ", whole documents" if documents else ""
+    if 0 < len(documents) < folds:
+        alike = f" of questions, {len(documents)} documents being fewer"
     fitting = (
         f"fitted on {len(other)} other questions"
         if other is not None
-        else f"fitted and scored in {folds} folds{documents}: no question is decided by a "
+        else f"fitted and scored in {folds} folds{alike}: no question is decided by a "
         "policy that saw its scores"
     )
     played, unplayed = (tuple(routers), ()) if routers else default_routers(held.outcomes)

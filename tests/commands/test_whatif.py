@@ -160,6 +160,12 @@ def test_a_router_that_cannot_be_fitted_says_why(
     shown = " ".join(capsys.readouterr().out.split())
     assert "Only the models alone are known: threshold: 3 questions cannot be parted" in shown
     assert "a run of one model alone" not in shown
+    path.write_text(
+        "\n".join(["document," + head, *(f"d{i % 2}," + r for i, r in enumerate(lines * 3))])
+    )
+    assert main(["whatif", str(path), "--router", "always_llm", *QUICK]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "in 5 folds of questions, 2 documents being fewer: no" in shown
 
 
 def test_what_is_scored_is_not_fitted_on(
