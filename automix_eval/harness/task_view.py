@@ -234,6 +234,8 @@ class TaskView:
                 f"the stop sequence {written[0]!r} is a backslash and an n, at which no answer "
                 'ends: where a line break is meant, give --gen_kwargs as JSON, {"until": ["\\n"]}'
             )
+        if given.get("do_sample") and (given.get("num_beams") or 1) > 1:
+            found.append("slm and llm of hf draw each sample token by token, without num_beams")
         return found
 
     def about(self) -> dict[str, Any]:

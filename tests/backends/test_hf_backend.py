@@ -71,6 +71,27 @@ def test_greedy_answers_are_the_harness_s(folder: Path, token_probs: bool) -> No
     assert ours == harness_model(folder).generate_until(instances, disable_tqdm=True)
 
 
+def test_beams_have_no_token_probabilities(folder: Path) -> None:
+    """Their rows are not those of the answers: refused, where they were read as if they were."""
+    beams = {**GREEDY, "num_beams": 2}
+    model = backend(folder)
+    asked = [GenerateRequest(p, beams) for p in PROMPTS]
+    with pytest.raises(AutoMixError, match=r"num_beams=2.*verifier=consistency"):
+        generate(model, asked, token_probs=True)
+    instances = [
+        Instance("generate_until", {}, (p, dict(beams)), i, ("t", i, 1))
+        for i, p in enumerate(PROMPTS)
+    ]
+    theirs = harness_model(folder).generate_until(instances, disable_tqdm=True)
+    assert [g.text for g in generate(model, asked)] == theirs
+    sampled = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 5, "until": []}
+    drawn = [
+        [g.text for g in generate(model, [GenerateRequest(p, s, seed=1) for p in PROMPTS])]
+        for s in (sampled, {**sampled, "num_beams": 2})
+    ]
+    assert drawn[0] == drawn[1]
+
+
 def test_token_probabilities_are_those_of_the_answer(folder: Path) -> None:
     """Summed over an answer that was not stopped they are its log-likelihood."""
     plain = {"do_sample": False, "max_gen_toks": 5, "until": []}

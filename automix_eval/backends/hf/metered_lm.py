@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -25,6 +25,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from automix_eval.backends.hf.settings import TokenMemory
 from automix_eval.backends.hf.weights import Pending, can_wait, commit_of
 from automix_eval.backends.shared_prefix.sampling import row_seed, sample, top_two
+from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import THINKING
 
 
@@ -217,9 +218,15 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
         begun = time.perf_counter()
         output: torch.Tensor = super()._model_generate(context, max_length, stop, **kwargs)
         seconds = (time.perf_counter() - begun) / len(rows)
-        logprobs, margins = watch.by_row() if watch is not None else ([], [])
         # an encoder-decoder returns what it begins with and what follows, without the prompt
         begin = context.shape[1] if self.backend == "causal" else 1
+        if watch is not None and watch.shape != (output.shape[1] - begin, len(rows)):
+            raise AutoMixError(
+                "margin, token_profile and auto read the probability of each token at its step, "
+                f"and with {_spelled(kwargs)} there is none: leave it out of the task's "
+                "generation_kwargs (--gen_kwargs), or use verifier=consistency or few_shot"
+            )
+        logprobs, margins = watch.by_row() if watch is not None else ([], [])
         for position, index in enumerate(rows):
             tokens = output[position, begin:].tolist()
             answer, used = self._lengths(tokens, stop)
@@ -287,6 +294,12 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
         return int(bool(self.tok_decode(tokens).strip()))
 
 
+def _spelled(settings: Mapping[str, Any]) -> str:
+    """Settings of a generation that are plain values, as they are written."""
+    plain = {k: v for k, v in settings.items() if isinstance(v, (int, float, str))}
+    return ", ".join(f"{k}={v}" for k, v in plain.items())
+
+
 class _TokenProbabilities(LogitsProcessor):
     """Notes the probability of the best token and its lead, step by step (greedy decoding)."""
 
@@ -296,6 +309,11 @@ class _TokenProbabilities(LogitsProcessor):
     def __call__(self, _ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         self._steps.append(top_two(scores))
         return scores
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Steps, and rows of each."""
+        return len(self._steps), len(self._steps[0]) if self._steps else 0
 
     def by_row(self) -> tuple[list[list[float]], list[list[float]]]:
         """Log-probabilities and leads, [batch][step]."""

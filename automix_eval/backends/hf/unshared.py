@@ -55,6 +55,7 @@ def generate(
             # drawn by a logits processor, so that no batch disturbs another's sample
             lm.temperature = float(arguments.pop("temperature", 1.0) or 1.0)
             arguments["do_sample"] = False
+            arguments.pop("num_beams", None)  # a sample is one row, drawn token by token
         lm.expect(
             [requests[i].prompt for i in indices],
             [requests[i].seed for i in indices] if sampled else None,
