@@ -12,8 +12,8 @@ from automix_eval.analysis.bootstrap_table import BootstrapTable
 from automix_eval.analysis.figures import Abstention, Figure
 from automix_eval.analysis.question_sets import QuestionSet
 from automix_eval.analysis.routed_paths import ChainRouting
-from automix_eval.meta_verifiers.objectives import is_number
 from automix_eval.metrics.ibc import Undefined
+from automix_eval.safety.numbers import is_number
 
 Array = npt.NDArray[np.float64]
 

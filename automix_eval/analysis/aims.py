@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from automix_eval.analysis.figures import Aim, Figure, TaskFigures
-from automix_eval.meta_verifiers.objectives import is_number
 from automix_eval.metrics.ibc import Undefined, exceeds
 from automix_eval.records.runs import Run
+from automix_eval.safety.numbers import is_number
 from automix_eval.safety.text import printable
 
 Number = float | Undefined

@@ -44,6 +44,7 @@ from automix_eval.records.evaluated_rows import repeats_together, without_evalua
 from automix_eval.records.from_table import Source
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_whole
 from automix_eval.safety.text import printable
 
 FORMAT = "automix-eval replay"
@@ -314,7 +315,7 @@ def _check(settings: DictConfig) -> None:
         value = settings[key]
         if value is None and key in ("max_train", "folds"):
             continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if not is_whole(value, least):
             raise AutoMixError(f"{key}={value!r} must be an integer of at least {least}")
     # Also for a router that has no use for it: a misspelt objective is a mistake all the same.
     keys = ("objective", "target", "confidence", "error_price")

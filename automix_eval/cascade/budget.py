@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_number
 from automix_eval.types import Answer, Call, CostModel, Question, TierRecord, Verification
 
 SPENT = "budget spent"
@@ -214,7 +215,6 @@ def _calls(question: Question) -> int:
 def _check_limit(name: str, value: Any, kind: Callable[[Any], Any]) -> None:
     if value is None:
         return
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 <= value < math.inf or kind(value) != value:
+    if not is_number(value, 0.0) or kind(value) != value:
         what = "an integer" if kind is int else "a finite number"
         raise AutoMixError(f"budget.{name}={value!r} must be {what} of 0 or more, or null")

@@ -28,6 +28,7 @@ from automix_eval.config.overrides import TIERS as TIERS
 from automix_eval.config.overrides import ConfigError as ConfigError
 from automix_eval.config.overrides import flatten, read_file
 from automix_eval.paths import hydra_conf_dir
+from automix_eval.safety.numbers import is_number, is_whole
 from automix_eval.safety.redaction import blank, know
 from automix_eval.safety.text import did_you_mean
 
@@ -411,8 +412,7 @@ def _check_label(label: Any) -> None:
 
 
 def _check_share(share: Any) -> None:
-    number = isinstance(share, (int, float)) and not isinstance(share, bool)
-    if not number or not 0 <= share <= 1:
+    if not is_number(share, 0.0, 1.0):
         raise ConfigError(
             f"fail_on_error={share!r} must be the share of questions that may fail, from 0 (stop "
             "at the first) to 1"
@@ -420,8 +420,7 @@ def _check_share(share: Any) -> None:
 
 
 def _check_part(share: Any) -> None:
-    number = isinstance(share, (int, float)) and not isinstance(share, bool)
-    if share is not None and not (number and 0 < share < 1):
+    if share is not None and not (is_number(share) and 0 < share < 1):
         raise ConfigError(
             f"calibration.split_documents={share!r} must be null, or lie between 0 and 1: the "
             "share of the documents to fit on"
@@ -437,7 +436,7 @@ def _integers(config: DictConfig) -> None:
         ("calibration.seed", 0),
     ):
         value = OmegaConf.select(config, key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if not is_whole(value, least):
             raise ConfigError(f"{key}={value!r} must be an integer of at least {least}")
     for key in ("progress", "skip_unsupported", "meta_verifier.transfer"):
         if not isinstance(OmegaConf.select(config, key), bool):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_number
 from automix_eval.types import Answer, Call, Verification
 
 
@@ -33,11 +34,7 @@ class MeteredCost:
 
 def is_price(value: Any) -> bool:
     """Whether a value is a finite number of 0 or more."""
-    return (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and 0 <= value < float("inf")
-    )
+    return is_number(value, 0.0)
 
 
 def check_numbers(key: str, values: Sequence[Any], unit: str) -> None:

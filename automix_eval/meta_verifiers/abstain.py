@@ -16,9 +16,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from automix_eval.meta_verifiers.assured import ChoosingRouter
-from automix_eval.meta_verifiers.objectives import ONE_SIDED, is_number
+from automix_eval.meta_verifiers.objectives import ONE_SIDED
 from automix_eval.records.outcomes import FloatArray, Outcomes
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_number
 
 
 @dataclass(kw_only=True, eq=False)

@@ -7,6 +7,7 @@ import numpy as np
 from automix_eval.meta_verifiers.base import Router, TierByTier
 from automix_eval.records.outcomes import BoolArray, IntArray, Seen
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_whole
 
 
 class AlwaysSLM(TierByTier):
@@ -45,7 +46,7 @@ class AlwaysTier(Router):
     """
 
     def __init__(self, tier: int = 0) -> None:
-        if isinstance(tier, bool) or not isinstance(tier, int):
+        if not is_whole(tier):
             raise AutoMixError(f"meta_verifier.tier={tier!r} must be the number of a tier")
         self.tier = tier
         self.only_tier = tier

@@ -19,6 +19,7 @@ from automix_eval.records.outcomes import (
     Seen,
 )
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_number
 from automix_eval.types import Decision, Observation
 
 Self = TypeVar("Self", bound="Router")
@@ -208,8 +209,7 @@ def check_undefined(undefined: Any) -> None:
     """Raise AutoMixError unless it says what an undefined confidence counts as."""
     if isinstance(undefined, str) and undefined in ("escalate", "keep"):
         return
-    number = isinstance(undefined, (int, float)) and not isinstance(undefined, bool)
-    if not number or not 0 <= undefined <= 1:
+    if not is_number(undefined, 0.0, 1.0):
         raise AutoMixError(
             f"meta_verifier.undefined={undefined!r} must be escalate, keep or a confidence in "
             "[0, 1]"

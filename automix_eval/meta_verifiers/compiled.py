@@ -24,6 +24,7 @@ from automix_eval.meta_verifiers.rules.rule_router import RuleRouter
 from automix_eval.meta_verifiers.self_consistency import MAJORITY, SelfConsistency
 from automix_eval.records.outcomes import IntArray, Seen
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_number
 
 
 class NotCompiledError(AutoMixError):
@@ -117,7 +118,7 @@ def _numbers(value: Any) -> Iterator[float]:
     if isinstance(value, (list, tuple)):
         for item in value:
             yield from _numbers(item)
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+    elif is_number(value):
         yield float(value)
 
 

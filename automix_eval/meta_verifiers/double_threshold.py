@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from automix_eval.meta_verifiers.objectives import is_number
 from automix_eval.meta_verifiers.rules import bins as grid
 from automix_eval.meta_verifiers.rules.cells import TierRows
 from automix_eval.meta_verifiers.rules.rule_router import RuleRouter, check_bins
 from automix_eval.records.outcomes import BoolArray, FloatArray
+from automix_eval.safety.numbers import is_number
 
 # The pairs grow with the square of the bins: 20,301 of them here.
 MAX_BINS = 200

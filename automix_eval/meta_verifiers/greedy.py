@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from automix_eval.meta_verifiers.objectives import is_number
 from automix_eval.meta_verifiers.rules import bins as grid
 from automix_eval.meta_verifiers.rules.cells import TierRows, exact_parts, sums
 from automix_eval.records.outcomes import FloatArray, IntArray
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_number
 
 
 @dataclass(eq=False)

@@ -30,15 +30,14 @@ be measured. ``min_escalation`` bounds the escalated share from below. Its defau
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from automix_eval.metrics.curves import Point, envelope
 from automix_eval.records.outcomes import BoolArray, FloatArray, Outcomes
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_number
 
 OBJECTIVES = ("gain", "ibc", "budget", "target", "assured", "loss")
 MIN_ESCALATION = 0.05
@@ -314,9 +313,3 @@ def _first(allowed: BoolArray, *keys: FloatArray) -> int:
 
 def _near(values: FloatArray, best: float) -> BoolArray:
     return np.asarray(np.abs(values - best) <= TOLERANCE * max(1.0, abs(best)))
-
-
-def is_number(value: Any, low: float, high: float) -> bool:
-    """Whether it is a finite number in [low, high], and no truth value."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value) and low <= value <= high

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from automix_eval.meta_verifiers.objectives import is_number
 from automix_eval.meta_verifiers.rules.cells import TierRows
 from automix_eval.meta_verifiers.rules.rule_router import RuleRouter
 from automix_eval.records.outcomes import BoolArray, FloatArray
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_number
 
 EIGHTHS = tuple(k / 8 for k in range(9))
 # More observed confidences than this are thinned to as many of their quantiles; the cells of a

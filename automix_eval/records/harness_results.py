@@ -14,6 +14,7 @@ import msgspec
 from automix_eval.records.stream import MAX_SCORE
 from automix_eval.records.task_settings import hashes
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_whole
 from automix_eval.safety.text import printable
 from automix_eval.safety.untrusted import lines_of, read_json
 
@@ -213,7 +214,7 @@ def _doc_id(row: Any) -> int:
     if not isinstance(row, Mapping):
         raise TypeError("expected an object")
     value = row["doc_id"]
-    if isinstance(value, bool) or not isinstance(value, int):
+    if not is_whole(value):
         raise TypeError(f"doc_id is {value!r}, expected an integer")
     return value
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import is_file_name
+from automix_eval.safety.numbers import is_whole
 from automix_eval.safety.untrusted import bounded, open_file, parse_json, read_json
 from automix_eval.types import Answer, Call, Decision, Record, TierRecord, Verification
 
@@ -173,7 +174,7 @@ def records_bytes(manifest: Mapping[str, Any]) -> int | None:
     size = manifest.get("records_bytes")
     if size is None:
         return None
-    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+    if not is_whole(size, 0):
         raise RecordError(f"records_bytes is {size!r}, expected a number of 0 or more")
     return size
 

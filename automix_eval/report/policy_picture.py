@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+
+from automix_eval.safety.numbers import is_number
 
 # The hidden states of AutoMix's POMDP, in the order of a policy file.
 STATES = ("Simple", "Complex", "Unsolvable")
@@ -173,10 +174,7 @@ def _numbers(values: Any, least: int = 1) -> tuple[float, ...] | None:
     """A list of at least so many finite numbers as a tuple, None if it is anything else."""
     if not isinstance(values, list) or len(values) < least:
         return None
-    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-        return None
     # An integer may be too large for a floating-point number.
-    if not all(-1e300 < v < 1e300 for v in values):
+    if not all(is_number(v, -1e300, 1e300) for v in values):
         return None
-    found = tuple(map(float, values))
-    return found if all(map(math.isfinite, found)) else None
+    return tuple(map(float, values))

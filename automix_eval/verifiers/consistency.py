@@ -16,6 +16,7 @@ from automix_eval.backends.encoder import DEFAULT, why_not
 from automix_eval.metrics.answers import exact_match, token_f1
 from automix_eval.metrics.choice_values import choice_confidence, compared_values
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_number, is_whole
 from automix_eval.types import Answer, Ask, Backend, Call, Generation, Question, Verification
 
 # Answers with at least this token F1 are taken to say the same.
@@ -73,21 +74,20 @@ class Consistency:
         second: Backend | int | None = None,
     ) -> None:
         least = 2 if second is None or isinstance(second, int) else 0
-        whole = isinstance(num_samples, int) and not isinstance(num_samples, bool)
-        if not whole or num_samples < least:
+        if not is_whole(num_samples, least):
             raise AutoMixError(
                 f"verifier.num_samples={num_samples!r} must be an integer of at least {least}: "
                 "agreement with a single further answer is no share (with verifier.second 0 asks "
                 "that model alone)"
             )
-        if not _is_number(temperature) or not 0 < temperature < math.inf:
+        if not is_number(temperature) or temperature <= 0:
             raise AutoMixError(f"verifier.temperature={temperature!r} must be a number above 0")
         if agreement not in AGREEMENTS:
             raise AutoMixError(
                 f"verifier.agreement={agreement!r} is unknown: choose one of "
                 f"{', '.join(AGREEMENTS)}"
             )
-        if not _is_number(similarity) or not -1 <= similarity <= 1:
+        if not is_number(similarity, -1.0, 1.0):
             raise AutoMixError(f"verifier.similarity={similarity!r} must be a number in [-1, 1]")
         if agreement == "embedding" and (why := why_not(encoder)):
             raise AutoMixError(f"verifier.agreement=embedding: {why}")
@@ -215,7 +215,3 @@ def _entropy(alike: Any) -> float:
     shares = np.bincount(connected_components(alike, directed=False)[1]) / len(alike)
     value = -math.fsum(shares * np.log(shares)) / math.log(len(alike))
     return min(max(value, 0.0), 1.0)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

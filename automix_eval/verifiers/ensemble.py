@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_number
 from automix_eval.types import Answer, Ask, Backend, Outcome, Question, Verification, Verifier
 
 
@@ -136,5 +137,4 @@ def _is_range(given: Any) -> bool:
     """Whether it is two numbers, in order, within [0, 1]."""
     if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 2:
         return False
-    plain = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in given)
-    return plain and 0 <= given[0] <= given[1] <= 1
+    return all(map(is_number, given)) and 0 <= given[0] <= given[1] <= 1

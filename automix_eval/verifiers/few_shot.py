@@ -11,6 +11,7 @@ from typing import Any
 
 from automix_eval.backends.prompts import Fitted
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_number
 from automix_eval.types import (
     Answer,
     Ask,
@@ -89,11 +90,7 @@ class FewShot:
         ):
             if isinstance(value, bool) or not isinstance(value, kind) or not value > 0:
                 raise AutoMixError(f"verifier.{name} must be a number above 0, got {value!r}")
-        if stop_early is not None and (
-            isinstance(stop_early, bool)
-            or not isinstance(stop_early, (int, float))
-            or not 0 <= stop_early < 1
-        ):
+        if stop_early is not None and not (is_number(stop_early, 0.0) and stop_early < 1):
             raise AutoMixError(
                 f"verifier.stop_early must be null or an error rate from 0 to 1, got {stop_early!r}"
             )

@@ -12,6 +12,7 @@ import numpy as np
 from automix_eval.metrics.nested_sample import nested_sample
 from automix_eval.records.outcomes import FloatArray, Outcomes
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_number, is_whole
 
 Chain = tuple[int, ...]
 
@@ -37,7 +38,7 @@ def chains(value: Any, num_tiers: int) -> list[Chain]:
         return [(t, t + 1) for t in every[:-1]]
     if isinstance(value, list) and len(value) > 1 and all(isinstance(t, int) for t in value):
         return [tuple(value)] if max(value) < num_tiers and sorted(set(value)) == value else []
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 2:
+    if is_whole(value, 2):
         if value > num_tiers:
             return []
         return [tuple(np.round(np.linspace(0, num_tiers - 1, value)).astype(int).tolist())]
@@ -61,12 +62,12 @@ def priced(outcomes: Outcomes, ratio: float | None, verify_cost: float | None) -
     """
     made = outcomes
     if ratio is not None:
-        if not _number(ratio) or ratio <= 1:
+        if not is_number(ratio) or ratio <= 1:
             raise AutoMixError(f"ratio={ratio!r} must be a number above 1, or null")
         prices = np.geomspace(1.0, ratio, outcomes.num_tiers)
         made = replace(made, answer_costs=np.broadcast_to(prices, made.scores.shape).copy())
     if verify_cost is not None:
-        if not _number(verify_cost) or verify_cost < 0:
+        if not is_number(verify_cost, 0.0):
             raise AutoMixError(
                 f"verify_cost={verify_cost!r} must be a number of at least 0, or null"
             )
@@ -80,7 +81,7 @@ def voted(outcomes: Outcomes, votes: int | None, seed: int) -> Outcomes:
     """Confidences as shares of k votes, each drawn to be "correct" with the confidence's chance."""
     if votes is None:
         return outcomes
-    if isinstance(votes, bool) or not isinstance(votes, int) or votes < 1:
+    if not is_whole(votes, 1):
         raise AutoMixError(f"votes={votes!r} must be an integer of at least 1, or null")
     rng = np.random.default_rng([seed, votes])
     held = outcomes.confidences
@@ -90,7 +91,7 @@ def voted(outcomes: Outcomes, votes: int | None, seed: int) -> Outcomes:
 
 def shuffled(outcomes: Outcomes, share: float, seed: int) -> Outcomes:
     """A share of the confidences, by question, are those of other questions."""
-    if not _number(share) or not 0 <= share <= 1:
+    if not is_number(share, 0.0, 1.0):
         raise AutoMixError(f"shuffled={share!r} must be a share from 0 to 1")
     if not share:
         return outcomes
@@ -105,7 +106,7 @@ def sampled(train: Outcomes, size: float | None, seed: int) -> Outcomes:
     """A random sample of the training rows: so many, below 1 a share; None is all of them."""
     if size is None:
         return train
-    if not _number(size) or size <= 0 or (size >= 1 and size != int(size)):
+    if not is_number(size) or size <= 0 or (size >= 1 and size != int(size)):
         raise AutoMixError(f"train={size!r} must be a number of rows, a share below 1, or null")
     number = max(1, round(size * len(train))) if size < 1 else int(size)
     return train.take(sorted(nested_sample(len(train), number, seed)))
@@ -117,7 +118,3 @@ def label(names: Sequence[str], chain: Chain) -> str:
     if len(picked) <= 2:
         return " > ".join(picked)
     return f"{picked[0]} > {picked[-1]} ({len(picked)} tiers)"
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)

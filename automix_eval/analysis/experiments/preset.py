@@ -12,6 +12,7 @@ import yaml
 from automix_eval import paths
 from automix_eval.config import described
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_whole
 from automix_eval.safety.text import did_you_mean
 
 # Axis -> its value where a part does not vary it, in the order of a table's columns.
@@ -219,7 +220,7 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
             raise AutoMixError(f"{key} is no setting{did_you_mean(key, _SETTINGS)}")
         if value is None and key in _MAYBE:
             continue
-        if key == "seeds" and isinstance(value, int) and not isinstance(value, bool):
+        if key == "seeds" and is_whole(value):
             made[key] = value = list(range(value))
         if key in _TUPLES:
             made[key] = tuple(value if isinstance(value, list) else [value])
@@ -238,7 +239,7 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _whole(key: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if not is_whole(value, least):
         raise AutoMixError(f"{key}={value!r} must be an integer of at least {least}")
 
 

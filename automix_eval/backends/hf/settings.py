@@ -16,6 +16,7 @@ import torch
 
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.logs import harmless
+from automix_eval.safety.numbers import is_number
 from automix_eval.safety.redaction import scrub
 from automix_eval.safety.text import printable
 
@@ -72,7 +73,7 @@ def flag(name: str, value: Any) -> bool:
 
 def megabytes(name: str, value: Any) -> int:
     """A setting in megabytes as bytes, else AutoMixError."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
+    if not is_number(value, 0.0) or value >= 1e9:
         raise AutoMixError(f"{name}={value!r} must be a number of megabytes of at least 0")
     return int(value * 2**20)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from automix_eval.backends.servers.faults import CONTENT_FILTER, RequestError
 from automix_eval.backends.servers.next_token import margin
+from automix_eval.safety.numbers import is_number, is_whole
 from automix_eval.safety.text import printable
 from automix_eval.types import THINKING
 
@@ -238,14 +239,10 @@ def probabilities(
 
 
 def _is_logprob(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    # a comparison takes integers of any size, and NaN fails it; rounding may lead above 0
-    return -_BEYOND <= value <= 1
+    return is_number(value, -_BEYOND, 1.0)  # rounding may lead above 0
 
 
 def _count(value: Any) -> int | None:
     if isinstance(value, float) and value.is_integer():  # as servers without integers write it
         value = int(value)
-    known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _BEYOND
-    return value if known else None
+    return value if is_whole(value, 0) and value <= _BEYOND else None

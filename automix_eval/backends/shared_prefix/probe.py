@@ -8,7 +8,6 @@ prompt are seen as they are, whatever their settings are called and however long
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,8 @@ import torch
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
+
+from automix_eval.safety.numbers import is_number
 
 _NAME = "automix_probe"
 _TOKENS = 4
@@ -228,6 +229,5 @@ def _numbers(config: Any) -> Iterator[int]:
             waiting += value.values()
         elif isinstance(value, (list, tuple)):
             waiting += value
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            with contextlib.suppress(OverflowError, ValueError):
-                yield int(value)
+        elif is_number(value):
+            yield int(value)

@@ -11,10 +11,11 @@ import numpy as np
 from automix_eval.meta_verifiers.automix_llm.frame import Frame
 from automix_eval.meta_verifiers.automix_llm.methods import DropInMethod
 from automix_eval.meta_verifiers.base import check_undefined
-from automix_eval.meta_verifiers.objectives import TOLERANCE, Ends, Selection, is_number, select
+from automix_eval.meta_verifiers.objectives import TOLERANCE, Ends, Selection, select
 from automix_eval.metrics import ibc
 from automix_eval.records.outcomes import BoolArray, FloatArray
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_number
 
 KEEP = "keep"  # the parameter where no other is defined: every answer of the SLM is kept
 

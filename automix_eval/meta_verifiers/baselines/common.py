@@ -11,6 +11,7 @@ import numpy as np
 
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_number, is_whole
 
 # Policies of a sweep: enough for a smooth curve, few enough to replay.
 SWEEP = 51
@@ -18,14 +19,13 @@ SWEEP = 51
 
 def check_count(name: str, value: Any, least: int) -> None:
     """Raise AutoMixError unless a hyper-parameter is an integer of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if not is_whole(value, least):
         raise AutoMixError(f"meta_verifier.{name}={value!r} must be an integer of at least {least}")
 
 
 def check_positive(name: str, value: Any) -> None:
     """Raise AutoMixError unless a hyper-parameter is a positive, finite number."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 < value < np.inf:
+    if not is_number(value) or value <= 0:
         raise AutoMixError(f"meta_verifier.{name}={value!r} must be a positive number")
 
 
@@ -96,8 +96,7 @@ def exactly(learned: Any, *keys: str) -> None:
 
 def number(value: Any, low: float = -np.inf, high: float = np.inf) -> float:
     """A finite number of a policy, within bounds; ValueError otherwise."""
-    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not plain or not np.isfinite(value) or not low <= value <= high:
+    if not is_number(value, low, high):
         raise ValueError(f"expected a number in [{low}, {high}], got {value!r:.60}")
     return float(value)
 

@@ -13,9 +13,10 @@ from automix_eval.meta_verifiers.base import require_fitted
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.baselines.scorer import Scorer, cross_fit
 from automix_eval.meta_verifiers.baselines.texts import TextRouter
-from automix_eval.meta_verifiers.objectives import Chosen, Ends, Selection, is_number, select
+from automix_eval.meta_verifiers.objectives import Chosen, Ends, Selection, select
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_number
 from automix_eval.types import Observation
 
 LABELS = ("deterministic", "probabilistic", "transformed")

@@ -19,9 +19,10 @@ from automix_eval.meta_verifiers.baselines.common import (
     reading,
     text,
 )
-from automix_eval.meta_verifiers.objectives import Ends, is_number, select
+from automix_eval.meta_verifiers.objectives import Ends, select
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_number
 
 
 @dataclass(eq=False)

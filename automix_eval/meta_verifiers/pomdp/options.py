@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from automix_eval.meta_verifiers.base import check_undefined
 from automix_eval.meta_verifiers.pomdp.problem import COMPLEX, SIMPLE, UNSOLVABLE
 from automix_eval.meta_verifiers.pomdp.solve import StateReward
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_number, is_whole
 
 # Order of the columns of a reward table in the configuration, as in AutoMix's first version.
 COLUMNS = (COMPLEX, SIMPLE, UNSOLVABLE)
@@ -26,21 +26,21 @@ def check_options(
     undefined: Any,
 ) -> None:
     """Raise AutoMixError unless the values are valid."""
-    if not isinstance(num_bins, int) or isinstance(num_bins, bool) or num_bins < 2:
+    if not is_whole(num_bins, 2):
         raise AutoMixError(f"meta_verifier.num_bins={num_bins!r} must be an integer >= 2")
-    if not isinstance(cost_levels, int) or isinstance(cost_levels, bool) or cost_levels < 1:
+    if not is_whole(cost_levels, 1):
         raise AutoMixError(
             f"meta_verifier.cost_levels={cost_levels!r} must be an integer >= 1 (1 looks at no "
             "question's cost)"
         )
-    if bandwidth not in ("scott", "silverman") and not _is_number(bandwidth, above=0.0):
+    if bandwidth not in ("scott", "silverman") and not _is_positive(bandwidth):
         raise AutoMixError(
             f"meta_verifier.bandwidth={bandwidth!r} must be scott, silverman or a number > 0"
         )
     for name, value in (("ridge", ridge), ("neighbours", neighbours)):
-        if not (_is_number(value, above=0.0) or (name == "ridge" and value is None)):
+        if not (_is_positive(value) or (name == "ridge" and value is None)):
             raise AutoMixError(f"meta_verifier.{name}={value!r} must be a number > 0")
-    if lambda_ not in (None, 0) and not _is_number(lambda_, above=0.0):
+    if lambda_ not in (None, 0) and not is_number(lambda_, 0.0):
         raise AutoMixError(f"meta_verifier.lambda_={lambda_!r} must be null or a number >= 0")
     if not isinstance(mixtures, bool):
         raise AutoMixError(f"meta_verifier.mixtures={mixtures!r} must be true or false")
@@ -95,12 +95,11 @@ def parse_reward(reward: Any) -> StateReward:
 
 def _column(values: Any) -> tuple[float, ...]:
     numbers = list(values)
-    if len(numbers) != len(COLUMNS) or not all(_is_number(v, -math.inf) for v in numbers):
+    if len(numbers) != len(COLUMNS) or not all(is_number(v) for v in numbers):
         raise ValueError(f"{numbers} is no list of three numbers")
     named = dict(zip(COLUMNS, numbers, strict=True))
     return tuple(float(named[s]) for s in (SIMPLE, COMPLEX, UNSOLVABLE))
 
 
-def _is_number(value: Any, above: float) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and above < value < float("inf")
+def _is_positive(value: Any) -> bool:
+    return is_number(value) and value > 0

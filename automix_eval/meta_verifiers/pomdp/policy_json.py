@@ -13,6 +13,7 @@ import numpy as np
 from automix_eval.meta_verifiers.pomdp.policy import Rule, table_shapes
 from automix_eval.meta_verifiers.pomdp.solve import Actions
 from automix_eval.records.outcomes import ABSTAIN, FloatArray
+from automix_eval.safety.numbers import is_number
 
 
 def to_json(rule: Rule) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def from_json(row: Mapping[str, Any]) -> Rule:
     levels = tuple(_edges(e) for e in row["levels"])
     values = [row[name] for name in _NUMBERS]
     values += [] if row["objective"] is None else [row["objective"]]
-    if not all(_is_number(v) for v in values):
+    if not all(map(is_number, values)):
         raise TypeError(f"{', '.join(_NUMBERS)} and objective must be finite numbers")
     if not isinstance(row["note"], str):
         raise TypeError(f"note is {row['note']!r}, expected a text")
@@ -149,8 +150,3 @@ def _unpack(
         if not np.isin(goes, tiers).all() or (subset and (goes < subset[-1]).any()):
             raise ValueError(f"an action after tiers {subset} leads out of the chain")
     return actions
-
-
-def _is_number(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and bool(np.isfinite(value))

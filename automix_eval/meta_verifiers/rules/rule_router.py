@@ -22,7 +22,7 @@ from automix_eval.meta_verifiers.base import (
     stand_in,
 )
 from automix_eval.meta_verifiers.follow import follow
-from automix_eval.meta_verifiers.objectives import Ends, is_number, select
+from automix_eval.meta_verifiers.objectives import Ends, select
 from automix_eval.meta_verifiers.rules.cells import FittingData, TierRows, doubts
 from automix_eval.meta_verifiers.rules.chain_search import Points, front, search
 from automix_eval.meta_verifiers.rules.long_chains import said_of, worth_asking
@@ -35,6 +35,7 @@ from automix_eval.records.outcomes import (
     Seen,
 )
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.numbers import is_number, is_whole
 
 R = TypeVar("R", bound="RuleRouter")
 
@@ -400,7 +401,7 @@ class RuleRouter(AbstainingRouter, TierByTier):
 
 def check_bins(name: str, num_bins: Any, most: int) -> None:
     """Raise AutoMixError unless it is a number of steps from confidence 0 to 1."""
-    if not isinstance(num_bins, int) or isinstance(num_bins, bool) or not 1 <= num_bins <= most:
+    if not is_whole(num_bins, 1) or num_bins > most:
         raise AutoMixError(
             f"meta_verifier.num_bins={num_bins!r} of {name} must be an integer in [1, {most}]"
         )
