@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from automix_eval.analysis.beside_llm import mean_values
 from automix_eval.analysis.bootstrap_table import BootstrapTable, RoutingColumns, Vector
 from automix_eval.analysis.comparable import group, why_single_unlike, why_unlike
 from automix_eval.analysis.comparisons import difference, verdict
 from automix_eval.analysis.curve_figures import Estimate, lift
 from automix_eval.analysis.figures import Comparison, Figure
 from automix_eval.analysis.gather import Settings
-from automix_eval.analysis.kept_quality import mean_values
 from automix_eval.analysis.leaderboard import (
     ReplayCache,
     live_methods,

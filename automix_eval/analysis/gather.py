@@ -11,10 +11,10 @@ import numpy as np
 
 from automix_eval.analysis import abstention
 from automix_eval.analysis.aims import aim_of
+from automix_eval.analysis.beside_llm import detectable, paired_with_llm, pilot_of
 from automix_eval.analysis.comparable import group
-from automix_eval.analysis.detectable import detectable, pilot_of
+from automix_eval.analysis.diagnostics import summarise
 from automix_eval.analysis.figures import Detectable, Figure, Report, TaskReport
-from automix_eval.analysis.kept_quality import paired_with_llm
 from automix_eval.analysis.latency import latencies, waits_for_two
 from automix_eval.analysis.leaderboard import (
     BoardColumns,
@@ -27,7 +27,6 @@ from automix_eval.analysis.llm_point import attach
 from automix_eval.analysis.question_sets import QuestionSet
 from automix_eval.analysis.run_points import draft_points
 from automix_eval.analysis.selection import select
-from automix_eval.analysis.summary import summarise
 from automix_eval.metrics.bootstrap import RESAMPLES
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.noninferiority import PairedScores

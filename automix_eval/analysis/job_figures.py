@@ -33,9 +33,7 @@ def mean_figure(figures: Sequence[Mapping[str, Any]], calls_made: int, name: str
 
 def _of_task(task: TaskReport) -> dict[str, Any]:
     figures, method = task.figures, task.figures.method
-    interval = figures.delta_ibc.interval
-    if isinstance(interval, Undefined):
-        interval = None
+    low, high = figures.delta_ibc.ends or (None, None)
     verifier = figures.verifiers[0].auroc if figures.verifiers else None
     reasons = [f.reason for f in (figures.delta_ibc.value, method.ibc) if isinstance(f, Undefined)]
     return {
@@ -45,8 +43,8 @@ def _of_task(task: TaskReport) -> dict[str, Any]:
         "escalation_rate": _value(method.escalation_rate),
         "ibc": None if isinstance(method.ibc, Undefined) else method.ibc,
         "delta_ibc": _value(figures.delta_ibc),
-        "delta_ibc_low": None if interval is None else interval[0],
-        "delta_ibc_high": None if interval is None else interval[1],
+        "delta_ibc_low": low,
+        "delta_ibc_high": high,
         "slm_quality": _value(figures.slm.quality),
         "llm_quality": _value(figures.llm.quality),
         "auroc": None if verifier is None else _value(verifier),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from automix_eval.analysis.detectable import six_columns
+from automix_eval.analysis.beside_llm import six_columns
 from automix_eval.analysis.gather import Settings
 from automix_eval.analysis.llm_point import attach
 from automix_eval.analysis.question_sets import PricedTiers
@@ -37,7 +37,7 @@ class RoutedColumns:
     """What a router does on a table's questions.
 
     Attributes:
-        columns: (n, 6) as :func:`~automix_eval.analysis.detectable.six_columns` gives them.
+        columns: (n, 6) as :func:`~automix_eval.analysis.beside_llm.six_columns` gives them.
         escalated: (n,) whether a tier above the first answered.
         documents: (n,) equal for questions that belong together.
     """

@@ -91,7 +91,7 @@ def by_slice(
         about: Task, run or router, for the reader.
         field: The field's name.
         held: What it says of each question.
-        columns: (n, 6) as ``analysis.detectable.six_columns`` gives them.
+        columns: (n, 6) as ``analysis.beside_llm.six_columns`` gives them.
         escalated: (n,) whether a tier above the first answered.
         documents: (n,) equal for questions that are not independent.
         resamples: Of the bootstrap.

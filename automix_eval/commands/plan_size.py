@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from automix_eval.analysis.detectable import pilot_of
+from automix_eval.analysis.beside_llm import pilot_of
 from automix_eval.analysis.llm_point import attach
 from automix_eval.analysis.replay_input import read_chain
 from automix_eval.analysis.routed_paths import ChainRouting, Method, MethodOnRun

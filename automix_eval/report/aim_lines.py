@@ -8,6 +8,7 @@ from automix_eval.analysis.figures import Abstention, Aim, Detectable, Figure
 from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.power import POWER
+from automix_eval.report.blocks import known_text
 
 
 def aim_words(aim: Aim, because: Callable[[Undefined], str]) -> str:
@@ -44,10 +45,7 @@ def abstention_words(found: Abstention) -> str:
     def with_interval(figure: Figure, form: str) -> str:
         if isinstance(figure.value, Undefined):
             return f"undefined ({figure.value.reason})"
-        if not isinstance(figure.interval, tuple):
-            return format(figure.value, form)
-        low, high = figure.interval
-        return f"{figure.value:{form}} [{low:{form}}, {high:{form}}]"
+        return known_text(figure, form)
 
     coverage, quality = with_interval(found.coverage, ".1%"), with_interval(found.quality, ".3f")
     loss = with_interval(found.loss, ".4g")

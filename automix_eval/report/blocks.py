@@ -72,13 +72,19 @@ def interval_text(figure: Figure, form: str, reasons: Reasons) -> str:
     return f"[{low:{form}}, {high:{form}}]"
 
 
+def known_text(figure: Figure, form: str) -> str:
+    """A value that exists, and its interval where there is one."""
+    text = f"{figure.value:{form}}"
+    if figure.ends is None:
+        return text
+    low, high = figure.ends
+    return f"{text} [{low:{form}}, {high:{form}}]"
+
+
 def value_text(figure: Figure, form: str, reasons: Reasons, word: str = "- ") -> str:
     """A value and its interval in one cell; ``word`` stands before the mark of an undefined one."""
     if isinstance(figure.value, Undefined):
         return reasons.show(figure.value, form, word)
-    text = format(figure.value, form)
-    if figure.interval is None:
-        return text
-    if isinstance(figure.interval, Undefined):
-        return f"{text} {reasons.mark(figure.interval)}"
-    return f"{text} [{figure.interval[0]:{form}}, {figure.interval[1]:{form}}]"
+    text = known_text(figure, form)
+    none = figure.undefined
+    return text if none is None else f"{text} {reasons.mark(none)}"

@@ -124,13 +124,6 @@ def defined(figure: Figure) -> bool:
     return not isinstance(figure.value, Undefined)
 
 
-def ends_of(figure: Figure) -> tuple[float, float] | None:
-    """The interval of a figure, None where it has none."""
-    if figure.interval is None or isinstance(figure.interval, Undefined) or not defined(figure):
-        return None
-    return figure.interval
-
-
 def _picture(board: Board, report: Report) -> BoardPicture:
     runs = {run for method in board.methods for run in method.runs}
     tasks = tuple(t for t in report.tasks if t.task == board.task and t.run_id in runs)

@@ -161,12 +161,9 @@ def _csv_figures(figures: Mapping[str, Figure]) -> tuple[dict[str, object], str]
     row: dict[str, object] = {}
     reasons: dict[str, list[str]] = {}
     for name, figure in figures.items():
-        value, ends = figure.value, figure.interval
-        row[name] = None if isinstance(value, Undefined) else value
-        known = isinstance(ends, tuple) and not isinstance(value, Undefined)
-        row[f"{name}_low"], row[f"{name}_high"] = ends if known else (None, None)  # type: ignore[misc]
-        missing = value if isinstance(value, Undefined) else ends
-        if isinstance(missing, Undefined):
+        row[name] = None if isinstance(figure.value, Undefined) else figure.value
+        row[f"{name}_low"], row[f"{name}_high"] = figure.ends or (None, None)
+        if missing := figure.undefined:
             reasons.setdefault(missing.reason, []).append(name)
     return row, "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
 
@@ -209,7 +206,7 @@ def _tex_figure(column: Column, m: MethodFigures) -> str:
     def show(value: float) -> str:
         return "$" + format(value, column.form).removesuffix("%") + "$"
 
-    if not isinstance(figure.interval, tuple):
+    if figure.ends is None:
         return show(figure.value)
-    low, high = map(show, figure.interval)
+    low, high = map(show, figure.ends)
     return f"{show(figure.value)} [{low}, {high}]"

@@ -24,6 +24,7 @@ from automix_eval.metrics.bootstrap import LEVEL
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.metrics.noninferiority import PairedScores
 from automix_eval.records.runs import PARTIAL
+from automix_eval.report.blocks import known_text
 from automix_eval.report.columns import MEANINGS
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import did_you_mean
@@ -68,10 +69,7 @@ class Gate:
     def __repr__(self) -> str:
         if isinstance(self.figure.value, Undefined):
             return f"{self.name} undefined ({self.figure.value.reason})"
-        if isinstance(self.figure.interval, tuple):
-            low, high = self.figure.interval
-            return f"{self.name} {self.figure.value:.4g} [{low:.4g}, {high:.4g}]"
-        return f"{self.name} {self.figure.value:.4g}"
+        return f"{self.name} {known_text(self.figure, '.4g')}"
 
     def _ends(self) -> tuple[float, float]:
         number, ends = self.value, self.figure.interval

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from automix_eval.analysis.figures import Report
 from automix_eval.analysis.gather import ReportAndRuns
-from automix_eval.report.brief import brief_blocks
+from automix_eval.report.blocks import Block, Heading, Paragraph
 from automix_eval.report.fixed_width import render_text
 from automix_eval.report.formats import render_csv, render_harness, render_latex, render_markdown
 from automix_eval.report.json_report import render_json, render_schema
+from automix_eval.report.point_blocks import points_blocks
 from automix_eval.report.task_blocks import report_blocks
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import write_file
+from automix_eval.safety.text import clip
 
 # Format -> its name in a folder. Stable: scripts may rely on it.
 NAMES = {
@@ -53,7 +56,7 @@ def render_screen(assembled: ReportAndRuns) -> str:
     report = assembled.report
     if not report.operating_points:
         return render(assembled, "text")
-    return render_text(brief_blocks(report))
+    return render_text(_brief(report))
 
 
 def is_folder(out: Path) -> bool:
@@ -85,3 +88,19 @@ def write_folder(assembled: ReportAndRuns, folder: Path, formats: Sequence[str])
         except OSError as err:
             raise AutoMixError(f"cannot write the pictures to {inside}: {err}") from err
     return written
+
+
+# Longer warnings are whole in the full report, and in the log of the run.
+_LENGTH = 180
+_MORE = (
+    "Of the same folder, `automix-eval report` prints every table with --full, and writes a page, "
+    "pictures, CSV and JSON with --out DIR."
+)
+
+
+def _brief(report: Report) -> list[Block]:
+    """Verdict, operating points and warnings of every task: a screen of them."""
+    blocks: list[Block] = [Heading("AutoMix report", 1), *points_blocks(report)]
+    warnings = [*(w for task in report.tasks for w in task.warnings), *report.warnings]
+    blocks += [Paragraph(clip(w, _LENGTH), "! ") for w in dict.fromkeys(warnings)]
+    return [*blocks, Paragraph(_MORE)]

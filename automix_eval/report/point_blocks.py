@@ -8,7 +8,15 @@ from automix_eval.analysis.figures import Report, TaskReport
 from automix_eval.analysis.point_figures import OperatingPoint, OperatingPoints
 from automix_eval.metrics.noninferiority import MIN_DOCUMENTS
 from automix_eval.report.aim_lines import abstention_words, aim_words, detectable_words, kept_words
-from automix_eval.report.blocks import Block, Heading, Paragraph, Reasons, Table, value_text
+from automix_eval.report.blocks import (
+    Block,
+    Heading,
+    Paragraph,
+    Reasons,
+    Table,
+    known_text,
+    value_text,
+)
 from automix_eval.report.legend import SAMPLE_NOTE
 
 # Below this few differences can be shown at all.
@@ -122,8 +130,5 @@ def _row(label: str, point: OperatingPoint, reasons: Reasons) -> tuple[str, ...]
 
 
 def _delta(point: OperatingPoint) -> str:
-    if (figure := point.own_delta_ibc) is None:
-        return "-"
-    ends = figure.interval
-    text = f"{figure.value:+.0%}"
-    return f"{text} [{ends[0]:+.0%}, {ends[1]:+.0%}]" if isinstance(ends, tuple) else text
+    figure = point.own_delta_ibc
+    return "-" if figure is None else known_text(figure, "+.0%")

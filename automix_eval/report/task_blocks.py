@@ -6,9 +6,16 @@ from collections.abc import Sequence
 
 from automix_eval.analysis.figures import Figure, Report, TaskFigures, TaskReport, VerifierFigures
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.blocks import Block, Heading, Paragraph, Reasons, Table
+from automix_eval.report.blocks import (
+    Block,
+    Heading,
+    Paragraph,
+    Reasons,
+    Table,
+    known_text,
+    value_text,
+)
 from automix_eval.report.board_picture import tier_name
-from automix_eval.report.latency_blocks import latency_blocks
 from automix_eval.report.leaderboard_blocks import board_blocks
 from automix_eval.report.legend import legend
 from automix_eval.report.point_blocks import points_blocks
@@ -152,13 +159,33 @@ def _overall(tasks: Sequence[TaskReport]) -> list[Block]:
 def _short(figure: Figure, form: str) -> str:
     if isinstance(figure.value, Undefined):
         return "undef."
-    text = format(figure.value, form)
-    if form != "+.0%" or figure.interval is None:
-        return text
-    if isinstance(figure.interval, Undefined):
-        return f"{text} [undef.]"
-    return f"{text} [{figure.interval[0]:{form}}, {figure.interval[1]:{form}}]"
+    if form != "+.0%":
+        return format(figure.value, form)
+    return known_text(figure, form) + (" [undef.]" if figure.undefined else "")
 
 
 def _tier(task: TaskReport, index: int) -> str:
     return tier_name(index, len(task.tiers))
+
+
+NAMES = {"slm": "SLM", "verification": "verification", "llm": "LLM", "path": "the whole path"}
+
+
+def latency_blocks(task: TaskReport) -> list[Block]:
+    """Median, 95th and 99th percentile of each part; one sentence where none is defined."""
+    if not task.latency:
+        return []
+    reasons = Reasons()
+    two = value_text(task.waits_for_two, ".1%", reasons, "undefined ")
+    share = Paragraph(f"Questions that wait for two models or more: {two}.")
+    figures = [f for found in task.latency.values() for f in found.values()]
+    if all(isinstance(f.value, Undefined) for f in figures):
+        whole = task.latency["path"]["p50"].value
+        text = whole.reason if isinstance(whole, Undefined) else ""
+        return [share, *reasons.blocks(), Paragraph(f"Latency: undefined: {text}.")]
+    rows = tuple(
+        (NAMES[part], *(value_text(f, ".3f", reasons, "undefined ") for f in found.values()))
+        for part, found in task.latency.items()
+    )
+    header = ("Latency, seconds", *next(iter(task.latency.values())))
+    return [Table(header, rows), share, *reasons.blocks()]

@@ -51,11 +51,10 @@ class CellFigure:
         """A figure from its value for every seed, and the mean of them as a vector."""
         known = np.array([v for v in each if v is not None])
         found = figure(vector, documents)
-        reason = next((v for v in (found.value, found.interval) if isinstance(v, Undefined)), None)
-        interval = None if isinstance(found.interval, Undefined) else found.interval
+        reason = found.undefined
         mean, std, low, high = spread_of(known) if len(known) else (None,) * 4
         words = reason.reason if reason else None
-        return cls(mean, interval, std, low, high, tuple(each), words, vector, documents)
+        return cls(mean, found.ends, std, low, high, tuple(each), words, vector, documents)
 
     def as_json(self) -> dict[str, Any]:
         """Without the vector."""

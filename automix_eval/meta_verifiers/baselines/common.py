@@ -29,6 +29,13 @@ def check_positive(name: str, value: Any) -> None:
         raise AutoMixError(f"meta_verifier.{name}={value!r} must be a positive number")
 
 
+def thinned(values: FloatArray, most: int = SWEEP) -> FloatArray:
+    """At most so many of some values, evenly by their place, both ends among them."""
+    if len(values) <= most:
+        return values
+    return np.asarray(values[np.linspace(0, len(values) - 1, most).round().astype(int)])
+
+
 def thin(outcomes: Outcomes, most: int) -> Outcomes:
     """The rows in their canonical order, at most ``most``: every n/most-th row of that order.
 

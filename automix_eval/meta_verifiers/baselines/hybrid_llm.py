@@ -189,8 +189,4 @@ def _choose(easy: FloatArray, rows: Outcomes, asked: Selection) -> tuple[float, 
     ends = Ends.of(rows)
     chosen = select(means(rows.scores), means(rows.answer_costs), share, ends, asked)
     index = chosen.index or 0  # none: the objective exists for no threshold
-    if len(values) > common.SWEEP:
-        kept = np.linspace(0, len(values) - 1, common.SWEEP).round().astype(int)
-    else:
-        kept = np.arange(len(values))
-    return float(values[index]), values[kept], chosen
+    return float(values[index]), common.thinned(values), chosen

@@ -17,6 +17,7 @@ from automix_eval.backends.encoder import DEFAULT, load
 from automix_eval.meta_verifiers.assured import ChoosingRouter
 from automix_eval.meta_verifiers.base import require_chain, require_fitted, require_rows
 from automix_eval.meta_verifiers.baselines import common
+from automix_eval.meta_verifiers.baselines.pricing import single_points
 from automix_eval.meta_verifiers.baselines.texts import require_texts
 from automix_eval.meta_verifiers.objectives import ONE_SIDED, Ends, select
 from automix_eval.metrics.bootstrap import sorted_codes
@@ -175,14 +176,8 @@ class KnnQuery(ChoosingRouter):
         )
         self.prices_ = _prices(held)
         chosen = [_route(held, price, self.prices_) for price in self.prices_.tolist()]
-        index = np.arange(len(rows))
-        score, cost = (
-            np.array([table[index, to].mean() for to in chosen])
-            for table in (rows.scores, rows.answer_costs)
-        )
-        above = np.array([(to > 0).mean() for to in chosen])
-        self.held_, self.points_ = held, np.stack([score, cost, above])
-        taken = select(score, cost, above, Ends.of(rows), self)
+        score, cost, above = self.points_ = single_points(chosen, rows)
+        self.held_, taken = held, select(score, cost, above, Ends.of(rows), self)
         # no index: the objective exists for no price, and the first keeps to the first tier
         self.price_, self.note_ = float(self.prices_[taken.index or 0]), taken.note
         return self
@@ -327,9 +322,7 @@ def _prices(expected: FloatArray) -> FloatArray:
     unit = max(edges, default=1.0)
     # expectations that differ by rounding change together: no price may lie between them
     worth = np.unique(np.round(np.array([0.0, *edges]) / unit, 9)) * unit
-    between = (worth[:-1] + worth[1:]) / 2
-    if len(between) > common.SWEEP - 2:
-        between = between[np.linspace(0, len(between) - 1, common.SWEEP - 2).round().astype(int)]
+    between = common.thinned((worth[:-1] + worth[1:]) / 2, common.SWEEP - 2)
     return np.concatenate([[worth[-1] + unit], between[::-1], [-unit]])
 
 

@@ -17,7 +17,9 @@ from automix_eval.meta_verifiers.baselines.common import (
     reading,
     table,
     text,
+    thinned,
 )
+from automix_eval.meta_verifiers.baselines.pricing import single_points
 from automix_eval.meta_verifiers.objectives import Ends, select
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
@@ -64,14 +66,9 @@ class Oracle(ChoosingRouter):
         self.prices_ = _prices(rows)
         if self.price is not None:
             return self
-        index, played = np.arange(len(rows)), [_best(rows, p) for p in self.prices_.tolist()]
-        chosen = select(
-            np.array([rows.scores[index, to].mean() for to in played]),
-            np.array([rows.answer_costs[index, to].mean() for to in played]),
-            np.array([(to > 0).mean() for to in played]),
-            Ends.of(rows),
-            self,
-        )
+        played = [_best(rows, p) for p in self.prices_.tolist()]
+        score, cost, above = single_points(played, rows)
+        chosen = select(score, cost, above, Ends.of(rows), self)
         self.price_ = float(self.prices_[chosen.index or 0])
         self.note_ = chosen.note
         return self
@@ -136,7 +133,5 @@ def _prices(rows: Outcomes) -> FloatArray:
             more = cost[:, high] - cost[:, low]
             worth = (score[:, high] - score[:, low])[more > 0] / more[more > 0]
             gains.append(worth[worth > 0])
-    prices = np.unique(np.concatenate(gains))
-    if len(prices) > SWEEP - 1:
-        prices = prices[np.linspace(0, len(prices) - 1, SWEEP - 1).round().astype(int)]
+    prices = thinned(np.unique(np.concatenate(gains)), SWEEP - 1)
     return np.concatenate([prices[::-1], [0.0]])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from automix_eval.meta_verifiers.baselines.common import SWEEP
+from automix_eval.meta_verifiers.baselines.common import SWEEP, thinned
 from automix_eval.meta_verifiers.objectives import Chosen, Ends, Selection, select
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes
 
@@ -29,6 +29,19 @@ def best(predicted: FloatArray, costs: FloatArray, price: float) -> IntArray:
     bill = price * costs
     bill[0] = 0.0
     return np.asarray((predicted - bill).argmax(axis=1))
+
+
+def single_points(chosen: Sequence[IntArray], rows: Outcomes) -> FloatArray:
+    """(3, m) mean score, mean cost and share above the first tier, of m policies of single tiers.
+
+    Args:
+        chosen: Of each policy, (n,) the one tier that is asked.
+        rows: What really happened.
+    """
+    every = np.arange(len(rows))
+    tables = (rows.scores, rows.answer_costs)
+    means = [[table[every, to].mean() for to in chosen] for table in tables]
+    return np.array([*means, [(to > 0).mean() for to in chosen]])
 
 
 def play(
@@ -94,8 +107,6 @@ def _candidates(predicted: Sequence[FloatArray], costs: FloatArray) -> FloatArra
     unit = float(np.abs(found).max()) or 1.0
     # predictions that differ by rounding change together: no price may lie between them
     values = np.unique(np.round(found / unit, 9)) * unit
-    between = (values[:-1] + values[1:]) / 2
-    if len(between) > SWEEP - 2:
-        between = between[np.linspace(0, len(between) - 1, SWEEP - 2).round().astype(int)]
+    between = thinned((values[:-1] + values[1:]) / 2, SWEEP - 2)
     # far enough that models fitted on all rows, which predict a little otherwise, agree
     return np.concatenate([[values[-1] + unit], between[::-1], [values[0] - unit]])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.calibrators.heads import check_predicts
+from automix_eval.meta_verifiers.calibrators.heads import Calibrator, check_predicts
 from automix_eval.meta_verifiers.calibrators.isotonic import Isotonic
 from automix_eval.meta_verifiers.calibrators.logistic import Logistic
 from automix_eval.meta_verifiers.calibrators.signals import direction
@@ -27,7 +27,7 @@ def read_by(kind: str) -> int | None:
     return 0 if kind == "constant" else 1 if kind.endswith("confidence") else None
 
 
-class ByRows:
+class ByRows(Calibrator):
     """Chosen by cross-validation between calibrations of growing freedom.
 
     In this order: logistic and rising in the confidence, logistic in it either way, isotonic in it,

@@ -36,9 +36,11 @@ class Calibrator(Protocol):
 
     def of_last(self) -> Calibrator:
         """This one, unfitted, for the last tier's score: it need not rise with the confidence."""
+        return self
 
-    def knowing(self, names: Sequence[str]) -> Calibrator:
+    def knowing(self, names: Sequence[str]) -> Calibrator:  # noqa: ARG002 - for those that care
         """This one, unfitted, told what its signals are called."""
+        return self
 
     def get_learned(self) -> dict[str, Any]:
         """The learned values as JSON."""

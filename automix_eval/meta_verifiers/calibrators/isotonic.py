@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.calibrators.heads import check_predicts
+from automix_eval.meta_verifiers.calibrators.heads import Calibrator, check_predicts
 from automix_eval.meta_verifiers.calibrators.logistic import Logistic
 from automix_eval.meta_verifiers.calibrators.signals import numbers
 from automix_eval.records.outcomes import FloatArray
 from automix_eval.safety.errors import AutoMixError
 
 
-class Isotonic:
+class Isotonic(Calibrator):
     """P(right | signals) as a monotone function of one number.
 
     The number is the signal itself, or with several signals their logistic combination. The
@@ -66,15 +66,6 @@ class Isotonic:
         values = np.interp(x, np.array(self.x_), np.array(self.y_))
         # a missing single signal has no place on the axis: the mean value stands for it
         return np.where(np.isnan(x), float(np.mean(self.y_)), values)
-
-    def of_last(self) -> Isotonic:
-        """Itself: it rises and falls as the fitting data say."""
-        return self
-
-    def knowing(self, names: Sequence[str]) -> Isotonic:
-        """Itself: it learns the direction."""
-        del names
-        return self
 
     def get_learned(self) -> dict[str, Any]:
         """The learned values as JSON."""

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from automix_eval.meta_verifiers.calibrators.heads import check_predicts
+from automix_eval.meta_verifiers.calibrators.heads import Calibrator, check_predicts
 from automix_eval.meta_verifiers.calibrators.signals import Preparation, numbers
 from automix_eval.records.outcomes import FloatArray
 from automix_eval.safety.errors import AutoMixError
@@ -19,7 +19,7 @@ LEAST_WEIGHT = 0.1
 """Of a confidence's standardised logit, in a fit that rises with it."""
 
 
-class Logistic:
+class Logistic(Calibrator):
     """P(right | signals) = sigma(w . x + b), x the standardised logits of the signals.
 
     Source: Platt scaling on the logit; with several signals, logistic regression. A graded score
@@ -87,15 +87,6 @@ class Logistic:
         assert self.preparation_ is not None
         x = self.preparation_.features(signals)
         return np.asarray(expit(x @ np.array(self.weights_) + self.intercept_))
-
-    def of_last(self) -> Logistic:
-        """Itself: it rises and falls as the fitting data say."""
-        return self
-
-    def knowing(self, names: Sequence[str]) -> Logistic:
-        """Itself: it learns the directions."""
-        del names
-        return self
 
     def get_learned(self) -> dict[str, Any]:
         """The learned values as JSON."""

@@ -18,7 +18,7 @@ from automix_eval.meta_verifiers.base import (
     stand_in,
 )
 from automix_eval.meta_verifiers.follow import follow
-from automix_eval.meta_verifiers.objectives import Ends, Selection, select
+from automix_eval.meta_verifiers.objectives import Chosen, Ends, Selection, select
 from automix_eval.meta_verifiers.pomdp import describe as pomdp_text
 from automix_eval.meta_verifiers.pomdp import policy_json as pomdp_json
 from automix_eval.meta_verifiers.pomdp.density import Axis
@@ -42,6 +42,10 @@ LARGEST_OF_TABLE = 1e6
 # A budget is fitted so that one data set in ten exceeds it by more than this share.
 SLACK = 0.05
 RARELY = 1.28
+STORED_ALONE = (
+    "a stored policy of meta_verifier=pomdp is one of its family and does not hold the others: fit "
+    "it again to sweep over them"
+)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -173,10 +177,7 @@ class ChainPomdp(AbstainingRouter):
         rules = self._family
         if rules is None:
             require_fitted(self.rule_, "pomdp")
-            raise AutoMixError(
-                "a stored policy of meta_verifier=pomdp is one of its family and does not hold "
-                "the others: fit it again to sweep over them"
-            )
+            raise AutoMixError(STORED_ALONE)
         return [(rule.parameter, copy.copy(self)._hold(rule)) for rule in rules]
 
     def get_learned(self) -> dict[str, Any]:
@@ -305,14 +306,26 @@ def _part(rows: Outcomes, tiers: tuple[int, ...]) -> Outcomes:
 def _choose(
     rules: Sequence[Rule], single: Rule, ends: Ends, asked: Selection, number: int
 ) -> tuple[Rule, float | None, str]:
-    table = np.array([(r.score, r.cost, r.escalation) for r in rules])
-    if asked.budget is not None and asked.objective == "budget":
-        within = within_budget(table[:, 1], asked.budget, number)
-        asked = Selection(objective="budget", budget=within)
-    chosen = select(table[:, 0], table[:, 1], table[:, 2], ends, asked)
+    points = np.array([(r.score, r.cost, r.escalation) for r in rules])
+    chosen = select_safely(points, ends, asked, number)
     if chosen.index is not None:
         return rules[chosen.index], chosen.value, chosen.note
     return replace(single, parameter=rules[0].parameter), None, chosen.note
+
+
+def select_safely(points: FloatArray, ends: Ends, asked: Selection, number: int) -> Chosen:
+    """:func:`.objectives.select` among (m, 3) scores, costs and escalated shares, safe of a budget.
+
+    Args:
+        points: Of the candidates.
+        ends: Both ends of the chain.
+        asked: What is asked for.
+        number: Questions fitted on.
+    """
+    if asked.objective == "budget" and asked.budget is not None:
+        within = within_budget(points[:, 1], asked.budget, number)
+        asked = Selection(objective="budget", budget=within)
+    return select(points[:, 0], points[:, 1], points[:, 2], ends, asked)
 
 
 def within_budget(costs: FloatArray, budget: float, number: int) -> float:

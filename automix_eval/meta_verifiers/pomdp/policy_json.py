@@ -60,7 +60,9 @@ def from_json(row: Mapping[str, Any]) -> Rule:
     low = _unpack(row["low"], tiers, shapes)
     high = low if row["high"] is None else _unpack(row["high"], tiers, shapes)
     summary = row["summary"]
-    if not isinstance(summary, list) or len(summary) not in {len(tiers) - 1, *_may_lack(row)}:
+    # of one tier alone, of those that no other policy asks, there is nothing to explain
+    lengths = {len(tiers) - 1, *([0] if "tiers" in row else [])}
+    if not isinstance(summary, list) or len(summary) not in lengths:
         raise ValueError("summary must have an entry for every tier but the last")
     found = tuple(
         _summary(s, len(levels[t]) + 1, len(tiers) - 1 - i)
@@ -117,11 +119,6 @@ def _tiers(values: Any, number: int) -> tuple[int, ...]:
     if not values or values != sorted(set(values)) or not 0 <= values[0] <= values[-1] < number:
         raise ValueError(f"tiers must ascend within a chain of {number}")
     return tuple(values)
-
-
-def _may_lack(row: Mapping[str, Any]) -> tuple[int, ...]:
-    """Of one tier alone, of those that no other policy asks, there is nothing to explain."""
-    return (0,) if "tiers" in row else ()
 
 
 def _pack(actions: Actions) -> str:

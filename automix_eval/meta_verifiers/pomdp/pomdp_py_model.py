@@ -24,7 +24,7 @@ This file alone imports pomdp_py, at about a second; no decision needs it, and n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,7 +154,7 @@ def make_agent(problem: Problem, lambda_: float, ahead: Mapping[int, float] | No
         lambda_: Quality a unit of cost must buy.
         ahead: What is earned after asking a tier, beyond the horizon of the plan.
     """
-    types = list(_types(problem))
+    types = list(np.ndindex(problem.mass.shape))
     tiers = [-1, *range(problem.num_tiers - 1), DONE]
     states = [Reached(t, symbols) for t in tiers for symbols in types]
     belief = dict.fromkeys(states, 0.0)
@@ -180,8 +180,3 @@ def plan(agent: Any, horizon: int) -> int | None:
     """The tier to ask next by value iteration over ``horizon`` steps; None keeps the answer."""
     action = pomdp_py.ValueIteration(horizon=horizon, discount_factor=1.0).plan(agent)
     return None if action.to is None else int(action.to)
-
-
-def _types(problem: Problem) -> Iterator[tuple[int, ...]]:
-    for index in np.ndindex(problem.mass.shape):
-        yield tuple(int(i) for i in index)

@@ -26,9 +26,9 @@ import numpy as np
 from automix_eval.meta_verifiers.base import Router, Walk, require_fitted
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.baselines.knn_query import KnnQuery
-from automix_eval.meta_verifiers.objectives import Ends, Selection, select
+from automix_eval.meta_verifiers.objectives import Ends
 from automix_eval.meta_verifiers.pomdp import describe as pomdp_text
-from automix_eval.meta_verifiers.pomdp.chain_pomdp import ChainPomdp, within_budget
+from automix_eval.meta_verifiers.pomdp.chain_pomdp import STORED_ALONE, ChainPomdp, select_safely
 from automix_eval.meta_verifiers.pomdp.family import play
 from automix_eval.meta_verifiers.pomdp.policy import Rule
 from automix_eval.meta_verifiers.pomdp.problem import PomdpCells, Problem
@@ -145,14 +145,16 @@ class PomdpWithPrior(ChainPomdp):
                     continue  # those of the chain are among the answers'
                 every.append(_Policy(kind, policy, rule.score, rule.cost, rule.escalation))
         table = np.array([(p.score, p.cost, p.escalation) for p in every])
-        best, value, note = _chosen(table, Ends.of(rows), self, len(rows))
+        found = select_safely(table, Ends.of(rows), self, len(rows))
+        # no index: the objective exists for no policy, and the cheapest is taken
+        best = int(table[:, 1].argmin()) if found.index is None else found.index
         kept = np.union1d(front(*table.T), [best])
         order = kept[np.lexsort((table[kept, 0], table[kept, 1]))].tolist()
         self.knn_, self._every = knn, [every[i] for i in order]
         chosen = every[best]
         self._solvers = {"question": question._solved, "answers": answers._solved}
-        self._explain(chosen, value)
-        return self._keep(chosen, "; ".join(filter(None, [note, *answers.notes()])))
+        self._explain(chosen, found.value)
+        return self._keep(chosen, "; ".join(filter(None, [found.note, *answers.notes()])))
 
     def choose(self, seen: Seen) -> IntArray:
         """What the policy does; at the first step it looks at the nearest questions."""
@@ -202,10 +204,7 @@ class PomdpWithPrior(ChainPomdp):
         """(expected mean cost, policy), cheap to dear: those to which none is better."""
         require_fitted(self.policy_, "pomdp")
         if self._every is None:
-            raise AutoMixError(
-                "a stored policy of meta_verifier=pomdp is one of its family and does not hold "
-                "the others: fit it again to sweep over them"
-            )
+            raise AutoMixError(STORED_ALONE)
         return [(policy.cost, copy(self)._keep(policy, "")) for policy in self._every]
 
     def get_learned(self) -> dict[str, Any]:
@@ -300,16 +299,3 @@ def _with_question(rows: Outcomes, signal: FloatArray) -> Outcomes:
         rows.ids,
         documents=rows.documents,
     )
-
-
-def _chosen(
-    table: FloatArray, ends: Ends, asked: Selection, number: int
-) -> tuple[int, float | None, str]:
-    if asked.objective == "budget" and asked.budget is not None:
-        asked = Selection(
-            objective="budget", budget=within_budget(table[:, 1], asked.budget, number)
-        )
-    chosen = select(table[:, 0], table[:, 1], table[:, 2], ends, asked)
-    # no index: the objective exists for no policy, and the cheapest is taken
-    index = int(table[:, 1].argmin()) if chosen.index is None else chosen.index
-    return index, chosen.value, chosen.note

@@ -12,7 +12,6 @@ from automix_eval.report.board_picture import (
     Point,
     Role,
     defined,
-    ends_of,
     number,
     place_labels,
     sweep,
@@ -84,7 +83,7 @@ def forest(pictures: Sequence[BoardPicture]) -> str:
     if not rows:
         return ""
     values = [number(m.delta_ibc) for _, m in rows]
-    values += [v for _, m in rows for v in ends_of(m.delta_ibc) or ()]
+    values += [v for _, m in rows for v in m.delta_ibc.ends or ()]
     step = 40
     drawing = Drawing("delta IBC by task", (560, 64 + step * len(rows)), margins=(196, 10, 80, 52))
     # One wild interval must not squeeze all others into a line.
@@ -102,7 +101,7 @@ def _lift(
     """A row of the forest: name, interval, and a dot, or an arrow for what lies beyond the axis."""
     kind, value = verdict(method.delta_ibc), number(method.delta_ibc)
     group = drawing.add("g", f"forest {kind.kind}")
-    for ends in filter(None, [ends_of(method.delta_ibc)]):
+    for ends in filter(None, [method.delta_ibc.ends]):
         tips = [(x.at(v), place) for v in ends]
         drawing.line("whisker", tips, group)
         for at, inside in zip((t[0] for t in tips), map(x.holds, ends), strict=True):
@@ -139,7 +138,7 @@ def _short(text: str, length: int) -> str:
 
 def _extent(points: Sequence[Point], name: str) -> list[float]:
     figures = [getattr(m, name) for m in points]
-    return [number(f) for f in figures] + [v for f in figures for v in ends_of(f) or ()]
+    return [number(f) for f in figures] + [v for f in figures for v in f.ends or ()]
 
 
 def _from_zero(costs: Sequence[float]) -> tuple[float, float]:
@@ -205,7 +204,7 @@ def _whiskers(
     scales: tuple[Scale, Scale],
     across: Across,
 ) -> None:
-    if ends := ends_of(point.quality):
+    if ends := point.quality.ends:
         drawing.line("whisker", [(place[0], scales[1].at(v)) for v in ends], group)
-    if ends := ends_of(getattr(point, across)):
+    if ends := getattr(point, across).ends:
         drawing.line("whisker", [(scales[0].at(v), place[1]) for v in ends], group)

@@ -12,10 +12,10 @@ from automix_eval.analysis.point_figures import OperatingPoint, OperatingPoints
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.report import columns
 from automix_eval.report.board_picture import BoardPicture, role_of, tier_name
-from automix_eval.report.latency_blocks import NAMES
 from automix_eval.report.page import board_drawings
 from automix_eval.report.page.words import DASH, interval, many, reason, show, verdict
 from automix_eval.report.point_blocks import labelled
+from automix_eval.report.task_blocks import NAMES
 
 _NO_GLYPH = Markup("")
 _KINDS = {"live": "ran", "replay": "replayed", "plain": "plain run"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from automix_eval.analysis.figures import Board, MethodFigures, Report
 from automix_eval.analysis.point_figures import ConclusionKind, OperatingPoints
-from automix_eval.report.board_picture import BoardPicture, board_pictures, defined, ends_of, number
+from automix_eval.report.board_picture import BoardPicture, board_pictures, defined, number
 from automix_eval.report.legend import SAMPLE_NOTE
 from automix_eval.report.page import board_drawings, page_tables
 from automix_eval.report.page.run_parts import Picture, RunPart, picture_of, run_part
@@ -187,7 +187,7 @@ def _claim(drawn: BoardPicture, method: MethodFigures) -> Claim:
         cautions.append("nothing is escalated: every answer is the SLM's")
     elif defined(rate) and number(rate) < LITTLE_ESCALATION:
         cautions.append(f"escalates only {number(rate):.1%}: read \u0394IBC beside the quality")
-    if ends_of(method.delta_ibc) and drawn.board.num_documents < FEW_DOCUMENTS:
+    if method.delta_ibc.ends and drawn.board.num_documents < FEW_DOCUMENTS:
         documents = many(drawn.board.num_documents, "document")
         cautions.append(f"only {documents}: the interval is rough")
     delta = with_interval(method.delta_ibc, "+.0%") if defined(method.delta_ibc) else ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from automix_eval.analysis.figures import Figure
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.report.board_picture import Point, ends_of
+from automix_eval.report.board_picture import Point
 from automix_eval.report.page.svg import MINUS
 
 DASH = "\u2013"
@@ -31,12 +31,10 @@ class Verdict:
 
 def verdict(delta: Figure) -> Verdict:
     """What delta IBC and its interval allow to say."""
-    why = reason(delta)
-    if delta.interval is None and not why:
-        why = "delta IBC has no interval"
-    if why or delta.interval is None or isinstance(delta.interval, Undefined):
+    if delta.ends is None:
+        why = reason(delta) or "delta IBC has no interval"
         return Verdict("unknown", "?", "nothing can be concluded", why)
-    low, high = delta.interval
+    low, high = delta.ends
     if low > 0:
         return Verdict("more", "\u25b2", "more quality per cost than always asking the LLM")
     if high < 0:
@@ -56,16 +54,13 @@ def show(value: float | Undefined, form: str) -> str:
 
 def interval(figure: Figure, form: str) -> str:
     """``[low, high]``; empty where there is none."""
-    ends = ends_of(figure)
+    ends = figure.ends
     return "" if ends is None else f"[{show(ends[0], form)}, {show(ends[1], form)}]"
 
 
 def reason(figure: Figure) -> str:
     """Why a figure or its interval is undefined; empty if neither is."""
-    for part in (figure.value, figure.interval):
-        if isinstance(part, Undefined):
-            return part.reason
-    return ""
+    return figure.undefined.reason if figure.undefined else ""
 
 
 def with_interval(figure: Figure, form: str) -> str:

@@ -13,7 +13,6 @@ from automix_eval.report.board_picture import (
     BoardPicture,
     Point,
     defined,
-    ends_of,
     number,
     place_labels,
     role_of,
@@ -127,7 +126,7 @@ def _legend(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def _dot(axes: Axes, method: MethodFigures, value: Any, place: int) -> None:
-    at, ends = number(value), ends_of(value)
+    at, ends = number(value), value.ends
     label = "the cascade" if method.kind == "live" else "replayed"
     if ends:
         axes.hlines(place, *ends, color=ACCENT, linewidth=1.6)
@@ -220,7 +219,7 @@ def _shape(point: Point) -> dict[str, Any]:
 
 
 def _error(value: Any, at: float) -> list[list[float]] | None:
-    ends = ends_of(value)
+    ends = value.ends
     if ends is None or isinstance(value.value, Undefined):
         return None
     return [[max(0.0, at - ends[0])], [max(0.0, ends[1] - at)]]
