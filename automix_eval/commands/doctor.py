@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import os
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from automix_eval.commands.doctor_tiers import Finding, examine_tiers
@@ -16,18 +18,11 @@ from automix_eval.paths import cache_dir, hydra_conf_dir, tasks_dir
 from automix_eval.safety.redaction import scrub
 from automix_eval.safety.text import printable
 
-# What each package must at least be; the floors of pyproject.toml.
-PACKAGES = {
-    "lm-eval": (0, 4, 13),
-    "transformers": (4, 57),
-    "torch": (2, 4),
-    "datasets": (3, 0),
-    "accelerate": (1, 0),
-    "hydra-core": (1, 3),
-    "numpy": (1, 26),
-    "scikit-learn": (1, 4),
-    "scipy": (1, 11),
-}
+# Packages that a run cannot do without; what each must at least be is in this package's metadata.
+PACKAGES = (
+    "lm-eval", "transformers", "torch", "datasets", "accelerate", "hydra-core", "numpy",
+    "scikit-learn", "scipy",
+)  # fmt: skip
 TASKS = ("coqa", "quality", "qasper", "narrativeqa", "cnli")
 # An SLM and an LLM of the embedded pair, and room for a call store.
 DISK = 3 * 1024**3
@@ -79,16 +74,26 @@ def _python() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    for name, least in PACKAGES.items():
-        wanted = ".".join(map(str, least))
+    for name in PACKAGES:
+        wanted = _floors().get(name, "0")
+        remedy = f"pip install '{name}>={wanted}'"
         try:
             found = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(name, "FAIL", "not installed", f"pip install '{name}>={wanted}'")
+            yield Finding(name, "FAIL", "not installed", remedy)
             continue
-        fits = _numbers(found) >= least
-        remedy = "" if fits else f"pip install '{name}>={wanted}'"
-        yield Finding(name, "ok" if fits else "FAIL", found, remedy)
+        fits = _numbers(found) >= _numbers(wanted)
+        yield Finding(name, "ok" if fits else "FAIL", found, "" if fits else remedy)
+
+
+@cache
+def _floors() -> dict[str, str]:
+    """What packages must at least be, as the installed release says; a folder alone says nothing."""
+    try:
+        required = importlib.metadata.requires("automix-eval") or ()
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+    return {m[1]: m[2] for r in required if (m := re.match(r"([\w-]+).*?>=([\d.]+)", r))}
 
 
 def _plugin() -> Iterator[Finding]:

@@ -39,12 +39,13 @@ def test_a_missing_and_an_old_package_are_named(monkeypatch: pytest.MonkeyPatch)
     def version(name: str) -> str:
         if name == "torch":
             raise importlib.metadata.PackageNotFoundError(name)
-        return "0.4.9" if name == "lm-eval" else real(name)
+        return {"lm-eval": "0.4.9", "transformers": "5.4.0"}.get(name) or real(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     found = {f.subject: f for f in doctor._packages()}
     assert found["torch"].state == "FAIL"
     assert found["lm-eval"].remedy == "pip install 'lm-eval>=0.4.13'"
+    assert found["transformers"].remedy == "pip install 'transformers>=5.5'"
     assert found["numpy"].state == "ok"
 
 
