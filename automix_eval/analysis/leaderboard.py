@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -164,18 +164,17 @@ def live_methods(sets: Sequence[QuestionSet], cache: ReplayCache) -> list[Method
     found, groups = [], list(by_settings.values())
     for name, group in zip(_names(groups), groups, strict=True):
         seeds = _seeds(group)
-        parts, note = [], ""
+        parts = []
         for questions, seed in zip(group, seeds, strict=True):
+            one = MethodOnRun(ChainRouting.live(questions), questions, questions.run.run_id, seed)
             own = cache.played(questions, "")
-            curve = () if isinstance(own, Undefined) else own.curve
-            regions = () if isinstance(own, Undefined) else own.regions
-            path = () if isinstance(own, Undefined) else own.path
-            live, run = ChainRouting.live(questions), questions.run.run_id
-            parts.append(MethodOnRun(live, questions, run, seed, curve, regions, path))
+            if isinstance(own, Replayed):
+                one = replace(one, curve=own.curve, regions=own.regions, path=own.path)
+            parts.append(one)
         judged = any((s.rows.judged & s.rows.on_path).any() for s in group)
         verifier = group[0].run.part("verifier") if judged else ""
         label = f"AutoMix ({name})"
-        found.append(Method(name, "live", label, verifier, tuple(parts), note))
+        found.append(Method(name, "live", label, verifier, tuple(parts)))
     return found
 
 

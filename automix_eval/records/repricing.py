@@ -118,6 +118,3 @@ def _kinds(columns: Sequence[FloatArray]) -> tuple[Any, Any]:
 
 def _count(value: float) -> int | None:
     return None if np.isnan(value) else int(value)
-
-
-# --------------------------------------------------------------------------- which prices

@@ -13,7 +13,7 @@ import numpy as np
 from automix_eval.records.from_table import Source, refuse_same
 from automix_eval.records.importers.answer_costs import answer_costs
 from automix_eval.records.importers.model_outcomes import Importer, ModelOutcomes, Texts
-from automix_eval.records.outcomes import ROUNDING, BoolArray, FloatArray, IntArray, Outcomes
+from automix_eval.records.outcomes import ROUNDING, BoolArray, FloatArray, IntArray, Outcomes, pick
 from automix_eval.records.table_columns import MISSING
 from automix_eval.records.tables import TableError
 from automix_eval.safety.text import did_you_mean, listing
@@ -159,14 +159,14 @@ def chain_of(held: ModelOutcomes, choice: Choice) -> tuple[ModelChain, Texts]:
         raise TableError(f"{int(bad.sum())} confidences are outside [0, 1]")
     free = np.zeros(scores.shape)
     made_of = Outcomes(
-        scores, costs, confidences, free, tuple(models), _picked(held.ids, picked) or (),
-        questions=_picked(held.questions, picked),
+        scores, costs, confidences, free, tuple(models), pick(held.ids, picked) or (),
+        questions=pick(held.questions, picked),
         answers=None
         if held.answers is None
-        else tuple(_picked(held.answers[i], picked) or () for i in index),
-        documents=_picked(held.documents, picked),
+        else tuple(pick(held.answers[i], picked) or () for i in index),
+        documents=pick(held.documents, picked),
     ).select_tiers(order)  # fmt: skip
-    parts = (_picked(held.splits, picked), _picked(held.tasks, picked))
+    parts = (pick(held.splits, picked), pick(held.tasks, picked))
     return ModelChain(made_of, *parts, cost_note), tuple(notes)
 
 
@@ -223,7 +223,3 @@ def _cheapest_first(models: Sequence[str], costs: FloatArray) -> tuple[list[int]
         f"{models[a]} and {models[b]}" for a, b in itertools.pairwise(order) if mean[a] == mean[b]
     ]
     return order, said + (f"; equal in cost, in the order given: {listing(same)}" if same else "")
-
-
-def _picked(column: Texts | None, rows: Sequence[int]) -> Texts | None:
-    return None if column is None else tuple(column[i] for i in rows)
