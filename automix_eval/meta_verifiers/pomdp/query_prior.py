@@ -26,7 +26,7 @@ import numpy as np
 from automix_eval.meta_verifiers.base import Router, Walk, require_fitted
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.baselines.knn_query import KnnQuery
-from automix_eval.meta_verifiers.objectives import Ends
+from automix_eval.meta_verifiers.objectives import Ends, Selection
 from automix_eval.meta_verifiers.pomdp import describe as pomdp_text
 from automix_eval.meta_verifiers.pomdp.chain_pomdp import STORED_ALONE, ChainPomdp, select_safely
 from automix_eval.meta_verifiers.pomdp.family import play
@@ -145,16 +145,14 @@ class PomdpWithPrior(ChainPomdp):
                     continue  # those of the chain are among the answers'
                 every.append(_Policy(kind, policy, rule.score, rule.cost, rule.escalation))
         table = np.array([(p.score, p.cost, p.escalation) for p in every])
-        found = select_safely(table, Ends.of(rows), self, len(rows))
-        # no index: the objective exists for no policy, and the cheapest is taken
-        best = int(table[:, 1].argmin()) if found.index is None else found.index
+        best, value, note = _chosen(table, Ends.of(rows), self, len(rows))
         kept = np.union1d(front(*table.T), [best])
         order = kept[np.lexsort((table[kept, 0], table[kept, 1]))].tolist()
         self.knn_, self._every = knn, [every[i] for i in order]
         chosen = every[best]
         self._solvers = {"question": question._solved, "answers": answers._solved}
-        self._explain(chosen, found.value)
-        return self._keep(chosen, "; ".join(filter(None, [found.note, *answers.notes()])))
+        self._explain(chosen, value)
+        return self._keep(chosen, "; ".join(filter(None, [note, *answers.notes()])))
 
     def choose(self, seen: Seen) -> IntArray:
         """What the policy does; at the first step it looks at the nearest questions."""
@@ -299,3 +297,12 @@ def _with_question(rows: Outcomes, signal: FloatArray) -> Outcomes:
         rows.ids,
         documents=rows.documents,
     )
+
+
+def _chosen(
+    table: FloatArray, ends: Ends, asked: Selection, number: int
+) -> tuple[int, float | None, str]:
+    found = select_safely(table, ends, asked, number)
+    # no index: the objective exists for no policy, and the cheapest is taken
+    index = int(table[:, 1].argmin()) if found.index is None else found.index
+    return index, found.value, found.note
