@@ -26,9 +26,9 @@ import numpy as np
 from automix_eval.meta_verifiers.base import Router
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.follow import Follower, follow, mean_points, sampled
-from automix_eval.meta_verifiers.objectives import TOLERANCE, Selection
+from automix_eval.meta_verifiers.objectives import Selection
 from automix_eval.metrics.bootstrap import sorted_codes
-from automix_eval.metrics.ibc import Undefined
+from automix_eval.metrics.ibc import TOLERANCE, Undefined
 from automix_eval.metrics.noninferiority import PairedScores
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes
 

@@ -34,7 +34,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from automix_eval.metrics.bootstrap import delta_ibc_values
 from automix_eval.metrics.curves import Point, envelope
+from automix_eval.metrics.ibc import TOLERANCE, exceeds
 from automix_eval.records.outcomes import BoolArray, FloatArray, Outcomes
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.numbers import is_number
@@ -48,11 +50,6 @@ LEAST_RUN = 0.01
 
 # Standard errors at the one-sided level of 5 %.
 ONE_SIDED = 1.645
-
-# Means of the same numbers, summed in another order, differ in their last digits; such a
-# difference is neither a gain nor a cost, and it must not break a tie.
-TOLERANCE = 1e-9
-
 
 _NUMBERS = {
     "budget": ("budget",),
@@ -188,12 +185,9 @@ class Chosen:
 
 def delta_ibc(score: FloatArray, cost: FloatArray, ends: Ends) -> tuple[FloatArray, BoolArray]:
     """Delta IBC of each candidate, and whether it is defined (the value is 0 where it is not)."""
-    if ends.undefined:
-        return np.zeros(len(score)), np.full(len(score), False)
-    base = (ends.llm_score - ends.slm_score) / (ends.llm_cost - ends.slm_cost)
-    extra = cost - ends.slm_cost
-    defined = extra > TOLERANCE * np.maximum(np.abs(cost), abs(ends.slm_cost))
-    lift = (score - ends.slm_score) / np.where(defined, extra, 1.0) / base - 1.0
+    points = (ends.slm_score, ends.slm_cost, ends.llm_score, ends.llm_cost)
+    lift = delta_ibc_values(score, cost, *(np.full(len(score), p) for p in points))
+    defined = ~np.isnan(lift)
     return np.where(defined, lift, 0.0), defined
 
 
@@ -296,11 +290,6 @@ def _by_ibc(
         )
     index = _first(allowed, -value, cost, escalation)
     return Chosen(index, float(value[index]), note)
-
-
-def exceeds(high: float, low: float) -> bool:
-    """Whether ``high`` is greater than ``low`` by more than rounding."""
-    return bool(high - low > TOLERANCE * max(abs(high), abs(low)))
 
 
 def _first(allowed: BoolArray, *keys: FloatArray) -> int:

@@ -11,8 +11,9 @@ import numpy as np
 from automix_eval.meta_verifiers.automix_llm.frame import Frame
 from automix_eval.meta_verifiers.automix_llm.methods import DropInMethod
 from automix_eval.meta_verifiers.base import check_undefined
-from automix_eval.meta_verifiers.objectives import TOLERANCE, Ends, Selection, select
+from automix_eval.meta_verifiers.objectives import Ends, Selection, select
 from automix_eval.metrics import ibc
+from automix_eval.metrics.ibc import TOLERANCE
 from automix_eval.records.outcomes import BoolArray, FloatArray
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.numbers import is_number

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from automix_eval.meta_verifiers.objectives import TOLERANCE, Ends, Selection, select
+from automix_eval.meta_verifiers.objectives import Ends, Selection, select
 from automix_eval.meta_verifiers.rules.cells import RuleCells
+from automix_eval.metrics.ibc import TOLERANCE
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray
 
 EXACT = 20_000
