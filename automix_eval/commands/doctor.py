@@ -88,7 +88,7 @@ def _packages() -> Iterator[Finding]:
 
 @cache
 def _floors() -> dict[str, str]:
-    """What packages must at least be, as the installed release says; a folder alone says nothing."""
+    """What packages must at least be, as the installed release says; a mere folder says nothing."""
     try:
         required = importlib.metadata.requires("automix-eval") or ()
     except importlib.metadata.PackageNotFoundError:
