@@ -155,10 +155,11 @@ class HarnessBackend:
             raise
         except (OSError, ValueError, RuntimeError, ImportError, TypeError, KeyError) as err:
             shown = ", ".join(f"{self.tier}.{k}={blank(v, k)}" for k, v in self._args.items())
+            said = scrub(str(err)).rstrip(". ")
             raise AutoMixError(
-                f"{self.tier} ({self.lm_name}) cannot be loaded: {type(err).__name__}: "
-                f"{scrub(str(err))}\nIts settings: {shown or '(none)'}. Check the model's name or "
-                "path, its dependencies and the memory it needs"
+                f"{self.tier} ({self.lm_name}) cannot be loaded: {type(err).__name__}: {said}.\n"
+                f"Its settings: {shown or '(none)'}. Check the model's name or path, its "
+                "dependencies and the memory it needs"
             ) from harmless(err)
 
     # ----------------------------------------------------------------- prompts

@@ -258,6 +258,32 @@ def test_a_fault_in_the_middle_of_a_call_names_tier_and_remedy(
 
 
 @pytest.mark.parametrize("shared", [True, False])
+def test_no_token_of_a_stop_sequence_is_in_the_probabilities(folder: Path, shared: bool) -> None:
+    """It may be several tokens; the last token of the answer may hold its beginning."""
+    model = HFBackend(pretrained=str(folder), dtype="float32", device="cpu", shared_prefix=shared)
+    lm = harness_model(folder)
+    tried = 0
+    for word in ("the", "leaves", "at", "where", "pier"):
+        (whole,) = generate(
+            model, [GenerateRequest(word, {**GREEDY, "until": []})], token_probs=True
+        )
+        ids = torch.tensor([lm.tok_encode(word)])
+        made = lm.model.generate(ids, max_new_tokens=len(whole.token_logprobs), do_sample=False)
+        starts = [len(lm.tok_decode(made[0, ids.shape[1] :][:k])) for k in range(made.shape[1])]
+        for k in range(1, len(whole.token_logprobs) - 2):
+            stop = whole.text[starts[k] : starts[k + 2]]  # two tokens
+            whole_characters = starts[k] < starts[k + 1] < starts[k + 2] and stop.isascii()
+            if not whole_characters or whole.text.find(stop) != starts[k]:
+                continue
+            ended = GenerateRequest(word, {**GREEDY, "until": [stop]})
+            (cut,) = generate(model, [ended], token_probs=True)
+            assert cut.text == whole.text[: starts[k]]
+            assert cut.token_logprobs == pytest.approx(whole.token_logprobs[:k], abs=1e-4)
+            tried += 1
+    assert tried
+
+
+@pytest.mark.parametrize("shared", [True, False])
 def test_an_answer_that_is_nothing_but_its_end_has_a_probability(
     folder: Path, shared: bool
 ) -> None:

@@ -388,8 +388,7 @@ class HFBackend(HarnessBackend):
         if done.tokens[-1] in lm.end_tokens:
             answer = number - 1 or lm.says(done.tokens)
         elif any(s in raw for s in plan.until):
-            # a token may hold the end of the answer and the stop sequence at once
-            answer = max(number - 1, 1)
+            answer = lm.before_stop(done.tokens, plan.until)
         else:
             answer, cut = number, number == plan.most
         thought = lm.thinking(done.tokens[:answer]) if done.logprobs else 0

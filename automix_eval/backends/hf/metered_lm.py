@@ -285,9 +285,20 @@ class MeteredHFLM(HFLM):  # type: ignore[misc]
             while low < high:
                 middle = (low + high) // 2
                 low, high = (low, middle) if contains(middle) else (middle + 1, high)
-            # a token may hold the end of the answer and the stop sequence at once
-            return max(low - 1, 1), low
+            return self.before_stop(tokens[:low], texts), low
         return length or self.says(tokens[:1]), length + stopped
+
+    def before_stop(self, tokens: list[int], stop: Sequence[str]) -> int:
+        """Tokens that stand before the first stop sequence, which may be several tokens.
+
+        At least one: a token may hold the end of the answer and the stop sequence at once.
+        """
+        text = self.tok_decode(tokens)
+        at = min(text.find(s) for s in stop if s and s in text)
+        number = len(tokens) - 1
+        while number > 1 and len(self.tok_decode(tokens[:number])) > at:
+            number -= 1
+        return max(number, 1)
 
     def says(self, tokens: list[int]) -> int:
         """1 if the end of an answer, its only token, is no special token and so is its text."""
