@@ -238,7 +238,7 @@ def test_cost_from_builds_what_is_named() -> None:
         ({"name": "paper", "tier": [1]}, "'tier'"),
         ({"name": "paper", "tiers": 5}, "cannot be built"),
         ({"name": "paper", "tiers": ["x"]}, "numbers"),
-        ({"name": "tokens", "prices": [3]}, "cannot be built"),
+        ({"name": "tokens", "prices": [3]}, "a list with the prices of each tier"),
         ({"name": "tokens"}, "cannot be built"),
     ],
 )
