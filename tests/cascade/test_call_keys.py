@@ -170,7 +170,7 @@ def test_the_choice_that_is_picked_is_the_answer(
         for i, request in reversed(list(enumerate(requests))):
             (continuation,) = request.continuations
             value = likely[request.prompt][" 123".index(continuation[1]) - 1]
-            on_result(i, Scores((value,), greedy=(value == -1.0,)))
+            on_result(i, Scores((value,), greedy=(value == -3.0,)))
 
     monkeypatch.setattr(tier.backend, "loglikelihood", loglikelihood)
     questions = [
@@ -182,7 +182,7 @@ def test_the_choice_that_is_picked_is_the_answer(
         answers = tier.answer(questions, _parts, pick=pick)
         assert [a.text for a in answers] == [options[k] if options else str(k + 1) for k in best]
         for answer, values in zip(answers, likely.values(), strict=True):
-            assert answer.choice_logprobs == tuple((v, v == -1.0) for v in values)
+            assert answer.choice_logprobs == tuple((v, v == -3.0) for v in values)
             assert len(answer.calls) == 3
     assert tier.counts.made.total() == 6
 
