@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,10 @@ def test_the_installed_harness_has_what_is_read() -> None:
     found = variables_of(evaluation_frames._evaluator())
     assert set(found) == set(READ)
     if importlib.metadata.version("lm-eval") == "0.4.13":
-        assert {k: sorted(v) for k, v in found.items()} == STORED["0.4.13"]
+        for function, names in STORED["0.4.13"].items():
+            assert set(names) <= set(found[function])
+            if sys.version_info < (3, 12):  # since then variables of comprehensions are there too
+                assert set(names) == set(found[function])
 
 
 @pytest.mark.parametrize(("function", "name"), [(f, n) for f in READ for n in sorted(READ[f])])
