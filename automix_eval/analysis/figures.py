@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from automix_eval.analysis.point_figures import DASHES as DASHES
-from automix_eval.analysis.point_figures import NO_SINGLE_RATE as NO_SINGLE_RATE
-from automix_eval.analysis.point_figures import NO_VERIFIER as NO_VERIFIER
-from automix_eval.analysis.point_figures import ON_A_LINE, WITHOUT_VERIFIER, OperatingPoints
-from automix_eval.analysis.point_figures import POINT_ON_A_LINE as POINT_ON_A_LINE
-from automix_eval.analysis.point_figures import THE_SLM as THE_SLM
-from automix_eval.analysis.point_figures import Abstention as Abstention
-from automix_eval.analysis.point_figures import Figure as Figure
+from automix_eval.analysis.figure import DASHES as DASHES
+from automix_eval.analysis.figure import NO_SINGLE_RATE as NO_SINGLE_RATE
+from automix_eval.analysis.figure import NO_VERIFIER as NO_VERIFIER
+from automix_eval.analysis.figure import ON_A_LINE, WITHOUT_VERIFIER
+from automix_eval.analysis.figure import POINT_ON_A_LINE as POINT_ON_A_LINE
+from automix_eval.analysis.figure import THE_SLM as THE_SLM
+from automix_eval.analysis.figure import Abstention as Abstention
+from automix_eval.analysis.figure import Figure as Figure
+from automix_eval.analysis.point_figures import OperatingPoints
 from automix_eval.metrics.bootstrap import RESAMPLES
 from automix_eval.metrics.ibc import Undefined
 

@@ -18,15 +18,9 @@ import numpy as np
 from automix_eval.analysis.beside_llm import paired_scores
 from automix_eval.analysis.bootstrap_table import BootstrapTable, Vector, figure, first_undefined
 from automix_eval.analysis.curve_figures import over_random
+from automix_eval.analysis.figure import THE_LLM, THE_SLM, Figure
 from automix_eval.analysis.method import MethodScore
-from automix_eval.analysis.point_figures import (
-    THE_LLM,
-    THE_SLM,
-    Figure,
-    OperatingPoint,
-    PointName,
-    size_words,
-)
+from automix_eval.analysis.point_figures import OperatingPoint, PointName, size_words
 from automix_eval.analysis.question_sets import PricedTiers
 from automix_eval.analysis.references import References
 from automix_eval.analysis.replayed import replayed

@@ -103,17 +103,18 @@ def read_chain(paths: Sequence[Path], choice: Choice, reading: SampleReading) ->
         AutoMixError: They cannot be read, paired or priced.
     """
     notes: tuple[str, ...] = ()
-    if len(paths) > 1:
-        held = read_runs(paths, reading)
-    else:
+    found = None
+    if len(paths) == 1:
         values = config.compose_application("replay", {}).format
         found = parts.make_importer("auto", values, paths[0], reading.metric)
         if found is None and paths[0].is_file():
             if reading.metric is not None:
                 raise AutoMixError(f"metric {reading.metric}: {paths[0]} holds one score of a tier")
             return _together(_own_table(paths[0], choice))
-        held = read_runs(paths, reading) if found is None else found[1].read(paths[0])
-        notes = () if found is None else (f"{paths[0]} is read as {found[0]}",)
+    if found is None:
+        held = read_runs(paths, reading)
+    else:
+        held, notes = found[1].read(paths[0]), (f"{paths[0]} is read as {found[0]}",)
     chain, more = chain_of(held, choice)
     names = sorted(set(held.tasks or ())) or [paths[0].stem]
     task = choice.task or (names[0] if len(names) == 1 else f"{len(names)} tasks")
@@ -121,7 +122,7 @@ def read_chain(paths: Sequence[Path], choice: Choice, reading: SampleReading) ->
         chain.outcomes, task, held.metric, chain.cost_note, (*notes, *more), chain.tasks,
         held.documents is not None,
     )  # fmt: skip
-    return _together(made) if notes else made  # runs tell their documents and repeats themselves
+    return made if found is None else _together(made)  # runs tell documents and repeats themselves
 
 
 def _together(held: HeldChain) -> HeldChain:

@@ -11,7 +11,7 @@ from typing import Any
 
 from automix_eval.backends.prompts import Fitted
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.numbers import is_number
+from automix_eval.safety.numbers import is_number, is_whole
 from automix_eval.types import (
     Answer,
     Ask,
@@ -83,12 +83,12 @@ class FewShot:
         form: str = "paper",
         demonstrations: str = "fixed",
     ) -> None:
-        for name, value, kind in (
-            ("num_samples", num_samples, int),
-            ("temperature", temperature, (int, float)),
-            ("max_tokens", max_tokens, int),
+        for name, value, valid in (
+            ("num_samples", num_samples, is_whole(num_samples, 1)),
+            ("temperature", temperature, is_number(temperature) and temperature > 0),
+            ("max_tokens", max_tokens, is_whole(max_tokens, 1)),
         ):
-            if isinstance(value, bool) or not isinstance(value, kind) or not value > 0:
+            if not valid:
                 raise AutoMixError(f"verifier.{name} must be a number above 0, got {value!r}")
         if stop_early is not None and not (is_number(stop_early, 0.0) and stop_early < 1):
             raise AutoMixError(

@@ -163,7 +163,7 @@ def test_half_a_character_in_a_table_is_not_called_torn(
 def test_a_number_beyond_all_numbers_is_damage(tmp_path: Path) -> None:
     """As JSON it is whole, and only who reads the cell finds out."""
     (tmp_path / "t.jsonl").write_text('{"a": 1e999}\n')
-    with pytest.raises(TableError, match="is damaged"):
+    with pytest.raises(TableError, match=r"is damaged: .*Number too big to be stored in double"):
         read_table(tmp_path / "t.jsonl", ["a"])
 
 

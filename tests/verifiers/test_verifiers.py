@@ -252,7 +252,14 @@ def test_margin_without_token_probabilities_names_the_way_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"num_samples": 0}, {"num_samples": "8x"}, {"temperature": 0}, {"max_tokens": -1}]
+    "arguments",
+    [
+        {"num_samples": 0},
+        {"num_samples": "8x"},
+        {"temperature": 0},
+        {"temperature": float("inf")},
+        {"max_tokens": -1},
+    ],
 )
 def test_unusable_hyper_parameters_are_refused(arguments: dict[str, Any]) -> None:
     """The error names the key."""
