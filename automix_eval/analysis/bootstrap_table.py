@@ -7,7 +7,7 @@ for an undefined value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -106,12 +106,8 @@ class BootstrapTable:
             )  # fmt: skip
         return self._totals
 
-    def _block(self, rows: Index) -> Array:
-        columns = [*self._columns, *self._undrawn]
-        values = np.empty((len(columns), len(rows)))
-        for held, column in zip(values, columns, strict=True):
-            held[:] = column(rows)
-        return values.T
+    def _block(self, rows: Index) -> Iterator[Array]:
+        return (column(rows) for column in (*self._columns, *self._undrawn))
 
 
 @dataclass(slots=True)

@@ -23,9 +23,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -78,7 +77,7 @@ class Totals:
 
 def resample(
     documents: npt.ArrayLike,
-    columns: Callable[[IntArray], Array],
+    columns: Callable[[IntArray], Iterable[Array]],
     resamples: int,
     seed: int = 0,
     drawn: int | None = None,
@@ -89,8 +88,8 @@ def resample(
     Args:
         documents: (n,) an integer a question, 0 <= ... < D; questions with equal values are drawn
             together.
-        columns: Gives the (len(rows), k) finite values of some questions; called block by block,
-            so that columns that are not held can be computed.
+        columns: Gives k columns of finite values of some questions, (len(rows),) each; called
+            block by block, so that columns that are not held can be computed.
         resamples: Number of resamples, B.
         seed: Seed of the draws: equal seeds, document numbers and B give equal draws, whatever
             the columns.
@@ -126,63 +125,89 @@ class _Block:
 
     Attributes:
         point: (k,) sums of all columns.
-        sums: (D, d + 1) sums of the columns to draw by document, the number of questions last.
+        sums: (m + 1, D) sums by document of the columns to draw, equal ones once, and the number of
+            questions.
         counts: (c, D) number of questions of each kind, sparse: a question is of few of them.
+        place: (d + 1 + c,) where each total to draw is among those of ``sums`` and ``counts``.
     """
 
     point: Array
     sums: Array
     counts: Any
+    place: list[int]
 
     def totals(self, times: Array, some: slice = slice(None)) -> Array:
-        """(B, d + 1 + c) totals of resamples, by how often each document was drawn, (D, B).
+        """(B, m + 1 + c) totals of resamples, by how often each document was drawn, (D, B).
 
         Args:
             times: Of ``some`` of the documents.
             some: Which.
         """
-        columns, place = self._distinct
-        summed = (times.T @ columns[some])[:, place]
+        summed = times.T @ self.sums[:, some].T
         return np.concatenate([summed, (self.counts[:, some] @ times).T], axis=1)
-
-    @functools.cached_property
-    def _distinct(self) -> tuple[Array, list[int]]:
-        """The columns of ``sums``, equal ones once, and which of them each is.
-
-        Methods share columns: a model alone asks itself always, and no other.
-        """
-        seen: dict[bytes, int] = {}
-        columns = np.ascontiguousarray(self.sums.T)
-        place = [seen.setdefault(blake2b(c).digest(), len(seen)) for c in columns]
-        first = [place.index(k) for k in range(len(seen))]
-        return columns[first].T, place
 
 
 def _blocks(
     codes: IntArray,
     number: int,
-    columns: Callable[[IntArray], Array],
+    columns: Callable[[IntArray], Iterable[Array]],
     drawn: int | None,
     kinds: Sequence[tuple[IntArray, int]],
 ) -> Iterator[_Block]:
     in_order = bool((np.diff(codes) >= 0).all())
     order = np.arange(len(codes)) if in_order else np.argsort(codes, kind="stable")
-    ends = np.cumsum(np.bincount(codes, minlength=number))
+    questions = np.bincount(codes, minlength=number)
+    ends = np.cumsum(questions)
     first = 0
     while first < number:
         start = int(ends[first - 1]) if first else 0
         last = max(first + 1, int(np.searchsorted(ends, start + _ROWS, side="right")))
         rows = order[start : int(ends[last - 1])]
-        values, here, size = columns(rows), codes[rows] - first, last - first
-        if not np.isfinite(values).all():
-            raise ValueError("scores and costs must be finite numbers")
-        # the columns lie one after the other in memory, as they are computed
-        sums = np.vstack([values.T[:drawn], np.ones(len(rows))]).T
-        if len(rows) > size or (here != np.arange(size)).any():
-            sums = _sparse_counts([(np.arange(len(rows)), len(rows))], here, size).T @ sums
-        counts = _sparse_counts([(kind[rows], most) for kind, most in kinds], here, size)
-        yield _Block(values.sum(axis=0), np.asarray(sums), counts)
+        here = questions[first:last]
+        point, sums, place = _by_document(columns(rows), here, drawn)
+        at = codes[rows] - first
+        counts = _sparse_counts([(kind[rows], most) for kind, most in kinds], at, len(here))
+        place += range(len(sums) - 1, len(sums) + counts.shape[0])
+        yield _Block(point, sums, counts, place)
         first = last
+
+
+def _by_document(
+    columns: Iterable[Array], questions: IntArray, drawn: int | None
+) -> tuple[Array, Array, list[int]]:
+    """``point``, ``sums`` and the beginning of ``place`` of a block.
+
+    Methods share columns: a model alone asks itself always, and no other.
+
+    Args:
+        columns: k, (n,) each, the questions of a document one after the other.
+        questions: (D,) number of them.
+        drawn: How many of the columns are drawn.
+    """
+    asked = np.flatnonzero(questions)
+    starts = (np.cumsum(questions) - questions)[asked]
+    point: list[float] = []
+    sums: list[Array] = []
+    place: list[int] = []
+    alike: dict[float, list[int]] = {}  # only columns of one total are compared
+    for values in columns:
+        column = np.asarray(values, dtype=np.float64)
+        total = float(column.sum())
+        if not math.isfinite(total):
+            raise ValueError("scores and costs must be finite numbers")
+        point.append(total)
+        if drawn is not None and len(place) >= drawn:
+            continue
+        held = np.zeros(len(questions))
+        held[asked] = np.add.reduceat(column, starts)
+        seen = alike.setdefault(total, [])
+        same = next((i for i in seen if np.array_equal(sums[i], held)), None)
+        if same is None:
+            same = len(sums)
+            seen.append(same)
+            sums.append(held)
+        place.append(same)
+    return np.array(point), np.array([*sums, questions.astype(np.float64)]), place
 
 
 def _sparse_counts(kinds: Sequence[tuple[IntArray, int]], codes: IntArray, number: int) -> Any:
@@ -206,22 +231,23 @@ _Drawn = tuple[Array, Array, Array]
 def _multinomial(
     blocks: Iterator[_Block], number: int, resamples: int, rng: np.random.Generator
 ) -> _Drawn:
-    from scipy.sparse import hstack
-
     every = list(blocks)
-    whole = _Block(
-        np.sum([b.point for b in every], axis=0),
-        np.concatenate([b.sums for b in every]) if len(every) > 1 else every[0].sums,
-        hstack([b.counts for b in every], format="csr") if len(every) > 1 else every[0].counts,
-    )
+    ends = np.cumsum([0, *(b.sums.shape[1] for b in every)]).tolist()
     parts = []
     step = max(1, _CHUNK // number)
     for first in range(0, resamples, step):
         rows = min(step, resamples - first)
         drawn = rng.integers(number, size=(rows, number)) + number * np.arange(rows)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=rows * number).reshape(rows, number)
-        parts.append(whole.totals(times.T.astype(np.float64, order="C")))
-    return whole.point, whole.counts.sum(axis=1), np.concatenate(parts)
+        often = np.bincount(drawn.ravel(), minlength=rows * number).reshape(rows, number)
+        times = often.T.astype(np.float64, order="C")
+        of_blocks = (
+            b.totals(times[start:end])[:, b.place]
+            for b, start, end in zip(every, ends, ends[1:], strict=False)
+        )
+        parts.append(functools.reduce(np.add, of_blocks))
+    point = np.sum([b.point for b in every], axis=0)
+    counts = np.sum([b.counts.sum(axis=1) for b in every], axis=0)
+    return point, counts, np.concatenate(parts)
 
 
 def _poisson(
@@ -232,13 +258,13 @@ def _poisson(
     step = max(1, _CHUNK // resamples)
     found = []
     for block in blocks:
-        draws = np.zeros((resamples, block.sums.shape[1] + block.counts.shape[0]))
-        for first in range(0, len(block.sums), step):
-            size = min(step, len(block.sums) - first)
+        draws = np.zeros((resamples, len(block.sums) + block.counts.shape[0]))
+        for first in range(0, block.sums.shape[1], step):
+            size = min(step, block.sums.shape[1] - first)
             drawn = rng.integers(len(table), size=(resamples, size), dtype=np.uint16)
             times = table.take(drawn).T.astype(np.float64, order="C")
             draws += block.totals(times, slice(first, first + size))
-        found.append((block.point, block.counts.sum(axis=1), draws))
+        found.append((block.point, block.counts.sum(axis=1), draws[:, block.place]))
     point, counts, totals = (np.sum(same, axis=0) for same in zip(*found, strict=True))
     return point, counts, totals
 

@@ -49,7 +49,7 @@ def bootstrap_means(
 ) -> np.ndarray:
     """(B, k) means of columns on the same resampled documents."""
     values = np.array(columns, dtype=float).T
-    totals = resample(document_codes(documents), lambda rows: values[rows], 2000, seed)
+    totals = resample(document_codes(documents), lambda rows: values[rows].T, 2000, seed)
     assert totals.draws is not None
     assert totals.weights is not None
     return totals.draws / totals.weights[:, None]
