@@ -13,6 +13,7 @@ import csv
 import io
 import json
 import math
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -73,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
         names = column_names(held[0][1].names)
         write_file(file, table(held, names, source.grouped))
         sizes = ", ".join(f"{len(rows)} {split}" for split, rows in held)
-        how = printable(command(file, names, source.grouped), 1000)
-        show(f"{printable(str(file))} ({sizes}):\n  {how}\n")
+        how = f"automix-eval replay {shlex.quote(f'table={file}')}"
+        show(f"{printable(str(file))} ({sizes}):\n  {printable(how, 1000)}\n")
     return 0
 
 
@@ -113,9 +114,11 @@ def table(parts: Sequence[tuple[str, Outcomes]], names: Sequence[str], grouped: 
     writer = csv.writer(text, lineterminator="\n")
     columns = ("score", "confidence", "cost", "verify_cost")
     head = [f"{name}:{column}" for name in names for column in columns]
-    about = ["split", "question", *(["document"] if grouped else [])]
+    about = ["split", "id", *(["document"] if grouped else [])]
     writer.writerow([*about, *head])
-    numbers: dict[str, int] = {}
+    every = sorted({(split, d) for split, rows in parts for d in rows.documents or rows.ids})
+    # in the order of the names and of one length: what goes by that order (folds) goes by theirs
+    numbers = {name: str(at).zfill(len(str(len(every)))) for at, name in enumerate(every)}
     for split, rows in parts:
         documents = rows.documents or rows.ids
         for row, (question, document) in enumerate(zip(rows.ids, documents, strict=True)):
@@ -129,22 +132,10 @@ def table(parts: Sequence[tuple[str, Outcomes]], names: Sequence[str], grouped: 
                     rows.verification_costs,
                 )
             ]
-            number = numbers.setdefault(f"{split}/{document}", len(numbers))
-            writer.writerow([split, question, *([number] if grouped else []), *cells])
+            writer.writerow(
+                [split, question, *([numbers[split, document]] if grouped else []), *cells]
+            )
     return text.getvalue()
-
-
-def command(file: Path, names: Sequence[str], grouped: bool) -> str:
-    """The replay that reads such a table."""
-    tiers = [
-        f"{{name: '{n}', score: '{n}:score', cost: '{n}:cost'"
-        + ("}" if last else f", confidence: '{n}:confidence', verify_cost: '{n}:verify_cost'}}")
-        for n, last in zip(names, [False] * (len(names) - 1) + [True], strict=True)
-    ]
-    return (
-        f"automix-eval replay table='{file}' \"tiers=[{', '.join(tiers)}]\" "
-        "split_column=split id_column=question" + (" document_column=document" if grouped else "")
-    )
 
 
 def _cell(value: float) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,31 +15,48 @@ from report_builder import ROWS, build_run, record
 
 from automix_eval.commands.main import main
 from automix_eval.records.importers.every_eval_ever import EveryEvalEver
+from automix_eval.types import Record
+
+AIM = ["objective=assured", "target=0.6"]
 
 
 @pytest.fixture(params=[False, True], ids=["alone", "by document"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A run with record=full, of questions that stand alone or share documents."""
-    names = [f"the story {i % 7}" if request.param else "" for i in range(len(ROWS))]
-    rows = [record(i, row, full=True, document=names[i]) for i, row in enumerate(ROWS)]
-    build_run(tmp_path / "run", records=rows)
+
+    def made(part: str, shift: int) -> list[Record]:
+        names = [f"{part} {i * 5 % 13}" if request.param else "" for i in range(len(ROWS))]
+        rows = [(*row[:2], None if i % 9 == 3 else (i * 7 + shift) % 11 / 11, row[3])
+                for i, row in enumerate(ROWS)]  # fmt: skip
+        return [
+            replace(record(i, row, full=True, document=names[i]), question=f"{part} {i}?")
+            for i, row in enumerate(rows)
+        ]
+
+    fitting = [replace(r, phase="calibration") for r in made("train", 3)]
+    build_run(tmp_path / "run", records=[*fitting, *made("story", 0)])
     return tmp_path / "run"
 
 
 def replayed(arguments: list[str], out: Path) -> dict[str, object]:
-    """The result of a replay, without what names its input."""
-    assert main(["replay", *arguments, "meta_verifier=always_slm", f"output={out}"]) == 0
+    """The figures of a replay."""
+    assert main(["replay", *arguments, "meta_verifier=pomdp", *AIM, f"output={out}"]) == 0
     result = json.loads(out.read_text(encoding="utf-8"))
-    return {k: result[k] for k in ("performance", "cost", "escalation", "auc", "intervals")}
+    return {k: result[k] for k in ("performance", "cost", "escalation", "auc", "intervals",
+                                   "cost_at", "apgr", "cpt", "curve", "references")}  # fmt: skip
 
 
 def test_the_table_replays_like_the_run(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The printed command reads the table, and every figure equals that of the records."""
+    """The printed command reads the table, and every figure equals that of the records.
+
+    Mixtures draw by a question's identity, and folds go by the order of the documents' names.
+    """
     assert main(["outcomes", str(run), "--out", str(tmp_path / "t")]) == 0
     _, command = capsys.readouterr().out.strip().splitlines()
     arguments = shlex.split(command)[2:]
+    assert arguments == [f"table={tmp_path / 't' / 'coqa.csv'}"]  # the header says what it holds
     from_table = replayed(arguments, tmp_path / "a.json")
     from_run = replayed([f"records={run}"], tmp_path / "b.json")
     assert from_table == from_run
@@ -49,8 +67,8 @@ def test_no_text_is_in_the_table(run: Path, tmp_path: Path) -> None:
     assert main(["outcomes", str(run), "--out", str(tmp_path / "t")]) == 0
     (file,) = (tmp_path / "t").iterdir()
     rows = file.read_text(encoding="utf-8").splitlines()[1:]
-    assert len(rows) == 40
-    assert all(re.fullmatch(r"test,coqa/\d+/0,[\d.,]+", row) for row in rows)
+    assert len(rows) == 80
+    assert all(re.fullmatch(r"(test|train),coqa/\d+/0,[\d.,]+", row) for row in rows)
 
 
 def test_a_run_that_did_not_ask_every_tier_is_refused(
@@ -103,7 +121,7 @@ def test_a_routed_run_gives_the_llm_what_it_was_asked(tmp_path: Path) -> None:
         value = json.loads(line)
         assert required <= set(value)
         assert all(isinstance(v, str) for v in value["metadata"].values())
-        assert isinstance(value["evaluation"]["is_correct"], bool)
+        assert value["evaluation"]["is_correct"] is (value["evaluation"]["score"] > 0.5)
     assert main([*command, str(tmp_path / "more"), "--task", "nope"]) == 2
     assert main([*command, str(tmp_path / "more"), "--costs", "paper:1,1,50"]) == 2
 
