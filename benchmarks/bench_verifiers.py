@@ -39,9 +39,9 @@ from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.metrics.benefit import benefit_auroc, benefit_correlation, helps
 from automix_eval.metrics.bootstrap import document_codes
 from automix_eval.metrics.calibration import (
-    CORRECT_ABOVE,
     Array,
     ConfidenceCells,
+    are_right,
     auroc,
     calibration_error_of,
 )
@@ -172,7 +172,7 @@ def figures(
     codes = document_codes(rows.documents or ())
     known = ~np.isnan(confidence)
     benefit = rows.scores[:, -1] - rows.scores[:, 0]
-    right = rows.scores[:, 0] > CORRECT_ABOVE
+    right = are_right(rows.scores)[:, 0]
 
     def of(at: Any) -> list[float]:
         held = at[known[at]]
@@ -233,7 +233,7 @@ def within_folds(rows: Outcomes, make: Any) -> dict[str, float]:
     Confidences of unlike folds come of unlike calibrators, and are not comparable to the digit; in
     a fold, one that rises with the margin ranks as the margin does.
     """
-    right = rows.scores[:, 0] > CORRECT_ABOVE
+    right = are_right(rows.scores)[:, 0]
     helped = helps(rows.scores[:, -1] - rows.scores[:, 0])
     codes = document_codes(rows.documents or ())
     areas = []
@@ -279,7 +279,7 @@ def table(folder: Path, tasks: list[str], out: Path) -> None:
             about |= {
                 "slm_score": rows.scores[:, 0].mean(),
                 "llm_score": rows.scores[:, -1].mean(),
-                "slm_right": int((rows.scores[:, 0] > CORRECT_ABOVE).sum()),
+                "slm_right": int(are_right(rows.scores)[:, 0].sum()),
                 "llm_helps": int(helps(rows.scores[:, -1] - rows.scores[:, 0]).sum()),
             }
             for name, calibrator, used, make in ways(output.parent.name, rows):

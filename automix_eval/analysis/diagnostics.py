@@ -20,7 +20,8 @@ from automix_eval.analysis.figures import (
 from automix_eval.analysis.leaderboard import BoardColumns
 from automix_eval.analysis.question_sets import QuestionSet
 from automix_eval.analysis.references import References
-from automix_eval.metrics.calibration import BINS, CORRECT_ABOVE, bin_of
+from automix_eval.metrics.benefit import HELPS_ABOVE
+from automix_eval.metrics.calibration import BINS, bin_of, right_above, scale_of
 from automix_eval.records.record_columns import OUTCOMES, BoolArray, FloatArray, RecordColumns
 from automix_eval.records.runs import CallCount
 
@@ -80,14 +81,14 @@ def _call_rows(rows: RecordColumns, counts: Sequence[CallCount]) -> tuple[CallRo
 
 def _verifier_figures(rows: RecordColumns, references: References) -> tuple[VerifierFigures, ...]:
     """One entry for each tier that verified its answers."""
-    found = []
+    found, bound = [], right_above(rows.scores)
     for tier in references.cells:
         judged = rows.judged[:, tier]
         confidences = rows.confidences[:, tier]
         known = confidences[np.isfinite(confidences)]
         outcomes = Counter(OUTCOMES[i] for i in rows.outcomes[judged, tier].tolist())
         scored = np.isfinite(confidences) & np.isfinite(rows.scores[:, tier])
-        right = rows.scores[scored, tier] > CORRECT_ABOVE
+        right = rows.scores[scored, tier] > bound
         benefit_auroc, benefit_correlation = references.benefit(tier)
         found.append(
             VerifierFigures(
@@ -102,6 +103,8 @@ def _verifier_figures(rows: RecordColumns, references: References) -> tuple[Veri
                 num_unparsable=int(rows.unparsable[:, tier].sum()),
                 reliability=_reliability(confidences[scored], right, BINS),
                 histogram=_reliability(confidences[scored], right, HISTOGRAM_BINS),
+                right_above=bound,
+                helps_above=HELPS_ABOVE * scale_of(rows.scores)[1],
                 num_saved=int(rows.saved[:, tier].sum()),
                 benefit_auroc=benefit_auroc,
                 benefit_correlation=benefit_correlation,

@@ -18,6 +18,7 @@ from automix_eval.analysis.figure import THE_SLM as THE_SLM
 from automix_eval.analysis.figure import Abstention as Abstention
 from automix_eval.analysis.figure import Figure as Figure
 from automix_eval.analysis.point_figures import OperatingPoints
+from automix_eval.metrics.benefit import HELPS_ABOVE
 from automix_eval.metrics.bootstrap import RESAMPLES
 from automix_eval.metrics.ibc import Undefined
 
@@ -257,7 +258,7 @@ class ReliabilityBin:
     Attributes:
         count: How many, all with a score.
         confidence: Their mean confidence; None if there are none.
-        accuracy: The share of them that is correct (score > 0.5); None if there are none.
+        accuracy: The share of them that is right; None if there are none.
         right: How many are correct: with ``count`` the histogram of right and wrong answers.
     """
 
@@ -274,7 +275,7 @@ class VerifierFigures:
     """What the verifications of one tier look like.
 
     Attributes:
-        auroc: Of the confidence as a predictor of score > 0.5.
+        auroc: Of the confidence as a predictor of a right answer.
         calibration_error: Mean of |accuracy - confidence| over ``reliability``, by count.
         brier: Mean squared distance of the confidence from 1 (correct) or 0.
         risk_coverage: Mean share of errors among the k surest answers, over all k.
@@ -285,8 +286,12 @@ class VerifierFigures:
         reliability: Ten equal bins of the confidence.
         histogram: Twenty equal bins for a picture of right and wrong answers.
         num_saved: Samples not drawn because the routing decision was settled (``stop_early``).
-        benefit_auroc: Of low confidence as a predictor that the LLM's score is higher by > 0.1.
+        benefit_auroc: Of low confidence as a predictor that the LLM's score is higher by more than
+            ``helps_above``.
         benefit_correlation: Kendall's rank correlation of low confidence and the LLM's benefit.
+        right_above: The score above which an answer is right: 0.5, or the middle of the range of
+            scores that leave [0, 1].
+        helps_above: By how much the LLM's score is higher where it helps: 0.1, or a tenth of it.
     """
 
     tier: int
@@ -304,6 +309,8 @@ class VerifierFigures:
     num_saved: int = 0
     benefit_auroc: Figure = WITHOUT_VERIFIER
     benefit_correlation: Figure = WITHOUT_VERIFIER
+    right_above: float = 0.5
+    helps_above: float = HELPS_ABOVE
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from automix_eval.analysis.question_sets import PricedTiers
 from automix_eval.analysis.replayed import oracle_routings
 from automix_eval.analysis.routed_paths import ChainRouting, Routing
 from automix_eval.metrics.benefit import benefit_auroc, benefit_correlation, helps
-from automix_eval.metrics.calibration import CORRECT_ABOVE, ConfidenceCells, auroc
+from automix_eval.metrics.calibration import ConfidenceCells, are_right, auroc, scale_of
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import FloatArray
 
@@ -53,7 +53,8 @@ class References:
         oracle: Corners of the best that any router can do, dear to cheap.
         no_oracle: Why there is no oracle; None if there is one.
         cells: By tier, the confidences of its answers, right and not.
-        benefits: By tier, (n,) the LLM's score minus the tier's, or why there is none.
+        benefits: By tier, (n,) the LLM's score minus the tier's in units of the scores' scale, or
+            why there is none.
         benefit_cells: By tier that has benefits, the confidences where the LLM does not help, and
             where it does.
     """
@@ -75,6 +76,7 @@ class References:
         no_oracle = tiers.why_not_full()
         corners = [] if no_oracle else oracle_routings(tiers)
         names, corner = ("quality", "cost"), ("quality", "cost", "final 0")
+        right = are_right(tiers.scores)
         verified = [t for t in range(tiers.last + 1) if tiers.judged[:, t].any()]
         benefits = {tier: _benefit(tiers, tier, llm) for tier in verified}
         return cls(
@@ -84,9 +86,7 @@ class References:
             tuple(RoutingColumns.of(table, r, corner, ["final 0"]) for r in corners),
             no_oracle,
             {
-                tier: ConfidenceColumns.of(
-                    table, _cells(tiers, tier), tiers.scores[:, tier] > CORRECT_ABOVE
-                )
+                tier: ConfidenceColumns.of(table, _cells(tiers, tier), right[:, tier])
                 for tier in verified
             },
             benefits,
@@ -164,12 +164,14 @@ def _cells(tiers: PricedTiers, tier: int) -> ConfidenceCells:
 
 
 def _benefit(tiers: PricedTiers, tier: int, llm: Routing) -> FloatArray | Undefined:
-    """(n,) how much better the LLM's answer is, where the LLM was asked every question.
+    """(n,) how much better the LLM's answer is, in units of the scores' scale.
 
-    Those that a router has escalated are no sample of all: it chose them by the confidence.
+    Undefined where the LLM was not asked every question: those that a router has escalated are no
+    sample of all, since it chose them by the confidence.
     """
     if tier == tiers.last:
         return Undefined("the last tier has no LLM after it")
     if (missing := llm.missing().get("quality")) is not None:
         return missing
-    return np.asarray(llm.values("quality", np.arange(len(tiers))) - tiers.scores[:, tier])
+    lead = llm.values("quality", np.arange(len(tiers))) - tiers.scores[:, tier]
+    return np.asarray(lead / scale_of(tiers.scores)[1])

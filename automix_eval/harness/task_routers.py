@@ -29,7 +29,7 @@ from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Question, Record
 from automix_eval.verifiers.few_shot import FewShot
-from automix_eval.verifiers.judged_examples import NUMBER, Scored, choose, example
+from automix_eval.verifiers.judged_examples import NUMBER, Judged, choose, example
 from automix_eval.verifiers.prompt import Example
 
 log = logging.getLogger(__name__)
@@ -216,7 +216,7 @@ class TaskRouters:
 
     def _examples(
         self, view: TaskView, questions: Sequence[Question], verifier: FewShot
-    ) -> list[list[Scored]]:
+    ) -> list[list[Judged]]:
         """Answers of each tier that is verified, which the task's verifier is to demonstrate.
 
         The other calls are in the store when the tiers are asked again, and the budget pays them.
@@ -277,7 +277,7 @@ class TaskRouters:
         }
 
 
-def _examples_of(shown: Sequence[Sequence[Scored]]) -> list[list[Example]]:
+def _examples_of(shown: Sequence[Sequence[Judged]]) -> list[list[Example]]:
     """Demonstrations of each tier, as a policy holds them."""
     return [[example(*one) for one in scored] for scored in shown]
 

@@ -31,6 +31,7 @@ from automix_eval.metrics.bootstrap import sorted_codes
 from automix_eval.metrics.ibc import TOLERANCE, Undefined
 from automix_eval.metrics.noninferiority import PairedScores
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes
+from automix_eval.safety.errors import AutoMixError
 
 S = TypeVar("S", bound="ChoosingRouter")
 
@@ -47,8 +48,15 @@ class ChoosingRouter(Selection, Router):
         """Learn a policy from outcomes of every tier; the order of the rows does not matter.
 
         Raises:
-            AutoMixError: Too few questions or tiers.
+            AutoMixError: Too few questions or tiers, or scores that an error's price is not for.
         """
+        low, high = float(outcomes.scores.min()), float(outcomes.scores.max())
+        if self.objective == "loss" and not -TOLERANCE <= low <= high <= 1 + TOLERANCE:
+            raise AutoMixError(
+                f"objective=loss counts 1 - score as the error of an answer, and the scores to fit "
+                f"on reach from {low:.4g} to {high:.4g}: take a metric of which 0 is wrong and 1 "
+                "right, or objective=gain"
+            )
         if self.objective == "assured":
             return _assure(self, outcomes.canonical())
         return self._fit(outcomes)

@@ -15,7 +15,7 @@ from automix_eval.meta_verifiers.base import Router, require_chain, require_fitt
 from automix_eval.meta_verifiers.calibrators.heads import Calibrator, Heads
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.metrics.bootstrap import sorted_codes
-from automix_eval.metrics.calibration import auroc, is_correct
+from automix_eval.metrics.calibration import are_right, auroc, scale_of
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
@@ -63,7 +63,8 @@ class Calibrated(Router):
     def fit(self, outcomes: Outcomes) -> Calibrated:
         """Fit the calibrators, then the meta-verifier on what they say."""
         rows = outcomes.canonical()
-        target = _targets(rows.scores)
+        low, width = scale_of(rows.scores)
+        target = (rows.scores - low) / width
         folds = _folds(rows)
         held = rows.confidences.copy()
         self.calibrators_, self.names_, self.auroc_ = [], [], []
@@ -227,16 +228,9 @@ def _signals(
     return np.stack(columns, axis=1)
 
 
-def _targets(scores: FloatArray) -> FloatArray:
-    """Scores within [0, 1]: a metric with another range is mapped onto it."""
-    low, high = min(float(scores.min()), 0.0), max(float(scores.max()), 1.0)
-    return (scores - low) / (high - low)
-
-
 def _auroc(confidence: FloatArray, target: FloatArray) -> float | None:
     known = ~np.isnan(confidence)
-    correct = [is_correct(score) for score in target[known].tolist()]
-    area = auroc(confidence[known].tolist(), correct)
+    area = auroc(confidence[known].tolist(), are_right(target)[known].tolist())
     return None if isinstance(area, Undefined) else area
 
 

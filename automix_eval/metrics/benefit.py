@@ -14,7 +14,7 @@ from automix_eval.metrics.calibration import auroc
 from automix_eval.metrics.ibc import Undefined
 
 HELPS_ABOVE = 0.1
-"""The LLM helps where its score is higher than the SLM's by more than this."""
+"""The LLM helps where its score is higher than the SLM's by more than this share of the scale."""
 
 
 def helps(benefit: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
@@ -29,7 +29,7 @@ def benefit_auroc(
 
     Args:
         confidence: (n,) finite.
-        benefit: (n,) LLM score minus SLM score, finite.
+        benefit: (n,) LLM score minus SLM score in units of the scores' scale, finite.
 
     Returns:
         A number in [0, 1], 0.5 for a confidence that says nothing of it; undefined where the LLM

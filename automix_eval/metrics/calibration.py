@@ -140,12 +140,29 @@ def risk_coverage_area_of(right: Array, wrong: Array) -> Array:
     return np.where(number > 0, total / np.where(number > 0, number, 1), np.nan)
 
 
-CORRECT_ABOVE = 0.5
+def scale_of(scores: npt.ArrayLike) -> tuple[float, float]:
+    """(low, width) that map scores, NaN where unknown, to [0, 1].
+
+    (0, 1) for those that lie there already; else the range they span: per cent, errors counted
+    below 0.
+    """
+    known = np.asarray(scores, dtype=float)
+    known = known[np.isfinite(known)]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    return low, high - low if high > low else 1.0
 
 
-def is_correct(score: float) -> bool:
-    """Whether an answer counts as correct: its score in [0, 1] is above 0.5."""
-    return score > CORRECT_ABOVE
+def right_above(scores: npt.ArrayLike) -> float:
+    """The score above which an answer is right: the middle of the scale of these scores."""
+    low, width = scale_of(scores)
+    return low + width / 2
+
+
+def are_right(scores: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Whether each answer is right, of scores of any shape; False where a score is NaN."""
+    return np.asarray(scores, dtype=float) > right_above(scores)
 
 
 def auroc(confidences: Sequence[float], correct: Sequence[bool]) -> float | Undefined:
@@ -153,8 +170,7 @@ def auroc(confidences: Sequence[float], correct: Sequence[bool]) -> float | Unde
 
     Args:
         confidences: Confidence of each answer, shape (n,), any monotone scale.
-        correct: Whether each answer is correct, shape (n,); here score > 0.5
-            (:func:`is_correct`).
+        correct: Whether each answer is correct, shape (n,); here :func:`are_right`.
 
     Returns:
         The chance that a correct answer has the higher confidence, ties counting half (the

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from automix_eval.metrics.calibration import is_correct
+from automix_eval.metrics.calibration import right_above
 from automix_eval.safety.files import safe_name
 from automix_eval.types import Call, Record, TierRecord
 
@@ -131,15 +131,19 @@ def evaluations(records: Iterable[Record], manifest: Mapping[str, Any]) -> list[
     models = [n if labels.count(n) == 1 else f"{n} (tier {t})" for t, n in enumerate(labels)]
     cascade = f"automix/{manifest.get('model_label') or manifest.get('run_id')}"
     found: dict[str, Evaluation] = {}
-    for record in records:
-        if record.phase != "evaluation":
-            continue
+    rows = [r for r in records if r.phase == "evaluation"]
+    scores: dict[str, list[float]] = {}
+    for record in rows:
+        known = (t.score for t in record.tiers if t.score is not None)
+        scores.setdefault(record.task, []).extend(known)
+    bounds = {task: right_above(held) for task, held in scores.items()}
+    for record in rows:
         for tier, model, calls in _answers(record, models, cascade):
             if tier.score is None:
                 continue
             name = f"{record.task}/{model}/{manifest.get('run_id')}"
             one = found.setdefault(name, Evaluation(record.task, model, name))
-            one.lines.append(_line(record, tier, one, calls))
+            one.lines.append(_line(record, tier, one, calls, bounds[record.task]))
             one.scores.append(tier.score)
     return list(found.values())
 
@@ -159,7 +163,9 @@ def _verifying(tier: TierRecord) -> Sequence[Call]:
     return tier.verification.calls if tier.verification else ()
 
 
-def _line(record: Record, tier: TierRecord, evaluation: Evaluation, calls: Sequence[Call]) -> str:
+def _line(
+    record: Record, tier: TierRecord, evaluation: Evaluation, calls: Sequence[Call], bound: float
+) -> str:
     assert tier.score is not None
     answer = tier.answer
     known = record.question + "".join(record.references)
@@ -182,7 +188,7 @@ def _line(record: Record, tier: TierRecord, evaluation: Evaluation, calls: Seque
                 "is_terminal": True,
             }
         ],
-        "evaluation": {"score": tier.score, "is_correct": is_correct(tier.score)},
+        "evaluation": {"score": tier.score, "is_correct": tier.score > bound},
         "metadata": _metadata(record, tier),
     }
     if usage := _usage(calls):

@@ -154,7 +154,8 @@ COLUMNS = (
     ),
     Column(
         "verifier_auroc", "auroc", "AUROC", "AUROC",
-        "of the SLM's confidence as a predictor of score > 0.5",
+        "of the SLM's confidence as a predictor of a right answer: score > 0.5, or "
+        "above the middle of the range of scores that leave [0, 1]",
         ".3f", True, ("text, further", "page, further", "harness"),
     ),
     Column(
@@ -164,7 +165,7 @@ COLUMNS = (
     ),
     Column(
         "verifier_brier", "brier", "Brier score", "Brier",
-        "mean squared distance of the SLM's confidence from 1 (score > 0.5) or 0",
+        "mean squared distance of the SLM's confidence from 1 (right) or 0",
         ".3f", False, ("page, further", "harness"),
     ),
     Column(
@@ -174,7 +175,8 @@ COLUMNS = (
     ),
     Column(
         "verifier_benefit_auroc", "benefit_auroc", "AUROC (benefit)", "Benefit",
-        "AUROC of the SLM's low confidence as a predictor that the LLM's score is > 0.1 higher",
+        "AUROC of the SLM's low confidence as a predictor that the LLM's score is higher by "
+        "> 0.1, or a tenth of that range",
         ".3f", True, ("text, further", "page, further", "harness"),
     ),
     Column(

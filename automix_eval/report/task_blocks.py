@@ -108,9 +108,11 @@ def _calls(task: TaskReport) -> list[Block]:
 def _verifier(task: TaskReport, figures: VerifierFigures) -> list[Block]:
     reasons = Reasons()
     auroc = reasons.show(figures.auroc.value, ".3f")
-    text = f"Verifier on the {_tier(task, figures.tier)}: AUROC {auroc} (correct = score > 0.5)"
+    text = f"Verifier on the {_tier(task, figures.tier)}: AUROC {auroc} "
+    text += f"(correct = score > {figures.right_above:.4g})"
     if not isinstance(figures.benefit_auroc.value, Undefined):
-        text += f", {figures.benefit_auroc.value:.3f} for benefit (the LLM's score > 0.1 higher)"
+        text += f", {figures.benefit_auroc.value:.3f} for benefit "
+        text += f"(the LLM's score > {figures.helps_above:.4g} higher)"
     if not isinstance(figures.benefit_correlation.value, Undefined):
         text += f", rank correlation with it {figures.benefit_correlation.value:+.3f}"
     if not isinstance(figures.brier.value, Undefined):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from automix_eval.metrics.calibration import CORRECT_ABOVE
+from automix_eval.metrics.calibration import are_right
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Answer, Question
 from automix_eval.verifiers.prompt import Example, unverifiable
@@ -14,11 +14,13 @@ from automix_eval.verifiers.prompt import Example, unverifiable
 NUMBER = 4
 _OF_EACH = NUMBER // 2
 
-#: A question, one tier's answer and its score; right is above .5.
+#: A question, one tier's answer and its score.
 Scored = tuple[Question, Answer, float]
+#: The same with whether the answer is right.
+Judged = tuple[Question, Answer, bool]
 
 
-def choose(scored: Sequence[Scored], seed: int) -> list[Scored]:
+def choose(scored: Sequence[Scored], seed: int) -> list[Judged]:
     """Two right and two wrong answers, in the paper's order: right, wrong, wrong, right.
 
     They are on different contexts where there are so many, and on short ones, since every
@@ -31,14 +33,16 @@ def choose(scored: Sequence[Scored], seed: int) -> list[Scored]:
     Raises:
         AutoMixError: There are not two of each.
     """
-    usable = [one for one in scored if not unverifiable(one[0], one[1])]
+    marks = are_right([score for _, _, score in scored]).tolist()
+    judged = [(q, a, mark) for (q, a, _), mark in zip(scored, marks, strict=True)]
+    usable = [one for one in judged if not unverifiable(one[0], one[1])]
     random.Random(seed).shuffle(usable)
     usable.sort(key=lambda one: len(one[0].context))
-    picked: dict[bool, list[Scored]] = {True: [], False: []}
+    picked: dict[bool, list[Judged]] = {True: [], False: []}
     seen: set[str] = set()
     for new in (True, False):  # a context twice only where there is no other
         for one in usable:
-            own, context = picked[one[2] > CORRECT_ABOVE], one[0].context
+            own, context = picked[one[2]], one[0].context
             if len(own) < _OF_EACH and one not in own and not (new and context in seen):
                 own.append(one)
                 seen.add(context)
@@ -52,7 +56,7 @@ def choose(scored: Sequence[Scored], seed: int) -> list[Scored]:
     return [right[0], *wrong, right[1]]
 
 
-def example(question: Question, answer: Answer, score: float) -> Example:
+def example(question: Question, answer: Answer, right: bool) -> Example:
     """A demonstration of its verdict; nobody has written a reasoning."""
-    verdict = "Correct" if score > CORRECT_ABOVE else "Incorrect"
+    verdict = "Correct" if right else "Incorrect"
     return question.context, question.question, answer.text.strip(), "", verdict

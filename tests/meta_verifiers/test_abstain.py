@@ -189,6 +189,17 @@ def test_what_cannot_abstain_says_so(given):
 
 
 @pytest.mark.parametrize("kind", ROUTERS)
+@pytest.mark.parametrize("scaled", [lambda s: 100 * s, lambda s: s - 1])
+def test_an_error_of_scores_that_leave_the_unit_interval_has_no_price(kind, scaled):
+    """1 - score is no share of an error there; other objectives do not ask for one."""
+    rows = world()
+    rows = replace(rows, scores=scaled(rows.scores))
+    with pytest.raises(AutoMixError, match=r"objective=loss counts 1 - score .* reach from"):
+        kind(objective="loss", error_price=200).fit(rows)
+    kind().fit(rows)
+
+
+@pytest.mark.parametrize("kind", ROUTERS)
 def test_no_table_is_made_of_it(kind):
     """An export has no word for an abstention."""
     with pytest.raises(NotCompiledError, match="abstain"):

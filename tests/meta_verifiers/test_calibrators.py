@@ -195,6 +195,19 @@ def test_the_calibrated_router_turns_a_reversed_verifier(make):
     assert "wrong way round" in router.describe()
 
 
+def test_errors_counted_below_zero_are_calibrated_as_their_shares(make):
+    """Both are mapped to the same targets: they gave half of the range, and no answer was right."""
+    right = np.random.default_rng(3).random(120) < 0.5
+    confidence = np.where(right, 0.7, 0.4) + np.linspace(0, 0.2, 120)
+    rows = chain(confidence, right)
+    shares, errors = (
+        Calibrated(SelfConsistency(), make).fit(some)
+        for some in (rows, dataclasses.replace(rows, scores=rows.scores - 1))
+    )
+    assert shares.auroc_ == errors.auroc_ != [None]
+    assert (follow(shares, rows).cost == follow(errors, rows).cost).all()
+
+
 def test_the_calibrated_router_reads_all_signals():
     """With signals beside the confidence it learns from them, and says how much each weighs."""
     signals, target = sample(500, signals=2)

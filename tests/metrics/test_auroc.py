@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from automix_eval.metrics.calibration import auroc, is_correct
+from automix_eval.metrics.calibration import are_right, auroc
 from automix_eval.metrics.ibc import Undefined
 
 
@@ -57,5 +57,9 @@ def test_wrong_inputs_raise(confidences: list[float], correct: list[bool]) -> No
 
 
 def test_correct_is_above_one_half() -> None:
-    """A score of exactly 0.5 is not correct."""
-    assert [is_correct(s) for s in (0.0, 0.5, 0.51, 1.0)] == [False, False, True, True]
+    """A score of exactly 0.5 is not correct; scores that leave [0, 1] have a scale."""
+    right = [False, False, True, True]
+    assert are_right([0.0, 0.5, 0.51, 1.0]).tolist() == right
+    assert are_right([0.0, 50, 51, 100]).tolist() == right
+    assert are_right([-1.0, -0.5, -0.49, 0.0]).tolist() == right
+    assert are_right([[0.2, math.nan], [0.6, 0.0]]).tolist() == [[False, False], [True, False]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,24 @@ def test_where_the_llm_helps_is_asked_of_the_confidence_too(tmp_path: Path) -> N
     benefit = (scores[:, 1] - scores[:, 0])[known]
     assert verifier.benefit_auroc.value == benefit_auroc(confidence[known], benefit)
     assert verifier.benefit_correlation.value == benefit_correlation(confidence[known], benefit)
+
+
+@pytest.mark.parametrize("scaled", [lambda s: 100 * s, lambda s: s - 1])
+def test_what_is_right_is_asked_on_the_scale_of_the_scores(
+    tmp_path: Path, scaled: Callable[[float], float]
+) -> None:
+    """Per cent, and errors counted below 0, have the verifier's figures of the same shares."""
+    rows: list[Row] = [*ROWS, (0.4, 0.45, 0.375, True), (0.6, 0.9, 0.75, False)]
+    other: list[Row] = [(scaled(slm), scaled(llm), held, up) for slm, llm, held, up in rows]
+    found = []
+    for name, some in (("shares", rows), ("other", other)):
+        build_run(tmp_path / name, rows=some, full=True)
+        found.append(only(tmp_path / name).figures.verifiers[0])
+    assert found[1] == replace(
+        found[0],
+        right_above=scaled(0.5),
+        helps_above=pytest.approx(0.1 * (scaled(1) - scaled(0))),
+    )
 
 
 def test_samples_saved_by_stopping_early(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from automix_eval.meta_verifiers.baselines.texts import TextRouter
 from automix_eval.meta_verifiers.calibrated import Calibrated
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.metrics.benefit import benefit_auroc, benefit_correlation
-from automix_eval.metrics.calibration import auroc, is_correct
+from automix_eval.metrics.calibration import are_right, auroc, scale_of
 from automix_eval.metrics.curves import quality_at
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import FloatArray, Outcomes
@@ -230,10 +230,10 @@ def _verifier_facts(confidences: FloatArray, test: Outcomes) -> dict[str, float 
     """Of confidences in the first tier, undefined ones left out; None where they do not exist."""
     known = ~np.isnan(confidences)
     held, scores = confidences[known], test.scores[known]
-    benefit = scores[:, -1] - scores[:, 0]
+    benefit = (scores[:, -1] - scores[:, 0]) / scale_of(test.scores)[1]
     found: dict[str, float | Undefined] = {
         "judged": float(known.mean()),
-        "auroc": auroc(held.tolist(), [is_correct(s) for s in scores[:, 0].tolist()]),
+        "auroc": auroc(held.tolist(), are_right(test.scores)[known, 0].tolist()),
         "benefit_auroc": benefit_auroc(held, benefit),
         "benefit_correlation": benefit_correlation(held, benefit),
     }

@@ -62,14 +62,6 @@ def fold_of(outcomes: Outcomes, folds: int) -> IntArray:
     return np.arange(n) % folds
 
 
-def scale_of(scores: FloatArray) -> tuple[float, float]:
-    """(low, width) that map scores to [0, 1]; (0, 1) for scores that lie there already."""
-    low, high = float(scores.min()), float(scores.max())
-    if low >= 0 and high <= 1:
-        return 0.0, 1.0
-    return low, high - low if high > low else 1.0
-
-
 def one_thread() -> AbstractContextManager[Any]:
     """Linear algebra on one thread: small products are slower on several, and round otherwise."""
     limited: AbstractContextManager[Any] = _libraries().limit(limits=1)

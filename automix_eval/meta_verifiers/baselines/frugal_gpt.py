@@ -14,6 +14,7 @@ from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.baselines.scorer import Scorer, cross_fit
 from automix_eval.meta_verifiers.baselines.texts import TextRouter
 from automix_eval.meta_verifiers.threshold import Threshold
+from automix_eval.metrics.calibration import scale_of
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.types import Observation
 
@@ -52,7 +53,7 @@ class FrugalGPT(TextRouter):
         rows = self._rows(outcomes)
         judged = rows.num_tiers - 1
         answers = [a for tier in self._require(rows.answers, "answer")[:judged] for a in tier]
-        low, width = common.scale_of(rows.scores)
+        low, width = scale_of(rows.scores)
         targets = (rows.scores[:, :judged].T.ravel() - low) / width
         fold = np.tile(common.fold_of(rows, self.folds), judged)
         questions = self._require(rows.questions, "question") * judged

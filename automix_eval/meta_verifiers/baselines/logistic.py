@@ -9,6 +9,7 @@ import numpy as np
 
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.baselines.cost_aware import GreedyLearner
+from automix_eval.metrics.calibration import scale_of
 from automix_eval.records.outcomes import FloatArray
 
 
@@ -60,7 +61,7 @@ class Logistic(GreedyLearner):
     def _learn(self, x: FloatArray, y: FloatArray) -> LogisticModel:
         from sklearn.linear_model import LogisticRegression  # heavy, and needed to fit only
 
-        low, width = common.scale_of(y)
+        low, width = scale_of(y)
         both = np.concatenate([x, x])
         labels = np.repeat([1, 0], len(x))
         fitted = []

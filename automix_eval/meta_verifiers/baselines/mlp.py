@@ -11,6 +11,7 @@ import numpy as np
 
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.baselines.cost_aware import GreedyLearner
+from automix_eval.metrics.calibration import scale_of
 from automix_eval.records.outcomes import FloatArray
 
 
@@ -75,7 +76,7 @@ class Mlp(GreedyLearner):
         from sklearn.exceptions import ConvergenceWarning  # heavy, and needed to fit only
         from sklearn.neural_network import MLPRegressor
 
-        low, width = common.scale_of(y)
+        low, width = scale_of(y)
         model = MLPRegressor(
             hidden_layer_sizes=tuple(self.hidden),
             activation="tanh",

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.metrics.calibration import is_correct
+from automix_eval.metrics.calibration import are_right
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.record_columns import Calls, FloatArray, RecordColumns
 from automix_eval.records.repricing import Priced, price
@@ -146,8 +146,8 @@ def _columns(number: int, group: QuestionGroup, width: int) -> dict[str, Any]:
         "asked": by_tier(asked.T.tolist(), NOT_ASKED),
         "score": by_tier(_rounded_all(column, 4) for column in rows.scores.T),
         "right": by_tier(
-            [is_correct(v) if math.isfinite(v) else None for v in column]
-            for column in rows.scores.T.tolist()
+            [bool(r) if math.isfinite(v) else None for r, v in zip(right, column, strict=True)]
+            for right, column in zip(are_right(rows.scores).T, rows.scores.T, strict=True)
         ),
         "confidence": by_tier(_rounded_all(column, 4) for column in rows.confidences.T),
     }

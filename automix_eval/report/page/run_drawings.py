@@ -22,7 +22,7 @@ def reliability(figures: VerifierFigures) -> str:
     drawing = Drawing("how often answers of each confidence are right", _SIZE, _MARGINS)
     x, y = drawing.x_scale(0, 1), drawing.y_scale(0, 1)
     drawing.x_axis(x, "confidence")
-    drawing.y_axis(y, "share right (score > 0.5)", percent=True)
+    drawing.y_axis(y, f"share right (score > {figures.right_above:.4g})", percent=True)
     drawing.line("base", [(x.at(0), y.at(0)), (x.at(1), y.at(1))])
     most = max(b.count for b in bins)
     points = []

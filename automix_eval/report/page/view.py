@@ -231,5 +231,5 @@ def _about(report: Report) -> tuple[tuple[str, str], ...]:
         ("Escalated", "share of questions answered by a tier above the SLM."),
         ("Ran, replayed", "a method that ran made its calls; a replayed one is computed from "
          "records in which every tier was asked."),
-        ("Right", "a score above 0.5."),
+        ("Right", "a score above 0.5; of scores that leave [0, 1], above their range's middle."),
     )  # fmt: skip

@@ -74,7 +74,7 @@ def _reliability(axes: Axes, figures: VerifierFigures) -> None:
     axes.set_ylim(-0.04, 1.04)
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.set_xlabel("confidence")
-    axes.set_ylabel("share right (score > 0.5)")
+    axes.set_ylabel(f"share right (score > {figures.right_above:.4g})")
     axes.legend(**_ABOVE, markerscale=0.6)
 
 
