@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
             if slices is not None:
                 show("\n" + render_slices([slices], "text"))
         else:
-            show(f"job {job.number}  " + _line({**job.swept, **summary(result)}) + "\n")
+            show(f"job {job.number}  " + _line(job.swept, summary(result)) + "\n")
         if job.number is not None and path is not None:
             write_csv(_combined_path(job), rows)
 
@@ -205,9 +205,9 @@ def _combined_path(job: HydraJob) -> Path:
     return Path(str(job.config.output)).expanduser().with_suffix(".csv")
 
 
-def _line(values: Mapping[str, Any]) -> str:
-    shown = ("performance", "cost", "delta_ibc")
-    parts = [f"{k}={cell(v)}" for k, v in values.items() if k in shown or k not in _FIGURES]
+def _line(swept: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
+    hidden = _FIGURES - {*swept, "performance", "cost", "delta_ibc"}
+    parts = [f"{k}={cell(v)}" for k, v in {**swept, **figures}.items() if k not in hidden]
     return "  ".join(printable(part, 200) for part in parts)
 
 

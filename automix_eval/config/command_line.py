@@ -54,6 +54,9 @@ _PLUGINS = {
 _QUOTED = "'\""
 # Flags of Hydra that say what is done; it takes one, and answers two with a trace.
 _MODES = ("-r", "--run", "-m", "--multirun", "-c", "--cfg", "-i", "--info")
+_TAKING_A_WORD = ("-c", "--cfg", "-i", "--info", "-p", "--package")
+# They would have another configuration composed than the one whose keys are checked.
+_NOT_TAKEN = re.compile("(--config-(path|name|dir)|-c[pnd]|--experimental-rerun)(=.*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,14 @@ def read(app: Application, arguments: Sequence[str]) -> CommandLine:
     for flag in flags:  # a setting by mistake: the error would repeat it
         name, _, value = flag.lstrip("-").partition("=")
         refuse_secrets(name, value)
+    for before, word in zip(["", *words], words, strict=False):
+        if _NOT_TAKEN.fullmatch(word):
+            name = word.partition("=")[0]
+            raise ConfigError(
+                f"{name} is not taken: settings are KEY=VALUE, and options the files of hydra_conf/"
+            )
+        if word[:1] == "~" or not (word[:1] == "-" or "=" in word or before in _TAKING_A_WORD):
+            raise ConfigError(f"{blank_text(word)} is no setting: KEY=VALUE, or KEY=null for none")
     if len(modes := [f for f in flags if f.partition("=")[0] in _MODES]) > 1:
         raise ConfigError(f"{' and '.join(modes)} exclude each other: give one of them")
     overrides = _check(app, given)

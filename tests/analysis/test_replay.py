@@ -304,7 +304,10 @@ def test_a_multirun_writes_a_file_a_job_and_one_table(
     assert [r["meta_verifier"] for r in found] == ["always_slm"] * 2 + ["always_llm"] * 2
     assert [r["seed"] for r in found] == ["0", "1"] * 2
     assert found[2]["output"] == "out_2.json"
-    assert "always_llm" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    said = [x for x in lines if x.startswith("job ") and "=" in x]
+    assert ["seed=1" in x for x in said] == [False, True] * 2  # each says all in which they differ
+    assert "always_llm" in said[2]
 
 
 def test_an_interpolated_output_is_taken_as_it_is(folder: Path, table: Path) -> None:
@@ -331,6 +334,12 @@ def test_a_job_that_fails_does_not_end_the_sweep(
         (["meta_verifer=pomdp"], "did you mean meta_verifier"),
         (["meta_verifier.undefine=3"], "did you mean meta_verifier.undefined"),
         (["tabel=x.csv"], "did you mean table"),
+        (["pomdp"], "pomdp is no setting: KEY=VALUE"),
+        (["~seed"], "~seed is no setting: KEY=VALUE, or KEY=null"),
+        (["~meta_verifier=pomdp"], "is no setting"),
+        (["--config-dir", "mine"], "--config-dir is not taken"),
+        (["-cn=run"], "-cn is not taken"),
+        (["--experimental-rerun", "x"], "--experimental-rerun is not taken"),
         (["meta_verifier._target_=os.system"], "may not be set"),
         (["seed=-1"], "seed=-1"),
         (["max_train=0"], "max_train=0"),

@@ -19,6 +19,7 @@ import msgspec
 
 import automix_eval
 from automix_eval import __version__
+from automix_eval.harness.console import console
 from automix_eval.harness.evaluate import task_manager, task_names
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import write_json
@@ -157,6 +158,7 @@ def _sources() -> Iterator[Path]:
 
 
 @lru_cache(maxsize=8)
+@console(None)  # what the harness says of its tasks, each job says again
 def _data(tasks: tuple[str, ...], include_path: str | None) -> str:
     """Hash of the tasks' configurations and of every document that a run may read."""
     manager = task_manager(include_path, tasks=tasks)
