@@ -84,12 +84,12 @@ class CallCounts:
 
         Args:
             purpose: What they were for.
-            keys: The key of each call.
+            keys: The key of each call; one that comes again is in the store by then.
             made: Those that the store did not hold.
             events: The events of each different call.
         """
         earlier = self._before.intersection(keys)
-        self.stored[purpose] += sum(k not in made and k not in earlier for k in keys)
+        self.stored[purpose] += len(keys) - len(made) - len(earlier)
         self._before -= earlier
         for some in events:
             self.events.update((*purpose, event) for event in some)

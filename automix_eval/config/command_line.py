@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from automix_eval.config import compose as config
 from automix_eval.config import described
 from automix_eval.config.compose import unknown_key
-from automix_eval.config.overrides import ConfigError, refuse_secrets
+from automix_eval.config.overrides import ConfigError, refuse_secrets, refuse_shape
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.safety.redaction import blank_text
 from automix_eval.safety.text import did_you_mean
@@ -381,6 +381,10 @@ def _check(app: Application, texts: Sequence[str]) -> list[Override]:
         for found in [c for pair, c in composed.items() if pair[0] == group] or [defaults]:
             if not _has(found, key):
                 raise unknown_key(found, key, app.groups, app.name)
+            for text in _values(override) if override.is_sweep_override() else ():
+                refuse_shape(found, key, parse([f"{key}={text}"])[0].value())
+            if not override.is_sweep_override():
+                refuse_shape(found, key, override.value())
     return overrides
 
 

@@ -26,7 +26,7 @@ from automix_eval.config.described import options as options
 from automix_eval.config.overrides import GROUPS as GROUPS
 from automix_eval.config.overrides import TIERS as TIERS
 from automix_eval.config.overrides import ConfigError as ConfigError
-from automix_eval.config.overrides import flatten, read_file
+from automix_eval.config.overrides import flatten, read_file, refuse_shape
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.safety.numbers import is_number, is_whole
 from automix_eval.safety.redaction import blank, know
@@ -375,8 +375,7 @@ def _set(config: DictConfig, key: str, value: Any) -> None:
     kind = described.kind(key, ("config",), GROUPS) or ""
     if isinstance(value, str):
         value = described.as_list(value, kind) if kind.startswith("list") else value
-    if kind.startswith("list") and isinstance(value, Mapping):
-        raise ConfigError(f"{key} is a list, in brackets: {key}=[{{...}},{{...}}]")
+    refuse_shape(config, key, value)
     OmegaConf.update(config, key, value)
 
 

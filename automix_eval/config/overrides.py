@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.redaction import expand_references, literal_secret
+from automix_eval.safety.text import listing
 from automix_eval.safety.untrusted import MIB, parse_yaml, read_bytes
 
 GROUPS = ("slm", "llm", "verifier", "calibrator", "meta_verifier", "cost", "calibration")
@@ -70,6 +73,16 @@ def refuse_secrets(key: str, value: Any) -> None:
             "secret into a variable of the environment and name that one where the secret belongs: "
             "llm.auth_token=env:NAME; a header and base_url take one too"
         )
+
+
+def refuse_shape(config: DictConfig, key: str, value: Any) -> None:
+    """Raise ConfigError where a list is given as a mapping, or several keys as one value."""
+    held = OmegaConf.select(config, key)
+    if isinstance(held, ListConfig) and isinstance(value, Mapping):
+        raise ConfigError(f"{key} is a list, in the order of its entries: {key}=[...,...]")
+    if isinstance(held, DictConfig) and not isinstance(value, Mapping):
+        inside = listing([f"{key}.{name}" for name in map(str, held)])
+        raise ConfigError(f"{key} holds several values, and {value!r} is none of them: {inside}")
 
 
 def _refuse_code(key: str, value: Any) -> None:

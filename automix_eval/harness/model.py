@@ -199,10 +199,9 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         ]
         groups = {name: positions for name, positions in groups.items() if name in run.tasks}
         self._announce(list(groups))
-        if self.ranks.number > 1:
+        if self.ranks.number > 1 or self.budget.is_limited:
             # every process takes part in every task's fit, whether or not it has its questions
-            for name in sorted(run.tasks):
-                self.routers.of(self._view(name, run))
+            self.routers.make([self._view(name, run) for name in sorted(run.tasks)])
 
         def work() -> None:
             for name, positions in groups.items():

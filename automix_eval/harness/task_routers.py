@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from automix_eval.cascade.budget import Budget
 from automix_eval.cascade.failures import TooManyFailedError
 from automix_eval.cascade.route import Chain, ask_all
+from automix_eval.cascade.tier import Purpose
 from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.harness.ranks import Ranks, interleave
@@ -82,6 +83,22 @@ class TaskRouters:
         self._made: dict[str, tuple[TaskView, MetaVerifier]] = {}
         #: The verifiers of tasks whose demonstrations were chosen with the policy.
         self.verifiers: dict[str, FewShot] = {}
+
+    def make(self, views: Sequence[TaskView]) -> None:
+        """The routers of all tasks, so that a budget pays every fit before an evaluation.
+
+        Raises:
+            AutoMixError: It does not cover them, which is said before a call where calls are
+                limited; or as of :meth:`of`.
+        """
+        views = [view for view in views if self._made.get(view.name, (None,))[0] is not view]
+        if views and self._policy is None and parts.make_meta_verifier(self._config).needs_fit:
+            seed = self._config.calibration.seed
+            asked = [q for view in views for q in view.calibration_questions(seed)]
+            budget = self._chain(views[0]).budget
+            self._ranks.together(lambda: budget.need(self._ranks.share(asked)))
+        for view in views:
+            self.of(view)
 
     def of(self, view: TaskView) -> MetaVerifier:
         """The router of a task; another view of the task, of another evaluation, has another.
@@ -164,7 +181,12 @@ class TaskRouters:
         # an answer that is demonstrated is not judged as others are
         kept = [q.doc_id not in told for q in questions]
         log.info("%s: fitting on %d %s questions", view.name, sum(kept), chosen.split)
+        # the answers among which some were chosen were counted then
+        purpose: Purpose = ("calibration", view.name, "answer")
+        counted = [(tier, tier.counts.stored[purpose]) for tier in chain.tiers[: len(shown)]]
         found = self._ask(view, chain, questions, router.needs_verification, kept)
+        for tier, number in counted:
+            tier.counts.stored[purpose] = number
         rows = [row for row in found if row is not None and self._recorder.keeps(view, row)]
         unscored = sum(row is not None for row in found) - len(rows)
         self._enough(view, rows, len(found) - unscored, unscored, chain.failures.share)

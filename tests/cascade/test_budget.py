@@ -204,6 +204,24 @@ def test_a_budget_below_the_calibration_stops_before_any_call() -> None:
     assert CALLS == []
 
 
+def test_a_budget_pays_the_fits_of_all_tasks_first(tmp_path: Path) -> None:
+    """What is left is for the evaluation; where they are not covered, nothing is asked."""
+    gold = gold_answers(TASK) | gold_answers("coqa_demo")
+    tasks = [TASK, "coqa_demo"]
+    arguments = scripted_args(
+        meta_verifier="threshold", **{"calibration.num_docs": 10, "budget.max_llm_calls": 22}
+    )
+    SCRIPTS["small"], SCRIPTS["large"] = knows(gold, 0.5), knows(gold, 1.0)
+    run_harness(tasks, arguments, tmp_path, limit=6)
+    manifest, _ = read_run(tmp_path)
+    assert manifest["budget"]["llm_calls"] == 22
+    assert "unfinished" not in manifest
+    CALLS.clear()
+    with pytest.raises(AutoMixError, match="asks the last tier 20 times"):
+        run_harness(tasks, {**arguments, "budget.max_llm_calls": 19}, limit=6)
+    assert CALLS == []
+
+
 def test_a_full_record_says_what_it_lacks(tmp_path: Path) -> None:
     """record=full with a spent budget is marked incomplete."""
     arguments = cascade(**{"budget.max_llm_calls": 3, "record": "full"})

@@ -244,6 +244,9 @@ def test_two_sweeps_into_one_folder_are_refused(capsys: pytest.CaptureFixture) -
         ("calibration.num_docs=0", "calibration.num_docs=0"),
         ("verifier._target_=os.system", "may not be set"),
         ("slm.extra={_target_: os.system}", "may not be set"),
+        ("budget=5", "budget holds several values"),
+        ("cost.tiers={slm: 1, llm: 50}", "cost.tiers is a list"),
+        ("tasks={coqa_demo: 1}", "tasks is a list"),
     ],
 )
 def test_a_mistake_is_refused_before_anything_is_loaded(
@@ -251,7 +254,9 @@ def test_a_mistake_is_refused_before_anything_is_loaded(
 ) -> None:
     """One line, exit code 2, and no call."""
     assert main(["run", *CASCADE, override, "output=out"]) == 2
-    assert said in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
     assert CALLS == []
 
 

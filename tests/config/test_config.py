@@ -100,6 +100,9 @@ def test_defaults_are_the_embedded_pair() -> None:
         ({"slm._target_": "os.system"}, "may not be set"),
         ({"verifier": {"_target_": "os.system"}}, "may not be set"),
         ({"config": "/nowhere.yaml"}, "/nowhere.yaml"),
+        ({"budget": 5}, "budget.max_cost, "),
+        ({"store": "calls.db"}, "store.path"),
+        ({"cost": {"tiers": {"slm": 1, "llm": 50}}}, "cost.tiers is a list"),
     ],
 )
 def test_a_mistake_is_refused_with_the_nearest_name(given: dict[str, Any], named: str) -> None:

@@ -33,6 +33,13 @@ def verifications() -> set[str]:
     return found
 
 
+def answers_counted(manifest: dict[str, Any]) -> tuple[int, int]:
+    """Calls made and stored of the first tier's answers in the calibration."""
+    where = {"phase": "calibration", "tier": 0, "role": "answer"}
+    (found,) = (c for c in manifest["calls"] if where.items() <= c.items())
+    return found["made"], found["stored"]
+
+
 def test_they_are_fitted_with_the_policy_and_used_with_it(tmp_path: Path) -> None:
     """Two right and two wrong, none evaluated or fitted on; resumed and loaded the same ones."""
     CALLS.clear()
@@ -50,9 +57,11 @@ def test_they_are_fitted_with_the_policy_and_used_with_it(tmp_path: Path) -> Non
     fit = [r.doc_id for r in rows if r.phase == "calibration"]
     assert fitted["num_questions"] == len(fit)
     assert len(set(fitted["doc_ids"]) - set(fit)) == 4
+    assert answers_counted(manifest) == (len(fit) + 4, 0)
 
     run_harness([TASK], args_of(tmp_path), tmp_path / "again", limit=6)
     assert CALLS == []
+    assert answers_counted(read_run(tmp_path / "again")[0]) == (0, len(fit) + 4)
 
     given = args_of(tmp_path, "other", **{"meta_verifier.policy": str(file)})
     run_harness([TASK], given, tmp_path / "loaded", limit=6)
