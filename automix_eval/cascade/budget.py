@@ -119,8 +119,8 @@ class Budget:
         if self.when_spent == "stop":
             raise BudgetSpentError(
                 f"{self.reason()}: the run stops, as budget.when_spent=stop says. Records of the "
-                "finished questions are written and all calls are kept: raise the budget and run "
-                "the same command to go on"
+                "questions before the first that waits are written and all calls are kept: raise "
+                "the budget and run the same command to go on"
             )
         return self.reason()
 

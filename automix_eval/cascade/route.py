@@ -235,9 +235,9 @@ class _Progress:
             reason = self._chain.budget.refuse(len(refused))
         except BudgetSpentError as spent:
             waiting = {*refused, *(i for i, to in enumerate(self._at) if to and to > tier)}
-            done = [i for i, by_tier in enumerate(self._records) if by_tier and i not in waiting]
             rows = self.rows()
-            spent.finished = [(i, rows[i]) for i in done]
+            # of those behind the first that waits none but what the router kept are finished
+            spent.finished = [(i, rows[i]) for i in range(min(waiting)) if rows[i]]
             raise
         direct = [i for i in refused if not self._records[i]]
         self.record(direct, 0, self.ask(direct, 0, False, reason))

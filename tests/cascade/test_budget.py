@@ -192,6 +192,20 @@ def test_stop_ends_the_run_and_keeps_what_is_finished(tmp_path: Path) -> None:
     assert manifest["budget"]["questions_refused"] == 4
 
 
+def test_stop_keeps_the_questions_before_the_first_that_waits(tmp_path: Path) -> None:
+    """Of those behind it only what the router kept is finished: figures of another mixture."""
+    arguments = cascade(**{"budget.max_llm_calls": 2, "records_dir": str(tmp_path / "stop")})
+    SCRIPTS["small"] = knows(gold_answers(TASK), 0.5)
+    stop = {**arguments, "budget.when_spent": "stop"}
+    with pytest.raises(AutoMixError, match="the run stops"):
+        run_harness([TASK], stop, limit=8)
+    run_harness([TASK], {**arguments, "records_dir": str(tmp_path / "keep")}, limit=8)
+    stopped, whole = (read_run(tmp_path / folder)[1] for folder in ("stop", "keep"))
+    refused = [r.doc_id for r in whole if "spent" in r.tiers[0].decision.reason]  # type: ignore[union-attr]
+    assert any(r.doc_id > refused[0] for r in whole if r.doc_id not in refused)
+    assert [r.doc_id for r in stopped] == list(range(refused[0]))
+
+
 def test_a_budget_below_the_calibration_stops_before_any_call() -> None:
     """The remedy is named and nothing was spent."""
     arguments = cascade(**{"budget.max_llm_calls": 3}) | {
