@@ -145,18 +145,12 @@ def _key(subject: str, variable: str) -> Finding:
 
 
 def _device(subject: str, device: str) -> Finding:
-    kind, _, index = device.partition(":")
-    if kind != "cuda":
-        return Finding(subject, "ok", f"runs on {device}")
-    import torch
+    from automix_eval.backends.hf.settings import why_no_device
 
-    number = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if (int(index) if index.isdecimal() else 0) < number:
+    if not (why := why_no_device(device)):
         return Finding(subject, "ok", f"runs on {device}")
-    return Finding(
-        subject, "FAIL", f"{device} is not there: torch sees {number} GPUs",
-        "set its device to one that the lines above name, or to cpu",
-    )  # fmt: skip
+    remedy = "set its device to one that the lines above name, or to cpu"
+    return Finding(subject, "FAIL", why, remedy)
 
 
 def _reachable(subject: str, url: str) -> Finding:

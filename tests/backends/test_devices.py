@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_models import save_tiny
 
 from automix_eval.backends.hf.metered_lm import MeteredHFLM
@@ -23,8 +24,15 @@ def given(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     def construct(_: object, **arguments: Any) -> None:
         made[arguments["pretrained"]] = arguments
 
+    with_gpus(2, monkeypatch)
     monkeypatch.setattr(MeteredHFLM, "__init__", construct)
     return made
+
+
+def with_gpus(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have torch say that there are so many."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: number > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
 
 
 def load(arguments: dict[str, Any], **command_line: Any) -> None:
@@ -126,3 +134,33 @@ def test_a_setting_that_the_class_does_not_know_is_refused() -> None:
     settings = config.build({"slm": "hf", "slm.pretrained": "x", "slm.extra": {"device_map": 0}})
     with pytest.raises(AutoMixError, match=r"slm\.parallelize=true"):
         parts.make_backend(settings, "slm")
+
+
+@pytest.mark.parametrize(
+    ("own", "of_all", "gpus", "said"),
+    [
+        ("gpu", None, 0, "gpu is no device that torch knows"),
+        (None, "cuda", 0, "cuda is not there: torch sees 0 GPUs"),
+        ("cuda:0", "cuda:0", 0, "cuda:0 is not there"),
+        ("cuda:2", None, 2, "cuda:2 is not there: torch sees 2 GPUs: set llm.device"),
+        (None, "cuda:3", 2, "cuda:3 is not there"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(
+    own: str | None, of_all: str | None, gpus: int, said: str,
+    given: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The harness's class takes another without a word, or fails once the other tier is paid."""
+    with_gpus(gpus, monkeypatch)
+    with pytest.raises(AutoMixError, match=said):
+        load({"slm.device": "cpu"} | ({"llm.device": own} if own else {}), device=of_all)
+    assert "large" not in given
+
+
+def test_the_default_device_of_lm_eval_asks_for_no_gpu(
+    given: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is cuda:0 whether or not there is one."""
+    with_gpus(0, monkeypatch)
+    load({}, device="cuda:0")
+    assert {"small", "large"} == given.keys()

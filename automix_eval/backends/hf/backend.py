@@ -34,6 +34,7 @@ from automix_eval.backends.hf.settings import (
     is_plain,
     megabytes,
     named,
+    why_no_device,
 )
 from automix_eval.backends.hf.weights import commit_of
 from automix_eval.backends.shared_prefix import decode as shared_decoding
@@ -88,6 +89,7 @@ class HFBackend(HarnessBackend):
         self._content: str | None = None
         self._reader: Reader | None = None
         self._padding: unshared.Padding | None = None
+        self._has_own_device = lm_args.get("device") is not None
         self._shares = flag(f"{tier}.shared_prefix", shared_prefix)
         self._shares_answers = flag(f"{tier}.shared_answers", shared_answers)
         self._cache_bytes = megabytes(f"{tier}.prefix_cache_mb", prefix_cache_mb)
@@ -135,6 +137,10 @@ class HFBackend(HarnessBackend):
             self._args["pretrained"] = str(ensure_model(self._embedded))
         if "device" not in self._args and not has_accelerator():
             self._args["device"] = "cpu"  # the harness's default is cuda, present or not
+        device = str(self._args.get("device", "cpu"))
+        by_default = device == "cuda:0" and not self._has_own_device  # of lm_eval, likewise
+        if (why := why_no_device(device)) and not (by_default and not torch.cuda.is_available()):
+            raise AutoMixError(f"{why}: set {self.tier}.device or --device to one that is")
         if str(self._args.get("batch_size", "")).startswith("auto") and not has_accelerator():
             # the harness finds the largest batch by running out of GPU memory
             log.info("%s: batch_size auto is %d on a CPU", self.tier, _CPU_AUTO_BATCH)

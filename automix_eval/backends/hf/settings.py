@@ -83,6 +83,20 @@ def has_accelerator() -> bool:
     return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
+def why_no_device(device: str) -> str:
+    """Why nothing can run on a device here, for which the harness takes another; or empty."""
+    try:
+        kind, index = torch.device(device).type, torch.device(device).index or 0
+    except RuntimeError:
+        return f"{device} is no device that torch knows: cpu, cuda, cuda:1, mps"
+    number = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "cuda" and index >= number:
+        return f"{device} is not there: torch sees {number} GPUs"
+    if kind == "mps" and not torch.backends.mps.is_available():
+        return f"{device} is not there"
+    return ""
+
+
 def fingerprint(folder: Path) -> str:
     """A hash of a model folder: small files whole, weights by size and both ends."""
     digest = hashlib.sha256()
