@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from automix_eval.config import compose as config
 from automix_eval.config import described
 from automix_eval.config.compose import unknown_key
-from automix_eval.config.overrides import ConfigError, refuse_secrets, refuse_shape
+from automix_eval.config.overrides import ConfigError, has_key, refuse_secrets, refuse_shape
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.safety.redaction import blank_text
 from automix_eval.safety.text import did_you_mean
@@ -379,12 +379,11 @@ def _check(app: Application, texts: Sequence[str]) -> list[Override]:
             continue
         group = key.partition(".")[0]
         for found in [c for pair, c in composed.items() if pair[0] == group] or [defaults]:
-            if not _has(found, key):
+            if not has_key(found, key):
                 raise unknown_key(found, key, app.groups, app.name)
-            for text in _values(override) if override.is_sweep_override() else ():
-                refuse_shape(found, key, parse([f"{key}={text}"])[0].value())
-            if not override.is_sweep_override():
-                refuse_shape(found, key, override.value())
+            swept = _values(override) if override.is_sweep_override() else ()
+            for one in parse([f"{key}={value}" for value in swept]) or [override]:
+                refuse_shape(found, key, one.value())
     return overrides
 
 
@@ -420,12 +419,6 @@ def _values(override: Override) -> list[Any]:
     if override.is_sweep_override():
         return list(override.sweep_string_iterator())
     return [override.value()]
-
-
-def _has(found: DictConfig, key: str) -> bool:
-    parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(found, parent) if parent else found
-    return isinstance(node, DictConfig) and name in node
 
 
 def _is_override(argument: str) -> bool:

@@ -75,6 +75,13 @@ def refuse_secrets(key: str, value: Any) -> None:
         )
 
 
+def has_key(found: DictConfig, key: str) -> bool:
+    """Whether a configuration has a key, whatever its value."""
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(found, parent) if parent else found
+    return isinstance(node, DictConfig) and name in node
+
+
 def refuse_shape(config: DictConfig, key: str, value: Any) -> None:
     """Raise ConfigError where a list is given as a mapping, or several keys as one value."""
     held = OmegaConf.select(config, key)
