@@ -67,7 +67,7 @@ class ServedPolicy:
         question: str | None = None,
         answer: str | None = None,
         identity: str | None = None,
-        signals: Mapping[str, float] | None = None,
+        signals: Mapping[str, Values] | None = None,
     ) -> Decision:
         """What to do with an answer: keep it, or which tier to ask next.
 
@@ -81,7 +81,8 @@ class ServedPolicy:
             answer: The text of the answer of the tier reached, for the fixed-answer rule.
             identity: Names the question, for policies that are a mixture of two: the same name is
                 always decided alike.
-            signals: What several verifiers said of the tier reached, for a calibrator.
+            signals: What several verifiers said, for a calibrator: a number by name, or in a chain
+                of more than two tiers a mapping of every tier asked so far to it, by name.
 
         Returns:
             The decision: ``to`` is the next tier, ``escalates`` whether it is another one,
@@ -110,14 +111,21 @@ class ServedPolicy:
         question: str | None,
         answer: str | None,
         identity: str | None,
-        signals: Mapping[str, float],
+        signals: Mapping[str, Values],
     ) -> int:
+        said = {name: _by_tier(v, min(confidences)) for name, v in signals.items()}
+        for name, values in said.items():
+            if missing := sorted(set(confidences) - set(values)):
+                raise AutoMixError(
+                    f"the signal {name} of tier {missing[0]} is missing: give {name} of every tier "
+                    "asked so far, {TIER: NUMBER, ...}, None where there is none"
+                )
         seen = Seen(
             tier,
             len(self.tiers),
             _row(confidences, tier, "confidence", (0.0, 1.0)),
             None if identity is None else (identity,),
-            {k: _row({tier: v}, tier, f"signal {k}", _ANY) for k, v in signals.items()},
+            {name: _row(v, tier, f"signal {name}", _ANY) for name, v in said.items()},
             None if question is None else (question,),
             None if answer is None else (answer,),
             costs=_row(costs, tier, "cost", (0.0, math.inf)) if costs else None,

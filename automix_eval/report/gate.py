@@ -66,6 +66,9 @@ class Gate:
     def __float__(self) -> float:
         return self.value
 
+    def __bool__(self) -> bool:
+        raise GateError(f"{self.name} alone asserts nothing: compare its .value, .low or .high")
+
     def __repr__(self) -> str:
         if isinstance(self.figure.value, Undefined):
             return f"{self.name} undefined ({self.figure.value.reason})"

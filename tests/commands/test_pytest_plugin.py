@@ -78,6 +78,8 @@ def test_undefined_figures_do_not_pass(tmp_path: Path) -> None:
     (run,) = runs
     with pytest.raises(GateError, match=r"delta_ibc.*record=full"):
         _ = run.delta_ibc("coqa").low
+    with pytest.raises(GateError, match=r"cost .* alone asserts nothing: compare its .value"):
+        assert run.cost("coqa")
     with pytest.raises(GateError, match="no task nothing: it has coqa"):
         run.quality("nothing")
     with pytest.raises(GateError, match="no method nobody"):

@@ -23,6 +23,7 @@ from automix_eval.config import parts
 from automix_eval.config.policy_files import load_policy
 from automix_eval.costs.tokens import TokenCost
 from automix_eval.meta_verifiers.compiled import compile_policy
+from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.served_policy import ServedPolicy
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.records import policies
@@ -153,6 +154,36 @@ def test_a_module_calibrates_as_the_policy(name: str, predicts: str) -> None:
         assert module["decide"](shown) == ours.to
         ups += ours.escalates
     assert 10 < ups < 990
+
+
+def test_signals_of_every_tier_asked_reach_the_calibrators() -> None:
+    """In a longer chain earlier tiers had none, so that a router of whole paths decided anew."""
+    table, rng = outcomes(3), np.random.default_rng(6)
+    held = np.where(np.isnan(table.confidences), 0.5, table.confidences)
+    rows = replace(table, signals={"entropy": 3 - 2 * held + rng.random(held.shape)})
+    values = config.build(
+        {"meta_verifier": "pomdp", "calibrator": "logistic", "meta_verifier.cost_levels": 1}
+    )
+    router = parts.make_meta_verifier(values).fit(rows)
+    about = {"tiers": [{"label": n} for n in "abc"], "verifier": MARGIN, "task": "toy"}
+    learned = policies.make("pomdp", parts.router_parameters(values), router.get_learned(), about)
+    policy = ServedPolicy(parts.restore(learned), learned)
+    path = follow(router, rows)
+    ends = []
+    for row, (name, known) in enumerate(zip(rows.ids, rows.confidences.tolist(), strict=True)):
+        known = [None if math.isnan(v) else v for v in known]
+        seen: dict[int, float | None] = {policy.first: known[policy.first]}
+        while True:
+            said = {t: float(rows.signals["entropy"][row, t]) for t in seen}
+            to = policy.decide(seen, identity=name, signals={"entropy": said}).to
+            if to in seen or to == 2:
+                break
+            seen[to] = known[to]
+        ends.append(to)
+    assert ends == path.final.tolist()
+    assert len(set(ends)) == 3
+    with pytest.raises(AutoMixError, match="entropy of tier 1 is missing"):
+        policy.decide({0: 0.5, 1: 0.5}, identity="x", signals={"entropy": 1.0})
 
 
 def test_what_a_policy_decides_is_what_its_router_chooses() -> None:
