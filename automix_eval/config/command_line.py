@@ -54,7 +54,7 @@ _PLUGINS = {
 _QUOTED = "'\""
 # Flags of Hydra that say what is done; it takes one, and answers two with a trace.
 _MODES = ("-r", "--run", "-m", "--multirun", "-c", "--cfg", "-i", "--info")
-_TAKING_A_WORD = ("-c", "--cfg", "-i", "--info", "-p", "--package")
+_TAKING_A_WORD = ("-c", "--cfg", "-i", "--info", "-p", "--package", "-h", "--help")
 # They would have another configuration composed than the one whose keys are checked.
 _NOT_TAKEN = re.compile("(--config-(path|name|dir)|-c[pnd]|--experimental-rerun)(=.*)?")
 
