@@ -128,8 +128,10 @@ def test_an_empty_report_is_a_page() -> None:
 )
 def test_a_verdict_needs_an_interval_without_zero(low: float, high: float, kind: str) -> None:
     """Only an interval on one side of 0 is called more or less."""
-    assert verdict(Figure((low + high) / 2, (low, high))).kind == kind
-    assert verdict(Figure((low + high) / 2)).kind == "unknown"
+    figure = Figure((low + high) / 2, (low, high))
+    assert verdict(figure, 10).kind == kind
+    assert verdict(figure, 9).kind == "same"  # as the report says: too few show nothing
+    assert verdict(Figure((low + high) / 2), 10).kind == "unknown"
 
 
 def test_markup_in_any_label_is_text(runs: list[Run]) -> None:

@@ -99,7 +99,8 @@ def _lift(
     drawing: Drawing, drawn: BoardPicture, method: MethodFigures, x: Scale, place: float
 ) -> None:
     """A row of the forest: name, interval, and a dot, or an arrow for what lies beyond the axis."""
-    kind, value = verdict(method.delta_ibc), number(method.delta_ibc)
+    kind = verdict(method.delta_ibc, drawn.board.num_documents)
+    value = number(method.delta_ibc)
     group = drawing.add("g", f"forest {kind.kind}")
     for ends in filter(None, [method.delta_ibc.ends]):
         tips = [(x.at(v), place) for v in ends]

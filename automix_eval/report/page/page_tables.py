@@ -90,7 +90,9 @@ def leaderboard(drawn: BoardPicture) -> PageTable:
     head = (("Method", False, ""), *_heads("page"))
     # Safe: a Drawing's markup comes from ElementTree, which escapes every text.
     glyphs = {m.name: Markup(board_drawings.glyph(m)) for m in drawn.points}
-    rows = [_method_row(m, notes, glyphs.get(m.name, _NO_GLYPH)) for m in drawn.board.methods]
+    rows = [
+        _method_row(drawn, m, notes, glyphs.get(m.name, _NO_GLYPH)) for m in drawn.board.methods
+    ]
     return PageTable("Leaderboard", head, tuple(rows), tuple(notes.numbers))
 
 
@@ -137,7 +139,7 @@ def further(drawn: BoardPicture) -> PageTable:
         ("Runs", True, "runs pooled in this row"),
         ("\u0394IBC over seeds", False, "mean (standard deviation), least to largest"),
     )
-    rows = tuple(PageRow(_further_cells(m, notes), m.name) for m in drawn.board.methods)
+    rows = tuple(PageRow(_further_cells(drawn, m, notes), m.name) for m in drawn.board.methods)
     return PageTable("Further figures", head, rows, tuple(notes.numbers))
 
 
@@ -235,12 +237,12 @@ def latency(task: TaskReport) -> PageTable | None:
     return PageTable("Latency", head, rows, tuple(notes.numbers))
 
 
-def _method_row(method: MethodFigures, notes: Notes, glyph: Markup) -> PageRow:
+def _method_row(drawn: BoardPicture, method: MethodFigures, notes: Notes, glyph: Markup) -> PageRow:
     role = role_of(method)
     about = _WHAT.get(role) or " \u00b7 ".join(filter(None, (_KINDS[method.kind], method.verifier)))
     cells = (
         Cell(method.label, about, note=notes.of(method.note), css="name"),
-        *_figure_cells("page", method, notes),
+        *_figure_cells("page", method, notes, drawn.board.num_documents),
     )
     return PageRow(cells, method.name, f"role-{role}", glyph)
 
@@ -249,15 +251,17 @@ def _heads(table: columns.TableName) -> Iterator[tuple[str, bool, str]]:
     return ((c.heading, True, c.meaning) for c in columns.shown_in(table))
 
 
-def _figure_cells(table: columns.TableName, method: MethodFigures, notes: Notes) -> Iterator[Cell]:
+def _figure_cells(
+    table: columns.TableName, method: MethodFigures, notes: Notes, documents: int
+) -> Iterator[Cell]:
     judged = role_of(method) in ("live", "replay")
     for column in columns.shown_in(table):
         figure = column.of(method)
-        css = verdict(figure).kind if judged and column.field == "delta_ibc" else ""
+        css = verdict(figure, documents).kind if judged and column.field == "delta_ibc" else ""
         yield notes.cell(figure, column.form, css)
 
 
-def _further_cells(method: MethodFigures, notes: Notes) -> tuple[Cell, ...]:
+def _further_cells(drawn: BoardPicture, method: MethodFigures, notes: Notes) -> tuple[Cell, ...]:
     spread = method.by_seed.get("delta_ibc")
     seeds = (
         f"{show(spread.mean, '+.1%')} ({show(spread.std, '.1%')}), {show(spread.low, '+.1%')} to "
@@ -267,14 +271,15 @@ def _further_cells(method: MethodFigures, notes: Notes) -> tuple[Cell, ...]:
     )
     return (
         Cell(method.label, css="name"),
-        *_figure_cells("page, further", method, notes),
+        *_figure_cells("page, further", method, notes, drawn.board.num_documents),
         Cell(str(len(method.runs)), sort=str(len(method.runs))),
         Cell(seeds),
     )
 
 
 def _overall_row(drawn: BoardPicture, method: MethodFigures, notes: Notes) -> PageRow:
-    judged, slm, llm = verdict(method.delta_ibc), drawn.end("slm"), drawn.end("llm")
+    judged = verdict(method.delta_ibc, drawn.board.num_documents)
+    slm, llm = drawn.end("slm"), drawn.end("llm")
     none = Figure(Undefined("it was neither asked every question in a run nor named with --llm"))
     cells = (
         Cell(

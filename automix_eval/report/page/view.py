@@ -192,7 +192,11 @@ def _claim(drawn: BoardPicture, method: MethodFigures) -> Claim:
         cautions.append(f"only {documents}: the interval is rough")
     delta = with_interval(method.delta_ibc, "+.0%") if defined(method.delta_ibc) else ""
     return Claim(
-        method.label, verdict(method.delta_ibc), delta, _achieved(drawn, method), tuple(cautions)
+        method.label,
+        verdict(method.delta_ibc, drawn.board.num_documents),
+        delta,
+        _achieved(drawn, method),
+        tuple(cautions),
     )
 
 

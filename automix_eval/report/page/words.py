@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from automix_eval.analysis.figures import Figure
 from automix_eval.metrics.ibc import Undefined
+from automix_eval.metrics.noninferiority import MIN_DOCUMENTS
 from automix_eval.report.board_picture import Point
 from automix_eval.report.page.svg import MINUS
 
@@ -29,15 +30,15 @@ class Verdict:
     reason: str = ""
 
 
-def verdict(delta: Figure) -> Verdict:
-    """What delta IBC and its interval allow to say."""
+def verdict(delta: Figure, documents: int) -> Verdict:
+    """What delta IBC and its interval allow to say; nothing of fewer documents than show it."""
     if delta.ends is None:
         why = reason(delta) or "delta IBC has no interval"
         return Verdict("unknown", "?", "nothing can be concluded", why)
     low, high = delta.ends
-    if low > 0:
+    if documents >= MIN_DOCUMENTS and low > 0:
         return Verdict("more", "\u25b2", "more quality per cost than always asking the LLM")
-    if high < 0:
+    if documents >= MIN_DOCUMENTS and high < 0:
         return Verdict("less", "\u25bc", "less quality per cost than always asking the LLM")
     return Verdict("same", "\u2248", "not distinguishable from always asking the LLM")
 
