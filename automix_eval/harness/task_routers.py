@@ -23,6 +23,7 @@ from automix_eval.config import parts
 from automix_eval.harness.ranks import Ranks, interleave
 from automix_eval.harness.recording import Recorder
 from automix_eval.harness.run_log import RunLog
+from automix_eval.harness.task_source import prompt_hashes
 from automix_eval.harness.task_view import TaskView
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.records import policies as policy
@@ -296,6 +297,7 @@ class TaskRouters:
             "filter": view.metrics.filter.name,
             "num_fewshot": view.task.config.num_fewshot or 0,
             "chat_template": view.run.apply_chat_template,
+            "prompt": prompt_hashes(view.task, view.run.system_instruction),
         }
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from automix_eval.records.task_settings import CODE, hashes, text_hash
 
+_ASKED = ("description", "doc_to_text", "doc_to_choice", "generation_kwargs")
+
 
 def config_hashes(task: Any) -> dict[str, str]:
     """A hash of each key of a task's configuration, and one of the files that hold its code.
@@ -21,6 +23,13 @@ def config_hashes(task: Any) -> dict[str, str]:
     files = {p for part in (type(task), *_functions(task.config)) if (p := _file(part))}
     code = sorted(text_hash(p.read_text(encoding="utf-8", errors="replace")) for p in files)
     return {**hashes(task.dump_config()), CODE: text_hash("".join(code))}
+
+
+def prompt_hashes(task: Any, system_instruction: str | None) -> dict[str, str]:
+    """A hash of each setting that says what a model is asked, and how it answers."""
+    found = {k: v for k, v in hashes(task.dump_config()).items() if k in _ASKED}
+    given = {"system_instruction": text_hash(system_instruction)} if system_instruction else {}
+    return found | given
 
 
 def _functions(value: Any) -> Iterator[Callable[..., Any]]:

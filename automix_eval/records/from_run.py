@@ -21,7 +21,10 @@ log = logging.getLogger(__name__)
 
 # What a live run compares before it takes a policy, see automix_eval.records.policies.mismatches,
 # and the questions that it must not score by it.
-_VALID_FOR = ("tiers", "verifier", "split", "doc_ids")
+_VALID_FOR = (
+    *("tiers", "verifier", "split", "doc_ids"),
+    *("metric", "filter", "num_fewshot", "chat_template", "prompt"),
+)
 
 
 def from_records(

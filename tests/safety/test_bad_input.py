@@ -10,6 +10,7 @@ import pytest
 from scripted import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
 
 from automix_eval.backends.harness_lm import HarnessBackend
+from automix_eval.commands.main import main
 from automix_eval.harness.model import AutoMixLM
 from automix_eval.safety.errors import AutoMixError
 
@@ -156,6 +157,30 @@ def test_a_policy_fitted_for_something_else_is_refused(
         run_harness([task], args | {"meta_verifier.transfer": True}, tmp_path / "transfer", limit=2)
         manifest, _ = read_run(tmp_path / "transfer")
         assert any("fitted for something else" in w["text"] for w in manifest["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"gen_kwargs": "max_gen_toks=3"}, "generation_kwargs"),
+        ({"system_instruction": "Be brief."}, "system_instruction"),
+    ],
+)
+def test_a_policy_fitted_on_other_prompts_is_refused(
+    pair: dict[str, str], tmp_path: Path, given: dict[str, Any], named: str
+) -> None:
+    """Also one that a replay fitted on the run's records."""
+    args = scripted_args(meta_verifier="threshold")
+    run_harness([TASK], args | {"record": "full"}, tmp_path, limit=2)
+    (file,) = tmp_path.rglob("automix_policy_*.json")
+    out = tmp_path / "out.json"
+    assert (
+        main(["replay", f"records={file.parent}", "meta_verifier=threshold", f"output={out}"]) == 0
+    )
+    (tmp_path / "replayed.json").write_text(json.dumps(json.loads(out.read_text())["policy"]))
+    for policy in (file, tmp_path / "replayed.json"):
+        with pytest.raises(AutoMixError, match=rf"another {named} than it was fitted on"):
+            run_harness([TASK], args | {"meta_verifier.policy": str(policy)}, limit=2, **given)
 
 
 def test_a_policy_that_was_edited_is_refused(pair: dict[str, str], tmp_path: Path) -> None:
