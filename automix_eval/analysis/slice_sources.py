@@ -89,6 +89,7 @@ def slices_of_runs(paths: Sequence[Path], settings: Settings, field: str) -> lis
     for questions in attach(select(read_all(paths, settings.costs, settings.llm))):
         run, rows, llm = questions.run, questions.rows, questions.llm
         about = f"{printable(questions.task)}, run {printable(run.run_id)}"
+        about += f" ({printable(run.label)})" if run.label else ""
         try:
             held = field_of(field, paths, run.run_id, questions.task, rows)
             columns = six_columns(

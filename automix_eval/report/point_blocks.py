@@ -18,6 +18,7 @@ from automix_eval.report.blocks import (
     value_text,
 )
 from automix_eval.report.legend import SAMPLE_NOTE
+from automix_eval.safety.text import printable
 
 # Below this few differences can be shown at all.
 FEW_DOCUMENTS = 30
@@ -47,9 +48,15 @@ def points_blocks(report: Report) -> list[Block]:
     runs = Counter(one.task for one in report.operating_points)
     for one in report.operating_points:
         task = tasks.get((one.run_id, one.task))
-        named = f", run {one.run_id}" if runs[one.task] > 1 else ""
+        label = task.label if task else ""
+        named = f", {run_words(one.run_id, label)}" if runs[one.task] > 1 else ""
         blocks += task_points(one, task, named)
     return blocks
+
+
+def run_words(run_id: str, label: str) -> str:
+    """A run by its id, and by its label where it has one."""
+    return f"run {run_id}" + (f" ({printable(label, 200)})" if label else "")
 
 
 def task_points(one: OperatingPoints, task: TaskReport | None = None, run: str = "") -> list[Block]:

@@ -130,6 +130,19 @@ def test_a_sweep_over_routers_makes_no_call_after_the_first_job(
 
 
 @pytest.mark.slow
+def test_seeds_of_a_sweep_are_pooled_and_its_runs_named() -> None:
+    """Jobs that differ in their seed alone are one row; a verdict says of which run it is."""
+    assert (
+        main(["run", "-m", *CASCADE, "meta_verifier=threshold,greedy", "seed=0,1", "output=s"]) == 0
+    )
+    report = json.loads((Path("s") / "report" / "report.json").read_text())
+    live = [m for b in report["boards"] for m in b["methods"] if m["kind"] == "live"]
+    assert sorted((m["seeds"], len(m["runs"])) for m in live) == [([0, 1], 2)] * 2
+    text = (Path("s") / "report" / "report.txt").read_text()
+    assert text.count("(meta_verifier=threshold)\n") == text.count("(meta_verifier=greedy)\n") == 2
+
+
+@pytest.mark.slow
 def test_a_sweep_started_again_runs_only_what_is_missing(capsys: pytest.CaptureFixture) -> None:
     """A finished job is not run again; one that was killed, or failed, is."""
     line = ["run", "-m", *CASCADE, "meta_verifier=threshold,greedy", "output=s"]

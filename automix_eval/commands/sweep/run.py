@@ -85,7 +85,9 @@ class SweepJob:
         try:
             settings, args = checked(job)
             optimize = output_settings(job.composed).optimize if job.composed else "delta_ibc"
-            args.setdefault("model", _words(job) or f"job {job.number}")
+            # runs that differ in their seed alone are one method, whose seeds are pooled
+            if name := _words(job, but="seed"):
+                args.setdefault("model", name)
             plain_settings = _settings(args, settings)
             note = msgspec.structs.replace(
                 note,
@@ -263,8 +265,8 @@ def _settings(args: dict[str, Any], settings: Any) -> dict[str, Any]:
     return {"cascade": cascade, "harness": msgspec.to_builtins(settings)}
 
 
-def _words(job: HydraJob) -> str:
-    return printable(" ".join(f"{k}={v}" for k, v in job.swept.items()), 200)
+def _words(job: HydraJob, but: str = "") -> str:
+    return printable(" ".join(f"{k}={v}" for k, v in job.swept.items() if k != but), 200)
 
 
 def _plain(values: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from automix_eval.report.legend import SAMPLE_NOTE
 from automix_eval.report.page import board_drawings, page_tables
 from automix_eval.report.page.run_parts import Picture, RunPart, picture_of, run_part
 from automix_eval.report.page.words import Verdict, many, show, verdict, with_interval
-from automix_eval.report.point_blocks import FEW_DOCUMENTS, scored_words
+from automix_eval.report.point_blocks import FEW_DOCUMENTS, run_words, scored_words
 
 # Kind, sign and words of what operating points come to.
 _VERDICTS: Mapping[ConclusionKind, tuple[str, str, str]] = {
@@ -49,6 +49,7 @@ class Claim:
 class PointsPart:
     """The operating points of one run on a task: verdict, table, and how they were fitted."""
 
+    run: str
     verdict: str
     table: page_tables.PageTable
     about: str
@@ -138,6 +139,7 @@ def _panel(id_: str, drawn: BoardPicture, points: Sequence[OperatingPoints]) -> 
     board = drawn.board
     here = {(t.run_id, t.task) for t in drawn.tasks} or {("", board.task)}
     mine = [one for one in points if (one.run_id, one.task) in here]
+    labels = {t.run_id: t.label for t in drawn.tasks}
     size = many(board.num_questions, "question")
     if board.num_documents != board.num_questions:
         size += f" about {many(board.num_documents, 'document')}"
@@ -148,7 +150,13 @@ def _panel(id_: str, drawn: BoardPicture, points: Sequence[OperatingPoints]) -> 
         sample=board.sample,
         claims=_claims(drawn, mine),
         points=tuple(
-            PointsPart(one.verdict.words, page_tables.points(one), scored_words(one), one.notes)
+            PointsPart(
+                run_words(one.run_id, labels.get(one.run_id, "")) if one.run_id else "",
+                one.verdict.words,
+                page_tables.points(one),
+                scored_words(one),
+                one.notes,
+            )
             for one in mine
         ),
         plane=picture_of(
