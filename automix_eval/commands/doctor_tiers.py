@@ -78,7 +78,7 @@ def examine_tiers(overrides: Sequence[str]) -> Iterator[Finding]:
     try:
         built = config.build(arguments)
         parts.make_verifier(built)
-        parts.make_meta_verifier(built)
+        parts.live_meta_verifier(built)
     except AutoMixError as err:
         yield Finding("configuration", "FAIL", str(err), "mend the override it names")
         return

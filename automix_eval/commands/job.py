@@ -102,7 +102,7 @@ def checked(job: HydraJob) -> tuple[Any, dict[str, Any]]:
     args = model_args(job.composed, job.choices, job.given)
     made = config.build(args)
     parts.checked_cost(made, parts.make_verifier(made))
-    parts.make_meta_verifier(made)
+    parts.live_meta_verifier(made)
     parts.make_budget(made)
     return settings, args
 

@@ -261,7 +261,7 @@ class _Planner:
         if "demonstrations" in settings.verifier:  # nor which the calibration gives
             settings.verifier.demonstrations = "fixed"
         self._verifier = parts.make_verifier(settings)
-        self._router = parts.make_meta_verifier(settings)
+        self._router = parts.live_meta_verifier(settings)
         beside = parts.beside(settings, self._verifier)
         self._asks = [
             _Counting(i, beside, parts.make_backend(settings, n), int(settings.seed))

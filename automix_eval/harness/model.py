@@ -87,12 +87,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         self.verifier = parts.make_verifier(self.config)
         self.cost = parts.checked_cost(self.config, self.verifier)
         self.budget = parts.make_budget(self.config).share(self._rank, self._world_size)
-        self._meta_verifier = parts.make_meta_verifier(self.config)
-        if self._meta_verifier.needs_hindsight:
-            raise AutoMixError(
-                f"meta_verifier={config.name_of(self.config, 'meta_verifier')} decides by scores "
-                "that a live run does not know: it exists in automix-eval replay and in reports"
-            )
+        self._meta_verifier = parts.live_meta_verifier(self.config)
         given_policy = read_policy(self.config, self._meta_verifier)
         path = self.config.store.path
         self.store = CallStore(Path(path) if path else cache_dir() / "calls.sqlite")

@@ -186,7 +186,8 @@ def test_a_job_that_was_lost_is_listed_with_a_reason(
 ) -> None:
     """A launcher whose process ends in the middle leaves a note without one."""
     monkeypatch.setattr("automix_eval.commands.sweep.run.SweepJob._failed", lambda *_: None)
-    assert main(["run", "-m", *CASCADE, "meta_verifier=oracle,greedy", "output=s"]) == 2
+    sweep = ["meta_verifier=greedy", "calibration.num_docs=5,16", "output=s"]
+    assert main(["run", "-m", *CASCADE, *sweep]) == 2
     assert "job 0 failed: it did not end" in capsys.readouterr().err
 
 
@@ -260,6 +261,7 @@ def test_two_sweeps_into_one_folder_are_refused(capsys: pytest.CaptureFixture) -
         ("budget=5", "budget holds several values"),
         ("cost.tiers={slm: 1, llm: 50}", "cost.tiers is a list"),
         ("tasks={coqa_demo: 1}", "tasks is a list"),
+        ("meta_verifier=oracle", "a live run does not know"),
     ],
 )
 def test_a_mistake_is_refused_before_anything_is_loaded(

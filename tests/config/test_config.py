@@ -103,6 +103,8 @@ def test_defaults_are_the_embedded_pair() -> None:
         ({"budget": 5}, "budget.max_cost, "),
         ({"store": "calls.db"}, "store.path"),
         ({"cost": {"tiers": {"slm": 1, "llm": 50}}}, "cost.tiers is a list"),
+        ({"meta_verifier": "always_tier", "meta_verifier.tier": 2}, "of 2 tiers: 0 to 1"),
+        ({"meta_verifier": "oracle"}, "a live run does not know"),
     ],
 )
 def test_a_mistake_is_refused_with_the_nearest_name(given: dict[str, Any], named: str) -> None:
@@ -111,6 +113,7 @@ def test_a_mistake_is_refused_with_the_nearest_name(given: dict[str, Any], named
     def make() -> None:
         made = config.build(given)
         parts.make_verifier(made)
+        parts.live_meta_verifier(made)
         for tier in config.TIERS:
             parts.make_backend(made, tier)
 
