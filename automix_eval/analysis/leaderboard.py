@@ -11,7 +11,7 @@ from automix_eval.analysis.bootstrap_table import BootstrapTable
 from automix_eval.analysis.comparable import ComparableRuns
 from automix_eval.analysis.comparisons import compare_all
 from automix_eval.analysis.figures import Board, CurvePoint, MethodFigures
-from automix_eval.analysis.llm_point import single_model_cost
+from automix_eval.analysis.llm_point import single_model_place
 from automix_eval.analysis.matched import matched
 from automix_eval.analysis.method import MethodScore
 from automix_eval.analysis.method_settings import MethodSettings
@@ -247,10 +247,11 @@ def single_model_methods(
     found = []
     for run in single_models:
         questions = sets[0] if sets else None
-        routing = GivenRouting(run.scores, single_model_cost(run, questions))
+        costs, tier = single_model_place(run, questions)
+        routing = GivenRouting(run.scores, costs, tier)
         same = [p.label for p in single_models].count(run.label) > 1
         label = f"{run.label} ({run.shown})" if same else run.label
-        parts = (MethodOnRun(routing, questions, run.shown),)
+        parts = (MethodOnRun(routing, questions, run.shown, in_chain=tier is not None),)
         found.append(Method(f"plain:{label}", "plain", label, "", parts, note=run.note))
     return found
 

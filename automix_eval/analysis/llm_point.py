@@ -178,14 +178,16 @@ def _single_model_point(run: Run, task: str, one: SingleModelRun) -> LLMPoint:
     return LLMPoint(one.scores[place], costs, f"plain run {one.shown}", tuple(warnings))
 
 
-def single_model_cost(one: SingleModelRun, questions: QuestionSet | None) -> Prices:
-    """Cost of each question of a run of one model, where that is a tier of the chain beside it."""
+def single_model_place(
+    one: SingleModelRun, questions: QuestionSet | None
+) -> tuple[Prices, int | None]:
+    """Cost of each question of a run of one model, and the tier that it is of the chain beside."""
     if questions is None:
-        return Undefined("the run names no prices: it is not part of a cascade")
+        return Undefined("the run names no prices: it is not part of a cascade"), None
     tier = _tier_of(questions.run, one.models)
     if tier is None:
-        return Undefined("the model is no tier of the chain, so it has no price")
-    return _cost_without_records(questions.run, tier, len(one.scores))
+        return Undefined("the model is no tier of the chain, so it has no price"), None
+    return _cost_without_records(questions.run, tier, len(one.scores)), tier
 
 
 def _cost_without_records(run: Run, tier: int, number: int) -> Prices:

@@ -106,7 +106,7 @@ class MethodScore:
         # where there is a path, no figure with an interval is one of the curve
         undrawn = on_curve if _has_path(method) else on_curve[2:]
         for part, own in zip(method.parts, references, strict=True):
-            tiers = range(own.tiers.last + 1) if own else range(0)
+            tiers = range(own.tiers.last + 1) if own and part.in_chain else ()
             names = [*point, *(f"{k} {t}" for t in tiers for k in ("asked", "final"))]
             curve = [RoutingColumns.of(table, r, on_curve, undrawn) for _, r in part.curve]
             regions = [

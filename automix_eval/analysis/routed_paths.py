@@ -170,6 +170,7 @@ class MethodOnRun:
         curve: Operating points of its range.
         regions: The policy for each of five cost regions, or the reason; empty for one point.
         path: Steps from the SLM to the LLM, chosen on the fitting questions; empty for one point.
+        in_chain: False for a model that is no tier: no share of the questions ends at one.
     """
 
     routing: Routing
@@ -179,6 +180,7 @@ class MethodOnRun:
     curve: tuple[Choice, ...] = ()
     regions: tuple[Choice | Undefined, ...] = ()
     path: tuple[Routing, ...] = ()
+    in_chain: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -92,8 +92,10 @@ def _regions(methods: Sequence[MethodFigures], reasons: Reasons) -> list[Block]:
 def _seeds(methods: Sequence[MethodFigures]) -> list[Block]:
     rows = tuple(
         (
-            f"{m.label}, {column.field.replace('_', ' ')}",
-            *(format(v, column.fine) for v in (s.mean, s.std, s.low, s.high)),
+            f"{m.label}, {column.field.replace('_', ' ').replace('ibc', 'IBC')}",
+            format(s.mean, column.fine),
+            format(s.std, column.fine.lstrip("+")),
+            *(format(v, column.fine) for v in (s.low, s.high)),
             str(s.number),
         )
         for m in methods

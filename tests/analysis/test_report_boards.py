@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from report_builder import ROWS, Row, build_run, call, harness, llm_scores, reason, record
+from report_builder import ROWS, Row, build_run, call, finals, harness, llm_scores, reason, record
 
 from automix_eval.analysis.figures import Board, MethodFigures
 from automix_eval.analysis.gather import Settings, assemble
@@ -246,8 +246,16 @@ def test_plain_runs_stand_beside_the_cascade(tmp_path: Path) -> None:
     """A plain run on the same prompts is a row; with the LLM's name it has the LLM's price."""
     full_run(tmp_path / "a", rows=ROWS)
     harness(tmp_path / "b", llm_scores())
-    row = only(tmp_path)["plain:org/large"]
+    for other in ("small", "third"):
+        harness(tmp_path / other, finals(), pretrained=f"org/{other}", time=f"2026-01-03-{other}")
+    rows = only(tmp_path)
+    row = rows["plain:org/large"]
     assert (row.kind, value(row.quality), value(row.cost)) == ("plain", 0.75, 50)
+    small = rows["plain:org/small"]  # each model has its own place in the chain
+    assert (value(row.escalation_rate), value(row.calls_saved)) == (1, 0)
+    assert (value(small.escalation_rate), value(small.calls_saved)) == (0, 1)
+    assert value(row.apgr) == value(rows["replay:always_llm"].apgr)
+    assert "one model alone" in reason(rows["plain:org/third"].escalation_rate.value)
 
 
 def test_plain_runs_alone_make_a_report(tmp_path: Path) -> None:
