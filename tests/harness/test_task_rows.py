@@ -8,6 +8,7 @@ from typing import Any
 
 import datasets
 import pytest
+from huggingface_hub import constants
 
 from automix_eval.harness.tasks import hub as taskhub
 from automix_eval.harness.tasks.load import (
@@ -189,6 +190,23 @@ def test_a_fallback_is_adapted_to_the_first_places_schema(
     assert asked == [source.path for source in taskhub.SOURCES[task]]
     assert where == f"{taskhub.SOURCES[task][1]} (validation), row 0"
     assert pick(adapted, field, type(expected)) == expected
+
+
+def test_a_mirror_of_the_hub_serves_every_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HF_ENDPOINT names it: no file of the hub is asked for at the hub's own address."""
+    asked: list[str] = []
+
+    def load_dataset(path: str, **options: Any) -> dict[str, list[Row]]:
+        asked.append(f"{path} {options}")
+        return {"train": [], "validation": []}
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://mirror.example")
+    monkeypatch.setattr(taskhub, "_probe", lambda: None)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    for task in taskhub.SOURCES:
+        taskhub.raw_splits(task)
+    assert not any("huggingface.co" in one for one in asked)
+    assert sum("http://mirror.example/datasets/tau/scrolls/" in one for one in asked) == 1
 
 
 def test_an_unlabelled_row_of_the_fallback_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,8 @@ PROBE_SECONDS = 10.0
 
 # kiddothe2b/contract-nli's class order, as in its loading script.
 _CONTRACT_NLI_LABELS = ("Contradiction", "Entailment", "Not mentioned")
-_SCROLLS_CNLI = "https://huggingface.co/datasets/tau/scrolls/resolve/main/contract_nli.zip"
+_HUB = "https://huggingface.co"
+_SCROLLS_CNLI = f"{_HUB}/datasets/tau/scrolls/resolve/main/contract_nli.zip"
 
 
 def _unchanged(row: Row) -> Row:
@@ -67,6 +68,12 @@ class HubSource:
 
     def __str__(self) -> str:
         return self.shown or self.path
+
+    def options_at(self, endpoint: str) -> dict[str, Any]:
+        """The options at an address of the hub, which HF_ENDPOINT may set to a mirror's."""
+        files: Mapping[str, str] = self.options.get("data_files", {})
+        moved = {split: url.replace(_HUB, endpoint) for split, url in files.items()}
+        return {**self.options, **({"data_files": moved} if moved else {})}
 
 
 #: The places of each task's data set, the preferred one first.
@@ -121,6 +128,7 @@ def raw_splits(task: str) -> dict[str, Iterator[Located]]:
     import datasets
     from aiohttp import ClientError
     from datasets.exceptions import DatasetsError
+    from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError
 
     # The hub's client is requests, httpx or httpx2, depending on its version; its own error derives
@@ -139,7 +147,8 @@ def raw_splits(task: str) -> dict[str, Iterator[Located]]:
     failures: list[Exception] = []
     for source in SOURCES[task]:
         try:
-            loaded = datasets.load_dataset(source.path, **source.options)
+            options = source.options_at(constants.ENDPOINT)
+            loaded = datasets.load_dataset(source.path, **options)
             return {split: _located(source, split, loaded[split]) for split in SPLITS}
         except errors as error:
             failures.append(error)
