@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from math import inf
 
@@ -190,15 +190,10 @@ class PromptLosses:
                     "whose template has the role"
                 )
             if counts.verified and counts.undefined == counts.verified:
-                remedy = (
-                    "the tier answers nothing: try --num_fewshot 2 or --apply_chat_template"
-                    if counts.outcomes == {"empty_answer"}
-                    else "try verifier=p_true or verifier=margin"
-                )
                 yield (
                     f"{phase}, {tier.name}: no verification gave a confidence "
                     f"({', '.join(sorted(counts.outcomes))}): the routing rests on "
-                    f"meta_verifier.undefined alone; {remedy}"
+                    f"meta_verifier.undefined alone; {_remedy(counts.outcomes)}"
                 )
             judged = counts.verified - counts.undefined
             if judged >= MANY and counts.least == counts.most:
@@ -230,3 +225,16 @@ def _count(counts: _TierLosses, prompt: Answer | Verification) -> None:
 def _is_thinking(text: str) -> bool:
     """Whether a text opens a thought, in the marks that models use, and does not close it."""
     return any(text.rfind(begin) > text.rfind(end) for begin, end in _THOUGHTS)
+
+
+def _remedy(outcomes: Set[str]) -> str:
+    """What to try where no verification gave a confidence, by the reasons."""
+    if outcomes == {"empty_answer"}:
+        return "the tier answers nothing: try --num_fewshot 2 or --apply_chat_template"
+    if outcomes & {"empty_context", "empty_question"}:
+        return (
+            "an answer is judged by the question and context that metadata.automix names, and they "
+            "are empty: fill them, leave that entry out (the prompt stands in), or try "
+            "verifier=margin"
+        )
+    return "try verifier=p_true or verifier=margin"

@@ -108,7 +108,8 @@ def _calls(task: TaskReport) -> list[Block]:
 def _verifier(task: TaskReport, figures: VerifierFigures) -> list[Block]:
     reasons = Reasons()
     auroc = reasons.show(figures.auroc.value, ".3f")
-    text = f"Verifier on the {_tier(task, figures.tier)}: AUROC {auroc} "
+    name = _tier(task, figures.tier)
+    text = f"Verifier on {'' if name[0].islower() else 'the '}{name}: AUROC {auroc} "
     text += f"(correct = score > {figures.right_above:.4g})"
     if not isinstance(figures.benefit_auroc.value, Undefined):
         text += f", {figures.benefit_auroc.value:.3f} for benefit "

@@ -100,6 +100,27 @@ def test_thoughts_that_begin_in_the_prompt_are_counted_when_they_are_cut() -> No
 
 
 @pytest.mark.parametrize(
+    ("outcome", "remedy", "not_this"),
+    [
+        ("empty_context", "that metadata.automix names", "p_true"),
+        ("empty_question", "verifier=margin", "p_true"),
+        ("empty_answer", "--num_fewshot 2", "p_true"),
+        ("unparsable", "try verifier=p_true or verifier=margin", "metadata"),
+    ],
+)
+def test_the_remedy_of_no_confidence_is_that_of_its_reason(
+    outcome: Any, remedy: str, not_this: str
+) -> None:
+    """p_true judges by the same question and context, so that it is none where these are empty."""
+    held = TierRecord(0, Answer(0, "4"), verification=Verification(0, None, outcome))
+    losses = PromptLosses(1)
+    losses.take([Record("t", i, 0, "calibration", 0, (held,)) for i in range(3)])
+    (said,) = [s for s in losses.notes("t", "calibration", [tier()], False) if outcome in s]
+    assert remedy in said
+    assert not_this not in said
+
+
+@pytest.mark.parametrize(
     ("confidences", "said"),
     [
         ([0.95] * 10, True),
