@@ -13,6 +13,7 @@ from automix_eval.metrics.ibc import Undefined
 from automix_eval.report.blocks import Block, Heading, Table
 from automix_eval.report.columns import Column, all_figures, shown_in
 from automix_eval.report.fixed_width import markdown_table
+from automix_eval.report.leaderboard_blocks import board_words
 from automix_eval.report.point_blocks import LABELS
 from automix_eval.safety.text import csv_text, printable
 
@@ -66,7 +67,7 @@ def render_latex(report: Report) -> str:
         head = ("Method", "Kind", *map(_tex_heading, columns))
         rows = [" & ".join(_tex_row(m)) + r" \\" for m in board.methods]
         parts += [
-            f"% {tex(board.key).replace(chr(10), ' ')}",
+            "% " + " ".join(f"{tex(board.key)}: {tex(board_words(board))}".split()),
             rf"\begin{{tabular}}{{ll{'r' * len(columns)}}}",
             r"\toprule",
             " & ".join(head) + r" \\",

@@ -29,11 +29,7 @@ def board_blocks(board: Board) -> list[Block]:
     reasons = Reasons()
     blocks: list[Block] = [
         Heading(f"Leaderboard {board.key}", 2),
-        Paragraph(
-            f"{board.num_questions} questions about {board.num_documents} document"
-            f"{'s' * (board.num_documents != 1)}; metric: {board.metric}."
-            + (f" Tiers: {' -> '.join(board.tiers)}; cost: {board.cost}." if board.tiers else "")
-        ),
+        Paragraph(board_words(board)),
     ]
     if board.why_apart:
         blocks.append(Paragraph(f"A table of its own: {board.why_apart}.", "! "))
@@ -53,6 +49,15 @@ def board_blocks(board: Board) -> list[Block]:
     notes = [f"{m.label}: {m.note}" for m in board.methods if m.note]
     blocks += [Paragraph(n, "! ") for n in notes]
     return [*blocks, *_comparisons(board)]
+
+
+def board_words(board: Board) -> str:
+    """What a leaderboard is about: questions, metric, chain and prices."""
+    return (
+        f"{board.num_questions} questions about {board.num_documents} document"
+        f"{'s' * (board.num_documents != 1)}; metric: {board.metric}."
+        + (f" Tiers: {' -> '.join(board.tiers)}; cost: {board.cost}." if board.tiers else "")
+    )
 
 
 def _quality_row(m: MethodFigures, reasons: Reasons) -> tuple[str, ...]:

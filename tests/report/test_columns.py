@@ -91,6 +91,9 @@ def test_latex_shows_its_columns() -> None:
     head, row = (line for line in text.splitlines() if " & " in line)
     assert head.count("&") == row.count("&") == 1 + len(shown_in("latex"))
     assert all(c.short.removeprefix("delta ") in head for c in shown_in("latex"))
+    about = next(line for line in text.splitlines() if " questions about " in line)
+    assert about.startswith("% ")  # a table says of how many questions, and of which metric
+    assert "metric: " in about
 
 
 def test_text_shows_its_columns() -> None:

@@ -231,6 +231,7 @@ def test_printing_shows_every_task(browser: Any, path: Path) -> None:
         assert page.page.locator(".panel:visible").count() == 2
         assert page.page.locator(".panel table.leaderboard:visible").count() == 2
         assert page.page.locator("#filters").is_hidden()
+        assert page.page.locator(".raw:visible").count() == 0  # pages of a policy's numbers
 
 
 def poison(value: Any) -> Any:
