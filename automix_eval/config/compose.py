@@ -431,7 +431,7 @@ def _integers(config: DictConfig) -> None:
         ("seed", 0),
         ("block_size", 1),
         ("calibration.num_docs", 1),
-        ("calibration.min_docs", 1),
+        ("calibration.min_docs", 2),
         ("calibration.seed", 0),
     ):
         value = OmegaConf.select(config, key)
