@@ -5,6 +5,14 @@ largest gain, and the cheapest that are shown to keep 95 and 99 % of the last ti
 (learn-then-test on the fitting questions, :mod:`automix_eval.meta_verifiers.assured`). Policies are
 fitted on the fitting questions; where there are none, in folds of the scored ones by whole
 documents, so that no question is decided by a policy that saw its score.
+
+Policies of five folds share three quarters of what they were fitted on, so that folds err together,
+and an interval that takes questions for independent is too narrow (S. Bates, T. Hastie and R.
+Tibshirani, "Cross-validation: what does it estimate and how well does it do it?", arXiv
+2104.00673). So the gain is that of policies fitted without one fold more, as there: a question has
+four of them, and the point is their mean. Which fold is left out beside its own is as good as
+drawn, so the four are drawn again in resamples as seeds are. What is to be proven of a share needs
+the more questions that one fold leaves.
 """
 
 from __future__ import annotations
@@ -79,22 +87,34 @@ class PolicyChoice(NamedTuple):
         policy: Fitted.
         proven: Whether the fitting questions show that it keeps its share; None for ``gain``.
         why: Why not; empty otherwise.
+        others: Fitted likewise on other folds: the point is the mean of all.
     """
 
     name: PointName
     policy: MetaVerifier
     proven: bool | None = None
     why: str = ""
+    others: tuple[MetaVerifier, ...] = ()
 
 
 class RoutedPoint(NamedTuple):
-    """Where a point leads, on which questions, and what of it the fitting questions showed."""
+    """Where a point leads, on which questions, and what of it the fitting questions showed.
+
+    Attributes:
+        others: Where policies fitted likewise lead: the point is the mean of all.
+    """
 
     name: PointName
     routing: Routing
     questions: ScoredQuestions
     proven: bool | None = None
     why: str = ""
+    others: tuple[Routing, ...] = ()
+
+    @property
+    def ways(self) -> tuple[Routing, ...]:
+        """All of them."""
+        return self.routing, *self.others
 
 
 def chosen_policies(
@@ -106,16 +126,20 @@ def chosen_policies(
         make: Makes one unfitted router whose objective is ``gain``.
         fitting: Questions to fit on; None: in folds of the scored ones.
         scored: The questions that will be decided.
-        fitted: What ``make`` gives, fitted so already; None: it is fitted here.
+        fitted: What ``make`` gives, fitted already, in folds that the user chose where there are no
+            fitting questions; None: it is fitted here.
 
     Raises:
         AutoMixError: The router cannot be fitted on these questions.
     """
     if fitting is None:
+        chosen = isinstance(fitted, CrossFitted)
         crossed = (
             fitted if isinstance(fitted, CrossFitted) else CrossFitted(make, FOLDS).fit(scored)
         )
-        return [PolicyChoice("gain", crossed), *_kept_in_folds(make, crossed, scored)]
+        apart = _Apart(make, crossed, scored)
+        first, *others = [crossed] if chosen else apart.fitted_without_two()
+        return [PolicyChoice("gain", first, others=tuple(others)), *apart.kept()]
     rows = fitting.canonical()
     router = fitted or make().fit(rows)
     sweep = HeldOutSweep.of(lambda some: Placed.of(make().fit(some), some), router, rows)
@@ -137,30 +161,62 @@ def _why_not(promise: Promise, number: int) -> str:
     )
 
 
-def _kept_in_folds(make: Make, crossed: CrossFitted, scored: Outcomes) -> Iterator[PolicyChoice]:
-    """The same, each fold by the policy that the other folds show to keep the share."""
-    # what leaves out the folds a and b is needed for both of them
-    known: dict[frozenset[str], Placed] = {}
+@dataclass(slots=True)
+class _Apart:
+    """What is fitted in folds.
 
-    def fit(rows: Outcomes) -> Placed:
+    Attributes:
+        make: Makes one unfitted router whose objective is ``gain``.
+        crossed: Fitted in folds.
+        scored: The questions that were parted into folds, n.
+        known: What was fitted on some of them, by their identities.
+    """
+
+    make: Make
+    crossed: CrossFitted
+    scored: Outcomes
+    known: dict[frozenset[str], tuple[MetaVerifier, Placed]] = field(default_factory=dict)
+
+    def fit(self, rows: Outcomes) -> tuple[MetaVerifier, Placed]:
+        """A policy and its sweep; what leaves out the folds a and b is needed for both of them."""
         key = frozenset(rows.ids)
-        if key not in known:
-            known[key] = Placed.of(make().fit(rows), rows)
-        return known[key]
+        if key not in self.known:
+            router = self.make().fit(rows)
+            self.known[key] = router, Placed.of(router, rows)
+        return self.known[key]
 
-    sweeps = []
-    for number, policy in enumerate(crossed.policies_ or ()):
-        rest = scored.take([crossed.fold_of_[name] != number for name in scored.ids]).canonical()
-        folds = np.array([crossed.fold_of_[name] for name in rest.ids], dtype=np.intp)
-        # of two folds one is left, which holds nothing out of itself
-        inner = folds if len(np.unique(folds)) > 1 else None
-        sweeps.append(HeldOutSweep.of(fit, policy, rest, inner))
-    for name, target in TARGETS:
-        promises = [sweep.choose(target, CONFIDENCE) for sweep in sweeps]
-        failed = [(p, len(s.rows)) for p, s in zip(promises, sweeps, strict=True) if not p.shown]
-        why = f"in {len(failed)} of {len(sweeps)} folds {_why_not(*failed[0])}" if failed else ""
-        policies = crossed.with_policies([p.policy for p in promises])
-        yield PolicyChoice(name, policies, not failed, why)
+    def without(self, *folds: int) -> Outcomes:
+        """The questions of the other folds."""
+        of = self.crossed.fold_of_
+        return self.scored.take([of[name] not in folds for name in self.scored.ids]).canonical()
+
+    def fitted_without_two(self) -> Iterator[CrossFitted]:
+        """Each fold by the policies that saw neither it nor one of the others, in turn."""
+        number = self.crossed.folds
+        for more in range(1, number):
+            pairs = [(fold, (fold + more) % number) for fold in range(number)]
+            policies = [self.fit(self.without(*pair))[0] for pair in pairs]
+            yield self.crossed.with_policies(policies)
+
+    def kept(self) -> Iterator[PolicyChoice]:
+        """Each fold by the policy that the other folds show to keep the share."""
+        sweeps = []
+        for number, policy in enumerate(self.crossed.policies_ or ()):
+            rest = self.without(number)
+            folds = np.array([self.crossed.fold_of_[name] for name in rest.ids], dtype=np.intp)
+            # of two folds one is left, which holds nothing out of itself
+            inner = folds if len(np.unique(folds)) > 1 else None
+            sweeps.append(HeldOutSweep.of(lambda rows: self.fit(rows)[1], policy, rest, inner))
+        for name, target in TARGETS:
+            promises = [sweep.choose(target, CONFIDENCE) for sweep in sweeps]
+            failed = [
+                (p, len(s.rows)) for p, s in zip(promises, sweeps, strict=True) if not p.shown
+            ]
+            why = ""
+            if failed:
+                why = f"in {len(failed)} of {len(sweeps)} folds {_why_not(*failed[0])}"
+            policies = self.crossed.with_policies([p.policy for p in promises])
+            yield PolicyChoice(name, policies, not failed, why)
 
 
 def routed(choice: PolicyChoice, test: Outcomes, questions: ScoredQuestions) -> RoutedPoint:
@@ -169,8 +225,11 @@ def routed(choice: PolicyChoice, test: Outcomes, questions: ScoredQuestions) -> 
     Raises:
         AutoMixError: It cannot decide on these questions.
     """
-    one = replayed(choice.policy, test, questions.tiers, choice.name, whole_range=False)
-    return RoutedPoint(choice.name, one.routing, questions, choice.proven, choice.why)
+    first, *others = (
+        replayed(policy, test, questions.tiers, choice.name, whole_range=False).routing
+        for policy in (choice.policy, *choice.others)
+    )
+    return RoutedPoint(choice.name, first, questions, choice.proven, choice.why, tuple(others))
 
 
 # --------------------------------------------------------------------------- figures
@@ -192,9 +251,9 @@ class _Drawn:
 
     def add(self, point: RoutedPoint) -> None:
         """Register the columns of a point."""
-        part = MethodOnRun(point.routing, None, "")
-        method = Method(point.name, "replay", point.name, "", (part,))
-        self.rows[point.name] = MethodScore.of(self.table, method, [self.references])
+        parts = tuple(MethodOnRun(way, None, "") for way in point.ways)
+        method = Method(point.name, "replay", point.name, "", parts)
+        self.rows[point.name] = MethodScore.of(self.table, method, [self.references] * len(parts))
 
 
 @dataclass(slots=True)
@@ -269,15 +328,18 @@ def scored_points(
 
 def _alike(first: RoutedPoint, second: RoutedPoint) -> bool:
     """Whether two points decide the same of the same questions, and verify the same."""
-    if first.questions is not second.questions:
+    if first.questions is not second.questions or len(first.ways) != len(second.ways):
         return False
     rows = np.arange(len(first.questions.documents))
     last = first.questions.tiers.last
     names = ["quality", "cost", *(f"final {tier}" for tier in range(last + 1))]
-    a, b = first.routing, second.routing
-    absent = {*a.missing(), *b.missing()}
+    pairs = list(zip(first.ways, second.ways, strict=True))
+    absent = {name for pair in pairs for way in pair for name in way.missing()}
     return all(
-        np.array_equal(a.values(n, rows), b.values(n, rows)) for n in names if n not in absent
+        np.array_equal(a.values(n, rows), b.values(n, rows))
+        for a, b in pairs
+        for n in names
+        if n not in absent
     )
 
 
@@ -322,7 +384,7 @@ def _ratio(part: Vector, whole: Vector, why_not: str) -> Vector:
 
 
 def _kept(point: RoutedPoint) -> float | Undefined:
-    paired = paired_scores([point.routing], [point.questions.llm], point.questions.documents)
+    paired = paired_scores(point.ways, [point.questions.llm], point.questions.documents)
     return paired if isinstance(paired, Undefined) else paired.largest_share()
 
 

@@ -18,6 +18,7 @@ from automix_eval.analysis.operating_points import (
 from automix_eval.analysis.point_figures import OperatingPoint
 from automix_eval.analysis.verdict import verdict_of
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
+from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import Outcomes
@@ -83,11 +84,57 @@ def test_in_folds_no_policy_saw_what_it_decides(useful: bool) -> None:
     """Where nothing is apart, each document is decided by policies of the other folds."""
     test = world(200, useful=useful, group=4)
     for choice in chosen_policies(Threshold, None, test):
-        assert isinstance(choice.policy, CrossFitted)
-        folds = choice.policy.fold_of_
-        names = zip(test.documents or (), (folds[i] for i in test.ids), strict=True)
-        assert len(set(names)) == 50
+        for policy in (choice.policy, *choice.others):
+            assert isinstance(policy, CrossFitted)
+            folds = policy.fold_of_
+            names = zip(test.documents or (), (folds[i] for i in test.ids), strict=True)
+            assert len(set(names)) == 50
     assert points(test, None)["gain"].shown is useful
+
+
+def test_the_gain_is_that_of_policies_that_miss_one_fold_more() -> None:
+    """Four policies a question, of which none saw its fold; the error is that of both draws."""
+    test = world(60, useful=False)
+    gain = chosen_policies(Threshold, None, test)[0]
+    ways = [gain.policy, *gain.others]
+    assert len(ways) == 4
+    fold = np.array([gain.policy.fold_of_[name] for name in test.ids])
+    for i, way in enumerate(ways):
+        for own, policy in enumerate(way.policies_):
+            rest = test.take((fold != own) & (fold != (own + i + 1) % 5))
+            assert policy.get_learned() == Threshold().fit(rest).get_learned()
+    paths = [follow(w, test) for w in ways]
+    scored = ScoredQuestions.of(test)
+    found = scored_points(scored, [routed(gain, test, scored)], 2000, 0)[1]
+    assert found.quality.value == pytest.approx(np.mean([p.score for p in paths]))
+    assert found.cost.value == pytest.approx(np.mean([p.cost for p in paths]))
+    assert found.escalation_rate.value == pytest.approx(np.mean([p.final > 0 for p in paths]))
+    # which of the policies a question has is drawn too: more than the error of the questions
+    of_questions = np.mean([p.cost for p in paths], axis=0).std() / np.sqrt(len(test))
+    of_policies = np.std([p.cost.mean() for p in paths]) / np.sqrt(len(ways))
+    assert of_policies > 0.3 * of_questions
+    assert found.cost.stderr is not None
+    assert found.cost.stderr > np.hypot(of_questions, of_policies)
+
+
+def test_the_gain_in_folds_takes_no_fit_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five policies without one fold, ten without two: what the shares need in any case."""
+    fits: list[int] = []
+    fit = Threshold.fit
+    monkeypatch.setattr(
+        Threshold, "fit", lambda self, rows: fits.append(len(rows)) or fit(self, rows)
+    )
+    chosen_policies(Threshold, None, world(50))
+    assert sorted(fits) == [30] * 10 + [40] * 5
+
+
+def test_folds_that_the_user_chose_are_kept() -> None:
+    """What is fitted in folds already is the point of the largest gain itself."""
+    test = world(60)
+    crossed = CrossFitted(Threshold, 3).fit(test)
+    gain = chosen_policies(Threshold, None, test, crossed)[0]
+    assert gain.policy is crossed
+    assert gain.others == ()
 
 
 def test_what_a_fold_scored_decides_nothing_of_its_own_policy() -> None:
