@@ -236,6 +236,11 @@ class TaskView:
             )
         if given.get("do_sample") and (given.get("num_beams") or 1) > 1:
             found.append("slm and llm of hf draw each sample token by token, without num_beams")
+        if self.repeats > 1 and not self.as_unit:
+            found.append(
+                f"repeats=each scores each of the {self.repeats} answers to a question by itself; "
+                "the harness's own figures are of what the task's filter makes of them together"
+            )
         return found
 
     def about(self) -> dict[str, Any]:

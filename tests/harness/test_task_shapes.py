@@ -299,12 +299,13 @@ def test_numbers_that_are_no_mean_are_summed_up_by_the_task(
 
 
 def test_repeats_that_route_each_for_itself(tmp_path: Path) -> None:
-    """A setting; one record a repeat, and the manifest says so."""
+    """A setting; one record a repeat, and the manifest says so, and of what the harness's are."""
     made = shapes.task("votes", shapes.SHAPES["repeats_majority"])
     evaluated(tmp_path, {"votes": made}, repeats="each", filter="vote")
     manifest, rows = read_run(tmp_path / "out")
     assert len(rows) == 4 * len(shapes.NUMBERS)
     assert manifest["tasks"]["votes"]["repeats"] == {"number": 4, "routed": "each"}
+    assert any("each of the 4 answers" in w["text"] for w in manifest["warnings"])
 
 
 def refused() -> dict[str, Any]:
