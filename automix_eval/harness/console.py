@@ -1,7 +1,7 @@
 """What a run shows on the terminal, and the log that keeps everything.
 
-The terminal has a line a stage, our own notices and warnings, and the warnings of other libraries,
-each once. Their notices and progress bars stand in the log beside the results, or on the terminal
+The terminal has a line a stage, our own notices, and warnings, ours and of other libraries, each
+once. Their notices and progress bars stand in the log beside the results, or on the terminal
 too where that is asked for.
 """
 
@@ -75,7 +75,7 @@ def console(folder: Path | None, verbose: bool = False) -> Iterator[None]:
 
 
 class _Terminal(logging.Handler):
-    """Writes what a user must know, each line once, around the progress of a stage."""
+    """Writes what a user must know, each warning once, around the progress of a stage."""
 
     def __init__(self, everything: bool) -> None:
         super().__init__()
@@ -85,13 +85,15 @@ class _Terminal(logging.Handler):
             self.setFormatter(_LINES)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show a line, once, if it concerns who reads."""
+        """Show a line if it concerns who reads."""
         text = self.format(record)
         if not self._everything:
-            if not _concerns(record) or text in self._said:
+            if not _concerns(record):
                 return
-            self._said.add(text)
-            if record.levelno >= logging.WARNING:
+            if record.levelno >= logging.WARNING:  # a stage of another block may say the same
+                if text in self._said:
+                    return
+                self._said.add(text)
                 text = f"{record.levelname.lower()}: {text}"
         tqdm.write(text, file=sys.stderr)
 
