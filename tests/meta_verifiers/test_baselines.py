@@ -18,7 +18,7 @@ from sklearn.neural_network import MLPRegressor
 
 from automix_eval.meta_verifiers.always import AlwaysTier
 from automix_eval.meta_verifiers.baselines import knn
-from automix_eval.meta_verifiers.baselines.common import SWEEP, fold_of, scale_of, thin
+from automix_eval.meta_verifiers.baselines.common import SWEEP, fold_of, thin
 from automix_eval.meta_verifiers.baselines.features import Scaling, visits
 from automix_eval.meta_verifiers.baselines.knn import Knn
 from automix_eval.meta_verifiers.baselines.logistic import Logistic
@@ -36,6 +36,7 @@ from automix_eval.meta_verifiers.baselines.token_margin import TokenMargin
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.objectives import Selection
 from automix_eval.meta_verifiers.threshold import Threshold
+from automix_eval.metrics.calibration import scale_of
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
 
