@@ -282,8 +282,8 @@ def test_the_tiers_of_a_long_chain_do_not_hang_on_the_order_of_its_rows(bounded)
 def test_a_policy_of_a_long_chain_comes_back_and_keeps_to_its_tiers(bounded, make, tier):
     """Stored policies decide the same and skip the others; a tier that is best is asked alone."""
     outcomes = synthetic(6, 200)
-    scores = outcomes.scores.copy()
-    scores[:, tier] = 2.0
+    scores = outcomes.scores / 2
+    scores[:, tier] = 1.0
     fitted = make().fit(outcomes)
     alone = make(objective="loss", error_price=1e6).fit(replace(outcomes, scores=scores))
     assert (follow(alone, outcomes).final == tier).all()

@@ -89,9 +89,11 @@ def _table(preset: Preset, name: str, kind: str) -> StudySource:
     tiers = parse_tiers(preset.columns) if preset.columns is not None else chain_of_header(path)
     split = preset.split_column
     columns = Columns(tiers, split)
-    if kind == "run":  # as automix-eval outcomes names them
-        document = "document" if "document" in column_names(path) else None
-        columns = Columns(tiers, split, id_column="question", document_column=document)
+    if kind == "run":  # as automix-eval outcomes names them, and named identities before
+        held = column_names(path)
+        document = "document" if "document" in held else None
+        name = "id" if "id" in held else "question"
+        columns = Columns(tiers, split, id_column=name, document_column=document)
     found = None
     for test in TEST_SPLITS:
         try:
