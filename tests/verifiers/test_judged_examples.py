@@ -37,14 +37,16 @@ def test_two_of_each_on_contexts_of_their_own_where_there_are_so_many(
 ) -> None:
     """Right, wrong, wrong, right; nothing that cannot be verified; or one clear error."""
     given_rows = [scored(i, *row) for i, row in enumerate(rows)]
-    usable = [r for r in given_rows if r[0].context.strip() and r[1].text.strip()]
-    right = sum(score > 0.5 for *_, score in usable)
+    usable = [
+        (q, a, score > 0.5) for q, a, score in given_rows if q.context.strip() and a.text.strip()
+    ]
+    right = sum(mark for *_, mark in usable)
     if min(right, len(usable) - right) < 2:
         with pytest.raises(AutoMixError, match="2 right and 2 wrong"):
             choose(given_rows, seed)
         return
     found = choose(given_rows, seed)
-    assert [score > 0.5 for *_, score in found] == [True, False, False, True]
+    assert [mark for *_, mark in found] == [True, False, False, True]
     assert all(one in usable for one in found)
     assert len({q.doc_id for q, *_ in found}) == 4
     assert found == choose(given_rows, seed)
