@@ -96,6 +96,14 @@ class PolicyChoice(NamedTuple):
     why: str = ""
     others: tuple[MetaVerifier, ...] = ()
 
+    @property
+    def words(self) -> str:
+        """How many policies a question has, for behind how they were fitted; empty for one."""
+        number = 1 + len(self.others)
+        if number == 1:
+            return ""
+        return f"; the largest gain: mean of {number} policies a question, fitted without two folds"
+
 
 class RoutedPoint(NamedTuple):
     """Where a point leads, on which questions, and what of it the fitting questions showed.

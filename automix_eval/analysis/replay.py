@@ -174,7 +174,7 @@ def _points(
         choices = chosen_policies(make, train, test, fitted if same else None)
         points += [routed(choice, test, scored) for choice in choices]
         how = f"on {len(train)} other questions" if train is not None else (
-            f"in {FOLDS} folds of the same questions"
+            f"in {FOLDS} folds of the same questions{choices[0].words}"
         )  # fmt: skip
     except AutoMixError as err:
         notes.append(f"Only this policy is known: {printable(err, 600)}.")

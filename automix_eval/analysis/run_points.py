@@ -99,7 +99,7 @@ def _others(
         scored = ScoredQuestions.of(fitting, from_calibration=True)
         how = f"and scored in {FOLDS} folds of the {len(fitting)} calibration questions"
     choices = chosen_policies(make, rows, test)
-    return name, [routed(c, test, scored) for c in choices], how
+    return name, [routed(c, test, scored) for c in choices], how + choices[0].words
 
 
 def _router_of_points(run: Run) -> tuple[str, Callable[[], MetaVerifier]]:

@@ -98,6 +98,7 @@ def test_the_gain_is_that_of_policies_that_miss_one_fold_more() -> None:
     gain = chosen_policies(Threshold, None, test)[0]
     ways = [gain.policy, *gain.others]
     assert len(ways) == 4
+    assert "mean of 4 policies a question" in gain.words
     fold = np.array([gain.policy.fold_of_[name] for name in test.ids])
     for i, way in enumerate(ways):
         for own, policy in enumerate(way.policies_):
@@ -134,7 +135,7 @@ def test_folds_that_the_user_chose_are_kept() -> None:
     crossed = CrossFitted(Threshold, 3).fit(test)
     gain = chosen_policies(Threshold, None, test, crossed)[0]
     assert gain.policy is crossed
-    assert gain.others == ()
+    assert (gain.others, gain.words) == ((), "")
 
 
 def test_what_a_fold_scored_decides_nothing_of_its_own_policy() -> None:
