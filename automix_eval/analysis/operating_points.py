@@ -141,12 +141,10 @@ def chosen_policies(
         AutoMixError: The router cannot be fitted on these questions.
     """
     if fitting is None:
-        chosen = isinstance(fitted, CrossFitted)
-        crossed = (
-            fitted if isinstance(fitted, CrossFitted) else CrossFitted(make, FOLDS).fit(scored)
-        )
-        apart = _Apart(make, crossed, scored)
-        first, *others = [crossed] if chosen else apart.fitted_without_two()
+        if isinstance(fitted, CrossFitted):
+            return [PolicyChoice("gain", fitted), *_Apart(make, fitted, scored).kept()]
+        apart = _Apart(make, CrossFitted(make, FOLDS).fit(scored), scored)
+        first, *others = apart.fitted_without_two()
         return [PolicyChoice("gain", first, others=tuple(others)), *apart.kept()]
     rows = fitting.canonical()
     router = fitted or make().fit(rows)

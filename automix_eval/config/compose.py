@@ -375,7 +375,7 @@ def _set(config: DictConfig, key: str, value: Any) -> None:
     kind = described.kind(key, ("config",), GROUPS) or ""
     if isinstance(value, str):
         value = described.as_list(value, kind) if kind.startswith("list") else value
-    refuse_shape(config, key, value)
+    refuse_shape(config, key, value, kind.startswith("list"))
     OmegaConf.update(config, key, value)
 
 

@@ -82,10 +82,17 @@ def has_key(found: DictConfig, key: str) -> bool:
     return isinstance(node, DictConfig) and name in node
 
 
-def refuse_shape(config: DictConfig, key: str, value: Any) -> None:
-    """Raise ConfigError where a list is given as a mapping, or several keys as one value."""
+def refuse_shape(config: DictConfig, key: str, value: Any, is_list: bool = False) -> None:
+    """Raise ConfigError where a list is given as a mapping, or several keys as one value.
+
+    Args:
+        config: Has the key.
+        key: Its name.
+        value: What is given.
+        is_list: Whether it is a list where its default, null, does not say so.
+    """
     held = OmegaConf.select(config, key)
-    if isinstance(held, ListConfig) and isinstance(value, Mapping):
+    if (is_list or isinstance(held, ListConfig)) and isinstance(value, Mapping):
         raise ConfigError(f"{key} is a list, in the order of its entries: {key}=[...,...]")
     if isinstance(held, DictConfig) and not isinstance(value, Mapping):
         inside = listing([f"{key}.{name}" for name in map(str, held)])

@@ -80,11 +80,11 @@ def mismatches(policy: Mapping[str, Any], name: str, now: Mapping[str, Any]) -> 
     if policy["meta_verifier"].get("name") != name:
         lines.append(f"meta_verifier: fitted {policy['meta_verifier'].get('name')}, now {name}")
     for key in now:
-        # an older policy does not say under which filter it was fitted; no demonstrations are none
         if key == "prompt":
             held = fitted.get(key) if fitted.get("task") == now.get("task") else None
             if keys := differing(held if isinstance(held, dict) else {}, now[key]):
                 lines.append(f"the task has another {listing(keys)} than it was fitted on")
+        # an older policy does not say under which filter it was fitted; no demonstrations are none
         elif (key in fitted or key in _ALWAYS) and (fitted.get(key) or None) != (now[key] or None):
             lines.append(f"{key}: fitted on {_short(fitted.get(key))}, now {_short(now.get(key))}")
     return lines

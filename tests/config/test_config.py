@@ -103,6 +103,7 @@ def test_defaults_are_the_embedded_pair() -> None:
         ({"budget": 5}, "budget.max_cost, "),
         ({"store": "calls.db"}, "store.path"),
         ({"cost": {"tiers": {"slm": 1, "llm": 50}}}, "cost.tiers is a list"),
+        ({"meta_verifier": "knn", "meta_verifier.signals": {"a": 1}}, "signals is a list"),
         ({"meta_verifier": "always_tier", "meta_verifier.tier": 2}, "of 2 tiers: 0 to 1"),
         ({"meta_verifier": "oracle"}, "a live run does not know"),
     ],

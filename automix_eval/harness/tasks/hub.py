@@ -73,7 +73,7 @@ class HubSource:
         """The options at an address of the hub, which HF_ENDPOINT may set to a mirror's."""
         files: Mapping[str, str] = self.options.get("data_files", {})
         moved = {split: url.replace(_HUB, endpoint) for split, url in files.items()}
-        return {**self.options, **({"data_files": moved} if moved else {})}
+        return {**self.options, "data_files": moved} if moved else dict(self.options)
 
 
 #: The places of each task's data set, the preferred one first.
