@@ -163,6 +163,7 @@ def live_methods(sets: Sequence[QuestionSet], cache: ReplayCache) -> list[Method
         by_settings.setdefault(key, []).append(questions)
     found, groups = [], list(by_settings.values())
     for name, group in zip(_names(groups), groups, strict=True):
+        group.sort(key=lambda s: s.run.seeds)
         seeds = _seeds(group)
         parts = []
         for questions, seed in zip(group, seeds, strict=True):
@@ -333,7 +334,7 @@ def _one_a_seed(sets: Sequence[QuestionSet]) -> list[list[QuestionSet]]:
         # nothing can be replayed: the first run that asked the SLM everything stands for all
         ranked.sort(key=lambda s: not s.rows.asked[:, 0].all())
         return [[ranked[0]]]
-    return [list(g.values()) for g in groups.values()]
+    return [[g[seeds] for seeds in sorted(g)] for g in groups.values()]
 
 
 def oracle_curve(row: MethodScore) -> tuple[CurvePoint, ...]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import secrets
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +83,9 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             refuse_secrets(name, value)
         self.config = config.build(model_args)
         self._device = device
-        self.run_id = self.ranks.first(time.strftime("%Y%m%dT%H%M%S") + "-" + secrets.token_hex(3))
+        # to the millisecond: runs that end within one second keep their order in a report
+        stamp = f"{datetime.now():%Y%m%dT%H%M%S%f}"[:-3]
+        self.run_id = self.ranks.first(f"{stamp}-{secrets.token_hex(3)}")
         self.verifier = parts.make_verifier(self.config)
         self.cost = parts.checked_cost(self.config, self.verifier)
         self.budget = parts.make_budget(self.config).share(self._rank, self._world_size)
