@@ -63,6 +63,16 @@ class CallCounts:
     events: Counter[tuple[Phase, str, Role, str]] = field(default_factory=Counter)
     lost_system: Counter[Purpose] = field(default_factory=Counter)
     _before: set[str] = field(default_factory=set)
+    _repeated: set[Purpose] = field(default_factory=set)
+
+    @contextmanager
+    def repeating(self, purpose: Purpose) -> Iterator[None]:
+        """Calls for a purpose that were asked for and counted before: only those made count."""
+        self._repeated.add(purpose)
+        try:
+            yield
+        finally:
+            self._repeated.remove(purpose)
 
     def events_of(self, phase: Phase, task: str, role: Role) -> dict[str, int]:
         """Events of the calls of one kind, in the order of their names."""
@@ -78,7 +88,7 @@ class CallCounts:
         purpose: Purpose,
         keys: Sequence[str],
         made: Collection[str],
-        events: Iterable[Sequence[str]],
+        events: Mapping[str, Sequence[str]],
     ) -> None:
         """Count calls that are done, but for those made, which count when they are made.
 
@@ -86,13 +96,20 @@ class CallCounts:
             purpose: What they were for.
             keys: The key of each call; one that comes again is in the store by then.
             made: Those that the store did not hold.
-            events: The events of each different call.
+            events: Those of each different call, by its key.
         """
         earlier = self._before.intersection(keys)
-        self.stored[purpose] += len(keys) - len(made) - len(earlier)
         self._before -= earlier
-        for some in events:
-            self.events.update((*purpose, event) for event in some)
+        repeated = purpose in self._repeated
+        if not repeated:
+            self.stored[purpose] += len(keys) - len(made) - len(earlier)
+        for key, some in events.items():
+            if not repeated or key in made:
+                self.events.update((*purpose, event) for event in some)
+
+    def lose_system(self, purpose: Purpose) -> None:
+        """Count a prompt whose system message the model's template dropped."""
+        self.lost_system[purpose] += purpose not in self._repeated
 
     def mark(self) -> _Mark:
         """A point to come back to."""
@@ -325,7 +342,7 @@ class Tier:
         text = self.backend.render(prompt)
         said = [m.content.strip() for m in prompt.messages if m.role == "system"]
         if any(s not in text and json.dumps(s)[1:-1] not in text for s in said):
-            self.counts.lost_system[self._context] += 1
+            self.counts.lose_system(self._context)
         return text
 
     def _fit(self, question: Question, split: Splitter) -> prompts.FittedPrompt:
@@ -411,7 +428,7 @@ class Tier:
         missing = [k for k in keys if k not in results]
         if missing:
             raise RuntimeError(f"{self.name}'s backend returned no result for {len(missing)} calls")
-        self.counts.add(self._context, keys, todo, [r.events for r in results.values()])
+        self.counts.add(self._context, keys, todo, {k: r.events for k, r in results.items()})
         return [(results[k], self._call(results[k])) for k in keys]
 
     def _call(self, result: Generation | Scores) -> Call:

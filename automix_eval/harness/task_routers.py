@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import compress
 from pathlib import Path
@@ -17,7 +18,6 @@ from omegaconf import DictConfig
 from automix_eval.cascade.budget import Budget
 from automix_eval.cascade.failures import TooManyFailedError
 from automix_eval.cascade.route import Chain, ask_all
-from automix_eval.cascade.tier import Purpose
 from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.harness.ranks import Ranks, interleave
@@ -182,12 +182,10 @@ class TaskRouters:
         # an answer that is demonstrated is not judged as others are
         kept = [q.doc_id not in told for q in questions]
         log.info("%s: fitting on %d %s questions", view.name, sum(kept), chosen.split)
-        # the answers among which some were chosen were counted then
-        purpose: Purpose = ("calibration", view.name, "answer")
-        counted = [(tier, tier.counts.stored[purpose]) for tier in chain.tiers[: len(shown)]]
-        found = self._ask(view, chain, questions, router.needs_verification, kept)
-        for tier, number in counted:
-            tier.counts.stored[purpose] = number
+        with ExitStack() as repeated:
+            for tier in chain.tiers[: len(shown)]:  # their answers are there, to choose among
+                repeated.enter_context(tier.counts.repeating(("calibration", view.name, "answer")))
+            found = self._ask(view, chain, questions, router.needs_verification, kept)
         rows = [row for row in found if row is not None and self._recorder.keeps(view, row)]
         unscored = sum(row is not None for row in found) - len(rows)
         self._enough(view, rows, len(found) - unscored, unscored, chain.failures.share)

@@ -316,6 +316,27 @@ def test_a_system_message_that_a_template_drops_is_counted(
     assert tier.counts.lost_system_of("calibration", "") == 0
 
 
+def test_calls_that_are_repeated_for_a_purpose_count_once(
+    tier: Tier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls, lost system messages and events; what is made the second time counts as any does."""
+    monkeypatch.setattr(tier.backend, "render", lambda prompt: prompt.messages[-1].content)
+    messages = [(Message("system", "be brief"), Message("user", name)) for name in "abc"]
+    asks = [Question("t", i, Prompt(messages=m), "", "q") for i, m in enumerate(messages)]
+
+    def counts() -> tuple[int, int, int]:
+        held = tier.counts
+        return held.made.total(), held.stored.total(), held.lost_system.total()
+
+    tier.answer(asks[:2], _parts)
+    assert counts() == (2, 0, 2)
+    with tier.counts.repeating(("evaluation", "", "answer")):
+        tier.answer(asks, _parts)
+    assert counts() == (3, 0, 2)
+    tier.answer(asks, _parts)
+    assert counts() == (3, 3, 5)
+
+
 @pytest.mark.parametrize("verify", [True, False])
 @pytest.mark.parametrize("needs", [True, False])
 @pytest.mark.parametrize("routed", [True, False])
