@@ -42,11 +42,17 @@ def normalize_answer(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", bare).split())
 
 
-def token_f1(prediction: str, references: Sequence[str]) -> float:
+def token_f1(prediction: str, references: Sequence[str], *, both_empty: float = 1.0) -> float:
     """Harmonic mean of token precision and recall, the maximum over the references.
 
-    With bags of normalised tokens P and R: F1 = 2 |P n R| / (|P| + |R|). Two empty bags score 1.0,
-    an empty one against a non-empty one 0.0. Source: Rajpurkar et al. 2016.
+    With bags of normalised tokens P and R: F1 = 2 |P n R| / (|P| + |R|), 0.0 where one is empty.
+    Source: Rajpurkar et al. 2016.
+
+    Args:
+        prediction: The answer.
+        references: At least one.
+        both_empty: The score where nothing is left of either: 1.0 by the scripts of SQuAD 2.0 and
+            CoQA; 0.0 by those of SQuAD 1.1 and Qasper, which score no token in common so.
 
     Returns:
         A number in [0, 1].
@@ -54,7 +60,7 @@ def token_f1(prediction: str, references: Sequence[str]) -> float:
     Raises:
         ValueError: There is no reference.
     """
-    return max(each_token_f1(prediction, references))
+    return max(each_token_f1(prediction, references, both_empty=both_empty))
 
 
 def exact_match(prediction: str, references: Sequence[str]) -> float:
@@ -68,10 +74,12 @@ def exact_match(prediction: str, references: Sequence[str]) -> float:
     return max(each_exact_match(prediction, references))
 
 
-def each_token_f1(prediction: str, references: Sequence[str]) -> list[float]:
+def each_token_f1(
+    prediction: str, references: Sequence[str], *, both_empty: float = 1.0
+) -> list[float]:
     """:func:`token_f1` against each of the references alone, in their order."""
     normalised, expected = _normalised(prediction, references)
-    return [_pair_f1(normalised, one) for one in expected]
+    return [_pair_f1(normalised, one) if normalised or one else both_empty for one in expected]
 
 
 def each_exact_match(prediction: str, references: Sequence[str]) -> list[float]:

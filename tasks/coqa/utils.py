@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from automix_eval.harness.tasks.load import (
     Doc,
     Row,
     RowError,
+    answered,
     digest,
     load_rows,
     make_doc,
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 __all__ = ["flatten", "load", "process_results"]
-
-_log = logging.getLogger("automix_eval.tasks.coqa")
 
 
 def load(source: str | None = None, **_: Any) -> DatasetDict:
@@ -38,18 +36,17 @@ def flatten(row: Row) -> list[Doc]:
     if len(questions) != len(answers):
         raise RowError(f"{len(questions)} questions but {len(answers)} answers")
     groups = (row.get("additional_answers") or {}).values()
+    said = [texts(group, "input_text") for group in groups if group and group.get("input_text")]
     # Training stories hold one blank additional answer instead of one a question.
-    others = [given for g in groups if len(given := texts(g, "input_text")) == len(questions)]
+    others = [given for given in said if len(given) == len(questions)]
     story_id = str(row.get("id") or digest(story))
     docs = []
     for turn, (question, *references) in enumerate(
         zip(questions, answers, *others, strict=True), start=1
     ):
         name = f"{story_id}-{turn}"
-        if not any(reference.strip() for reference in references):
-            _log.warning("coqa: question %s is left out, it has no answer to score against", name)
-            continue
-        # the official scorer counts people, who may have said the same
-        given = [reference.strip() for reference in references if reference.strip()]
-        docs.append(make_doc(story_id, story, question, references, id=name, references=given))
+        if answered(name, references):
+            # the official scorer counts people, who may have said the same
+            given = [reference.strip() for reference in references if reference.strip()]
+            docs.append(make_doc(story_id, story, question, references, id=name, references=given))
     return docs

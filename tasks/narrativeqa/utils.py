@@ -14,6 +14,7 @@ from automix_eval.harness.tasks.load import (
     make_doc,
     make_splits,
     pick,
+    text,
     texts,
 )
 from automix_eval.harness.tasks.packaged import packaged_file, split_documents
@@ -50,7 +51,7 @@ def flatten(row: Row) -> list[Doc]:
             str(row["document"].get("id") or digest(summary)),
             summary,
             pick(row, "question.text", str),
-            [pick(answer, "text", str) for answer in pick(row, "answers", list)],
+            [text(answer, "text") for answer in pick(row, "answers", list) if answer],
         )
     ]
 

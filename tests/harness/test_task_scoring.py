@@ -20,6 +20,7 @@ from lm_eval.utils import handle_non_serializable, make_table
 
 from automix_eval.harness.tasks.scoring import (
     count_decisions,
+    free_form,
     leave_one_out,
     mean_of_defined,
     with_routing,
@@ -152,6 +153,12 @@ def test_decision_counts_do_not_depend_on_the_order(decisions: list[str]) -> Non
     assert sum(counts) == len(decisions)
     assert counts == sorted(counts, reverse=True)
     assert shown == count_decisions(decisions[::-1])
+
+
+def test_an_answer_of_an_article_alone_scores_as_each_task_s_own_script_does() -> None:
+    """Nothing is left of "A": one by CoQA's, none by those of Qasper and SQuAD 1.1."""
+    assert free_form({"answers": ["A."]}, ["A"])["f1"] == 0.0
+    assert leave_one_out({"references": ["A."]}, ["A"])["f1"] == 1.0
 
 
 def test_coqa_leaves_one_reference_out() -> None:

@@ -212,6 +212,55 @@ def test_a_question_nobody_answered_is_left_out_with_a_warning(
     assert "story-1-1 is left out" in caplog.text
 
 
+def _nothing(row: dict[str, Any], *path: str | int) -> dict[str, Any]:
+    held: Any = row
+    for name in path[:-1]:
+        held = held[name]
+    held[path[-1]] = None
+    return row
+
+
+@pytest.mark.parametrize(
+    ("task", "path"),
+    [
+        ("qasper", ("id",)),
+        ("qasper", ("title",)),
+        ("qasper", ("abstract",)),
+        ("qasper", ("full_text", "section_name", 0)),
+        ("qasper", ("full_text", "paragraphs", 1)),
+        ("qasper", ("full_text", "paragraphs", 0, 0)),
+        ("qasper", ("qas", "question_id", 0)),
+        ("qasper", ("qas", "answers", 0)),
+        ("qasper", ("qas", "answers", 0, "answer")),
+        ("qasper", ("qas", "answers", 1, "answer", 0)),
+        ("qasper", ("qas", "answers", 1, "answer", 0, "yes_no")),
+        ("qasper", ("qas", "answers", 1, "answer", 2, "free_form_answer")),
+        ("qasper", ("qas", "answers", 0, "answer", 0, "extractive_spans")),
+        ("coqa", ("id",)),
+        ("coqa", ("additional_answers", "1")),
+        ("coqa", ("additional_answers", "1", "input_text")),
+        ("coqa", ("additional_answers", "1", "input_text", 0)),
+        ("coqa", ("answers", "input_text", 0)),
+        ("narrativeqa", ("document", "id")),
+        ("narrativeqa", ("answers", 0)),
+        ("narrativeqa", ("answers", 0, "text")),
+        ("quality", ("hard",)),
+        ("cnli", ("id",)),
+        ("cnli", ("pid",)),
+    ],
+)
+def test_what_may_be_empty_may_be_null(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, path: tuple[str | int, ...]
+) -> None:
+    """A null id, heading or annotation refuses no data set: the other questions are read."""
+    write_rows(tmp_path, task, _nothing(ROWS[task](), *path))
+    monkeypatch.setenv(DATA_DIR, str(tmp_path))
+    for doc in _load(task)[task].validation_docs():
+        assert all(doc["answers"])
+        assert doc["id"]
+        assert "None" not in doc["context"]
+
+
 @pytest.mark.skipif(not GIVEN, reason=f"{DATA_DIR} is not set")
 def test_real_rows_flatten_prompt_and_score(monkeypatch: pytest.MonkeyPatch) -> None:
     """The laws of the samples hold on the user's copy of the data sets, where there is one."""

@@ -93,6 +93,20 @@ def test_f1_is_that_of_the_intersection_of_bags(prediction: str, references: lis
     assert token_f1(prediction, references) == max(expected)
 
 
+@given(TEXTS, REFERENCES)
+def test_nothing_against_nothing_scores_what_the_task_s_own_script_says(
+    prediction: str, references: list[str]
+) -> None:
+    """SQuAD 1.1 and Qasper: no token in common is 0.0; what has tokens scores the same."""
+    scores = each_token_f1(prediction, references, both_empty=0.0)
+    for score, one, reference in zip(
+        scores, each_token_f1(prediction, references), references, strict=True
+    ):
+        nothing = not normalize_answer(prediction) and not normalize_answer(reference)
+        assert (score, one) == (0.0, 1.0) if nothing else score == one
+    assert token_f1(prediction, references, both_empty=0.0) == max(scores)
+
+
 def test_no_reference_is_an_error() -> None:
     """An answer cannot be scored against nothing, nor against the letters of one text."""
     for score in (token_f1, exact_match):

@@ -1,7 +1,7 @@
 """Where the rows of the five tasks come from: the hub, local files or the embedded sample.
 
 Each task's ``flatten(row)`` (``tasks/<task>/utils.py``) turns a raw row into documents, one a
-question; ``taskrows.py`` says what they hold.
+question; :mod:`automix_eval.harness.tasks.rows` says what they hold.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from automix_eval.harness.tasks.rows import (
     Row,
     RowError,
     TaskDataError,
+    answered,
     digest,
     make_doc,
     pick,
+    text,
     texts,
 )
 from automix_eval.paths import tasks_dir
@@ -42,11 +44,13 @@ __all__ = [
     "Row",
     "RowError",
     "TaskDataError",
+    "answered",
     "digest",
     "load_rows",
     "make_doc",
     "make_splits",
     "pick",
+    "text",
     "texts",
 ]
 

@@ -12,6 +12,7 @@ least one, none blank, none twice.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ Flatten = Callable[[Row], list[Doc]]
 #: Where a row stands, for error messages, and the row.
 Located = tuple[str, Row]
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class TaskDataError(AutoMixError):
@@ -71,6 +73,14 @@ def make_doc(
     }
 
 
+def answered(question: str, references: Iterable[str]) -> bool:
+    """Whether a question of a row of several has a reference; else a warning says: left out."""
+    found = any(reference.strip() for reference in references)
+    if not found:
+        log.warning("question %s is left out, it has no answer to score against", question)
+    return found
+
+
 def digest(text: str) -> str:
     """Twelve hexadecimal digits that identify a text, for rows that carry no id."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -95,6 +105,15 @@ def pick(row: Row, path: str, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise RowError(f"field {path!r} is of type {type(value).__name__}, not {kind.__name__}")
     return value
+
+
+def text(row: Row, name: str) -> str:
+    """Read a text that may be missing or null, which becomes "".
+
+    Raises:
+        RowError: The field is of another type.
+    """
+    return "" if row.get(name) is None else pick(row, name, str)
 
 
 def texts(row: Row, path: str) -> list[str]:

@@ -22,7 +22,9 @@ def free_form(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score a free-form answer: ``process_results`` of Qasper and NarrativeQA.
 
     Token F1 is Qasper's official metric (Dasigi et al. 2021, arXiv 2105.03011) and that by which
-    SCROLLS (Shaham et al. 2022, arXiv 2201.03533) and the AutoMix paper score NarrativeQA.
+    SCROLLS (Shaham et al. 2022, arXiv 2201.03533) and the AutoMix paper score NarrativeQA. As in
+    Qasper's own evaluator and SQuAD 1.1's, which it follows, no token in common scores 0.0, also
+    where answer and reference are articles or punctuation alone.
 
     Args:
         doc: A uniform document.
@@ -32,7 +34,10 @@ def free_form(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
         ``f1`` and ``exact_match`` in [0, 1], the maximum over the references, and the routing.
     """
     answer, references = results[0], doc["answers"]
-    metrics = {"f1": token_f1(answer, references), "exact_match": exact_match(answer, references)}
+    metrics = {
+        "f1": token_f1(answer, references, both_empty=0.0),
+        "exact_match": exact_match(answer, references),
+    }
     return with_routing(metrics, answer)
 
 
@@ -40,8 +45,9 @@ def leave_one_out(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, A
     """Score a free-form answer as CoQA's own script does: ``process_results`` of CoQA.
 
     Each reference is left out once and the best of the others taken, so that a model is measured
-    as the people are who answered. Source: Reddy et al. 2019 (arXiv 1808.07042), section 6.1, and
-    the official evaluation script; the harness's own task scores likewise.
+    as the people are who answered. Where normalising leaves nothing of both, they agree. Source:
+    Reddy et al. 2019 (arXiv 1808.07042), section 6.1, and the official evaluation script; the
+    harness's own task scores likewise.
 
     Args:
         doc: A uniform document with every person's answer as ``references``.
