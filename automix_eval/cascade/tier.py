@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
 
 from automix_eval.backends import prompts
+from automix_eval.cascade.call_counts import CallCounts, Purpose
 from automix_eval.cascade.progress import progress_line
 from automix_eval.cascade.store import CallStore, call_key
 from automix_eval.records.schema import to_json
@@ -39,86 +38,8 @@ R = TypeVar("R", Generation, Scores)
 Splitter = Callable[[Question], prompts.Parts]
 # Which result of a question, of its choices or of its repeats, is the answer that is scored.
 Picker = Callable[[Question, Sequence[Any]], int]
-Purpose = tuple[Phase, str, Role]
-_Mark = tuple[Counter[Purpose], Counter[tuple[Phase, str, Role, str]], set[str]]
 _DEFAULT_MAX_GEN_TOKS = 256
 _STAGE: dict[Role, str] = {"answer": "answering", "verify": "verifying"}
-
-
-@dataclass(slots=True)
-class CallCounts:
-    """How many calls were made and how many came from the store, by phase, task and role.
-
-    Work that a failed call has interrupted is done again from the store. Its calls were made once
-    and are counted once: :meth:`rewind` forgets the interrupted attempt, but for the calls it made,
-    which the next attempt finds in the store and does not count again.
-
-    Attributes:
-        events: What the calls' results note (:class:`Generation`), by kind as well.
-        lost_system: Prompts whose system message the model's template dropped.
-    """
-
-    made: Counter[Purpose] = field(default_factory=Counter)
-    stored: Counter[Purpose] = field(default_factory=Counter)
-    events: Counter[tuple[Phase, str, Role, str]] = field(default_factory=Counter)
-    lost_system: Counter[Purpose] = field(default_factory=Counter)
-    _before: set[str] = field(default_factory=set)
-    _repeated: set[Purpose] = field(default_factory=set)
-
-    @contextmanager
-    def repeating(self, purpose: Purpose) -> Iterator[None]:
-        """Calls for a purpose that were asked for and counted before: only those made count."""
-        self._repeated.add(purpose)
-        try:
-            yield
-        finally:
-            self._repeated.remove(purpose)
-
-    def events_of(self, phase: Phase, task: str, role: Role) -> dict[str, int]:
-        """Events of the calls of one kind, in the order of their names."""
-        found = {k[3]: n for k, n in self.events.items() if k[:3] == (phase, task, role)}
-        return dict(sorted(found.items()))
-
-    def lost_system_of(self, phase: Phase, task: str) -> int:
-        """Prompts of a phase of a task that lost their system message."""
-        return sum(n for k, n in self.lost_system.items() if k[:2] == (phase, task))
-
-    def add(
-        self,
-        purpose: Purpose,
-        keys: Sequence[str],
-        made: Collection[str],
-        events: Mapping[str, Sequence[str]],
-    ) -> None:
-        """Count calls that are done, but for those made, which count when they are made.
-
-        Args:
-            purpose: What they were for.
-            keys: The key of each call; one that comes again is in the store by then.
-            made: Those that the store did not hold.
-            events: Those of each different call, by its key.
-        """
-        earlier = self._before.intersection(keys)
-        self._before -= earlier
-        repeated = purpose in self._repeated
-        if not repeated:
-            self.stored[purpose] += len(keys) - len(made) - len(earlier)
-        for key, some in events.items():
-            if not repeated or key in made:
-                self.events.update((*purpose, event) for event in some)
-
-    def lose_system(self, purpose: Purpose) -> None:
-        """Count a prompt whose system message the model's template dropped."""
-        self.lost_system[purpose] += purpose not in self._repeated
-
-    def mark(self) -> _Mark:
-        """A point to come back to."""
-        return self.stored.copy(), self.events.copy(), set(self._before)
-
-    def rewind(self, mark: _Mark, made: Iterable[str]) -> None:
-        """Come back, with the calls made since."""
-        self.stored, self.events, before = mark
-        self._before = before | set(made)
 
 
 class NotAskedError(Exception):
