@@ -295,12 +295,11 @@ def _compared(
     differ = np.flatnonzero(np.abs(gap) > _SAME)
     ranked = differ[np.argsort(-np.abs(gap[differ]), kind="stable")][:most]
     questions = next((a.questions for a in pair if a.questions), None)
-    metric = (
-        questions.run.tasks[task].metric if questions else pair[0].source and pair[0].source.metric
-    )
+    scored = questions.run.tasks[task] if questions else pair[0].source
+    assert scored is not None  # what has no questions has a source
     return Compared(
         task=printable(task),
-        metric=printable(metric or "none"),
+        metric=printable(scored.quality),
         num_questions=len(keys),
         num_documents=int(codes.max()) + 1,
         left_out=len((places[0].keys() ^ places[1].keys()) - _failed_keys(task, held)),

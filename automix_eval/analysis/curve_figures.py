@@ -48,6 +48,11 @@ class EndPoints(NamedTuple):
     llm_quality: Vector
     llm_cost: Vector
 
+    def regions(self, number: int) -> list[float]:
+        """Costs that part the range from the SLM's to the LLM's into equal regions."""
+        slm, llm = (float(np.asarray(v)[0]) for v in (self.slm_cost, self.llm_cost))
+        return [float(v) for v in np.linspace(slm, llm, number + 1)]
+
 
 def over_random(quality: Vector, cost: Vector, ends: EndPoints) -> Vector:
     """Quality above that of a random choice between SLM and LLM of the same mean cost.

@@ -148,7 +148,7 @@ def _task_report(
         created=printable(run.created),
         version=printable(run.version),
         task=printable(task),
-        metric=printable(info.metric or "none"),
+        metric=printable(info.quality),
         sample=info.sample,
         meta_verifier=run.part("meta_verifier"),
         verifier=run.part("verifier"),

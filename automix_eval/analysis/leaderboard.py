@@ -129,13 +129,13 @@ def board(runs: ComparableRuns, cache: ReplayCache, columns: BoardColumns | None
     if sets:
         rows, info = sets[0].rows, sets[0].run.tasks[sets[0].task]
         size, documents, task = len(rows), rows.num_documents, sets[0].task
-        metric, sample = info.metric or "none", info.sample
+        metric, sample = info.quality, info.sample
         tiers = tuple(t.label for t in sets[0].run.tiers)
         cost = sets[0].run.prices
     else:
         one, sample, tiers, cost = single_models[0], False, (), ""
         size = documents = len(one.scores)
-        task, metric = one.task, one.metric
+        task, metric = one.task, one.quality
     return Board(
         key=runs.key,
         task=printable(task),

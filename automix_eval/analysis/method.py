@@ -78,6 +78,14 @@ class _OnRun:
             vector = 1 - vector
         return Estimate(vector, first_undefined(vector))
 
+    def start(self) -> int:
+        """The tier whose confidence is read first: that before the last which is asked most."""
+        last = self.references.tiers.last if self.references else 0
+        names = [n for t in range(last) if (n := f"asked {t}") in self.routing.places]
+        means = (self.routing.mean(name) for name in names)
+        shares = [0.0 if isinstance(m, Undefined) else float(m[0]) for m in means]
+        return int(np.argmax(shares)) if shares else 0
+
 
 @dataclass(slots=True)
 class MethodScore:
@@ -104,7 +112,7 @@ class MethodScore:
         row = cls(method, weights, table)
         point, on_curve = ("quality", "cost"), ("quality", "cost", "final 0")
         # where there is a path, no figure with an interval is one of the curve
-        undrawn = on_curve if _has_path(method) else on_curve[2:]
+        undrawn = on_curve if method.has_path else on_curve[2:]
         for part, own in zip(method.parts, references, strict=True):
             tiers = range(own.tiers.last + 1) if own and part.in_chain else ()
             names = [*point, *(f"{k} {t}" for t in tiers for k in ("asked", "final"))]
@@ -230,7 +238,7 @@ class MethodScore:
         curve = self.curve() or [(None, quality, cost, self._escalation())]
         along = self._along(ends)
         shown: Curve | FittedCurve | Undefined = along
-        if not _has_path(method):
+        if not method.has_path:
             shown = Curve.of([*((c, q) for _, q, c, _ in curve), (cost, quality)], ends)
 
         def cost_of(share: float) -> Figure:
@@ -277,7 +285,7 @@ class MethodScore:
 
     def _along(self, ends: EndPoints) -> FittedCurve | Undefined:
         """The way from the SLM to the LLM; through the method's own point where it has no range."""
-        if not _has_path(self.method):
+        if not self.method.has_path:
             saved = self._calls_saved()
             calls = saved if isinstance(saved, Undefined) else 1 - saved
             return FittedCurve.of([(self.mean("cost"), self.mean("quality"), calls)], ends)
@@ -338,26 +346,27 @@ class MethodScore:
         ends = [p.references for p in self._parts]
         if not self.method.verifier or not all(ends):
             return VerifierQuality.without(NO_VERIFIER)
+        starts = [p.start() for p in self._parts]
         if len(ends) == 1 and ends[0]:
-            return ends[0].verifier(0)
-        seeds = [e.cells[0].vectors() for e in ends if e and 0 in e.cells]
+            return ends[0].verifier(starts[0])
+        pairs = zip(ends, starts, strict=True)
+        seeds = [e.cells[start].vectors() for e, start in pairs if e and start in e.cells]
         if len(seeds) < len(ends):
-            return VerifierQuality.without(
-                Undefined("the first tier was not verified in every run")
-            )
+            missing = Undefined("the first tier was not verified in every run")
+            return VerifierQuality.without(missing)
         figures = (self.table.figure(pooled(v, self.weights)) for v in zip(*seeds, strict=True))
         return VerifierQuality(*figures)
 
     def _benefit(self) -> tuple[Figure, Figure]:
-        ends = [p.references for p in self._parts if p.references]
+        ends = [(p.references, p.start()) for p in self._parts if p.references]
         if not self.method.verifier or len(ends) < len(self._parts) or not ends:
             return Figure(NO_VERIFIER), Figure(NO_VERIFIER)
-        each = [e.benefit(0) for e in ends]
+        each = [e.benefit(start) for e, start in ends]
         area, correlation = each[0]
         values = [c.value for _, c in each]
         if len(ends) == 1 or any(isinstance(v, Undefined) for v in values):
             return area, correlation
-        vectors = [e.benefit_cells[0].vectors()[0] for e in ends]
+        vectors = [e.benefit_cells[start].vectors()[0] for e, start in ends]
         mean = float(np.mean(np.asarray(values, dtype=np.float64)))
         return self.table.figure(pooled(vectors, self.weights)), Figure(mean)
 
@@ -365,7 +374,7 @@ class MethodScore:
 
     def _region_lift(self, index: int, ends: EndPoints) -> Estimate:
         """Delta IBC of the policies chosen for one region."""
-        low, high = region_ends(ends)[index : index + 2]
+        low, high = ends.regions(NUM_REGIONS)[index : index + 2]
         cost = self.mean("cost")
         if not all(p.regions for p in self._parts):
             if isinstance(cost, Undefined) or not low < cost[0] <= high:
@@ -383,7 +392,7 @@ class MethodScore:
     def _regions(self, ends: EndPoints) -> tuple[Region, ...]:
         if first_undefined(*ends) or self.method.missing:
             return ()
-        at, figure = region_ends(ends), self.table.figure
+        at, figure = ends.regions(NUM_REGIONS), self.table.figure
         return tuple(
             Region(at[i], at[i + 1], figure(*self._region_lift(i, ends)), self._parameter(i))
             for i in range(NUM_REGIONS)
@@ -421,18 +430,6 @@ class MethodScore:
             if len(known):
                 found[name] = Spread(*spread_of(known), len(known), reasons)
         return found
-
-
-def _has_path(method: Method) -> bool:
-    """Whether every seed has a path, of as many steps."""
-    lengths = {len(p.path) for p in method.parts}
-    return len(lengths) == 1 and 0 not in lengths
-
-
-def region_ends(ends: EndPoints) -> list[float]:
-    """Six costs that part the range from the SLM's to the LLM's into five equal regions."""
-    slm, llm = (float(np.asarray(v)[0]) for v in (ends.slm_cost, ends.llm_cost))
-    return [float(v) for v in np.linspace(slm, llm, NUM_REGIONS + 1)]
 
 
 def _points(

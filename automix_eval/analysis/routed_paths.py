@@ -199,3 +199,9 @@ class Method:
     parts: tuple[MethodOnRun, ...]
     note: str = ""
     missing: Undefined | None = None
+
+    @property
+    def has_path(self) -> bool:
+        """Whether every seed has a path, of as many steps."""
+        lengths = {len(p.path) for p in self.parts}
+        return len(lengths) == 1 and 0 not in lengths

@@ -43,7 +43,7 @@ class RunPoints:
         return OperatingPoints(
             task=printable(questions.task),
             run_id=printable(run.run_id),
-            metric=printable(info.metric or "none"),
+            metric=printable(info.quality),
             cost=run.prices,
             sample=info.sample,
             tiers=tuple(t.label for t in run.tiers),

@@ -334,7 +334,7 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         try:
             done = cascade.route(questions, self._chain(view), router, self.config.record == "full")
         except BudgetSpentError as spent:
-            self.log.warn(view.name, str(spent))
+            self.log.warn(view.name, str(spent), said=True)
             kept = [(questions[i], tiers) for i, tiers in spent.finished]
             self._log_rows(view, [q for q, _ in kept], [tiers for _, tiers in kept])
             self.log.note(view.name, "evaluation")

@@ -280,11 +280,12 @@ class RunLog:
         """Note that a task was routed by a policy fitted elsewhere."""
         self._policies[task] = path
 
-    def warn(self, task: str, text: str) -> None:
-        """Say something in the log and in the manifest, once."""
+    def warn(self, task: str, text: str, said: bool = False) -> None:
+        """Say something in the manifest, once, and in the log unless an error is to say it."""
         entry = {"task": task, "text": text}
         if entry not in self.warnings:
-            log.warning("%s: %s", task, text)
+            if not said:
+                log.warning("%s: %s", task, text)
             self.warnings.append(entry)
 
     def summary(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class HarnessResults:
         models: Names of the evaluated model, from ``model_args`` and ``model_name``.
         versions: Version of each task, as text.
         settings: Hashes of each task's configuration, see :mod:`.task_settings`.
+        lower: Metrics of each task of which lower values are better.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class HarnessResults:
     models: tuple[str, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    lower: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -86,6 +88,11 @@ class ScoredBy:
         if not self.metric or self.filter in (None, "none"):
             return self.metric or None
         return f"{self.metric},{self.filter}"
+
+    @property
+    def quality(self) -> str:
+        """What quality is the mean of, in words: minus a metric of which less is better."""
+        return f"minus {self.name}" if self.name and self.sign < 0 else self.name or "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +174,7 @@ def read_samples(path: Path, by: ScoredBy) -> Samples:
             continue
         by_doc = scores.setdefault(name, {})
         if value is not None:
-            by_doc[doc_id] = by.sign * value
+            by_doc[doc_id] = by.sign * value + 0.0  # no zero has a minus
         prompts[doc_id] = str(row.get("prompt_hash", ""))
     if defects and not prompts:
         raise AutoMixError(defects[0])
@@ -244,7 +251,7 @@ def _read_results(path: Path, time: str) -> HarnessResults:
     names = model_names(config.get("model_args"))
     if not names and isinstance(value.get("model_name"), str):
         names = (value["model_name"],)
-    versions, configs = value.get("versions"), value.get("configs")
+    versions, configs, higher = map(value.get, ("versions", "configs", "higher_is_better"))
     return HarnessResults(
         path,
         time,
@@ -253,10 +260,15 @@ def _read_results(path: Path, time: str) -> HarnessResults:
         {str(k): printable(v) for k, v in versions.items()}
         if isinstance(versions, Mapping)
         else {},
-        {str(k): hashes(v) for k, v in configs.items() if isinstance(v, Mapping)}
-        if isinstance(configs, Mapping)
-        else {},
-    )
+        {task: hashes(held) for task, held in _mappings(configs)},
+        {task: [m for m, better in held.items() if better is False]
+         for task, held in _mappings(higher)},
+    )  # fmt: skip
+
+
+def _mappings(value: Any) -> list[tuple[str, Mapping[str, Any]]]:
+    items = value.items() if isinstance(value, Mapping) else ()
+    return [(str(task), held) for task, held in items if isinstance(held, Mapping)]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -64,6 +64,11 @@ class TaskInfo:
         """The metric as the harness names it."""
         return self.by.name
 
+    @property
+    def quality(self) -> str:
+        """What quality is the mean of, in words."""
+        return self.by.quality
+
 
 @dataclass(frozen=True, slots=True)
 class CallCount:

@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from automix_eval.records.harness_results import HarnessResults, ScoredBy, read_samples
+from automix_eval.records.harness_results import (
+    HarnessResults,
+    ScoredBy,
+    read_samples,
+)
 from automix_eval.records.record_columns import (
     FloatArray,
     HashArray,
@@ -27,7 +31,8 @@ class SingleModelRun:
     Attributes:
         doc_ids: (n,) ascending.
         prompts: (n,) 64 bits of each prompt's hash, 0 where unknown.
-        scores: (n,) of the metric.
+        scores: (n,) of the metric, minus it where lower values are better.
+        sign: -1 there, else 1.
         shown: Folder and file, for the reader.
         models: Names of the model.
         version: Version of the task, empty if unknown.
@@ -48,6 +53,12 @@ class SingleModelRun:
     settings: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
     defects: tuple[str, ...] = ()
+    sign: float = 1.0
+
+    @property
+    def quality(self) -> str:
+        """What quality is the mean of, in words."""
+        return ScoredBy(self.metric, sign=self.sign).quality
 
     def unlike_records(self, rows: RecordColumns, run: str) -> str:
         """Why it cannot stand beside the records of a run, named in words; empty if it can."""
@@ -118,6 +129,8 @@ def _read(result: HarnessResults, task: str, by: ScoredBy) -> SingleModelRun:
         lacks = printable(wanted or "any metric")
         raise AutoMixError(f"{shown} holds no score of {lacks}: it is left out")
     doc_ids = sorted(scores)
+    # a run of the cascade states the direction of its metric, and the samples are read so
+    turned = by.metric is None and wanted in result.lower.get(task, ())
     missing = len(samples.prompts) - len(scores)
     notes = [f"{missing} questions have no {wanted}"] if missing else []
     return SingleModelRun(
@@ -126,11 +139,12 @@ def _read(result: HarnessResults, task: str, by: ScoredBy) -> SingleModelRun:
         label=printable(result.models[0] if result.models else path.parent.name),
         doc_ids=np.array(doc_ids),
         prompts=np.array([digest(samples.prompts.get(i, "")) for i in doc_ids], dtype=np.uint64),
-        scores=np.array([scores[i] for i in doc_ids], dtype=float),
+        scores=np.array([scores[i] for i in doc_ids], dtype=float) * (-1 if turned else 1) + 0.0,
         shown=shown,
         models=result.models,
         version=result.versions.get(task, ""),
         settings=result.settings.get(task, {}),
         note="; ".join([*notes, *samples.defects]),
         defects=samples.defects,
+        sign=-1.0 if turned else by.sign,
     )

@@ -154,34 +154,35 @@ COLUMNS = (
     ),
     Column(
         "verifier_auroc", "auroc", "AUROC", "AUROC",
-        "of the SLM's confidence as a predictor of a right answer: score > 0.5, or "
+        "of the confidence read first (the SLM's, unless a method starts at a later tier) as a "
+        "predictor of a right answer: score > 0.5, or "
         "above the middle of the range of scores that leave [0, 1]",
         ".3f", True, ("text, further", "page, further", "harness"),
     ),
     Column(
         "verifier_calibration_error", "calibration_error", "Calibration error", "ECE",
-        "expected calibration error of the SLM's confidence (10 bins)",
+        "expected calibration error of the same confidence (10 bins)",
         ".3f", False, ("text, further", "page, further", "harness"),
     ),
     Column(
         "verifier_brier", "brier", "Brier score", "Brier",
-        "mean squared distance of the SLM's confidence from 1 (right) or 0",
+        "mean squared distance of the same confidence from 1 (right) or 0",
         ".3f", False, ("page, further", "harness"),
     ),
     Column(
         "verifier_risk_coverage", "risk_coverage", "Risk-coverage area", "AURC",
-        "mean share of wrong answers among the k surest of the SLM, over all k",
+        "mean share of wrong answers among the k surest of that tier, over all k",
         ".3f", False, ("page, further", "harness"),
     ),
     Column(
         "verifier_benefit_auroc", "benefit_auroc", "AUROC (benefit)", "Benefit",
-        "AUROC of the SLM's low confidence as a predictor that the LLM's score is higher by "
+        "AUROC of the same confidence, if low, as a predictor that the LLM's score is higher by "
         "> 0.1, or a tenth of that range",
         ".3f", True, ("text, further", "page, further", "harness"),
     ),
     Column(
         "verifier_benefit_correlation", "benefit_correlation", "Rank correlation (benefit)", "tau",
-        "Kendall's tau b of the SLM's low confidence and the LLM's score minus the SLM's",
+        "Kendall's tau b of the same confidence, if low, and the LLM's score minus that tier's",
         "+.3f", True, ("page, further", "harness"),
     ),
     Column(

@@ -181,8 +181,10 @@ def test_without_escalation_every_answer_is_the_first_tier_s(tmp_path: Path) -> 
     assert [r.final for r in records] == [1, 1, 0, 0, 0]
 
 
-def test_stop_ends_the_run_and_keeps_what_is_finished(tmp_path: Path) -> None:
-    """The records of the finished questions are written before the error."""
+def test_stop_ends_the_run_and_keeps_what_is_finished(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The records of the finished questions are written before the error, which says it once."""
     arguments = cascade(**{"budget.max_llm_calls": 2, "budget.when_spent": "stop"})
     arguments["records_dir"] = str(tmp_path)
     with pytest.raises(AutoMixError, match=r"2 of 2 LLM calls.*the run stops"):
@@ -190,6 +192,8 @@ def test_stop_ends_the_run_and_keeps_what_is_finished(tmp_path: Path) -> None:
     manifest, records = read_run(tmp_path)
     assert [r.final for r in records] == [1, 1]
     assert manifest["budget"]["questions_refused"] == 4
+    assert "the run stops" in " ".join(w["text"] for w in manifest["warnings"])
+    assert "the run stops" not in caplog.text
 
 
 def test_stop_keeps_the_questions_before_the_first_that_waits(tmp_path: Path) -> None:

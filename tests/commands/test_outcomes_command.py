@@ -105,6 +105,17 @@ def test_every_eval_ever_is_read_back(tmp_path: Path, capsys: pytest.CaptureFixt
     assert held.prompt_tokens[:, place["small"]].tolist() == [100.0] * len(ROWS)
 
 
+def test_every_eval_ever_keeps_which_questions_share_a_document(tmp_path: Path) -> None:
+    """Intervals of what is read back draw the documents that those of the run draw."""
+    names = ["" if i % 9 == 3 else f"story {i // 4}" for i in range(len(ROWS))]
+    rows = [record(i, row, full=True, document=names[i]) for i, row in enumerate(ROWS)]
+    build_run(tmp_path / "run", records=rows)
+    command = ["outcomes", str(tmp_path / "run"), "--as", "every-eval-ever", "--out"]
+    assert main([*command, str(tmp_path / "out")]) == 0
+    held = EveryEvalEver().read(tmp_path / "out")
+    assert held.documents == tuple(f"coqa/{n or i}" for i, n in enumerate(names))
+
+
 def test_a_routed_run_gives_the_llm_what_it_was_asked(tmp_path: Path) -> None:
     """Only escalated questions have an instance of the LLM; each line has what the schema needs."""
     build_run(tmp_path / "run")

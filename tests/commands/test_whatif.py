@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,24 @@ def test_a_table_of_your_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     right, confidence = ([r[k] for r in table] for k in ("s:score", "s:confidence"))
     expected = pytest.approx(roc_auc_score(right, confidence))
     assert (areas["replay:threshold"], areas["replay:always_slm"]) == (expected, None)
+
+
+def test_the_confidence_that_is_judged_is_the_one_a_method_reads(tmp_path: Path) -> None:
+    """A chain whose first model guesses: routers start at the second, and so does their AUROC."""
+    draw = random.Random(3)
+    head = "id,a:score,a:confidence,a:cost,b:score,b:confidence,b:cost,c:score,c:cost"
+    lines, right, sure = [head], [], []
+    for i in range(120):
+        right.append(int(draw.random() < 0.6))
+        sure.append(round(0.4 * right[-1] + 0.6 * draw.random(), 3))
+        lines.append(f"{i},{i % 4 == 0:d},{draw.random():.3f},1,{right[-1]},{sure[-1]},2,1,50")
+    path = tmp_path / "three.csv"
+    path.write_text("\n".join(lines))
+    _, found = board(tmp_path, path, "--router", "threshold")
+    made = found["replay:threshold"]
+    assert made["tiers"][0]["asked"]["value"] == 0
+    assert made["auroc"]["value"] == pytest.approx(roc_auc_score(right, sure))
+    assert made["benefit_auroc"]["value"] == pytest.approx(roc_auc_score(right, sure))
 
 
 def test_a_router_that_cannot_be_fitted_says_why(

@@ -26,9 +26,10 @@ class EveryEvalEver:
     """Instance-level records, JSON lines; one file, or all of a folder (one a model).
 
     Questions are joined by evaluation and ``sample_id``; where models give one question different
-    ``sample_hash``, the folder is refused. Rows with an ``error`` have no score. Repeats are
-    averaged; several results of one sample (``evaluation_result_id``, a line a metric) are refused
-    unless one is chosen. There are tokens, and no costs.
+    ``sample_hash``, the folder is refused. Questions whose ``metadata`` name one ``document``, as
+    those of ``automix-eval outcomes`` do, belong together. Rows with an ``error`` have no score.
+    Repeats are averaged; several results of one sample (``evaluation_result_id``, a line a metric)
+    are refused unless one is chosen. There are tokens, and no costs.
 
     Args:
         result: The result that is the score, a whole ``evaluation_result_id`` or a part of it
@@ -113,4 +114,10 @@ def _add(long: Long, hashes: dict[str, str], path: Path, number: int, row: dict[
     texts = output.get("raw") if isinstance(output, dict) else None
     answer = str(texts[0]) if isinstance(texts, list) and texts else None
     long.add(question, model, numbers, answer)
-    long.tell(question, questions=str(field_of(row, path, "input", "raw")), tasks=name)
+    document = part_of(row, "metadata").get("document")
+    long.tell(
+        question,
+        questions=str(field_of(row, path, "input", "raw")),
+        tasks=name,
+        documents=None if document is None else f"{name}/{document}",
+    )

@@ -17,6 +17,7 @@ from automix_eval.metrics.answers import normalize_answer
 from automix_eval.metrics.choice_values import BY_LENGTH, choice_confidence, compared_values
 from automix_eval.records.harness_results import (
     HarnessResults,
+    ScoredBy,
     filter_of,
     find_results,
     metrics_of,
@@ -80,9 +81,9 @@ class _Task:
     filter: str = "none"
 
     @property
-    def scored_by(self) -> str:
-        """The metric, with its filter where that is not ``none``, as results name it."""
-        return self.metric if self.filter == "none" else f"{self.metric},{self.filter}"
+    def by(self) -> ScoredBy:
+        """Metric, filter and direction of its scores."""
+        return ScoredBy(self.metric, self.filter, self.sign)
 
 
 @dataclass(slots=True)
@@ -140,7 +141,7 @@ def read_runs(paths: Sequence[Path], reading: SampleReading) -> ModelOutcomes:
         tasks=tuple(task for task, _ in keys),
         documents=documents if len(set(documents)) < len(documents) else None,
         parameters=tuple(run.parameters for run in runs),
-        metric=", ".join(sorted({held.scored_by for held in first.tasks.values()})),
+        metric=", ".join(sorted({t.by.quality for t in first.tasks.values()})),
         notes=tuple(_notes(runs, differing, reading)),
     )
 
@@ -343,10 +344,10 @@ def _check(first: _Run, other: _Run) -> list[str]:
     differing = []
     for task, mine in first.tasks.items():
         theirs = other.tasks[task]
-        if mine.scored_by != theirs.scored_by or mine.sign != theirs.sign:
+        if mine.by != theirs.by:
             raise AutoMixError(
-                f"{both} have different metrics of {task}, {mine.scored_by} and "
-                f"{theirs.scored_by}: set --metric"
+                f"{both} have different metrics of {task}, {mine.by.quality} and "
+                f"{theirs.by.quality}: set --metric"
             )
         if set(mine.scores) != set(theirs.scores):
             raise AutoMixError(

@@ -145,7 +145,8 @@ class Long:
             each a number a row, NaN where missing.
         answers: Of each row, the answer's text.
         of_question: Column of texts by name (``questions``, ``splits``, ``tasks``,
-            ``documents``), each a mapping from question to text.
+            ``documents``), each a mapping from question to text. A question without a document
+            is one of its own.
     """
 
     what: str
@@ -198,7 +199,8 @@ class Long:
                 texts[column[at]][row[at]] = self.answers[at]
             answers = tuple(map(tuple, texts))
         known = {
-            name: tuple(texts.get(i, "") for i in ids) for name, texts in self.of_question.items()
+            name: tuple(texts.get(i, i if name == "documents" else "") for i in ids)
+            for name, texts in self.of_question.items()
         }
         return ModelOutcomes(
             models=tuple(models),
