@@ -185,6 +185,11 @@ class HarnessBackend:
         """Name or folder of the tokenizer."""
         return self._args.get("tokenizer") or self._args.get("pretrained")
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether calls carry their numbers of tokens."""
+        return self._has_tokenizer()
+
     def count_tokens(self, text: str) -> int | None:
         """Tokens of a rendered prompt, None without a tokenizer."""
         lm: Any = self.lm

@@ -93,8 +93,8 @@ class Budget:
         """Note what answers and verifications cost."""
         if tier == self._last:
             self.llm_calls += sum(len(a.calls) for a in answers)
-        if self.max_cost is None or self._cost is None:
-            return
+        if self._cost is None:
+            return  # else even without a limit: what has no price is found with the first answers
         for answer, verification in zip(answers, verifications, strict=True):
             price = self._cost.answer_cost(answer)
             price += self._cost.verification_cost(verification) if verification else 0.0

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -23,7 +22,6 @@ from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.fixed_answer import FixedAnswer
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.records.importers.model_outcomes import Importer
-from automix_eval.records.outcomes import Seen
 from automix_eval.records.policies import PolicyError
 from automix_eval.records.stream import MOST_BESIDE
 from automix_eval.safety.errors import AutoMixError
@@ -92,7 +90,7 @@ def live_meta_verifier(config: DictConfig) -> MetaVerifier:
     """The same for a run of models, before one is asked.
 
     Raises:
-        AutoMixError: It reads what no run knows, or names a tier that the chain does not have.
+        AutoMixError: It reads what no run knows, or routes no chain of this length.
     """
     router = make_meta_verifier(config)
     if router.needs_hindsight:
@@ -100,8 +98,7 @@ def live_meta_verifier(config: DictConfig) -> MetaVerifier:
             f"meta_verifier={name_of(config, 'meta_verifier')} decides by scores "
             "that a live run does not know: it exists in automix-eval replay and in reports"
         )
-    if router.only_tier is not None:
-        router.choose(Seen(-1, len(tier_names(config)), np.empty((1, 0))))
+    router.check_chain(len(tier_names(config)))
     return router
 
 

@@ -54,8 +54,8 @@ def count(call: Call, kind: str, value: int | None, model: str) -> int:
     """
     if value is None:
         raise AutoMixError(
-            f"cost={model} cannot price a {call.role} call of tier {call.tier}: its backend did "
-            f"not count its {kind} tokens. Give the tier a tokenizer (slm.tokenizer=..., "
+            f"cost={model} cannot price calls ({call.role}) of tier {call.tier}: its backend does "
+            f"not count their {kind} tokens. Give the tier a tokenizer (slm.tokenizer=..., "
             "llm.tokenizer=...) or use cost=paper"
         )
     return value

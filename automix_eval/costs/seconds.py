@@ -27,8 +27,8 @@ class SecondsCost(MeteredCost):
         """Cost of one call."""
         if call.seconds is None:
             raise AutoMixError(
-                f"cost=seconds cannot price a {call.role} call of tier {call.tier}: its backend "
-                "did not time it; use cost=tokens or cost=paper"
+                f"cost=seconds cannot price calls ({call.role}) of tier {call.tier}: its backend "
+                "does not time them; use cost=tokens or cost=paper"
             )
         return self._unit(call.tier) * call.seconds
 

@@ -40,7 +40,7 @@ from automix_eval.safety import errors as uncaught
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import safe_name
 from automix_eval.safety.logs import guard_logs
-from automix_eval.types import Question, Record, TierRecord
+from automix_eval.types import Call, Question, Record, TierRecord
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -409,6 +409,8 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         for tier in self._surely_used():
             log.info("%s: %s", tier.name, tier.backend.label)
             tier.backend.load()
+            counted = 0 if getattr(tier.backend, "counts_tokens", True) else None
+            self.cost.price(Call(tier.tier, "answer", counted, counted, 0.0, 0))
         for model in self._others if self._meta_verifier.only_tier is None else ():
             log.info("verifier: %s", model.label)
             model.load()

@@ -51,17 +51,21 @@ class AlwaysTier(Router):
         self.tier = tier
         self.only_tier = tier
 
+    def check_chain(self, num_tiers: int) -> None:
+        """Raise AutoMixError unless the chain has the tier."""
+        if not -num_tiers <= self.tier < num_tiers:
+            raise AutoMixError(
+                f"meta_verifier.tier={self.tier} is not in this chain of {num_tiers} tiers: "
+                f"0 to {num_tiers - 1}, or -1 for the last"
+            )
+
     def choose(self, seen: Seen) -> IntArray:
         """The tier, at once.
 
         Raises:
             AutoMixError: The chain has no such tier.
         """
-        if not -seen.num_tiers <= self.tier < seen.num_tiers:
-            raise AutoMixError(
-                f"meta_verifier.tier={self.tier} is not in this chain of {seen.num_tiers} tiers: "
-                f"0 to {seen.num_tiers - 1}, or -1 for the last"
-            )
+        self.check_chain(seen.num_tiers)
         # a question that stands at a later tier already stays there
         to = max(self.tier % seen.num_tiers, seen.tier)
         return np.full(len(seen), to)

@@ -57,6 +57,9 @@ class Router(ABC):
     # what the reader of a report must know about the fit, else empty
     note_: str = ""
 
+    def check_chain(self, num_tiers: int) -> None:  # noqa: B027 - most route any chain
+        """Raise AutoMixError unless it routes chains of this length."""
+
     def fit(self: Self, outcomes: Outcomes) -> Self:  # noqa: ARG002 - for those that learn
         """Learn nothing."""
         return self

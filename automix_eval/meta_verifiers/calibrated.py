@@ -60,6 +60,10 @@ class Calibrated(Router):
         self.names_: list[list[str]] = []
         self.auroc_: list[float | None] = []
 
+    def check_chain(self, num_tiers: int) -> None:
+        """What the meta-verifier says of it."""
+        self.meta_verifier.check_chain(num_tiers)
+
     def fit(self, outcomes: Outcomes) -> Calibrated:
         """Fit the calibrators, then the meta-verifier on what they say."""
         rows = outcomes.canonical()

@@ -28,6 +28,9 @@ class MetaVerifier(Protocol):
     needs_hindsight: bool
     only_tier: int | None
 
+    def check_chain(self, num_tiers: int) -> None:
+        """Raise AutoMixError unless it routes chains of this length: before a model is asked."""
+
     def fit(self, outcomes: Outcomes) -> MetaVerifier:
         """Learn from outcomes of every tier; the order of the rows does not matter."""
 

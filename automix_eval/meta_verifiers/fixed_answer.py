@@ -70,6 +70,10 @@ class FixedAnswer(Router):
         self.only_tier = -1 if router.only_tier == -1 else None
         self.router_: MetaVerifier = copy(router)
 
+    def check_chain(self, num_tiers: int) -> None:
+        """What the meta-verifier says of it."""
+        self.router.check_chain(num_tiers)
+
     def fit(self, outcomes: Outcomes) -> FixedAnswer:
         """Fit the meta-verifier on what the rule leaves it."""
         router = copy(self.router)

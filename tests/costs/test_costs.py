@@ -73,7 +73,7 @@ def test_uncounted_tokens_cannot_be_priced(
     cost: CostModel, name: str, kind: str, counts: tuple[int | None, int | None]
 ) -> None:
     """A backend that does not count is named with the remedy."""
-    said = f"^cost={name} cannot price a verify call of tier 0: .* {kind} tokens.* a tokenizer"
+    said = f"^cost={name} cannot price calls .verify. of tier 0: .* {kind} tokens.* a tokenizer"
     with pytest.raises(AutoMixError, match=said):
         cost.price(Call(0, "verify", *counts, 0.1))
 
@@ -150,7 +150,7 @@ def test_seconds_are_priced_by_tier() -> None:
     """As they are, or at the price of the machine; an untimed call is an error."""
     assert SecondsCost().price(call()) == 0.5
     assert SecondsCost([3.0]).price(call()) == 1.5
-    with pytest.raises(AutoMixError, match="did not time"):
+    with pytest.raises(AutoMixError, match="does not time"):
         SecondsCost().price(Call(0, "answer", 1, 1, None))
 
 

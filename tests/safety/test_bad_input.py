@@ -118,6 +118,37 @@ def test_a_dead_tier_is_found_before_any_model_is_loaded(
     assert loaded == []
 
 
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (
+            {"cost": "tokens", "cost.prices": [{"prompt": 1, "generated": 2}] * 2},
+            "cost=tokens cannot price calls .answer. of tier 0.*slm.tokenizer",
+        ),
+        (
+            {
+                "tiers": ["smollm2", "smollm2", "gemma3"],
+                "cost.tiers": [1, 2, 3],
+                "meta_verifier": "pomdp",
+                "meta_verifier.solver": "pomdp_py",
+                "calibrator": "logistic",
+                "fixed_answer.answers": ["none"],
+            },
+            "plans chains of 2 tiers, and this one has 3.*solver=exact",
+        ),
+    ],
+)
+def test_what_no_fit_could_mend_is_refused_before_the_calibration(
+    pair: dict[str, str], args: dict[str, Any], named: str
+) -> None:
+    """Calls that no price is known of, and a chain that the router cannot route."""
+    CALLS.clear()
+    cascade = args if "tiers" in args else scripted_args() | args
+    with pytest.raises(AutoMixError, match=named):
+        run_harness([TASK], cascade, limit=2)
+    assert CALLS == []
+
+
 def test_a_policy_serves_what_it_was_fitted_for(pair: dict[str, str], tmp_path: Path) -> None:
     """Same task, tiers and verifier: taken as it is, without a calibration call."""
     run_harness([TASK], scripted_args(meta_verifier="pomdp"), tmp_path, limit=4)

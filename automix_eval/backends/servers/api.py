@@ -102,6 +102,11 @@ class APIBackend(HarnessBackend):
         return self._top is not None
 
     @property
+    def counts_tokens(self) -> bool:
+        """A server says what it counted; whether it does so is seen from its first reply."""
+        return True
+
+    @property
     def identity(self) -> Mapping[str, Any]:
         """As for any model, and how its samples and probabilities are asked for."""
         asked = {"n": self._n, "top_logprobs": self._top}

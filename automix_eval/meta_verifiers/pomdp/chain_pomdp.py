@@ -25,7 +25,7 @@ from automix_eval.meta_verifiers.pomdp.density import Axis
 from automix_eval.meta_verifiers.pomdp.family import Member, family, replay
 from automix_eval.meta_verifiers.pomdp.options import check_options, check_solver, parse_reward
 from automix_eval.meta_verifiers.pomdp.policy import Rule, SubChain, table_shapes
-from automix_eval.meta_verifiers.pomdp.pomdp_py import PomdpPy
+from automix_eval.meta_verifiers.pomdp.pomdp_py import PomdpPy, check_two_tiers
 from automix_eval.meta_verifiers.pomdp.problem import PomdpCells, Problem, estimate
 from automix_eval.meta_verifiers.pomdp.solve import Actions, Solution, Solver
 from automix_eval.meta_verifiers.rules.cells import FittingData
@@ -121,6 +121,11 @@ class ChainPomdp(AbstainingRouter):
         self.rule_: Rule | None = None
         self._family: list[Rule] | None = None
         self._solved: Solver | None = None
+
+    def check_chain(self, num_tiers: int) -> None:
+        """Raise AutoMixError unless the solver plans chains of this length."""
+        if self.solver == "pomdp_py":
+            check_two_tiers(num_tiers)
 
     def _fit(self, outcomes: Outcomes) -> ChainPomdp:
         """Estimate the problem, solve it for every lambda, and choose one policy.

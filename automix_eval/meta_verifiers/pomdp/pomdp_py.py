@@ -22,6 +22,16 @@ from automix_eval.records.outcomes import FloatArray
 from automix_eval.safety.errors import AutoMixError
 
 
+def check_two_tiers(number: int) -> None:
+    """Raise AutoMixError unless a chain has two tiers."""
+    if number != 2:
+        raise AutoMixError(
+            f"meta_verifier.solver=pomdp_py plans chains of 2 tiers, and this one has {number}: "
+            "its value iteration enumerates policy trees. Use meta_verifier.solver=exact, which "
+            "gives the same policies"
+        )
+
+
 class PomdpPy(Solver):
     """A :class:`Solver` whose actions are pomdp-py's.
 
@@ -33,12 +43,7 @@ class PomdpPy(Solver):
     """
 
     def __init__(self, problem: Problem) -> None:
-        if problem.num_tiers != 2:
-            raise AutoMixError(
-                f"meta_verifier.solver=pomdp_py plans chains of 2 tiers, and this one has "
-                f"{problem.num_tiers}: its value iteration enumerates policy trees. Use "
-                "meta_verifier.solver=exact, which gives the same policies"
-            )
+        check_two_tiers(problem.num_tiers)
         self._model = _pomdp_py_model()
         super().__init__(problem)
 
