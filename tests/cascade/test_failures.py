@@ -111,12 +111,12 @@ def test_counts_of_an_attempt_are_taken_back() -> None:
     counts = CallCounts()
     mark = counts.mark()
     counts.made[PURPOSE] += 2  # type: ignore[index]
-    counts.add(PURPOSE, ["a", "b", "old"], {"a", "b"}, [("retry:timeout",)])  # type: ignore[arg-type]
+    counts.add(PURPOSE, ["a", "b", "old"], {"a", "b"}, {"a": ("retry:timeout",)})  # type: ignore[arg-type]
     counts.rewind(mark, ["a", "b"])
     assert (counts.made.total(), counts.stored.total(), counts.events.total()) == (2, 0, 0)
-    counts.add(PURPOSE, ["a", "b", "b", "old"], (), [("retry:timeout",)])  # type: ignore[arg-type]
+    counts.add(PURPOSE, ["a", "b", "b", "old"], (), {"a": ("retry:timeout",)})  # type: ignore[arg-type]
     assert (counts.made.total(), counts.stored.total(), counts.events.total()) == (2, 2, 1)
-    counts.add(PURPOSE, ["a"], (), [])  # type: ignore[arg-type]
+    counts.add(PURPOSE, ["a"], (), {})  # type: ignore[arg-type]
     assert counts.stored.total() == 3
 
 
@@ -124,5 +124,5 @@ def test_a_call_that_comes_twice_is_made_once_and_found_once() -> None:
     """Calls made and stored are together those of the records, whichever are alike."""
     counts = CallCounts()
     counts.made[PURPOSE] += 1  # type: ignore[index]
-    counts.add(PURPOSE, ["a", "a", "old", "old"], {"a"}, [])  # type: ignore[arg-type]
+    counts.add(PURPOSE, ["a", "a", "old", "old"], {"a"}, {})  # type: ignore[arg-type]
     assert counts.stored.total() == 3

@@ -86,7 +86,9 @@ def test_empty_answers_and_cut_thoughts_are_counted() -> None:
 def test_thoughts_that_begin_in_the_prompt_are_counted_when_they_are_cut() -> None:
     """No answer has a mark of them then, and the backend alone knows; processes are added up."""
     model = tier()
-    model.counts.add(("evaluation", "t", "answer"), ["a", "b"], [], [(THINKING,), ("length",)])
+    model.counts.add(
+        ("evaluation", "t", "answer"), ["a", "b"], [], {"a": (THINKING,), "b": ("length",)}
+    )
     said = notes(model, Answer(0, "so 2 and 2"), Answer(0, "4"))
     assert any("1 of 2 answers end while the model is still thinking" in s for s in said)
     both = PromptLosses(1)
