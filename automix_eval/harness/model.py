@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,8 +84,10 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         self.config = config.build(model_args)
         self._device = device
         # to the millisecond: runs that end within one second keep their order in a report
-        stamp = f"{datetime.now():%Y%m%dT%H%M%S%f}"[:-3]
-        self.run_id = self.ranks.first(f"{stamp}-{secrets.token_hex(3)}")
+        now = time.time()
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.localtime(now))
+        name = f"{stamp}{int(now % 1 * 1000):03}-{secrets.token_hex(3)}"
+        self.run_id = self.ranks.first(name)
         self.verifier = parts.make_verifier(self.config)
         self.cost = parts.checked_cost(self.config, self.verifier)
         self.budget = parts.make_budget(self.config).share(self._rank, self._world_size)
@@ -244,10 +246,10 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         for name, why in reasons.items():
             self.log.warn(name, f"left out, as skip_unsupported=true says: {why}")
         evaluation_frames.leave_out(reasons)
-        for name in set(run.tasks) - set(reasons):
+        kept = {name: task for name, task in run.tasks.items() if name not in reasons}
+        for name in kept:
             for note in self._views[name].notes():
                 self.log.warn(name, note)
-        kept = {name: task for name, task in run.tasks.items() if name not in reasons}
         return replace(run, tasks=kept)
 
     def _sum_up(self, views: Sequence[TaskView]) -> None:

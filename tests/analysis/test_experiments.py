@@ -90,6 +90,19 @@ def test_every_preset_is_declared_whole() -> None:
             assert set(part.series) <= {*preset.AXES, "source", "family"}
 
 
+def test_changes_of_an_axis_count_in_their_order() -> None:
+    """The later change of one axis holds, and of several wrong keys the first is named."""
+    changes = ["router=[pairs]", "lift.router=[union]", "objective=[gain]"]
+    made = preset.read("tiers", [*changes, "lift.objective=[ibc]", "tiers=[2]", "lift.tiers=[3]"])
+    held = {p.name: [p.axes[k] for k in ("router", "objective", "tiers")] for p in made.parts}
+    assert held["lift"] == [("union",), ("ibc",), (3,)]
+    assert held["target"] == [("pairs",), ("gain",), (2,)]
+    turned = preset.read("tiers", ["lift.router=[union]", "router=[pairs]"])
+    assert all(p.axes["router"] == ("pairs",) for p in turned.parts)
+    with pytest.raises(AutoMixError, match=r"^wrong0 is no setting"):
+        preset.read("tiers", [f"wrong{i}=1" for i in range(8)])
+
+
 @pytest.mark.slow
 def test_a_run_is_evaluated_and_then_reused(tmp_path: Path, capsys: Any) -> None:
     """With data=runs the cascade runs first; the same command again calls no model."""

@@ -170,11 +170,14 @@ def test_finished_calls_survive_a_failure(httpserver: HTTPServer, tmp_path: Path
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_retry_after_is_obeyed_by_all(form: str, httpserver: HTTPServer, tmp_path: Path) -> None:
     """No request of any worker is sent before the time the server named."""
+    script = Script(httpserver)
+    asked = tier(script, tmp_path, num_concurrent=1)
+    ask(asked, "what a first request imports is there")
     value = "1" if form == "seconds" else formatdate(time.time() + 2, usegmt=True)
-    script = Script(httpserver, Response("slow", status=429, headers={"Retry-After": value}))
-    ask(tier(script, tmp_path, num_concurrent=1), "a", "b", "c")
-    assert len(script.times) == 4
-    assert script.times[1] - script.times[0] >= 0.9
+    script.left.append(Response("slow", status=429, headers={"Retry-After": value}))
+    ask(asked, "a", "b", "c")
+    assert len(script.times) == 5
+    assert script.times[2] - script.times[1] >= 0.9
 
 
 @pytest.mark.parametrize(
@@ -278,12 +281,15 @@ def test_a_request_starts_no_thread_unless_the_environment_names_a_proxy(
 def test_replies_out_of_order_reach_their_own_requests(tmp_path: Path) -> None:
     """The first request is answered last, and each prompt gets the answer made for it."""
     order: list[str] = []
+    others = threading.Event()
 
     def reply(request: Request) -> Response:
         prompt = request.get_json()["prompt"]
         prompt = prompt if isinstance(prompt, str) else prompt[0]
-        time.sleep(0.3 if prompt == "a" else 0.0)
+        if prompt == "a":
+            others.wait(60)
         order.append(prompt)
+        others.set()
         made = choice(text=f" for {prompt}")
         return Response(json.dumps(made), content_type="application/json")
 
@@ -385,10 +391,12 @@ def test_no_more_requests_in_flight_than_allowed(tmp_path: Path) -> None:
     """Concurrency is bounded, and used."""
     flying: list[int] = []
     most = [0]
+    together = threading.Barrier(3)
 
     def reply(request: Request) -> Response:
         flying.append(1)
         most[0] = max(most[0], len(flying))
+        together.wait(60)
         time.sleep(0.05)
         flying.pop()
         return Response(json.dumps(GOOD))

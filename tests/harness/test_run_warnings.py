@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lm_eval.tasks import TaskManager
+from scripted import REPO, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
 
 from automix_eval.cascade.tier import Tier
 from automix_eval.harness.run_warnings import PromptLosses
@@ -198,3 +201,22 @@ def test_answers_that_all_score_0_are_named_with_the_likely_causes(
     if said:
         assert "'42'" in found[0]
         assert "filter_list" in found[0]
+
+
+def test_tasks_are_spoken_of_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is said of several tasks stands in their order, and not in that of hashed names."""
+    SCRIPTS["small"] = SCRIPTS["large"] = knows(gold_answers("coqa_demo"), 0.5)
+    names = [f"task_{word}" for word in ("six", "one", "five", "two", "four", "three")]
+    for name in names:
+        (tmp_path / f"{name}.yaml").write_text(
+            f"include: {REPO}/tasks/coqa/coqa_demo.yaml\ntask: {name}\n"
+            "generation_kwargs: {until: ['\\n'], max_gen_toks: 8}\n"
+        )
+    manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda **_: manager)
+    args = scripted_args(meta_verifier="always_slm")
+    run_harness(names, args, tmp_path, limit=2)
+    said = [w["task"] for w in read_run(tmp_path)[0]["warnings"] if "backslash" in w["text"]]
+    assert said == names

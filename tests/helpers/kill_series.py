@@ -213,7 +213,7 @@ def calls_made(folder: Path) -> int:
 # Differ by nature, and are blanked by name: the run's name, when it began, how long its calls took,
 # and which of them it found in the store; of these the sum with those it made is compared.
 _RUN_ID = re.compile(r"\d{8}T\d{9}-[0-9a-f]{6}")
-_CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+\d{4}")
+_CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}")
 _JSON_CALLS = re.compile(r'made": (\d+),\s+"(?:calibration_)?stored": (\d+)')
 _JSON_LATENCY = re.compile(r'^( +)"latency": \{.*?^\1\}', re.MULTILINE | re.DOTALL)
 _TEXT_LATENCY = re.compile(r"^Latency, seconds.*?\n\n", re.MULTILINE | re.DOTALL)

@@ -29,6 +29,8 @@ class Server(ThreadingHTTPServer):
         seconds: What an answer takes.
         waits: The same of one model, by its name.
         took: What an answer took by the clock of this server, by its text.
+        most: Requests that are answered at once; the others wait for ``more``.
+        more: Set where they need wait no longer.
     """
 
     daemon_threads = True
@@ -42,6 +44,8 @@ class Server(ThreadingHTTPServer):
         self.seconds = 0.01
         self.waits: dict[str, float] = {}
         self.took: dict[str, float] = {}
+        self.most = float("inf")
+        self.more = threading.Event()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that was killed leaves a broken connection: nothing to say."""
@@ -60,6 +64,9 @@ class _Handler(BaseHTTPRequestHandler):
         digest = hashlib.sha256(body).hexdigest()
         with self.server.lock:
             self.server.asked[digest] += 1
+            waits = self.server.asked.total() > self.server.most
+        if waits:
+            self.server.more.wait(60)
         asked = json.loads(body)
         time.sleep(self.server.waits.get(asked["model"], self.server.seconds))
         prompt = asked["prompt"] if isinstance(asked["prompt"], str) else asked["prompt"][0]

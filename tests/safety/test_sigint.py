@@ -48,6 +48,8 @@ def ended(
     command += ["--model_args", ",".join(f"{k}={v}" for k, v in args.items())]
     env = {**os.environ, "PYTHONPATH": python_path()}
     before = server.asked.total()
+    server.more.clear()
+    server.most = before + after if gaps else float("inf")  # it does not end before its interrupt
     with TemporaryFile("w+") as said:
         with Path(os.devnull).open("r+b") as null:
             process = start(command, env, folder.parent, (null, null, said))
@@ -58,6 +60,7 @@ def ended(
         for gap in gaps:
             time.sleep(gap)
             process.send_signal(signal.SIGINT)
+        server.more.set()
         status = process.wait(PATIENCE)
         said.seek(0)
         return status, said.read()

@@ -147,8 +147,9 @@ def read(name: str, changes: Sequence[str] = ()) -> Preset:
     published = held.pop("published", {})
     given = dict(_change(c) for c in changes)
     settings = held | {k: v for k, v in given.items() if k in _SETTINGS}
-    for key in given.keys() - set(_SETTINGS):
-        _set_axis(parts, key, given[key])
+    for key, value in given.items():
+        if key not in _SETTINGS:
+            _set_axis(parts, key, value)
     about = described.description("experiment", name)
     made = Preset(name, about, tuple(parts.values()), published=published, **_checked(settings))
     return _smoke(made, "data" in given) if made.size == "smoke" else made
