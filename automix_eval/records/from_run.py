@@ -122,22 +122,14 @@ def _valid_for(
 
 def _records_of(path: Path, manifest: Mapping[str, Any], task: str, phase: Phase) -> list[Record]:
     file = records.records_path(path, manifest)
-    rows = _read(file, records.records_bytes(manifest), _stamp(file))
+    try:
+        version = files.version_of(file)
+    except OSError as err:
+        raise AutoMixError(f"cannot read the records {file}: {err.strerror}") from err
+    rows = _read(file, records.records_bytes(manifest), version)
     return [r for r in rows if r.task == task and r.phase == phase]
 
 
 @lru_cache(maxsize=4)
-def _read(
-    path: Path,
-    size: int | None,
-    stamp: tuple[int, int],  # noqa: ARG001 - part of the key
-) -> tuple[Record, ...]:
+def _read(path: Path, size: int | None, _version: tuple[int, ...]) -> tuple[Record, ...]:
     return tuple(records.read_records(path, size))
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except OSError as err:
-        raise AutoMixError(f"cannot read the records {path}: {err.strerror}") from err
-    return status.st_mtime_ns, status.st_size

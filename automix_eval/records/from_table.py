@@ -14,6 +14,7 @@ from automix_eval.records.outcomes import ROUNDING, BoolArray, FloatArray, IntAr
 from automix_eval.records.table_columns import Columns, TierColumns, refuse_long
 from automix_eval.records.tables import StoredTable, TableError, read_table
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.files import version_of
 
 _SUMS = ("total", "sum", "average", "avg", "mean", "overall")
 
@@ -150,7 +151,7 @@ class Held:
 
 
 @lru_cache(maxsize=4)
-def load(columns: Columns, stamp: tuple[Path, int, int]) -> Held:
+def load(columns: Columns, stamp: tuple[Path, tuple[int, ...]]) -> Held:
     """A table's columns; kept, so that the jobs of a sweep parse a file once."""
     used = {*columns.numbers(), *columns.texts()}
     refuse_long(stamp[0], used, columns.id_column)
@@ -294,10 +295,9 @@ def _picked(table: StoredTable, name: str, rows: IntArray) -> tuple[FloatArray, 
     return values[rows], empty[rows]
 
 
-def _stamp(path: Path) -> tuple[Path, int, int]:
+def _stamp(path: Path) -> tuple[Path, tuple[int, ...]]:
     """The file, and what tells that it was written anew."""
     try:
-        status = path.stat()
+        return path, version_of(path)
     except OSError as err:
         raise TableError(f"the table {path} cannot be read: {err.strerror}") from err
-    return path, status.st_mtime_ns, status.st_size

@@ -23,6 +23,7 @@ import numpy as np
 
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.files import version_of
 from automix_eval.safety.text import listing, printable
 from automix_eval.safety.untrusted import why_no_json
 
@@ -180,8 +181,7 @@ def column_names(path: Path) -> list[str]:
             with parquet.ParquetFile(path) as file:
                 names = _names(file.schema_arrow)
         else:
-            status = path.stat()
-            names = list(_json_names(path, status.st_mtime_ns, status.st_size))
+            names = list(_json_names(path, version_of(path)))
         return [name.strip() for name in names]
     except OSError as err:
         raise TableError(f"the table {path} cannot be read: {printable(err)}") from err
@@ -302,7 +302,7 @@ def _jsonl(path: Path, wanted: Sequence[str], _texts: Sequence[str]) -> dict[str
 
 
 @lru_cache(maxsize=16)
-def _json_names(path: Path, _written: int, _size: int) -> tuple[str, ...]:
+def _json_names(path: Path, _version: tuple[int, ...]) -> tuple[str, ...]:
     """The names that any line has, dotted where objects are nested, in the order of first use."""
     import pyarrow as pa
 

@@ -31,6 +31,18 @@ def is_file_name(name: Any) -> TypeGuard[str]:
     return not set(name) & set('/\\:*?"<>|')
 
 
+def version_of(path: Path) -> tuple[int, ...]:
+    """What tells a file from another that took its name, and from itself written anew.
+
+    Size and time of writing alone do not: a copy may keep both.
+
+    Raises:
+        OSError: There is no such file.
+    """
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_ctime_ns, found.st_mtime_ns, found.st_size
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file under another name and rename it, so that a reader never meets half of it.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,25 @@ def test_fields_of_nested_columns_have_dotted_names(tmp_path: Path, suffix: str)
     assert column_names(path) == ["a.b.score", "a.cost", "x.y"]
     with pytest.raises(AutoMixError, match=r"'a'; it has a\.b\.score"):
         read_table(path, ["a"])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_table_of_the_same_size_and_time_is_another(tmp_path: Path, suffix: str) -> None:
+    """What stands in a file counts, also where another was copied over it with its time."""
+    path, found = tmp_path / f"t{suffix}", []
+    for swapped in (False, True):
+        table = rows()
+        if swapped:
+            table[0]["l:correct"], table[2]["l:correct"] = 0, 1
+        else:
+            table[0]["l:correct"], table[2]["l:correct"] = 1, 0
+        write(path, table) if suffix == ".csv" else path.write_text(
+            "".join(f"{json.dumps(r)}\n" for r in table), encoding="utf-8"
+        )
+        os.utime(path, ns=(10**18, 10**18))
+        found.append(source(path).test.scores[:2, 1].tolist())
+        time.sleep(0.02)  # longer than a tick of the file system's clock
+    assert found == [[1, 0], [0, 1]]
 
 
 def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
