@@ -44,6 +44,8 @@ class Settings:
         costs: Prices in the place of the runs' own, as ``config.cost`` holds them.
         baselines: Meta-verifiers to replay.
         resamples: Number of bootstrap resamples.
+        as_named: Whether runs stand in the order of the folders named, and not oldest first: jobs
+            of a sweep that run at once end in an order of chance.
     """
 
     llm: Path | None = None
@@ -51,6 +53,7 @@ class Settings:
     costs: Mapping[str, Any] | None = None
     baselines: tuple[str, ...] = ()
     resamples: int = RESAMPLES
+    as_named: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,9 @@ def assemble(paths: Sequence[Path], settings: Settings) -> ReportAndRuns:
         AutoMixError: There is no run, or a file is damaged beyond use.
     """
     selected = select(read_all(paths, settings.costs, settings.llm))
+    if settings.as_named:
+        named = sorted(selected.runs, key=lambda run: _named(run.path, paths))
+        selected = replace(selected, runs=tuple(named))
     sets = attach(selected)
     cache = ReplayCache(settings.baselines, settings.resamples, settings.seed)
     boards, tasks, paired, about = [], [], {}, list(selected.warnings)
@@ -116,6 +122,10 @@ def assemble(paths: Sequence[Path], settings: Settings) -> ReportAndRuns:
         tuple(points[t.run_id, t.task] for t in tasks),
     )  # fmt: skip
     return ReportAndRuns(report, selected.runs, paired)
+
+
+def _named(manifest: Path, paths: Sequence[Path]) -> int:
+    return next(i for i, path in enumerate(paths) if path in (manifest, *manifest.parents))
 
 
 def _place(task: TaskReport, sets: Sequence[QuestionSet]) -> int:

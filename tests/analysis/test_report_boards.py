@@ -166,6 +166,15 @@ def test_unknown_baseline_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_runs_of_a_sweep_stand_in_the_order_of_its_jobs(tmp_path: Path) -> None:
+    """Not in that in which they ended, which is chance where they run at once."""
+    folders = [full_run(tmp_path / name, f"r{name}").parent for name in "213"]
+    for as_named, order in ((True, ["r2", "r1", "r3"]), (False, ["r1", "r2", "r3"])):
+        found = assemble(folders, Settings(resamples=20, as_named=as_named))
+        assert [t.run_id for t in found.report.tasks] == order
+        assert [r.run_id for r in found.runs] == order
+
+
 def test_seeds_are_pooled(tmp_path: Path) -> None:
     """Runs that differ in their seed alone are one row with mean, std, minimum and maximum."""
     for seed in range(3):

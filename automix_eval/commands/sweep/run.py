@@ -185,7 +185,9 @@ def _conclude(root: Path, sweep_id: str) -> int:
     notes = jobs.of_sweep(root, sweep_id)
     done = [folder / note.run for folder, note in notes if note.status == "finished"]
     if done:
-        written = output.write_folder(assemble(done, Settings()), root / REPORT, [*output.NAMES])
+        written = output.write_folder(
+            assemble(done, Settings(as_named=True)), root / REPORT, [*output.NAMES]
+        )
         print(f"\ntable: {root / TABLE}\npage: {root / REPORT / output.NAMES['html']}"
               f" ({len(written)} files in {root / REPORT})")  # fmt: skip
     print(_calls_line(notes))
