@@ -25,7 +25,7 @@ from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.commands import main as cli
 from automix_eval.config import command_line as hydra_app
 from automix_eval.config import compose as config
-from automix_eval.config import described, parts
+from automix_eval.config import described, parts, plugins
 from automix_eval.config.command_line import RUN
 from automix_eval.report.gate import GatedRuns, GateError
 from automix_eval.types import Answer, Prompt, Question
@@ -201,7 +201,7 @@ def test_every_automix_eval_command_is_parsed(
     name, *arguments = shlex.split(command, comments=True)[1:]
     if name in ("run", "fit"):
         # a plugin of Hydra that is not installed here is not the command's fault
-        monkeypatch.setattr(hydra_app, "_has_plugin", lambda module: True)
+        monkeypatch.setattr(plugins, "_has_plugin", lambda module: True)
         assert hydra_app.read(RUN, arguments).runs or "--help" in arguments
     elif name == "replay":
         assert hydra_app.read(hydra_app.REPLAY, arguments).runs

@@ -8,7 +8,6 @@ grammar are the user's.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import re
 import sys
@@ -31,27 +30,16 @@ from automix_eval.config import compose as config
 from automix_eval.config import described
 from automix_eval.config.compose import unknown_key
 from automix_eval.config.overrides import ConfigError, has_key, refuse_secrets, refuse_shape
+from automix_eval.config.plugins import check_plugin
 from automix_eval.paths import hydra_conf_dir
 from automix_eval.safety.redaction import blank_text
-from automix_eval.safety.text import did_you_mean
 from automix_eval.safety.untrusted import parse_json, parse_yaml
 
-# Option of hydra/launcher or hydra/sweeper -> module of its plugin and the extra that installs it.
-_PLUGINS = {
-    "processes": ("hydra_joblib_launcher", "joblib"),
-    "joblib": ("hydra_joblib_launcher", "joblib"),
-    "slurm": ("hydra_submitit_launcher", "submitit"),
-    "submitit_here": ("hydra_submitit_launcher", "submitit"),
-    "submitit_local": ("hydra_submitit_launcher", "submitit"),
-    "submitit_slurm": ("hydra_submitit_launcher", "submitit"),
-    "ray_here": ("hydra_ray_launcher", "ray"),
-    "ray": ("hydra_ray_launcher", "ray"),
-    "search": ("hydra_optuna_sweeper", "optuna"),
-    "optuna": ("hydra_optuna_sweeper", "optuna"),
-}
-
-
 _QUOTED = "'\""
+# Letters of other languages and other signs, which Hydra's grammar knows in quotes alone; and what
+# is more than a text to it.
+_UNREAD = re.compile(r"[^\w\s/\\+.$%*@?|:-]|[^\x00-\x7f]")
+_IN_GRAMMAR = re.compile(r"[\[\]{}()=\\'\"]")
 # Flags of Hydra that say what is done; it takes one, and answers two with a trace.
 _MODES = ("-r", "--run", "-m", "--multirun", "-c", "--cfg", "-i", "--info")
 _TAKING_A_WORD = ("-c", "--cfg", "-i", "--info", "-p", "--package", "-h", "--help")
@@ -239,11 +227,19 @@ def _spelled_out(app: Application, word: str) -> str:
         return word
     if kind.startswith("list"):
         parts = value.split(",") if described.PLUS.search(value) else [value]
-        return f"{key}=" + ",".join(f"[{','.join(described.PLUS.split(p))}]" for p in parts)
+        lists = (map(_plain, described.PLUS.split(p)) for p in parts)
+        return f"{key}=" + ",".join(f"[{','.join(one)}]" for one in lists)
     if kind.startswith("mapping") and re.fullmatch(r"[^=,]+=[^=,]*(,[^=,]+=[^=,]*)*", value):
-        inner = ",".join(part.replace("=", ": ", 1) for part in value.split(","))
-        return f"{key}={{{inner}}}"
-    return word
+        pairs = (part.partition("=") for part in value.split(","))
+        return f"{key}={{{','.join(f'{k}: {_plain(v)}' for k, _, v in pairs)}}}"
+    return f"{key}={_plain(value)}"
+
+
+def _plain(value: str) -> str:
+    """Values with commas between them, those in quotes that Hydra reads only so: a path, a name."""
+    if _IN_GRAMMAR.search(value):
+        return value
+    return ",".join(_in_hydra(v) if _UNREAD.search(v) else v for v in value.split(","))
 
 
 def _in_hydra(value: Any) -> str:
@@ -278,7 +274,7 @@ def run(
     task = _Task(app, do, line.swept, line.keys)
     # An absolute path; Hydra takes one relative to the file that declares the application.
     application = hydra.main(str(hydra_conf_dir().resolve()), app.name, version_base="1.3")(task)
-    extra = [f"{key}='{Path(path).as_posix()}'" for key, path in (folders or {}).items()]
+    extra = [f"{key}={_in_hydra(Path(path).as_posix())}" for key, path in (folders or {}).items()]
     fixed = sorted(line.keys - set(line.swept))
     if folders and "hydra.sweep.dir" in folders:
         shown = ",".join(f"'{key}'" for key in fixed)
@@ -370,7 +366,7 @@ def _check(app: Application, texts: Sequence[str]) -> list[Override]:
     for override in overrides:
         key = override.key_or_group
         if key in ("hydra/launcher", "hydra/sweeper"):
-            _check_plugin(key, str(override.value()))
+            check_plugin(key, str(override.value()), config.hydra_options(key))
         if key in app.groups or key.startswith(("hydra.", "hydra/")):
             continue
         if any(part.startswith("_") for part in key.split(".")):
@@ -385,29 +381,6 @@ def _check(app: Application, texts: Sequence[str]) -> list[Override]:
             for one in parse([f"{key}={value}" for value in swept]) or [override]:
                 refuse_shape(found, key, one.value())
     return overrides
-
-
-def _check_plugin(key: str, option: str) -> None:
-    module, extra = _PLUGINS.get(option, ("", ""))
-    if module and not _has_plugin(module):
-        apart = " in an environment without constraints.txt, which its joblib contradicts"
-        raise ConfigError(
-            f"{key}={option} needs a plugin of Hydra that is not installed: "
-            f"pip install 'automix-eval[{extra}]'{apart if extra == 'ray' else ''}"
-        )
-    known = config.hydra_options(key)
-    if option not in known:
-        raise ConfigError(
-            f"{key}={option} is unknown{did_you_mean(option, known)} "
-            f"Options of {key}: {', '.join(known)}"
-        )
-
-
-def _has_plugin(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(f"hydra_plugins.{module}") is not None
-    except ModuleNotFoundError:  # hydra_plugins itself comes with the first plugin
-        return False
 
 
 def _is_open(app: Application, key: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -194,7 +195,7 @@ def test_other_shells_take_their_script(
 
 def _shell(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     program = folder / "automix-eval"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m automix_eval "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m automix_eval "$@"\n')
     program.chmod(0o755)
     env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)

@@ -39,9 +39,9 @@ def session(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str
         "-p",
         "no:cacheprovider",
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-rs", *plugin, *map(str, arguments)]
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "--color=no", *plugin]
     return subprocess.run(
-        [*command, "--rootdir", str(folder), str(folder / "test_gates.py")],
+        [*command, *map(str, arguments), "--rootdir", folder, folder / "test_gates.py"],
         capture_output=True,
         text=True,
         check=False,

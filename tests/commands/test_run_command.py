@@ -16,6 +16,7 @@ from automix_eval.commands.main import main
 from automix_eval.commands.sweep import notes as jobs
 from automix_eval.config import command_line as hydra_app
 from automix_eval.config import compose as config
+from automix_eval.config import plugins
 from automix_eval.config.command_line import RUN, HydraJob, read
 from automix_eval.config.command_line import run as launch
 from automix_eval.config.run_settings import model_args
@@ -203,8 +204,8 @@ def test_a_launcher_that_is_not_installed_names_its_extra(
     launcher: str, remedy: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything runs, with what stands in the way of installing it."""
-    extra = hydra_app._PLUGINS[launcher][1]
-    monkeypatch.setitem(hydra_app._PLUGINS, launcher, ("hydra_absent_launcher", extra))
+    extra = plugins.PLUGINS[launcher][1]
+    monkeypatch.setitem(plugins.PLUGINS, launcher, ("hydra_absent_launcher", extra))
     assert main(["run", "-m", *CASCADE, f"hydra/launcher={launcher}", "seed=0,1"]) == 2
     assert remedy in capsys.readouterr().err
     assert CALLS == []
@@ -220,7 +221,7 @@ def test_without_any_plugin_of_hydra_a_launcher_names_its_extra(
     monkeypatch.setitem(sys.modules, "hydra_plugins", None)
     assert main(["run", "-m", *CASCADE, f"hydra/launcher={launcher}", "seed=0,1"]) == 2
     error = capsys.readouterr().err
-    assert f"pip install 'automix-eval[{hydra_app._PLUGINS[launcher][1]}]'" in error
+    assert f"pip install 'automix-eval[{plugins.PLUGINS[launcher][1]}]'" in error
     assert error.count("\n") == 1
 
 
@@ -335,11 +336,17 @@ def test_the_options_of_lm_eval_are_understood() -> None:
         (["--system_instruction", "Be brief, it's \"so\""], "system_instruction",
          'Be brief, it\'s "so"'),
         (["--apply_chat_template", "tool_use"], "apply_chat_template", "tool_use"),
+        (["store.path=/srv/jürgen/Mes réponses/日本.db"], "store.path",
+         "/srv/jürgen/Mes réponses/日本.db"),
+        (["system_instruction=Réponds en un mot !"], "system_instruction", "Réponds en un mot !"),
+        (["slm.pretrained=models/a#b;c"], "slm.pretrained", "models/a#b;c"),
+        (["tasks=größe,b&c"], "tasks", ["größe", "b&c"]),
+        (["gen_kwargs=until=é,max_gen_toks=4"], "gen_kwargs", {"until": "é", "max_gen_toks": 4}),
         (["--apply_chat_template", "tasks=a"], "apply_chat_template", True),
     ],
 )  # fmt: skip
 def test_values_of_lm_eval_arrive_as_they_are(words: list[str], key: str, value: object) -> None:
-    """JSON of a mapping, a text with commas and quotes, a template's name."""
+    """JSON of a mapping, a text with commas and quotes, a template's name, any language."""
     (first, *_) = hydra_app.parse(hydra_app.as_settings(RUN, words))
     assert (first.key_or_group, first.value()) == (key, value)
 
@@ -372,9 +379,7 @@ def test_a_note_in_a_results_folder_chooses_no_code(capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize("path", sorted((hydra_conf_dir() / "hydra").rglob("*.yaml")))
 def test_every_launcher_and_sweeper_composes(path: Path) -> None:
     """Each file is a working part of the configuration where its plugin is installed."""
-    from automix_eval.config.command_line import _PLUGINS
-
-    pytest.importorskip(f"hydra_plugins.{_PLUGINS[path.stem][0]}")
+    pytest.importorskip(f"hydra_plugins.{plugins.PLUGINS[path.stem][0]}")
     assert main(["run", "--cfg", "hydra", f"hydra/{path.parent.name}={path.stem}"]) == 0
 
 
