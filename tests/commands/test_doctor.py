@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from pytest_httpserver import HTTPServer
 
+from automix_eval.backends.embedded import folder_of
 from automix_eval.commands import doctor, doctor_tiers
 from automix_eval.commands.doctor_tiers import Finding
 from automix_eval.commands.main import main
@@ -47,6 +48,18 @@ def test_a_missing_and_an_old_package_are_named(monkeypatch: pytest.MonkeyPatch)
     assert found["lm-eval"].remedy == "pip install 'lm-eval>=0.4.13'"
     assert found["transformers"].remedy == "pip install 'transformers>=5.5'"
     assert found["numpy"].state == "ok"
+
+
+def test_what_another_release_converted_is_not_taken_for_this_ones() -> None:
+    """Folders and locks of others lie beside it, and a run would convert anew."""
+    own = folder_of("gemma3-270m")
+    for name in ("gemma3-270m-000000000000", "gemma3-270m-ffffffffffff.lock", f"{own.name}.lock"):
+        (own.parent / name).mkdir(parents=True)
+    found = {f.subject: f for f in doctor._embedded()}
+    assert "converted in" not in found["embedded gemma3"].detail
+    own.mkdir()
+    found = {f.subject: f for f in doctor._embedded()}
+    assert found["embedded gemma3"].detail == f"converted in {own}"
 
 
 def test_data_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
