@@ -2,13 +2,11 @@
 
 Files are read by pyarrow, the wanted columns only; a field of a nested column has the dotted name
 ``column.field``. White space around a column's name is no part of it. An empty cell (null) is a
-missing value; the word NaN is a damaged one, and so is an infinite number. A CSV file whose header
-is parted by semicolons has decimal commas or decimal points, never both.
+missing value; the word NaN is a damaged one, and so is an infinite number.
 """
 
 from __future__ import annotations
 
-import codecs
 import csv
 import hashlib
 import io
@@ -21,21 +19,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from automix_eval.records.delimited import CHUNK, DELIMITERS, found_columns, header_of, read_csv
+from automix_eval.records.delimited import TableError as TableError
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray
-from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.files import version_of
-from automix_eval.safety.text import listing, printable
+from automix_eval.safety.text import printable
 from automix_eval.safety.untrusted import why_no_json
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _UNREAD = (".xz", ".lzma", ".zip", ".7z", ".rar", ".tar", ".z")
-_CHUNK = 1 << 20
 _LARGEST = 2**31 - 2  # bytes that pyarrow reads as one block
-
-
-class TableError(AutoMixError):
-    """A table that cannot be read, or a cell that cannot be used; names file, row and column."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,10 +118,11 @@ class StoredTable:
             try:
                 if "_" in cell:  # which Python reads as a sign for thousands
                     raise ValueError(cell)
-                values[row] = float(cell)
+                plain = cell.strip().lower()
+                values[row] = plain == "true" if plain in ("true", "false") else float(cell)
             except ValueError:
-                bad = np.arange(len(self)) == row
-                self.refuse(bad, name, np.arange(len(self)), "a number or an empty cell")
+                bad, rows = np.arange(len(self)) == row, np.arange(len(self))
+                self.refuse(bad, name, rows, "a number, true or false, or an empty cell")
         return values
 
 
@@ -155,7 +149,7 @@ def read_table(path: Path, numbers: Iterable[str], texts: Iterable[str] = ()) ->
     except OSError as err:
         raise TableError(f"the table {path} cannot be read: {printable(err)}") from err
     except (pa.ArrowException, UnicodeDecodeError, csv.Error) as err:
-        raise TableError(f"the table {path} is damaged: {printable(err)}") from err
+        raise TableError(f"the table {path} is damaged: {printable(err)}{_remedy(err)}") from err
     table = StoredTable(path, columns, digest)
     if not len(table):
         raise TableError(f"the table {path} has no rows")
@@ -173,8 +167,8 @@ def column_names(path: Path) -> list[str]:
     suffix = _suffix(path)
     try:
         _ordinary(path)
-        if suffix in _DELIMITERS:
-            names = _header(path, _DELIMITERS[suffix])[0]
+        if suffix in DELIMITERS:
+            names = header_of(path, DELIMITERS[suffix])[0]
         elif suffix == ".parquet":
             from pyarrow import parquet
 
@@ -187,6 +181,13 @@ def column_names(path: Path) -> list[str]:
         raise TableError(f"the table {path} cannot be read: {printable(err)}") from err
     except (pa.ArrowException, UnicodeDecodeError, csv.Error) as err:
         raise TableError(f"the table {path} is damaged: {printable(err)}") from err
+
+
+def _remedy(err: Exception) -> str:
+    said = str(err)
+    if "invalid UTF8" in said:
+        return ": save it as UTF-8"
+    return ": write all values of a column in one type" if "changed from" in said else ""
 
 
 def _ordinary(path: Path) -> None:
@@ -209,83 +210,20 @@ def _suffix(path: Path) -> str:
     if suffix is None or found[-1] in _UNREAD:
         raise TableError(
             f"the table {path} has no suffix of one that can be read: {', '.join(SUFFIXES)}, and "
-            ".gz, .zst or .bz2 after it where the file is compressed"
+            ".gz, .zst or .bz2 after it where the file is compressed. A spreadsheet is saved as "
+            "CSV UTF-8, and a JSON array turned into lines: jq -c '.[]' t.json > t.jsonl"
         )
     return suffix
 
 
 def _reader(path: Path) -> Callable[[Path, Sequence[str], Sequence[str]], Mapping[str, Any]]:
     suffix = _suffix(path)
-    if suffix in _DELIMITERS:
-        return lambda p, wanted, texts: _csv(p, wanted, texts, _DELIMITERS[suffix])
+    if suffix in DELIMITERS:
+        return lambda p, wanted, texts: read_csv(p, wanted, texts, DELIMITERS[suffix])
     return _parquet if suffix == ".parquet" else _jsonl
 
 
-def _csv(path: Path, wanted: Sequence[str], texts: Sequence[str], delimiter: str) -> dict[str, Any]:
-    import pyarrow as pa
-    from pyarrow import csv as arrow
-
-    header, delimiter = _header(path, delimiter)
-    named = _found(path, wanted, header)
-    with pa.input_stream(str(path), compression="detect") as stream:
-        table = arrow.read_csv(
-            stream,
-            # a block must hold the widest row; texts may have lines
-            read_options=arrow.ReadOptions(block_size=8 * _CHUNK),
-            parse_options=arrow.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=arrow.ConvertOptions(
-                include_columns=list(named.values()),
-                column_types={named[name]: pa.string() for name in texts},
-                null_values=[""],
-                decimal_point="," if delimiter == ";" else ".",
-            ),
-        )
-    columns = {name: table.column(raw) for name, raw in named.items()}
-    if delimiter == ";":
-        _refuse_mixed_points(path, {n: c for n, c in columns.items() if n not in texts})
-    return columns
-
-
-def _refuse_mixed_points(path: Path, numbers: Mapping[str, Any]) -> None:
-    """Refuse 5.846 beside 0,95: is it nearly six, or five thousand?"""
-    import pyarrow as pa
-    from pyarrow import compute
-
-    commas = next(
-        (
-            name
-            for name, column in numbers.items()
-            if pa.types.is_floating(column.type)
-            and compute.any(compute.not_equal(column, compute.floor(column))).as_py()
-        ),
-        None,
-    )
-    for name, column in numbers.items():
-        if commas is None or not pa.types.is_string(column.type):
-            continue
-        pointed = column.filter(compute.match_substring_regex(column, r"^\s*[-+]?\d+\.\d"))
-        if len(pointed):
-            raise TableError(
-                f"{path}: column {commas!r} has decimal commas and column {name!r} points, as in "
-                f"{pointed[0].as_py()!r}: write all with commas, and none with a sign for thousands"
-            )
-
-
-def _header(path: Path, delimiter: str) -> tuple[list[str], str]:
-    """A text table's columns, and what parts them: a semicolon or tab that finds more of them."""
-    import pyarrow as pa
-
-    with pa.input_stream(str(path), compression="detect") as stream:
-        head = stream.read(_CHUNK)
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise TableError(f"the table {path} is UTF-16: save it as UTF-8")
-    lines = head.decode("utf-8-sig", errors="replace").splitlines(keepends=True)
-    parted = {d: next(csv.reader(lines, delimiter=d), []) for d in (delimiter, ";", "\t")}
-    best = max(parted, key=lambda d: len(parted[d]))
-    return parted[best], best
-
-
-def _jsonl(path: Path, wanted: Sequence[str], _texts: Sequence[str]) -> dict[str, Any]:
+def _jsonl(path: Path, wanted: Sequence[str], texts: Sequence[str]) -> dict[str, Any]:
     import pyarrow as pa
     from pyarrow import json as arrow
 
@@ -297,8 +235,37 @@ def _jsonl(path: Path, wanted: Sequence[str], _texts: Sequence[str]) -> dict[str
     # the types of a column are settled block by block, so that the file is one block
     options = arrow.ReadOptions(block_size=max(1, len(data)) + 1)
     table = _flat(arrow.read_json(pa.BufferReader(data), read_options=options))
-    named = _found(path, wanted, table.column_names)
-    return {name: table.column(raw) for name, raw in named.items()}
+    named = found_columns(path, wanted, table.column_names)
+    columns = {name: table.column(raw) for name, raw in named.items()}
+    for name in texts:
+        if pa.types.is_floating(columns[name].type) and _rounded(columns[name]):
+            columns[name] = _as_written(path, data, named[name])
+    return columns
+
+
+def _rounded(column: Any) -> bool:
+    """Whether some number is beyond the integers that a float tells apart, as hashes are."""
+    from pyarrow import compute
+
+    return bool(compute.any(compute.greater_equal(compute.abs(column), 2.0**53)).as_py())
+
+
+def _as_written(path: Path, data: bytes, name: str) -> Any:
+    """A field of numbers of every line as the texts that stand there."""
+    import pyarrow as pa
+
+    decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+    found: list[str | None] = []
+
+    def cell(fields: Mapping[str, msgspec.Raw], name: str) -> str | None:
+        key, _, rest = name.partition(".")
+        held = bytes(fields.get(name, fields.get(key, b"null") if rest else b"null"))
+        if held == b"null":
+            return None
+        return held.decode() if name in fields else cell(decode(held), rest)
+
+    _each_line(path, io.BytesIO(data), lambda fields: found.append(cell(fields, name)))
+    return pa.chunked_array([found], pa.string())
 
 
 @lru_cache(maxsize=16)
@@ -319,7 +286,7 @@ def _json_names(path: Path, _version: tuple[int, ...]) -> tuple[str, ...]:
 
     try:
         with pa.input_stream(str(path), compression="detect") as stream:
-            _each_line(path, io.BufferedReader(stream, _CHUNK), lambda fields: note(fields, ""))
+            _each_line(path, io.BufferedReader(stream, CHUNK), lambda fields: note(fields, ""))
     except TableError:
         if not found:
             raise
@@ -338,14 +305,17 @@ def _each_line(
                 see(decode(line))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as err:
                 why = why_no_json(line, err)
-                raise TableError(f"the table {path} is damaged: line {number}: {why}") from err
+                remedy = ": a row is one object on one line" if line.strip()[:1] in b"[]" else ""
+                raise TableError(
+                    f"the table {path} is damaged: line {number}: {why}{remedy}"
+                ) from err
 
 
 def _parquet(path: Path, wanted: Sequence[str], _texts: Sequence[str]) -> dict[str, Any]:
     from pyarrow import parquet
 
     with parquet.ParquetFile(path) as file:
-        named = _found(path, wanted, _names(file.schema_arrow))
+        named = found_columns(path, wanted, _names(file.schema_arrow))
         table = _flat(file.read(columns=list(named.values())))
     return {name: table.column(raw) for name, raw in named.items()}
 
@@ -370,24 +340,9 @@ def _decoded(column: Any) -> Any:
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
-def _found(path: Path, wanted: Sequence[str], raw: Sequence[str]) -> dict[str, str]:
-    """The names that the file has for the wanted columns, by theirs."""
-    present = [name.strip() for name in raw]
-    missing = [name for name in wanted if name not in present]
-    if missing:
-        raise TableError(
-            f"the table {path} lacks the column{'s' if len(missing) > 1 else ''} "
-            f"{', '.join(map(repr, missing))}; it has {listing(list(present), 40) or 'none'}"
-        )
-    twice = sorted({name for name in wanted if present.count(name) > 1})
-    if twice:
-        raise TableError(f"the table {path} has the column {', '.join(twice)} more than once")
-    return {name: raw[present.index(name)] for name in wanted}
-
-
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
+        while chunk := stream.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

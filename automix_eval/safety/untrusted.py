@@ -94,9 +94,13 @@ def parse_json(data: bytes, nan_is_none: bool = False) -> Any:
 
 
 def why_no_json(line: bytes, err: Exception) -> str:
-    """What is wrong with a line that msgspec refuses: half a surrogate pair looks torn to it."""
+    """What is wrong with a line that msgspec refuses, in words that name the place to mend."""
+    named: list[str] = []
     try:
-        json.dumps(json.loads(line), ensure_ascii=False).encode()
+        value = json.loads(line, parse_constant=named.append)
+        if named:
+            return f"{named[0]} is no JSON: write null"
+        json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return "a text holds half a surrogate pair (\\ud800 to \\udfff), which is no character"
     except (ValueError, RecursionError):
