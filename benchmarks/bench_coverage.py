@@ -12,6 +12,10 @@ worth. The truth is computed from the normal distributions that all is drawn fro
 Then runs whose LLM is hardly better than the SLM and whose confidence tells nothing: delta IBC has
 no interval in most, and the verdict asks the gain over a random choice instead.
 
+Then runs that escalate few questions at random, or keep few, between models that are alike or not:
+what the LLM's answers would be worth elsewhere says how much luck there is in those few
+(``automix_eval/metrics/luck.py``); ``bare`` is what is said without it.
+
 Then the figures of curves where the verifier is useless (``curve_bias.py``).
 
 ``coverage``: of the intervals there are; ``none``: runs without one (the LLM is not better in too
@@ -35,6 +39,7 @@ from automix_eval.analysis.curve_figures import EndPoints, lift, over_random
 from automix_eval.analysis.routed_paths import GivenRouting
 from automix_eval.metrics.bootstrap import Interval
 from automix_eval.metrics.ibc import Undefined, delta_ibc
+from automix_eval.metrics.luck import unseen_of_columns
 from automix_eval.metrics.significance import PairedTests
 
 Array = npt.NDArray[np.float64]
@@ -46,6 +51,10 @@ SLM, LLM, ESCALATED = 0.45, 0.75, 0.4
 LLM_COST = 50.0
 LEADS = (0.0, 0.02, 0.05)  # of an LLM that is hardly better
 ALIKE_QUESTIONS, ALIKE_DOCUMENTS = 200, (20, 40)
+# SLM, LLM, share of the questions that is escalated
+FEW = ((0.45, 0.75, 0.03), (0.1, 0.9, 0.03), (0.1, 0.9, 0.06), (0.1, 0.9, 0.15), (0.1, 0.9, 0.97),
+       (0.8, 0.95, 0.05))  # fmt: skip
+FEW_QUESTIONS = 200
 ALIKE = 0.2  # correlation of two questions about one document
 SHARED = 0.5  # correlation of what the two models' answers are worth
 
@@ -57,10 +66,12 @@ class Run:
     Attributes:
         documents: (n,) 0 .. D - 1.
         columns: Quality and cost of the method, the SLM and the LLM, (n,) each.
+        escalated: (n,).
     """
 
     documents: npt.NDArray[np.intp]
     columns: tuple[Array, ...]
+    escalated: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +93,11 @@ class Cell:
 
 
 def simulate(
-    rng: np.random.Generator, number: int, documents: int, signal: float, better: float = LLM
+    rng: np.random.Generator,
+    number: int,
+    documents: int,
+    signal: float,
+    shares: tuple[float, float, float] = (SLM, LLM, ESCALATED),
 ) -> Run:
     """A run; each document has one question at least, the others fall on them by chance."""
     rest = rng.integers(documents, size=number - documents)
@@ -95,14 +110,13 @@ def simulate(
     common = normal()
     worth = [np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * normal() for _ in range(2)]
     slm, llm = (
-        (w > stats.norm.isf(share)).astype(float)
-        for w, share in zip(worth, (SLM, better), strict=True)
+        (w > stats.norm.isf(share)).astype(float) for w, share in zip(worth, shares, strict=False)
     )
     confidence = signal * worth[0] + np.sqrt(1 - signal**2) * normal()
-    up = confidence < stats.norm.ppf(ESCALATED)
+    up = confidence < stats.norm.ppf(shares[2])
     cost = 1.0 + _verification(signal) + up * LLM_COST
     ends = np.ones(number), np.full(number, _llm_cost(signal))
-    return Run(codes, (np.where(up, llm, slm), cost, slm, ends[0], llm, ends[1]))
+    return Run(codes, (np.where(up, llm, slm), cost, slm, ends[0], llm, ends[1]), up)
 
 
 def truth(signal: float) -> Truth:
@@ -131,14 +145,24 @@ def _llm_cost(signal: float) -> float:
     return LLM_COST if signal else 1.0 + LLM_COST
 
 
-def intervals(run: Run, seed: int, resamples: int = 2000) -> tuple[Interval | None, ...]:
-    """Of delta IBC, of the gain over a random choice, and of the quality less that of the LLM."""
+def intervals(
+    run: Run, seed: int, resamples: int = 2000, bare: bool = False
+) -> tuple[Interval | None, ...]:
+    """Of delta IBC, of the gain over a random choice, and of the quality less that of the LLM.
+
+    Args:
+        run: The run.
+        seed: Of the bootstrap.
+        resamples: Of the bootstrap.
+        bare: Whether to leave out the luck of few escalations.
+    """
     table = BootstrapTable(run.documents, resamples, seed)
     pairs = zip(run.columns[::2], run.columns[1::2], strict=True)
     names = ("quality", "cost")
     method, slm, llm = (RoutingColumns.of(table, GivenRouting(*p), names) for p in pairs)
     ends = EndPoints(*(c.mean(n) for c in (slm, llm) for n in names))
-    own = method.mean("quality"), method.mean("cost")
+    luck = 0.0 if bare else unseen_of_columns(np.column_stack(run.columns), run.escalated)
+    own = table.widened(method.mean("quality"), luck), method.mean("cost")
     delta = table.figure(*lift(*own, ends)).interval
     gain = table.figure(over_random(*own, ends)).interval
     scores = run.columns[0], run.columns[4]
@@ -167,7 +191,7 @@ def alike(lead: float, documents: int, runs: int, seed: int) -> tuple[float, flo
     rng = np.random.default_rng([seed, documents, int(100 * lead)])
     none = pays = 0
     for i in range(runs):
-        run = simulate(rng, ALIKE_QUESTIONS, documents, 0.0, SLM + lead)
+        run = simulate(rng, ALIKE_QUESTIONS, documents, 0.0, (SLM, SLM + lead, ESCALATED))
         delta, gain, _ = intervals(run, i, 1000)
         told = delta if isinstance(delta, tuple) else gain
         none += not isinstance(delta, tuple)
@@ -187,6 +211,40 @@ def print_alike(runs: int, seed: int) -> int:
             failed += bad
             said = "  out of bounds" if bad else ""
             print(f"{lead:9.2f} {documents:9d} {none:12.1%} {pays:6.1%}{said}", flush=True)
+    return failed
+
+
+def few(shares: tuple[float, float, float], runs: int, seed: int, bare: bool) -> Array:
+    """Shares of the runs said to pay, said to lose, and whose interval holds the truth, 0."""
+    rng = np.random.default_rng([seed, *(int(100 * share) for share in shares)])
+    said = np.zeros(3)
+    for i in range(runs):
+        delta, gain, _ = intervals(
+            simulate(rng, FEW_QUESTIONS, FEW_QUESTIONS, 0.0, shares), i, 1000, bare
+        )
+        told = delta if isinstance(delta, tuple) else gain
+        assert isinstance(told, tuple)
+        said += (told[0] > 0, told[1] < 0, told[0] <= 0 <= told[1])
+    return said / runs
+
+
+def print_few(runs: int, seed: int) -> int:
+    """Print the table of few escalations; the cells out of bounds."""
+    print(f"\nFew escalated, or few kept, at random, {FEW_QUESTIONS} questions, {runs} runs")
+    print(f"{'SLM':>5} {'LLM':>5} {'escalated':>9} {'pays':>6} {'loses':>6} {'coverage':>9} "
+          f"{'bare: pays':>11} {'loses':>6}")  # fmt: skip
+    failed = 0
+    for shares in FEW:
+        pays, loses, held = few(shares, runs, seed, bare=False)
+        without = few(shares, runs, seed, bare=True)
+        bad = max(pays, loses) > 0.05 + 2 * np.sqrt(0.05 * 0.95 / runs)
+        failed += bad
+        print(
+            f"{shares[0]:5.2f} {shares[1]:5.2f} {shares[2]:9.0%} {pays:6.1%} {loses:6.1%} "
+            f"{held:9.3f} {without[0]:11.1%} {without[1]:6.1%}"
+            + ("  out of bounds" if bad else ""),
+            flush=True,
+        )
     return failed
 
 
@@ -216,6 +274,7 @@ def main() -> int:
                 )
     print(f"Cells out of bounds (coverage .93 to .97, false pays 5 % + 2 s.e.): {failed}")
     failed += print_alike(args.runs, args.seed)
+    failed += print_few(args.runs, args.seed)
     failed += print_curve_bias(args.runs, args.seed)
     return int(failed > 0)
 

@@ -7,6 +7,7 @@ for an undefined value.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
@@ -88,6 +89,17 @@ class BootstrapTable:
         """(1 + B,) mean of a column over questions; (1,) of one that is not drawn."""
         return self._drawn().mean(column if column >= 0 else len(self._columns) - column - 1)
 
+    def widened(self, vector: Vector, variance: float) -> Vector:
+        """A vector whose resamples vary by so much more, as every other that is widened does.
+
+        So the bootstrap is smoothed (B. Silverman and G. Young, "The bootstrap: to smooth or not to
+        smooth?", 1987).
+        """
+        if isinstance(vector, Undefined) or variance == 0:
+            return vector
+        more = np.random.default_rng([self.seed, 1]).standard_normal(len(vector) - 1)
+        return np.concatenate([vector[:1], vector[1:] + math.sqrt(variance) * more])
+
     def figure(self, vector: Vector, undefined: Undefined | None = None) -> Figure:
         """A vector's value, interval and standard error: :func:`figure`."""
         return figure(vector, self.number, undefined)
@@ -115,6 +127,7 @@ class RoutingColumns:
     """The columns of one routing in a table."""
 
     table: BootstrapTable
+    routing: Routing
     places: Mapping[str, int | Undefined]
 
     @classmethod
@@ -135,7 +148,7 @@ class RoutingColumns:
             name: missing[name] if name in missing else table.add(column(name), name not in undrawn)
             for name in names
         }
-        return cls(table, places)
+        return cls(table, routing, places)
 
     def mean(self, name: str) -> Vector:
         """The mean of a figure as a vector, or why there is none."""

@@ -30,7 +30,9 @@ from automix_eval.analysis.method import NO_CHAIN
 from automix_eval.analysis.question_sets import QuestionSet
 from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting, Method, Routing
 from automix_eval.analysis.selection import document_names, select
+from automix_eval.metrics.bootstrap import DELTA_IBC_COLUMNS
 from automix_eval.metrics.ibc import Undefined
+from automix_eval.metrics.luck import unseen_of_columns
 from automix_eval.metrics.significance import PairedTests, bootstrap_p
 from automix_eval.records.record_columns import FloatArray, IntArray
 from automix_eval.records.runs import FoundRuns, Run, find_runs, read_all
@@ -269,7 +271,8 @@ def _compared(
     vectors = [[column.mean(name) for column, name in one] for one in means]
     (q1, c1, *four1), (q2, c2, *four2) = vectors
     gain = difference(q1, q2)
-    lifts: list[Estimate] = [lift(q1, c1, tuple(four1)), lift(q2, c2, tuple(four2))]  # type: ignore[arg-type]
+    g1, g2 = (_gained(table, q, a, i) for q, a, i in zip((q1, q2), pair, index, strict=True))
+    lifts: list[Estimate] = [lift(g1, c1, tuple(four1)), lift(g2, c2, tuple(four2))]  # type: ignore[arg-type]
     delta: Vector = lifts[0][1] or lifts[1][1] or difference(lifts[0][0], lifts[1][0])
     scores = [a.scores[i] for a, i in zip(pair, index, strict=True)]
     gap = scores[0] - scores[1]
@@ -338,6 +341,17 @@ def _register(
         columns = RoutingColumns.of(table, GivenRouting(parts[0], parts[1]), ("quality", "cost"))
         yield columns, "quality"
         yield columns, "cost"
+
+
+def _gained(table: BootstrapTable, quality: Vector, answers: _Answers, index: IntArray) -> Vector:
+    """The mean score with the luck of few escalations, as of a leaderboard's row."""
+    columns = [
+        v for v in (answers.scores, answers.costs, *answers.four) if isinstance(v, np.ndarray)
+    ]
+    if answers.final is None or len(columns) < len(DELTA_IBC_COLUMNS):
+        return quality
+    rows = np.column_stack(columns)[index]
+    return table.widened(quality, unseen_of_columns(rows, answers.final[index] > 0))
 
 
 def _documents(pair: Sequence[_Answers], index: Sequence[IntArray]) -> IntArray:

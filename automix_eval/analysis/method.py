@@ -68,8 +68,8 @@ class _OnRun:
         if name == "delta_ibc":
             if self.references is None:
                 return Estimate(NO_CHAIN, NO_CHAIN)
-            quality, cost = self.routing.mean("quality"), self.routing.mean("cost")
-            return lift(quality, cost, self.references.ends())
+            gained = self.references.gained(self.routing)
+            return lift(gained, self.routing.mean("cost"), self.references.ends())
         if name != "escalation_rate":
             vector = self.routing.mean(name)
         elif "final 0" not in self.routing.places:
@@ -165,6 +165,10 @@ class MethodScore:
         """A figure of the method as a vector."""
         return self._pooled(lambda p: p.routing.mean(name))
 
+    def gained(self) -> Vector:
+        """The mean score for what is gained by it: :meth:`References.gained`."""
+        return self._pooled(lambda p: p.references.gained(p.routing) if p.references else NO_CHAIN)
+
     def each(self, name: str) -> list[Estimate]:
         """``quality``, ``cost``, ``escalation_rate`` or ``delta_ibc`` of every seed alone."""
         return [p.alone(name) for p in self._parts]
@@ -184,7 +188,7 @@ class MethodScore:
         ends = self.ends()
         if reason := first_undefined(*ends):
             return Estimate(reason, reason)
-        return lift(self.mean("quality"), self.mean("cost"), ends)
+        return lift(self.gained(), self.mean("cost"), ends)
 
     def oracle(self) -> list[tuple[Array, Array, Array]] | Undefined:
         """(quality, cost, escalation) vectors of the oracle's corners."""
@@ -250,7 +254,8 @@ class MethodScore:
             return figure(held) if isinstance(held, Undefined) else figure(*held)
 
         benefit_area, correlation = self._benefit()
-        gain, delta = benefit(quality, cost, ends.slm_quality, ends.slm_cost), self.delta_ibc()
+        gain = benefit(self.gained(), cost, ends.slm_quality, ends.slm_cost)
+        delta = self.delta_ibc()
         if method.name == "replay:always_slm":
             gain, delta = Estimate(THE_SLM, THE_SLM), Estimate(THE_SLM, THE_SLM)
         return MethodFigures(
@@ -382,12 +387,11 @@ class MethodScore:
                 return Estimate(reason, reason)
             return self.delta_ibc()
 
-        def mean(name: str) -> Vector:
-            chosen = [p.regions[index] for p in self._parts]
-            vectors = [c if isinstance(c, Undefined) else c.mean(name) for c in chosen]
-            return pooled(vectors, self.weights)
-
-        return lift(mean("quality"), mean("cost"), ends)
+        chosen = [(p.references, p.regions[index]) for p in self._parts]
+        pairs = [(c, c) if isinstance(c, Undefined) else (r.gained(c), c.mean("cost"))
+                 for r, c in chosen if r]  # fmt: skip
+        quality, cost = (pooled(same, self.weights) for same in zip(*pairs, strict=True))
+        return lift(quality, cost, ends)
 
     def _regions(self, ends: EndPoints) -> tuple[Region, ...]:
         if first_undefined(*ends) or self.method.missing:

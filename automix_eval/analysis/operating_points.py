@@ -373,7 +373,7 @@ def _scored(point: RoutedPoint, drawn: _Drawn) -> OperatingPoint:
     )
     if point.name in ("slm", "llm"):
         return one
-    gain = figure(over_random(quality, cost, ends), documents)
+    gain = figure(over_random(row.gained(), cost, ends), documents)
     shown, words, why = (
         _shown_gain(one, gain, point) if point.proven is None else _shown_share(one, point)
     )

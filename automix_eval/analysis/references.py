@@ -12,7 +12,9 @@ from automix_eval.analysis.bootstrap_table import (
     BootstrapTable,
     ConfidenceColumns,
     RoutingColumns,
+    Vector,
     VerifierVectors,
+    first_undefined,
 )
 from automix_eval.analysis.curve_figures import EndPoints
 from automix_eval.analysis.figures import Figure
@@ -21,7 +23,8 @@ from automix_eval.analysis.replayed import oracle_routings
 from automix_eval.analysis.routed_paths import ChainRouting, Routing
 from automix_eval.metrics.benefit import benefit_auroc, benefit_correlation, helps
 from automix_eval.metrics.calibration import ConfidenceCells, are_right, auroc, scale_of
-from automix_eval.metrics.ibc import Undefined
+from automix_eval.metrics.ibc import Undefined, exceeds
+from automix_eval.metrics.luck import unseen_variance
 from automix_eval.records.outcomes import FloatArray
 
 NOT_VERIFIED = Undefined("no answer of this tier was verified")
@@ -103,6 +106,28 @@ class References:
         return EndPoints(
             slm.mean("quality"), slm.mean("cost"), llm.mean("quality"), llm.mean("cost")
         )
+
+    def gained(self, method: RoutingColumns) -> Vector:
+        """Mean score of a method with the luck of its few escalations, for what it gains.
+
+        What a tier in between would have answered where it was not asked is taken to be the LLM's
+        answer.
+        """
+        quality, ends = method.mean("quality"), self.ends()
+        parts = (quality, method.mean("cost"), *ends)
+        if first_undefined(*parts):
+            return quality
+        _, cost, _, slm_cost, _, llm_cost = (float(np.asarray(v)[0]) for v in parts)
+        if not exceeds(llm_cost, slm_cost):
+            return quality
+        every, scores = np.arange(len(self.tiers)), self.tiers.scores
+        if np.isnan(scores).any():
+            llm = self.llm.routing.values("quality", every)
+            scores = np.where(np.isnan(scores), llm[:, None], scores)
+        ends_at = [method.routing.values(f"final {t}", every) for t in range(self.tiers.last + 1)]
+        leads = scores - scores[:, :1]
+        leads = leads - (cost - slm_cost) / (llm_cost - slm_cost) * leads[:, -1:]
+        return method.table.widened(quality, unseen_variance(np.argmax(ends_at, axis=0), leads))
 
     def verifier(self, tier: int) -> VerifierQuality:
         """How good a tier's confidence is: the same for all methods, and computed once."""

@@ -13,6 +13,7 @@ from automix_eval.analysis.curve_figures import EndPoints, lift
 from automix_eval.analysis.figures import Figure
 from automix_eval.analysis.routed_paths import GivenRouting
 from automix_eval.metrics.ibc import Undefined
+from automix_eval.metrics.luck import unseen_of_columns
 from automix_eval.metrics.significance import SIGNIFICANT, PairedDifference, PairedTests, holm
 from automix_eval.records.doc_fields import FieldValues
 from automix_eval.records.record_columns import BoolArray, FloatArray, IntArray
@@ -139,6 +140,7 @@ def _slice(
     up = table.add(lambda rows: escalated[rows].astype(float))
     ends = EndPoints(*(one.mean(name) for one in (slm, llm) for name in names))
     quality = method.mean("quality")
+    gained = table.widened(quality, unseen_of_columns(columns, escalated))
     sums = np.column_stack([np.bincount(codes, columns[:, i]) for i in (4, 0)])
     test = PairedTests(sums, np.bincount(codes), seed).difference(0, 1)
     made = Slice(
@@ -150,7 +152,7 @@ def _slice(
         loss=replace(table.figure(difference(ends.llm_quality, quality)), interval=test.interval),
         loss_p=Figure(test.p),
         loss_holm=Figure(test.p),
-        delta_ibc=table.figure(*lift(quality, method.mean("cost"), ends)),
+        delta_ibc=table.figure(*lift(gained, method.mean("cost"), ends)),
     )
     return made, test
 

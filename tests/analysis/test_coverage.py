@@ -37,6 +37,15 @@ def test_few_documents_cover(coverage: Any, signal: float) -> None:
 
 
 @pytest.mark.slow
+def test_the_luck_of_few_escalations_is_no_gain(coverage: Any) -> None:
+    """Six random escalations to an LLM that is mostly right: its interval holds that none gains."""
+    shares = (0.1, 0.9, 0.03)
+    pays, loses, _ = coverage.few(shares, 40, 1, bare=False)
+    assert max(pays, loses) <= 0.05
+    assert coverage.few(shares, 40, 1, bare=True)[0] > 0.1
+
+
+@pytest.mark.slow
 def test_planned_runs_find_what_they_were_planned_for(coverage: Any) -> None:
     """In 80 % of them, give or take the simulation's own error."""
     del coverage  # it lies beside

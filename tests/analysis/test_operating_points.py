@@ -8,19 +8,25 @@ from functools import partial
 import numpy as np
 import pytest
 
+from automix_eval.analysis.beside_llm import six_columns
 from automix_eval.analysis.operating_points import (
     PolicyChoice,
+    RoutedPoint,
     ScoredQuestions,
     chosen_policies,
     routed,
     scored_points,
 )
 from automix_eval.analysis.point_figures import OperatingPoint
+from automix_eval.analysis.question_sets import PricedTiers
+from automix_eval.analysis.routed_paths import ChainRouting
+from automix_eval.analysis.slices import by_slice
 from automix_eval.analysis.verdict import verdict_of
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.metrics.ibc import Undefined
+from automix_eval.records.doc_fields import FieldValues
 from automix_eval.records.outcomes import Outcomes
 
 pytestmark = pytest.mark.all_folds
@@ -189,6 +195,27 @@ def test_a_gain_is_shown_where_both_models_are_alike(useful: bool) -> None:
     found = points(alike, None, live)["live"]
     assert isinstance(found.delta_ibc.interval, Undefined)
     assert found.shown is useful
+
+
+def test_the_luck_of_few_escalations_shows_no_gain() -> None:
+    """Six of 200 questions go to an LLM that is right in four of five, and six times right.
+
+    The same answers of an LLM that is right everywhere are no luck. A slice of all questions has
+    the same figure.
+    """
+    n, few = 200, np.arange(200) < 6
+    wrong = np.where(np.arange(n) % 5 == 0, 0.0, 1.0)
+    for llm, shown in ((np.where(few, 1.0, wrong), False), (np.where(few, 1.0, 0.0), True)):
+        tiers = PricedTiers.of(replace(world(n), scores=np.column_stack([np.zeros(n), llm])))
+        codes = np.arange(n)
+        scored = ScoredQuestions(tiers, codes, ChainRouting.only(tiers, 1))
+        live = ChainRouting(tiers, np.where(few, 2, 1).astype(np.uint8), 0)
+        _, point, _ = scored_points(scored, [RoutedPoint("live", live, scored)], 200, 0)
+        assert point.shown is shown
+        six = six_columns(live, ChainRouting.only(tiers, 0), scored.llm, n)
+        assert isinstance(six, np.ndarray)
+        whole = by_slice("", "", FieldValues(("all",) * n, ()), six, few, codes, 200, 0).slices[0]
+        assert whole.delta_ibc == point.delta_ibc
 
 
 def test_a_live_policy_with_the_largest_gain_is_one_point() -> None:
