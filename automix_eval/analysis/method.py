@@ -254,8 +254,7 @@ class MethodScore:
             return figure(held) if isinstance(held, Undefined) else figure(*held)
 
         benefit_area, correlation = self._benefit()
-        gain = benefit(self.gained(), cost, ends.slm_quality, ends.slm_cost)
-        delta = self.delta_ibc()
+        gain, delta = benefit(self.gained(), cost, *ends[:2]), self.delta_ibc()
         if method.name == "replay:always_slm":
             gain, delta = Estimate(THE_SLM, THE_SLM), Estimate(THE_SLM, THE_SLM)
         return MethodFigures(
