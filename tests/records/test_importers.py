@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import public_tables as tables
 import pytest
 
@@ -18,6 +19,7 @@ from automix_eval.records.importers.answer_costs import answer_costs, parameters
 from automix_eval.records.importers.chain import Choice, chain_of
 from automix_eval.records.importers.every_eval_ever import EveryEvalEver
 from automix_eval.records.importers.model_outcomes import Importer, ModelOutcomes
+from automix_eval.records.importers.routerbench import RouterBench
 from automix_eval.safety.errors import AutoMixError
 
 OWN = ("auto", "table")
@@ -185,6 +187,33 @@ def test_two_results_of_a_sample_are_no_repeats(tmp_path: Path) -> None:
     assert (found[1].read(path).scores == 0.3).all()
     with pytest.raises(AutoMixError, match="no result 'f1'"):
         EveryEvalEver("f1").read(path)
+
+
+@pytest.mark.parametrize("lower", [None, False, True])
+def test_errors_of_every_eval_ever_get_a_minus(tmp_path: Path, lower: bool | None) -> None:
+    """The aggregate beside the lines says which scores are better; one without it: the larger."""
+    path = tables.every_eval_ever(tmp_path)
+    for m, name in enumerate(tables.MODELS):
+        about = {"evaluation_id": f"e{m}", "evaluation_results": [
+            {"evaluation_name": "gsm8k", "metric_config": {"lower_is_better": lower}}, None,
+        ]}  # fmt: skip
+        if lower is not None:
+            (path / "gsm8k" / name / "u.json").write_text(json.dumps(about))
+    held = EveryEvalEver().read(path)
+    scores = held.scores[:, [held.models.index(name) for name in tables.MODELS]]
+    np.testing.assert_array_equal(scores, -tables.SCORES if lower else tables.SCORES)
+    assert any("gsm8k have a minus" in note for note in held.notes) is (lower is True)
+
+
+def test_a_model_of_routerbench_without_a_price_is_named(tmp_path: Path) -> None:
+    """It is no tier, and the reader knows."""
+    path = tables.routerbench(tmp_path)
+    frame = pd.read_csv(path)
+    frame["mid"], frame["mid|model_response"] = 1, "x"
+    frame.to_csv(path, index=False)
+    held = RouterBench().read(path)
+    assert held.models == tables.MODELS
+    assert any("left out" in note and "mid" in note for note in held.notes)
 
 
 def test_what_a_cache_held_is_of_the_prompt(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from automix_eval.records.importers.model_outcomes import ModelOutcomes, header, lacks, wide_table
 from automix_eval.records.tables import column_names
+from automix_eval.safety.text import listing
 
 _COST, _ANSWER = "|total_cost", "|model_response"
 _SUFFIXES = (".csv", ".parquet")
@@ -36,7 +37,10 @@ class RouterBench:
         )  # fmt: skip
         ids = held["ids"]
         documents = ids if len(set(ids)) < len(ids) else None
-        return ModelOutcomes(tuple(models), **held, documents=documents)
+        unpriced = [n for n in names if n + _ANSWER in names and n not in models]
+        said = f"left out, since the table has no column MODEL{_COST} of them: {listing(unpriced)}"
+        notes = (said,) if unpriced else ()
+        return ModelOutcomes(tuple(models), **held, documents=documents, notes=notes)
 
 
 def _models(names: list[str]) -> list[str]:
