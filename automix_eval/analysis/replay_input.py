@@ -67,7 +67,8 @@ def source_of(settings: DictConfig) -> Source:
     else:
         columns = Columns(parse_tiers(plain["tiers"]), **names, missing=missing)
     source = from_tables(columns, path, other, *splits)
-    return replace(source, notes=(note, *source.notes)) if note else source
+    notes = (note, not_in_order(source.test)) if note else ()
+    return replace(source, notes=(*filter(None, notes), *source.notes))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,21 +131,40 @@ def _together(held: HeldChain) -> HeldChain:
     return replace(held, outcomes=outcomes, notes=(*held.notes, note) if note else held.notes)
 
 
+def not_in_order(rows: Outcomes) -> str:
+    """A note on tiers that are not cheapest first, as every figure takes them to be; or empty."""
+    means = rows.answer_costs.mean(axis=0).tolist()
+    if means == sorted(means):
+        return ""
+    order = ", ".join(f"{name} {mean:.4g}" for name, mean in zip(rows.names, means, strict=True))
+    return (
+        f"the tiers are not cheapest first (mean cost {order}): --models of whatif or tiers= of "
+        "replay puts them in order"
+    )
+
+
 def _own_table(path: Path, choice: Choice) -> HeldChain:
     """A table whose header names the chain; all of its rows."""
     if choice.prices is not None or choice.task is not None:
         raise AutoMixError(f"{path} is a table of your own: its header has the costs, and no tasks")
     columns, note = columns_of_header(path, {}, choice.missing)
-    if columns.split_column is not None:  # one identity may stand in each split
+    names: list[str] = []
+    if (split := columns.split_column) is not None:  # one identity may stand in each split
+        apart = from_tables(replace(columns, split_column=None, by=split), path, None, "", "-")
+        labels = apart.labels or ("",) * len(apart.test)
+        names = [f"{part}/{name}" for part, name in zip(labels, apart.test.ids, strict=True)]
         columns = replace(columns, split_column=None, id_column=None)
     source = from_tables(columns, path, None, "train", "test")
     outcomes = source.test
+    if len(set(names)) < len(names):  # or several times in one
+        outcomes = replace(outcomes, ids=tuple(names))
     if choice.models is not None:
         if unknown := [m for m in choice.models if m not in outcomes.names]:
             raise AutoMixError(f"{unknown[0]} is no tier of {path}: {', '.join(outcomes.names)}")
         outcomes = outcomes.select_tiers([outcomes.names.index(m) for m in choice.models])
+    notes = (note, "" if choice.models else not_in_order(outcomes), *source.notes)
     return HeldChain(
-        outcomes, path.stem, "score", "the table's own", (note, *source.notes),
+        outcomes, path.stem, "score", "the table's own", tuple(filter(None, notes)),
         grouped=outcomes.documents is not None,
     )  # fmt: skip
 

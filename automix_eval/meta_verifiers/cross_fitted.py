@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
@@ -107,8 +108,14 @@ class CrossFitted(Router):
         ]
 
     def notes(self) -> list[str]:
-        """Those of the folds' policies, each once."""
-        return list(dict.fromkeys(n for p in self.policies_ or () for n in p.notes()))
+        """Those of the folds' policies; of those that differ in their numbers alone the first."""
+        alike: dict[str, list[str]] = {}
+        for note in (n for p in self.policies_ or () for n in p.notes()):
+            alike.setdefault(re.sub(r"\d+(\.\d+)?", "#", note), []).append(note)
+        return [
+            found[0] + (f" (alike in {len(found)} folds)" if len(set(found)) > 1 else "")
+            for found in alike.values()
+        ]
 
     def describe(self) -> str:
         """How many policies there are; they differ."""

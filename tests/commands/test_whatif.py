@@ -149,6 +149,36 @@ def test_a_table_of_your_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert (areas["replay:threshold"], areas["replay:always_slm"]) == (expected, None)
 
 
+@pytest.mark.parametrize(("ids", "documents"), [("restart", 40), ("thrice", 14)])
+def test_rows_of_one_question_are_told_also_where_a_table_has_splits(
+    tmp_path: Path, ids: str, documents: int
+) -> None:
+    """Identities may begin anew in each split; those that come again in one are one question."""
+    names = {"restart": lambda i: i % 20, "thrice": lambda i: i // 3}[ids]
+    table = [
+        {**{k: v for k, v in row.items() if k != "doc"}, "id": names(i)}
+        | {"split": "train" if i < 20 else "test"}
+        for i, row in enumerate(rows(40))
+    ]
+    heads = {"s1.5-b:correct": "s:score", "s1.5-b:conf": "s:confidence", "l:correct": "l:score"}
+    table = [{**{heads.get(k, k): v for k, v in row.items()}, "s:cost": 1} for row in table]
+    report, _ = board(tmp_path, write(tmp_path / "t.csv", table), "--router", "always_slm")
+    # the seventh question stands in both splits
+    assert report["boards"][0]["num_documents"] == documents + (ids == "thrice")
+    assert not any("cheapest first" in w for w in report["warnings"])
+
+
+def test_tiers_that_are_not_cheapest_first_are_told(tmp_path: Path) -> None:
+    """A header whose order is another one, in one sentence with the remedy."""
+    path = tmp_path / "t.csv"
+    path.write_text("l:score,l:cost,s:score,s:cost\n" + "1,50,0,1\n1,50,1,1\n" * 10)
+    report, _ = board(tmp_path, path, "--router", "always_slm")
+    (told,) = [w for w in report["warnings"] if "not cheapest first" in w]
+    assert "l 50, s 1" in told
+    report, _ = board(tmp_path, path, "--router", "always_slm", "--models", "s,l")
+    assert not any("cheapest first" in w for w in report["warnings"])
+
+
 def test_the_confidence_that_is_judged_is_the_one_a_method_reads(tmp_path: Path) -> None:
     """A chain whose first model guesses: routers start at the second, and so does their AUROC."""
     draw = random.Random(3)

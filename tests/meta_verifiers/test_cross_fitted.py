@@ -90,6 +90,9 @@ def test_a_note_of_several_folds_is_said_once() -> None:
         policy.notes = lambda said=said: said  # type: ignore[method-assign]
         made.policies_ = [*(made.policies_ or []), policy]
     assert made.notes() == ["few", "slow", "dear"]
+    for number, policy in enumerate(made.policies_ or []):
+        policy.notes = lambda number=number: [f"0.{number} of {number + 5} rows"]  # type: ignore[method-assign]
+    assert made.notes() == ["0.0 of 5 rows (alike in 3 folds)"]
 
 
 def test_the_range_reaches_from_cheap_to_dear() -> None:
