@@ -171,6 +171,10 @@ def test_rows_of_one_question_are_told_also_where_a_table_has_splits(
 def test_tiers_that_are_not_cheapest_first_are_told(tmp_path: Path) -> None:
     """A header whose order is another one, in one sentence with the remedy."""
     path = tmp_path / "t.csv"
+    for nearly in (50, 48):
+        path.write_text("l:score,l:cost,s:score,s:cost\n" + f"1,50,0,{nearly}\n" * 10)
+        report, _ = board(tmp_path, path, "--router", "always_slm")
+        assert not any("cheapest first" in w for w in report["warnings"])
     path.write_text("l:score,l:cost,s:score,s:cost\n" + "1,50,0,1\n1,50,1,1\n" * 10)
     report, _ = board(tmp_path, path, "--router", "always_slm")
     (told,) = [w for w in report["warnings"] if "not cheapest first" in w]
