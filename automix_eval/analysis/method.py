@@ -48,10 +48,8 @@ from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import Outcomes
 
 NO_CHAIN = Undefined("a run of one model alone: there is no SLM and no LLM to compare it with")
+_NOT_IN_EVERY_RUN = Undefined("the first tier was not verified in every run")
 _ONE_POINT = Undefined("the method has one operating point, which lies outside this region")
-
-
-# --------------------------------------------------------------------------- one row
 
 
 @dataclass(slots=True)
@@ -155,7 +153,7 @@ class MethodScore:
         parts = []
         for router, rows in zip(routers, fitting or [None] * len(routers), strict=True):
             one = replayed(router, test, tiers, label, rows, whole_range)
-            parts.append(MethodOnRun(one.routing, None, "", curve=one.curve, path=one.path))
+            parts += [MethodOnRun(w, None, "", -1, one.curve, (), one.path) for w in one.ways]
         method = Method(label, "replay", label, "", tuple(parts))
         return cls.of(table, method, [references] * len(parts))
 
@@ -262,8 +260,8 @@ class MethodScore:
             kind=method.kind,
             label=method.label,
             verifier=method.verifier,
-            runs=tuple(p.run_id for p in method.parts),
-            seeds=tuple(p.seed for p in method.parts),
+            runs=tuple(p.run_id for p in method.runs),
+            seeds=tuple(p.seed for p in method.runs),
             quality=figure(quality),
             cost=figure(cost),
             escalation_rate=figure(self._escalation()),
@@ -346,28 +344,28 @@ class MethodScore:
             return Estimate(reason, reason)
         return curve.quality(cost)
 
+    def _read(self) -> list[tuple[References, int]]:
+        """What holds the confidences of each seed, and the tier of those read first; alike once."""
+        ends = [(p.references, p.start()) for p in self._parts if p.references]
+        if not self.method.verifier or len(ends) < len(self._parts):
+            return []
+        return ends[:1] if len({(id(e), start) for e, start in ends}) == 1 else ends
+
     def _verifier(self) -> VerifierQuality:
-        ends = [p.references for p in self._parts]
-        if not self.method.verifier or not all(ends):
-            return VerifierQuality.without(NO_VERIFIER)
-        starts = [p.start() for p in self._parts]
-        if len(ends) == 1 and ends[0]:
-            return ends[0].verifier(starts[0])
-        pairs = zip(ends, starts, strict=True)
-        seeds = [e.cells[start].vectors() for e, start in pairs if e and start in e.cells]
+        ends = self._read()
+        if len(ends) < 2:
+            return ends[0][0].verifier(ends[0][1]) if ends else VerifierQuality.without(NO_VERIFIER)
+        seeds = [e.cells[start].vectors() for e, start in ends if start in e.cells]
         if len(seeds) < len(ends):
-            missing = Undefined("the first tier was not verified in every run")
-            return VerifierQuality.without(missing)
+            return VerifierQuality.without(_NOT_IN_EVERY_RUN)
         figures = (self.table.figure(pooled(v, self.weights)) for v in zip(*seeds, strict=True))
         return VerifierQuality(*figures)
 
     def _benefit(self) -> tuple[Figure, Figure]:
-        ends = [(p.references, p.start()) for p in self._parts if p.references]
-        if not self.method.verifier or len(ends) < len(self._parts) or not ends:
+        if not (ends := self._read()):
             return Figure(NO_VERIFIER), Figure(NO_VERIFIER)
         each = [e.benefit(start) for e, start in ends]
-        area, correlation = each[0]
-        values = [c.value for _, c in each]
+        (area, correlation), values = each[0], [c.value for _, c in each]
         if len(ends) == 1 or any(isinstance(v, Undefined) for v in values):
             return area, correlation
         vectors = [e.benefit_cells[start].vectors()[0] for e, start in ends]
@@ -419,7 +417,7 @@ class MethodScore:
 
     def _by_seed(self) -> dict[str, Spread]:
         """Mean, std (ddof 0), minimum and maximum over seeds: the paper's first protocol."""
-        if len(self._parts) < 2:
+        if len(self.method.runs) < 2:
             return {}
         found = {}
         for name in ("quality", "cost", "escalation_rate", "delta_ibc"):

@@ -6,13 +6,10 @@ largest gain, and the cheapest that are shown to keep 95 and 99 % of the last ti
 fitted on the fitting questions; where there are none, in folds of the scored ones by whole
 documents, so that no question is decided by a policy that saw its score.
 
-Policies of five folds share three quarters of what they were fitted on, so that folds err together,
-and an interval that takes questions for independent is too narrow (S. Bates, T. Hastie and R.
-Tibshirani, "Cross-validation: what does it estimate and how well does it do it?", arXiv
-2104.00673). So the gain is that of policies fitted without one fold more, as there: a question has
-four of them, and the point is their mean. Which fold is left out beside its own is as good as
-drawn, so the four are drawn again in resamples as seeds are. What is to be proven of a share needs
-the more questions that one fold leaves.
+There the gain is that of several policies a question (:attr:`.CrossFitted.ways`), and the
+point their mean. Which fold is left out beside its own is as good as drawn, so they are drawn again
+in resamples as seeds are. What is to be proven of a share needs the more questions that one fold
+leaves.
 """
 
 from __future__ import annotations
@@ -87,19 +84,17 @@ class PolicyChoice(NamedTuple):
         policy: Fitted.
         proven: Whether the fitting questions show that it keeps its share; None for ``gain``.
         why: Why not; empty otherwise.
-        others: Fitted likewise on other folds: the point is the mean of all.
     """
 
     name: PointName
     policy: MetaVerifier
     proven: bool | None = None
     why: str = ""
-    others: tuple[MetaVerifier, ...] = ()
 
     @property
     def words(self) -> str:
         """How many policies a question has, for behind how they were fitted; empty for one."""
-        number = 1 + len(self.others)
+        number = len(self.policy.ways) if isinstance(self.policy, CrossFitted) else 1
         if number == 1:
             return ""
         return f"; the largest gain: mean of {number} policies a question, fitted without two folds"
@@ -109,20 +104,14 @@ class RoutedPoint(NamedTuple):
     """Where a point leads, on which questions, and what of it the fitting questions showed.
 
     Attributes:
-        others: Where policies fitted likewise lead: the point is the mean of all.
+        ways: Where it leads; the mean of several where policies were fitted in folds.
     """
 
     name: PointName
-    routing: Routing
+    ways: tuple[Routing, ...]
     questions: ScoredQuestions
     proven: bool | None = None
     why: str = ""
-    others: tuple[Routing, ...] = ()
-
-    @property
-    def ways(self) -> tuple[Routing, ...]:
-        """All of them."""
-        return self.routing, *self.others
 
 
 def chosen_policies(
@@ -141,11 +130,9 @@ def chosen_policies(
         AutoMixError: The router cannot be fitted on these questions.
     """
     if fitting is None:
-        if isinstance(fitted, CrossFitted):
-            return [PolicyChoice("gain", fitted), *_Apart(make, fitted, scored).kept()]
-        apart = _Apart(make, CrossFitted(make, FOLDS).fit(scored), scored)
-        first, *others = apart.fitted_without_two()
-        return [PolicyChoice("gain", first, others=tuple(others)), *apart.kept()]
+        crossed = fitted if isinstance(fitted, CrossFitted) else None
+        crossed = crossed or CrossFitted(make, FOLDS).fit(scored)
+        return [PolicyChoice("gain", crossed), *_kept_in_folds(crossed)]
     rows = fitting.canonical()
     router = fitted or make().fit(rows)
     sweep = HeldOutSweep.of(lambda some: Placed.of(make().fit(some), some), router, rows)
@@ -167,62 +154,31 @@ def _why_not(promise: Promise, number: int) -> str:
     )
 
 
-@dataclass(slots=True)
-class _Apart:
-    """What is fitted in folds.
+def _kept_in_folds(crossed: CrossFitted) -> Iterator[PolicyChoice]:
+    """Each fold by the policy that the other folds show to keep the share."""
+    placed: dict[frozenset[int], Placed] = {}  # what leaves out two folds is needed for both
 
-    Attributes:
-        make: Makes one unfitted router whose objective is ``gain``.
-        crossed: Fitted in folds.
-        scored: The questions that were parted into folds, n.
-        known: What was fitted on some of them, by their identities.
-    """
+    def fit(rows: Outcomes) -> Placed:
+        folds = frozenset(range(crossed.folds)) - {crossed.fold_of_[name] for name in rows.ids}
+        if folds not in placed:
+            placed[folds] = Placed.of(crossed.without(*folds), rows)
+        return placed[folds]
 
-    make: Make
-    crossed: CrossFitted
-    scored: Outcomes
-    known: dict[frozenset[str], tuple[MetaVerifier, Placed]] = field(default_factory=dict)
-
-    def fit(self, rows: Outcomes) -> tuple[MetaVerifier, Placed]:
-        """A policy and its sweep; what leaves out the folds a and b is needed for both of them."""
-        key = frozenset(rows.ids)
-        if key not in self.known:
-            router = self.make().fit(rows)
-            self.known[key] = router, Placed.of(router, rows)
-        return self.known[key]
-
-    def without(self, *folds: int) -> Outcomes:
-        """The questions of the other folds."""
-        of = self.crossed.fold_of_
-        return self.scored.take([of[name] not in folds for name in self.scored.ids]).canonical()
-
-    def fitted_without_two(self) -> Iterator[CrossFitted]:
-        """Each fold by the policies that saw neither it nor one of the others, in turn."""
-        number = self.crossed.folds
-        for more in range(1, number):
-            pairs = [(fold, (fold + more) % number) for fold in range(number)]
-            policies = [self.fit(self.without(*pair))[0] for pair in pairs]
-            yield self.crossed.with_policies(policies)
-
-    def kept(self) -> Iterator[PolicyChoice]:
-        """Each fold by the policy that the other folds show to keep the share."""
-        sweeps = []
-        for number, policy in enumerate(self.crossed.policies_ or ()):
-            rest = self.without(number)
-            folds = np.array([self.crossed.fold_of_[name] for name in rest.ids], dtype=np.intp)
-            # of two folds one is left, which holds nothing out of itself
-            inner = folds if len(np.unique(folds)) > 1 else None
-            sweeps.append(HeldOutSweep.of(lambda rows: self.fit(rows)[1], policy, rest, inner))
-        for name, target in TARGETS:
-            promises = [sweep.choose(target, CONFIDENCE) for sweep in sweeps]
-            failed = [
-                (p, len(s.rows)) for p, s in zip(promises, sweeps, strict=True) if not p.shown
-            ]
-            why = ""
-            if failed:
-                why = f"in {len(failed)} of {len(sweeps)} folds {_why_not(*failed[0])}"
-            policies = self.crossed.with_policies([p.policy for p in promises])
-            yield PolicyChoice(name, policies, not failed, why)
+    sweeps = []
+    for number, policy in enumerate(crossed.policies_ or ()):
+        rest = crossed.rest(number)
+        folds = np.array([crossed.fold_of_[name] for name in rest.ids], dtype=np.intp)
+        # of two folds one is left, which holds nothing out of itself
+        inner = folds if len(np.unique(folds)) > 1 else None
+        sweeps.append(HeldOutSweep.of(fit, policy, rest, inner))
+    for name, target in TARGETS:
+        promises = [sweep.choose(target, CONFIDENCE) for sweep in sweeps]
+        failed = [(p, len(s.rows)) for p, s in zip(promises, sweeps, strict=True) if not p.shown]
+        why = ""
+        if failed:
+            why = f"in {len(failed)} of {len(sweeps)} folds {_why_not(*failed[0])}"
+        policies = crossed.with_policies([p.policy for p in promises])
+        yield PolicyChoice(name, policies, not failed, why)
 
 
 def routed(choice: PolicyChoice, test: Outcomes, questions: ScoredQuestions) -> RoutedPoint:
@@ -231,11 +187,8 @@ def routed(choice: PolicyChoice, test: Outcomes, questions: ScoredQuestions) -> 
     Raises:
         AutoMixError: It cannot decide on these questions.
     """
-    first, *others = (
-        replayed(policy, test, questions.tiers, choice.name, whole_range=False).routing
-        for policy in (choice.policy, *choice.others)
-    )
-    return RoutedPoint(choice.name, first, questions, choice.proven, choice.why, tuple(others))
+    found = replayed(choice.policy, test, questions.tiers, choice.name, whole_range=False)
+    return RoutedPoint(choice.name, found.ways, questions, choice.proven, choice.why)
 
 
 # --------------------------------------------------------------------------- figures
@@ -290,9 +243,9 @@ class PointColumns:
             references: Of these questions, in that table.
         """
         every = [
-            RoutedPoint("slm", ChainRouting.only(questions.tiers, 0), questions),
+            RoutedPoint("slm", (ChainRouting.only(questions.tiers, 0),), questions),
             *points,
-            RoutedPoint("llm", questions.llm, questions),
+            RoutedPoint("llm", (questions.llm,), questions),
         ]
         drawn = {id(questions): _Drawn(table, references)}
         for point in every:

@@ -78,7 +78,7 @@ def replay(settings: DictConfig) -> tuple[dict[str, Any], OperatingPoints, Slice
         in_each = CrossFitted(lambda: parts.make_meta_verifier(settings), settings.folds)
         fitted = in_each.fit(source.test)
         notes.append(
-            f"scored in {settings.folds} folds, each by a policy of the others; the policy that is "
+            f"scored in {settings.folds} folds, each by policies of the others; the policy that is "
             "written is fitted on all rows"
         )
     pairs = _pairs(settings, train, source.test if in_folds else None)
@@ -174,7 +174,7 @@ def _points(
         choices = chosen_policies(make, train, test, fitted if same else None)
         points += [routed(choice, test, scored) for choice in choices]
         how = f"on {len(train)} other questions" if train is not None else (
-            f"in {FOLDS} folds of the same questions{choices[0].words}"
+            f"in {(same and settings.folds) or FOLDS} folds of the same questions{choices[0].words}"
         )  # fmt: skip
     except AutoMixError as err:
         notes.append(f"Only this policy is known: {printable(err, 600)}.")

@@ -16,6 +16,7 @@ from automix_eval.analysis.fitted_path import PathStep, fitted_path
 from automix_eval.analysis.question_sets import PricedTiers
 from automix_eval.analysis.routed_paths import ChainRouting, Choice, Mask, pack
 from automix_eval.meta_verifiers.contract import MetaVerifier
+from automix_eval.meta_verifiers.cross_fitted import CrossFitted
 from automix_eval.meta_verifiers.follow import Follower, mean_points, sampled, spread
 from automix_eval.metrics.bootstrap import distinct_rows, first_of_kind
 from automix_eval.metrics.ibc import Undefined, delta_ibc
@@ -37,6 +38,8 @@ class Replayed:
 
     Attributes:
         routing: What the fitted policy does.
+        ways: The same; of a router fitted in folds what each of its ways does, whose mean its
+            figures are.
         curve: The policies of its range; empty for a router without a parameter.
         regions: The policy for each of five cost regions, chosen on the calibration questions; the
             reason where there is none. Empty where none was to be chosen.
@@ -48,7 +51,8 @@ class Replayed:
     curve: tuple[Choice, ...]
     regions: tuple[Choice | Undefined, ...]
     label: str
-    path: tuple[PathStep, ...] = ()
+    path: tuple[PathStep, ...]
+    ways: tuple[ChainRouting, ...]
 
 
 def replayed(
@@ -91,12 +95,15 @@ def replayed(
         fitting = sampled(fitting)
         points = mean_points([policy for _, policy in family], fitting)
         regions = list(_choose_regions(fitting, family, points))
+    own = routing(router)
+    ways = router.ways if isinstance(router, CrossFitted) else (router,)
     return Replayed(
-        routing(router),
+        own,
         tuple((parameter, routing(policy)) for parameter, policy in spread(family, most)),
         tuple(c if isinstance(c, Undefined) else (c[0], routing(c[1])) for c in regions),
         label,
         fitted_path(router, test, fitting, points) if family else (),
+        tuple(own if way is router else routing(way) for way in ways),
     )
 
 

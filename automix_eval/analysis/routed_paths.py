@@ -185,7 +185,7 @@ class MethodOnRun:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Method:
-    """A row in the making: one part a seed.
+    """A row in the making: one part a seed, or a way of a router fitted in folds.
 
     Attributes:
         verifier: Name of the verifier it reads; empty if none.
@@ -205,3 +205,8 @@ class Method:
         """Whether every seed has a path, of as many steps."""
         lengths = {len(p.path) for p in self.parts}
         return len(lengths) == 1 and 0 not in lengths
+
+    @property
+    def runs(self) -> list[MethodOnRun]:
+        """A part of each run."""
+        return list({part.run_id: part for part in self.parts}.values())

@@ -66,7 +66,7 @@ def draft_points(questions: QuestionSet, board: BoardColumns, cache: ReplayCache
     """
     llm = GivenRouting(questions.llm.scores, questions.llm.costs, questions.last)
     evaluated = ScoredQuestions(questions.tiers, questions.rows.documents, llm)
-    points = [RoutedPoint("live", ChainRouting.live(questions), evaluated)]
+    points = [RoutedPoint("live", (ChainRouting.live(questions),), evaluated)]
     name, fitted, notes = "", "", []
     try:
         name, more, fitted = _others(questions, cache, evaluated)

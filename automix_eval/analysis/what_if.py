@@ -107,9 +107,10 @@ def what_if(asked: ChainQuestion) -> Report:
     table = BootstrapTable(codes, asked.resamples, asked.seed)
     references = References.of(table, tiers, ChainRouting.only(tiers, tiers.last))
     notes = list(asked.notes)
+    best, singles = zero_router(tiers)
     methods = [
         *_alone(tiers, test.names),
-        _method(ZERO, ZERO_LABEL, *zero_router(tiers)),
+        _method(ZERO, ZERO_LABEL, [best], singles),
         _oracle(tiers),
     ]
     played: dict[str, MetaVerifier] = {}
@@ -140,6 +141,8 @@ def what_if(asked: ChainQuestion) -> Report:
     )
     found = points.figures()
     in_folds = f"in {asked.folds} folds of the same questions"
+    if name in played:
+        in_folds += PolicyChoice("gain", played[name]).words
     summary = OperatingPoints(
         task=asked.task,
         run_id="",
@@ -205,13 +208,13 @@ def _reads_texts(option: str) -> bool:
 
 def _alone(tiers: PricedTiers, names: Sequence[str]) -> list[Method]:
     return [
-        _method(name_alone(t, tiers.last), f"{name} alone", ChainRouting.only(tiers, t))
+        _method(name_alone(t, tiers.last), f"{name} alone", [ChainRouting.only(tiers, t)])
         for t, name in enumerate(names)
     ]
 
 
 def _oracle(tiers: PricedTiers) -> Method:
-    return _method("oracle", "oracle", oracle_routings(tiers)[0])
+    return _method("oracle", "oracle", oracle_routings(tiers)[:1])
 
 
 def _routed(
@@ -229,19 +232,19 @@ def _routed(
         return Method(f"replay:{option}", "replay", option, "", (), missing=reason)
     played[option] = router
     verifier = GIVEN if router.needs_verification else ""
-    return _method(option, option, one.routing, one.curve, one.path, verifier)
+    return _method(option, option, one.ways, one.curve, one.path, verifier)
 
 
 def _method(
     name: str,
     label: str,
-    routing: ChainRouting,
+    ways: Sequence[ChainRouting],
     curve: tuple[Choice, ...] = (),
     path: tuple[Routing, ...] = (),
     verifier: str = "",
 ) -> Method:
-    part = MethodOnRun(routing, None, "", curve=curve, path=path)
-    return Method(f"replay:{name}", "replay", label, verifier, (part,))
+    parts = tuple(MethodOnRun(way, None, "", curve=curve, path=path) for way in ways)
+    return Method(f"replay:{name}", "replay", label, verifier, parts)
 
 
 def fitted(make: Callable[[], MetaVerifier], asked: ChainQuestion) -> MetaVerifier:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from automix_eval.analysis.beside_llm import six_columns
+from automix_eval.analysis.method import MethodScore
 from automix_eval.analysis.operating_points import (
     PolicyChoice,
     RoutedPoint,
@@ -90,8 +91,8 @@ def test_in_folds_no_policy_saw_what_it_decides(useful: bool) -> None:
     """Where nothing is apart, each document is decided by policies of the other folds."""
     test = world(200, useful=useful, group=4)
     for choice in chosen_policies(Threshold, None, test):
-        for policy in (choice.policy, *choice.others):
-            assert isinstance(policy, CrossFitted)
+        assert isinstance(choice.policy, CrossFitted)
+        for policy in choice.policy.ways:
             folds = policy.fold_of_
             names = zip(test.documents or (), (folds[i] for i in test.ids), strict=True)
             assert len(set(names)) == 50
@@ -102,7 +103,7 @@ def test_the_gain_is_that_of_policies_that_miss_one_fold_more() -> None:
     """Four policies a question, of which none saw its fold; the error is that of both draws."""
     test = world(60, useful=False)
     gain = chosen_policies(Threshold, None, test)[0]
-    ways = [gain.policy, *gain.others]
+    ways = gain.policy.ways
     assert len(ways) == 4
     assert "mean of 4 policies a question" in gain.words
     fold = np.array([gain.policy.fold_of_[name] for name in test.ids])
@@ -136,12 +137,29 @@ def test_the_gain_in_folds_takes_no_fit_more(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_folds_that_the_user_chose_are_kept() -> None:
-    """What is fitted in folds already is the point of the largest gain itself."""
+    """What is fitted in folds already is the point of the largest gain; two leave nothing apart."""
     test = world(60)
-    crossed = CrossFitted(Threshold, 3).fit(test)
+    for folds, words in ((3, "mean of 2 policies a question"), (2, "")):
+        crossed = CrossFitted(Threshold, folds).fit(test)
+        gain = chosen_policies(Threshold, None, test, crossed)[0]
+        assert gain.policy is crossed
+        assert len(crossed.ways) == folds - 1
+        assert words in gain.words
+
+
+def test_a_row_in_folds_is_the_point_of_the_largest_gain() -> None:
+    """A leaderboard's row and a replay's figures are means of the same policies, and no seeds."""
+    test = world(80, useful=False)
+    crossed = CrossFitted(Threshold).fit(test)
     gain = chosen_policies(Threshold, None, test, crossed)[0]
-    assert gain.policy is crossed
-    assert (gain.others, gain.words) == ((), "")
+    scored = ScoredQuestions.of(test)
+    point = scored_points(scored, [routed(gain, test, scored)], 200, 0)[1]
+    row = MethodScore.of_routers([crossed], test, 0, 200).figures()
+    assert (row.quality, row.cost, row.delta_ibc) == (point.quality, point.cost, point.delta_ibc)
+    five = follow(crossed, test)
+    assert row.cost.value != pytest.approx(five.cost.mean())
+    assert (len(row.runs), row.by_seed) == (1, {})
+    assert not isinstance(row.area.value, Undefined)
 
 
 def test_what_a_fold_scored_decides_nothing_of_its_own_policy() -> None:
@@ -210,7 +228,7 @@ def test_the_luck_of_few_escalations_shows_no_gain() -> None:
         codes = np.arange(n)
         scored = ScoredQuestions(tiers, codes, ChainRouting.only(tiers, 1))
         live = ChainRouting(tiers, np.where(few, 2, 1).astype(np.uint8), 0)
-        _, point, _ = scored_points(scored, [RoutedPoint("live", live, scored)], 200, 0)
+        _, point, _ = scored_points(scored, [RoutedPoint("live", (live,), scored)], 200, 0)
         assert point.shown is shown
         six = six_columns(live, ChainRouting.only(tiers, 0), scored.llm, n)
         assert isinstance(six, np.ndarray)
