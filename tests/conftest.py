@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import frozen
 import harness_yaml
@@ -15,6 +17,12 @@ from laws import DEEP, SUITE
 from tiny_models import save_tiny_encoder
 
 from automix_eval.report.pictures import style
+
+if not os.access(os.environ.get("HOME", ""), os.W_OK):
+    # caches of a user without a home; nothing that asks where it is was imported yet
+    _HOME = Path(__file__).parents[1] / ".pytest_cache" / "home"
+    _HOME.mkdir(parents=True, exist_ok=True)
+    os.environ["HOME"] = str(_HOME)
 
 # Examples of a law whose test names no number; a disk, or a first import, may be slow.
 settings.register_profile("suite", max_examples=SUITE, deadline=None)
