@@ -98,6 +98,10 @@ class Router(ABC):
         """Every (parameter, policy) of the range; here the one policy there is."""
         return [(None, self)]
 
+    def only_last(self) -> Any:
+        """After ``fit``: the policy that asks the last tier alone; None where the range has it."""
+        return None
+
     def notes(self) -> list[str]:
         """What the reader of a report must know about the fit."""
         return [self.note_] if self.note_ else []
@@ -217,6 +221,11 @@ def check_undefined(undefined: Any) -> None:
             f"meta_verifier.undefined={undefined!r} must be escalate, keep or a confidence in "
             "[0, 1]"
         )
+
+
+def last_of(router: Any) -> Any:
+    """What :meth:`Router.only_last` gives; None for a router that has no such method."""
+    return getattr(router, "only_last", lambda: None)()
 
 
 def require_fitted(learned: Any, name: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.base import Router, require_chain, require_fitted, see
+from automix_eval.meta_verifiers.base import Router, last_of, require_chain, require_fitted, see
 from automix_eval.meta_verifiers.calibrators.heads import Calibrator, Heads
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.metrics.bootstrap import sorted_codes
@@ -118,6 +118,11 @@ class Calibrated(Router):
     def sweep(self) -> list[tuple[float | None, Any]]:
         """The meta-verifier's range, each behind the same calibrators."""
         return [(p, self._with(inner)) for p, inner in self.meta_verifier.sweep()]
+
+    def only_last(self) -> Any:
+        """The meta-verifier's."""
+        inner = last_of(self.meta_verifier)
+        return None if inner is None else self._with(inner)
 
     def notes(self) -> list[str]:
         """Which tiers' verifiers the calibration turned round, and the meta-verifier's notes."""

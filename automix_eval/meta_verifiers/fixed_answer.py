@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.base import Router
+from automix_eval.meta_verifiers.base import Router, last_of
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.metrics.answers import normalize_answer
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray, Outcomes, Seen
@@ -108,13 +108,18 @@ class FixedAnswer(Router):
 
     def sweep(self) -> list[tuple[float | None, Any]]:
         """The meta-verifier's family, each under the rule."""
-        family = []
-        for parameter, policy in self.router_.sweep():
-            other = copy(self)
-            other.router_ = policy
-            other.needs_verification = policy.needs_verification
-            family.append((parameter, other))
-        return family
+        return [(parameter, self._around(policy)) for parameter, policy in self.router_.sweep()]
+
+    def only_last(self) -> Any:
+        """The meta-verifier's, under the rule."""
+        policy = last_of(self.router_)
+        return None if policy is None else self._around(policy)
+
+    def _around(self, policy: MetaVerifier) -> FixedAnswer:
+        other = copy(self)
+        other.router_ = policy
+        other.needs_verification = policy.needs_verification
+        return other
 
     def notes(self) -> list[str]:
         """The rule's, and the meta-verifier's."""

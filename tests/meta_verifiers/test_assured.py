@@ -11,14 +11,20 @@ import pytest
 from automix_eval.meta_verifiers.assured import HeldOutSweep, Placed
 from automix_eval.meta_verifiers.base import Router
 from automix_eval.meta_verifiers.baselines.knn import Knn
+from automix_eval.meta_verifiers.baselines.logistic import Logistic
 from automix_eval.meta_verifiers.baselines.oracle import Oracle
 from automix_eval.meta_verifiers.baselines.random import Random
+from automix_eval.meta_verifiers.calibrated import Calibrated
+from automix_eval.meta_verifiers.calibrators.isotonic import Isotonic
 from automix_eval.meta_verifiers.double_threshold import DoubleThreshold
+from automix_eval.meta_verifiers.fixed_answer import FixedAnswer
 from automix_eval.meta_verifiers.follow import follow, sampled
+from automix_eval.meta_verifiers.greedy import Greedy
 from automix_eval.meta_verifiers.objectives import Ends, Selection, select
 from automix_eval.meta_verifiers.pairs import Pairs
 from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.meta_verifiers.threshold import Threshold
+from automix_eval.meta_verifiers.union import Union
 from automix_eval.metrics.curves import envelope, quality_at
 from automix_eval.metrics.noninferiority import PairedScores
 from automix_eval.records.outcomes import Outcomes
@@ -328,3 +334,27 @@ def test_one_tier_alone_is_not_verified():
     cheapest = Threshold().fit(data).sweep()[0][1]
     assert not cheapest.needs_verification
     assert follow(cheapest, data).cost.mean() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(Threshold, DoubleThreshold, Greedy, Union, Pairs, Knn, Logistic, Pomdp),
+        lambda **given: Calibrated(Threshold(**given), Isotonic),
+        lambda **given: FixedAnswer(Threshold(**given), ["no answer"]),
+    ],
+)
+def test_what_is_not_shown_asks_the_last_tier_whatever_the_range_holds(make):
+    """A range of three tiers ends where no dearer policy is better on the fitting questions.
+
+    The second tier and its confidence are as good as the last: the last alone, which costs more, is
+    in no such range, and no cheaper policy can be shown to keep 99.9 % by 60 questions.
+    """
+    certain = (lambda v: 0.3 + 0 * v, lambda v: (v > 0.3).astype(float), lambda v: 0.9 + 0 * v)
+    rows = world(60, right=certain, costs=(1.0, 2.0, 50.0))
+    rows = replace(rows, answers=(("x",) * 60,) * 3)
+    dearest = Placed.of(make(objective="gain").fit(rows), rows).policies[0]
+    assert (follow(dearest, rows).final == 2).all()
+    promised = make(objective="assured", target=0.999).fit(rows)
+    if any("asked always" in note for note in promised.notes()):
+        assert (follow(promised, rows).final == 2).all()

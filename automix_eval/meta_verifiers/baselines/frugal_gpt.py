@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from automix_eval.meta_verifiers.base import require_fitted
+from automix_eval.meta_verifiers.base import last_of, require_fitted
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.baselines.scorer import Scorer, cross_fit
 from automix_eval.meta_verifiers.baselines.texts import TextRouter
@@ -83,6 +83,11 @@ class FrugalGPT(TextRouter):
         """
         threshold: Threshold = require_fitted(self.threshold_, self.name)
         return [(value, self._with(policy)) for value, policy in threshold.sweep()]
+
+    def only_last(self) -> Any:
+        """That of the thresholds."""
+        policy = last_of(self.threshold_)
+        return None if policy is None else self._with(policy)
 
     def notes(self) -> list[str]:
         """Those of the thresholds."""

@@ -117,6 +117,7 @@ class RuleRouter(AbstainingRouter, TierByTier):
         self.family_: tuple[Policy, ...] = ()
         self.value_: float | None = None
         self.bounds_: tuple[float | None, ...] = ()
+        self._last: Policy | None = None
 
     # ----------------------------------------------------------------- what a subclass says
 
@@ -168,6 +169,8 @@ class RuleRouter(AbstainingRouter, TierByTier):
             rows = np.union1d(front(score, cost, escalation), [best])
         order = rows[np.lexsort((rows, score[rows], cost[rows]))].tolist()
         self.family_ = tuple(_policy(searches[of[i]], i - int(begins[i]), number) for i in order)
+        alone = [i for i, found in enumerate(searches) if found.tiers == (number - 1,)]
+        self._last = _policy(searches[alone[0]], 0, number) if alone else None
         self._hold(self.family_[order.index(best)])
         self.value_ = chosen.value
         uninformed = (tier.uninformed for tier in data.rows(range(number)))
@@ -184,6 +187,10 @@ class RuleRouter(AbstainingRouter, TierByTier):
         """
         require_fitted(self.policy_, self.name)
         return [(policy.cost, self._with(policy)) for policy in self.family_]
+
+    def only_last(self) -> Any:
+        """The last tier alone, which a range leaves out where a cheaper policy is as good."""
+        return None if self._last is None else self._with(self._last)
 
     def get_learned(self) -> dict[str, Any]:
         """The policy and its family."""
