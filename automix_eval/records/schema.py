@@ -144,7 +144,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         value = read_json(path)
     except (OSError, ValueError) as err:
-        raise RecordError(f"cannot read the manifest {path}: {err}") from err
+        raise RecordError(
+            f"cannot read the manifest {path}: {err}. Name the folder of a run; tables and samples "
+            "of single models are read by automix-eval whatif"
+        ) from err
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise RecordError(f"{path} is not a manifest of an automix-eval run")
     if value.get("version") != VERSION:

@@ -16,6 +16,7 @@ from automix_eval.analysis.figures import (
     System,
     TaskReport,
 )
+from automix_eval.analysis.reference_methods import ZERO
 from automix_eval.metrics.ibc import Undefined
 
 Role = Literal["slm", "llm", "live", "replay", "bound", "plain"]
@@ -24,6 +25,7 @@ _ENDS: dict[str, Role] = {"always_slm": "slm", "always_llm": "llm"}
 _LINE = ("slm", "llm")
 # Not methods one could use: they say how bad and how good a router could be.
 _BOUNDS = ("random", "oracle")
+_MODELS = (ZERO, "always_tier")
 _ORDER: tuple[Role, ...] = ("slm", "llm", "live", "replay", "bound", "plain")
 
 
@@ -76,10 +78,13 @@ class BoardPicture:
 
     @property
     def judged(self) -> tuple[MethodFigures, ...]:
-        """The methods a verdict is passed on: what ran, or the replays if nothing did."""
+        """The methods a verdict is passed on: what ran, or the replays if nothing did.
+
+        A replayed model alone, or a mixture of such, is no cascade that could pay.
+        """
         routers = [m for m in self.board.methods if role_of(m) in ("live", "replay")]
         live = tuple(m for m in routers if m.kind == "live")
-        return live or tuple(routers)
+        return live or tuple(m for m in routers if _option(m).split(":")[0] not in _MODELS)
 
 
 def board_pictures(report: Report) -> tuple[BoardPicture, ...]:
@@ -91,10 +96,14 @@ def role_of(method: MethodFigures) -> Role:
     """What a method is in a picture."""
     if method.kind == "plain":
         return "plain"
-    name = method.name.removeprefix("replay:")
+    name = _option(method)
     if name.split("@")[0] in _BOUNDS:
         return "bound"
     return _ENDS.get(name, method.kind)
+
+
+def _option(method: MethodFigures) -> str:
+    return method.name.removeprefix("replay:")
 
 
 def tier_name(index: int, number: int) -> str:

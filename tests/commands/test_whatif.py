@@ -183,6 +183,19 @@ def test_tiers_that_are_not_cheapest_first_are_told(tmp_path: Path) -> None:
     assert not any("cheapest first" in w for w in report["warnings"])
 
 
+def test_a_table_is_no_run(
+    runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The remedy is named, and no neighbour of the file is taken for it."""
+    path = runs[0].parent / "t.csv"
+    path.write_text("a:score,a:cost,b:score,b:cost\n1,1,1,2\n")
+    for command in (["whatif", str(runs[0]), str(path)], ["report", str(path)]):
+        assert main(command) == 2
+    several, manifest = capsys.readouterr().err.splitlines()
+    assert "t.csv is a file: a chain is made of results folders" in several
+    assert "tables and samples of single models are read by automix-eval whatif" in manifest
+
+
 def test_the_confidence_that_is_judged_is_the_one_a_method_reads(tmp_path: Path) -> None:
     """A chain whose first model guesses: routers start at the second, and so does their AUROC."""
     draw = random.Random(3)
@@ -196,6 +209,11 @@ def test_the_confidence_that_is_judged_is_the_one_a_method_reads(tmp_path: Path)
     path.write_text("\n".join(lines))
     _, found = board(tmp_path, path, "--router", "threshold")
     made = found["replay:threshold"]
+    page = tmp_path / "report.html"
+    arguments = [str(path), "--router", "threshold", *QUICK, "--format", "html"]
+    assert main(["whatif", *arguments, "--out", str(page)]) == 0
+    # neither b alone nor the zero router is a cascade that could pay
+    assert "Of 1 task: " in page.read_text()
     assert made["tiers"][0]["asked"]["value"] == 0
     assert made["auroc"]["value"] == pytest.approx(roc_auc_score(right, sure))
     assert made["benefit_auroc"]["value"] == pytest.approx(roc_auc_score(right, sure))

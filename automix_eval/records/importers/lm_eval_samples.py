@@ -110,6 +110,12 @@ def read_runs(paths: Sequence[Path], reading: SampleReading) -> ModelOutcomes:
             cascade; or the runs differ in tasks, questions or, unless they may, in versions,
             prompts or few-shot settings. Names what differs.
     """
+    for path in paths:
+        if path.is_file() and path.suffix != ".json":
+            raise AutoMixError(
+                f"{path} is a file: a chain is made of results folders, one a model, or of one "
+                "table alone"
+            )
     runs = [_read(path, reading) for path in paths]
     if len(runs) < 2:
         raise AutoMixError("a chain needs at least two runs: name their folders, cheapest first")
