@@ -23,7 +23,7 @@ automix-eval fit tasks=coqa slm=hf slm.pretrained=NAME llm=hf llm.pretrained=NAM
 
 -v          the notices of other libraries too
 --cfg job   the configuration, nothing is fitted
---help KEY  what is said of a group or key, such as --help calibration"""
+--help KEY  what is said of a group, option or key, such as --help calibration"""
 
 
 def run(args: argparse.Namespace) -> int:

@@ -33,7 +33,7 @@ automix-eval replay -m table=F.csv meta_verifier=threshold,pomdp seed=0,1,2
 
 -m          every combination of the values that are given as A,B,C, one job each
 --cfg job   the configuration, nothing is replayed
---help KEY  what is said of a group or key, such as --help meta_verifier"""
+--help KEY  what is said of a group, option or key, such as --help meta_verifier"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

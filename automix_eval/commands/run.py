@@ -25,7 +25,7 @@ automix-eval run -m tasks=coqa slm=smollm2,gemma3 llm=hf llm.pretrained=NAME
             (submitit), ray_here (ray); hydra/sweeper=search (optuna)
 -v          the notices of other libraries too
 --cfg job   the configuration, nothing is run
---help KEY  what is said of a group or key, such as --help verifier"""
+--help KEY  what is said of a group, option or key, such as --help verifier"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

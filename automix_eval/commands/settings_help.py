@@ -37,7 +37,7 @@ def command_help(
         command: Its name.
         app: Whose settings and groups it takes.
         examples: Lines that are shown at the top.
-        arguments: Of the command line; a group or key among them is told alone.
+        arguments: Of the command line; a group, option or key among them is told alone.
     """
     topics = [a.partition("=")[0] for a in arguments if not a.startswith("-")]
     if topics:
@@ -107,10 +107,12 @@ def _about(topic: str, app: Application) -> str:
         return _group(topic, meanings) + "\n"
     keys = [s for name in app.files for s in described.of_file(name)]
     keys += [k.setting for group in _shown(app.groups) for k in merged(group)]
-    found = [s for s in keys if topic in s.key]
-    if not found:
-        return f"No group and no key is named {topic}: automix-eval run --help lists all.\n"
-    return "\n".join(_key(s) for s in dict.fromkeys(found)) + "\n"
+    parts = [_key(s) for s in dict.fromkeys(keys) if topic in s.key]
+    named = (g for g in _shown(app.groups) if topic in described.options(g))
+    parts += [_option(group, topic) for group in named]
+    if not parts:
+        return f"No group, option or key is named {topic}: automix-eval run --help lists all.\n"
+    return "\n".join(parts) + "\n"
 
 
 def _groups(files: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -152,6 +154,12 @@ def _group_lines(group: str, meanings: dict[str, tuple[str, str]]) -> Iterator[s
     for key in keys:
         some = len(key.defaults) == 1 and len(key.options) < len(options)
         yield _key(key.setting, key.default(), ", ".join(key.options) if some else "")
+
+
+def _option(group: str, option: str) -> str:
+    first = f"== {group}={option}: "
+    head = _wrapped(plain(described.description(group, option)), 6, first)
+    return "\n".join([head, *(_key(s) for s in described.of_option(group, option))])
 
 
 def _key(setting: Setting, default: str = "", holders: str = "") -> str:

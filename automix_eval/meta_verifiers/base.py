@@ -242,8 +242,9 @@ def require_rows(outcomes: Outcomes, name: str) -> None:
     """Raise AutoMixError unless there are two questions to fit on, and a tier to escalate to."""
     if len(outcomes) < 2:
         raise AutoMixError(
-            f"meta_verifier={name} is fitted on at least 2 records and got {len(outcomes)}: raise "
-            "calibration.num_docs, or load a fitted policy"
+            f"meta_verifier={name} is fitted on at least 2 records and got {len(outcomes)}: give "
+            "it more (calibration.num_docs of a run, training rows or fewer folds of a table), or "
+            "load a fitted policy"
         )
     if outcomes.num_tiers < 2:
         raise AutoMixError(

@@ -74,7 +74,7 @@ def test_help_lists_every_group_option_and_key(
     assert "default ${" not in said
 
 
-def test_help_of_one_group_or_key_is_short(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_one_group_option_or_key_is_short(capsys: pytest.CaptureFixture[str]) -> None:
     """The rest is left out."""
     assert main(["run", "--help", "verifier"]) == 0
     group = capsys.readouterr().out
@@ -84,6 +84,11 @@ def test_help_of_one_group_or_key_is_short(capsys: pytest.CaptureFixture[str]) -
     assert "cost" not in group.split("\n")[0]
     assert key.split()[0] == "verifier.num_samples"
     assert "integer >= 1; default 8" in key
+    assert main(["run", "--help", "greedy"]) == 0
+    option = capsys.readouterr().out
+    assert option.startswith("== meta_verifier=greedy: ")
+    assert "meta_verifier.sigma" in option
+    assert "pomdp" not in option
 
 
 def test_help_of_the_program_groups_every_command(capsys: pytest.CaptureFixture[str]) -> None:
