@@ -211,7 +211,7 @@ class HeldOutSweep:
             shown,
             needed,
             more,
-            _words(target, confidence, target + least if shown else None, more, len(last)),
+            _words(target, confidence, target + least if passed > 1 else None, more, len(last)),
         )
 
 
@@ -276,6 +276,8 @@ def _words(target: float, confidence: float, least: float | None, more: str, num
             f"assured: holds {target:.4g} of the last tier's quality with {confidence:.0%} "
             f"confidence (at least {least:.4g} of it, by {number} fitting questions)"
         )
+    if not more:
+        return "assured: no policy is cheaper than the last tier, asked always"
     return (
         f"assured: {target:.4g} of the last tier's quality is not shown by {number} fitting "
         f"questions for any cheaper policy, so the last tier is asked always; {more}"

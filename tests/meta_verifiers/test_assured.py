@@ -182,6 +182,16 @@ def test_what_cannot_be_shown_is_said_and_asks_the_last_tier():
     assert again.notes() == shown.notes()
 
 
+@pytest.mark.parametrize("group", [1, 30])
+def test_a_last_tier_that_is_the_cheapest_needs_no_proof(group):
+    """Nothing is cheaper, and no bound of its own quality below itself, or of minus infinity."""
+    found = Threshold(objective="assured", target=1.0).fit(
+        world(60, costs=(50.0, 1.0), group=group)
+    )
+    assert found.notes() == ["assured: no policy is cheaper than the last tier, asked always"]
+    assert found.only_tier == -1
+
+
 def test_one_document_shows_nothing():
     """Without a second document there is no spread to judge by."""
     router = Threshold(objective="assured", target=0.5).fit(world(60, group=60))
