@@ -315,6 +315,7 @@ class _Row:
 class _Metered:
     """The harness's ``vllm`` model, telling what each generation cost."""
 
+    batch_size: Any
     finished: deque[_Row]
     _logprobs: int | None = None
 
@@ -327,13 +328,11 @@ class _Metered:
         self, requests: Any, generate: bool = False, sampling_params: Any = None
     ) -> Any:
         if not generate or not isinstance(sampling_params, list):
-            return super()._model_generate(requests, generate, sampling_params)  # type: ignore[misc]
+            return self._without_bar(requests, generate, sampling_params)
         groups = _group(requests, sampling_params, self._logprobs)
         begun = time.perf_counter()
-        outputs = super()._model_generate(  # type: ignore[misc]
-            requests=[requests[indices[0]] for indices, _ in groups],
-            generate=True,
-            sampling_params=[params for _, params in groups],
+        outputs = self._without_bar(
+            [requests[indices[0]] for indices, _ in groups], True, [params for _, params in groups]
         )
         seconds = (time.perf_counter() - begun) / len(requests)
         single: dict[int, Any] = {}
@@ -348,6 +347,17 @@ class _Metered:
         ordered = [single[i] for i in range(len(requests))]
         self.finished.extend(_row(o, seconds) for o in ordered)
         return ordered
+
+    def _without_bar(self, requests: Any, generate: bool, sampling_params: Any) -> Any:
+        """The harness's own, which asks for vLLM's bar where ``batch_size`` is auto.
+
+        vLLM divides by the time that its bar has counted, which is 0 where bars are switched off.
+        """
+        size, self.batch_size = self.batch_size, 0
+        try:
+            return super()._model_generate(requests, generate, sampling_params)  # type: ignore[misc]
+        finally:
+            self.batch_size = size
 
 
 def _group(

@@ -62,8 +62,12 @@ class Engine:
         self.asked: list[tuple[list[int], SamplingParams]] = []
         Engine.made.append(self)
 
-    def generate(self, prompts: Any, sampling_params: Any, **_: Any) -> list[Any]:
+    def generate(
+        self, prompts: Any, sampling_params: Any, use_tqdm: bool = True, **_: Any
+    ) -> list[Any]:
         """Every prompt with its own parameters."""
+        if use_tqdm:
+            raise ZeroDivisionError("the speed is by the time of a bar that is switched off")
         outputs = []
         for prompt, params in zip(prompts, sampling_params, strict=True):
             ids = prompt["prompt_token_ids"]
