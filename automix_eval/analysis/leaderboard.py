@@ -233,11 +233,12 @@ def _baseline(spec: str, group: Sequence[QuestionSet], suffix: str, cache: Repla
     if reason := next((p for p in played if isinstance(p, Undefined)), None):
         return Method(name, "replay", label, "", (), missing=reason)
     parts = tuple(
-        MethodOnRun(p.routing, questions, questions.run.run_id, seed, p.curve, p.regions, p.path)
+        MethodOnRun(way, questions, questions.run.run_id, seed, p.curve, p.regions, p.path)
         for p, questions, seed in zip(played, group, _seeds(group), strict=True)
         if isinstance(p, Replayed)
+        for way in p.ways
     )
-    reads = any(np.any(p.routing.pays) for p in played if isinstance(p, Replayed))
+    reads = any(np.any(way.pays) for p in played if isinstance(p, Replayed) for way in p.ways)
     return Method(name, "replay", label, verifier if reads else "", parts)
 
 

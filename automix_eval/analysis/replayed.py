@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -37,9 +38,8 @@ class Replayed:
     """Where a fitted router and the policies of its range lead.
 
     Attributes:
-        routing: What the fitted policy does.
-        ways: The same; of a router fitted in folds what each of its ways does, whose mean its
-            figures are.
+        ways: What the fitted policy does; of a router fitted in folds what each of its ways does,
+            whose mean its figures are.
         curve: The policies of its range; empty for a router without a parameter.
         regions: The policy for each of five cost regions, chosen on the calibration questions; the
             reason where there is none. Empty where none was to be chosen.
@@ -47,12 +47,11 @@ class Replayed:
         path: Steps from the SLM to the LLM, chosen on the calibration questions.
     """
 
-    routing: ChainRouting
+    ways: tuple[ChainRouting, ...]
     curve: tuple[Choice, ...]
     regions: tuple[Choice | Undefined, ...]
     label: str
     path: tuple[PathStep, ...]
-    ways: tuple[ChainRouting, ...]
 
 
 def replayed(
@@ -78,14 +77,7 @@ def replayed(
     Raises:
         AutoMixError: The router cannot decide on these questions.
     """
-    alike = _Alike.of(test)
-
-    def routing(policy: MetaVerifier) -> ChainRouting:
-        visited, verified = alike.walk(policy)
-        every = (1 << tiers.last) - 1 if policy.needs_verification else 0
-        pays = every if verified is None else pack(verified[:, None]) * visited.dtype.type(every)
-        return ChainRouting(tiers, visited, pays)
-
+    routing = partial(_Alike.of(test).routing, tiers)
     family: Family = router.sweep() if whole_range else []
     family = family if len(family) > 1 else []
     most = max(_LEAST, min(_POINTS, _MOST // max(1, len(test))))
@@ -95,16 +87,23 @@ def replayed(
         fitting = sampled(fitting)
         points = mean_points([policy for _, policy in family], fitting)
         regions = list(_choose_regions(fitting, family, points))
-    own = routing(router)
     ways = router.ways if isinstance(router, CrossFitted) else (router,)
     return Replayed(
-        own,
+        tuple(map(routing, ways)),
         tuple((parameter, routing(policy)) for parameter, policy in spread(family, most)),
         tuple(c if isinstance(c, Undefined) else (c[0], routing(c[1])) for c in regions),
         label,
         fitted_path(router, test, fitting, points) if family else (),
-        tuple(own if way is router else routing(way) for way in ways),
     )
+
+
+def followed(router: MetaVerifier, test: Outcomes, tiers: PricedTiers) -> ChainRouting:
+    """Where a fitted router leads questions that every tier was asked.
+
+    Raises:
+        AutoMixError: It cannot decide on these questions.
+    """
+    return _Alike.of(test).routing(tiers, router)
 
 
 def oracle_routings(tiers: PricedTiers) -> list[ChainRouting]:
@@ -158,7 +157,14 @@ class _Alike:
             return cls(every, None, every)
         return cls(every, kind, Follower(questions.take(first_of_kind(kind))))
 
-    def walk(self, policy: MetaVerifier) -> tuple[Mask, BoolArray | None]:
+    def routing(self, tiers: PricedTiers, policy: MetaVerifier) -> ChainRouting:
+        """Where a policy leads all of them."""
+        visited, verified = self._walk(policy)
+        every = (1 << tiers.last) - 1 if policy.needs_verification else 0
+        pays = every if verified is None else pack(verified[:, None]) * visited.dtype.type(every)
+        return ChainRouting(tiers, visited, pays)
+
+    def _walk(self, policy: MetaVerifier) -> tuple[Mask, BoolArray | None]:
         """(n,) as :attr:`ChainRouting.visited` and :attr:`Walk.verified`."""
         # texts and identities, by which a mixture of policies draws, differ in every row
         apart = policy.needs_texts or policy.needs_hindsight

@@ -13,7 +13,7 @@ from automix_eval.analysis.gather import Settings
 from automix_eval.analysis.llm_point import attach
 from automix_eval.analysis.question_sets import PricedTiers
 from automix_eval.analysis.replay_input import read_chain
-from automix_eval.analysis.replayed import replayed
+from automix_eval.analysis.replayed import followed
 from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting
 from automix_eval.analysis.selection import select
 from automix_eval.analysis.slices import Slices, by_slice
@@ -65,7 +65,7 @@ class RoutedColumns:
     def played(cls, router: MetaVerifier, test: Outcomes, option: str) -> RoutedColumns:
         """A fitted router, followed on questions that every tier was asked."""
         tiers = PricedTiers.of(test)
-        routing = replayed(router, test, tiers, option, whole_range=False).routing
+        routing = followed(router, test, tiers)
         slm, llm = (ChainRouting.only(tiers, t) for t in (0, tiers.last))
         columns = six_columns(routing, slm, llm, len(test))
         if isinstance(columns, Undefined):

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from automix_eval.meta_verifiers.base import Router, last_of
+from automix_eval.meta_verifiers.base import Router
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.follow import Follower, follow, mean_points, sampled
 from automix_eval.meta_verifiers.objectives import Selection
@@ -127,7 +127,7 @@ class Placed:
         """
         every, rows = [policy for _, policy in fitted.sweep()], sampled(rows)
         # the range of a longer chain holds it only where no cheaper policy is as good
-        every += filter(None, [last_of(fitted)])
+        every += filter(None, [fitted.only_last()])
         cost = mean_points(every, rows)[:, 0]
         alone = float(rows.answer_costs[:, -1].mean())
         cheaper = cost < alone - TOLERANCE * abs(alone)

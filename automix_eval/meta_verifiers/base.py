@@ -223,11 +223,6 @@ def check_undefined(undefined: Any) -> None:
         )
 
 
-def last_of(router: Any) -> Any:
-    """What :meth:`Router.only_last` gives; None for a router that has no such method."""
-    return getattr(router, "only_last", lambda: None)()
-
-
 def require_fitted(learned: Any, name: str) -> Any:
     """The learned value, or an AutoMixError that says how to get one."""
     if learned is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.base import Router, last_of, require_chain, require_fitted, see
+from automix_eval.meta_verifiers.base import Router, require_chain, require_fitted, see
 from automix_eval.meta_verifiers.calibrators.heads import Calibrator, Heads
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.metrics.bootstrap import sorted_codes
@@ -121,7 +121,7 @@ class Calibrated(Router):
 
     def only_last(self) -> Any:
         """The meta-verifier's."""
-        inner = last_of(self.meta_verifier)
+        inner = self.meta_verifier.only_last()
         return None if inner is None else self._with(inner)
 
     def notes(self) -> list[str]:

@@ -48,6 +48,9 @@ class MetaVerifier(Protocol):
     def sweep(self) -> list[tuple[float | None, MetaVerifier]]:
         """After ``fit``: every (parameter, policy) of its range; one pair without parameters."""
 
+    def only_last(self) -> Any:
+        """After ``fit``: the policy that asks the last tier alone; None where the range has it."""
+
     def notes(self) -> list[str]:
         """What the reader of a report must know about the fit; empty if nothing."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from automix_eval.meta_verifiers.base import Router, last_of
+from automix_eval.meta_verifiers.base import Router
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.metrics.answers import normalize_answer
 from automix_eval.records.outcomes import BoolArray, FloatArray, IntArray, Outcomes, Seen
@@ -112,7 +112,7 @@ class FixedAnswer(Router):
 
     def only_last(self) -> Any:
         """The meta-verifier's, under the rule."""
-        policy = last_of(self.router_)
+        policy = self.router_.only_last()
         return None if policy is None else self._around(policy)
 
     def _around(self, policy: MetaVerifier) -> FixedAnswer:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from automix_eval.analysis.question_sets import PricedTiers
-from automix_eval.analysis.replayed import replayed
+from automix_eval.analysis.replayed import followed
 from automix_eval.meta_verifiers.always import AlwaysLLM, AlwaysSLM
 from automix_eval.meta_verifiers.base import Router
 from automix_eval.meta_verifiers.contract import MetaVerifier
@@ -126,7 +126,7 @@ def test_a_question_pays_for_verification_as_the_policy_of_its_fold_does() -> No
     assert set(expected.tolist()) == {1.0, 2.0, 50.0, 52.0}
     assert follow(made, data).cost.tolist() == expected.tolist()
     # and so as a report prices it
-    routing = replayed(made, data, PricedTiers.of(data), "", whole_range=False).routing
+    routing = followed(made, data, PricedTiers.of(data))
     rows = np.arange(len(data))[::-3]
     assert routing.values("cost", rows).tolist() == expected[rows].tolist()
 

@@ -127,7 +127,10 @@ def test_a_dead_tier_is_found_before_any_model_is_loaded(
         ),
         (
             {
-                "tiers": ["smollm2", "smollm2", "gemma3"],
+                "tiers": [
+                    {"option": "harness", "lm": "scripted", "script": script}
+                    for script in ("small", "small", "large")
+                ],
                 "cost.tiers": [1, 2, 3],
                 "meta_verifier": "pomdp",
                 "meta_verifier.solver": "pomdp_py",
@@ -147,6 +150,18 @@ def test_what_no_fit_could_mend_is_refused_before_the_calibration(
     with pytest.raises(AutoMixError, match=named):
         run_harness([TASK], cascade, limit=2)
     assert CALLS == []
+
+
+def test_calls_without_a_price_end_a_calibration_with_the_first_answers(
+    pair: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that counts no tokens is known by its replies: a calibration asks no other tier."""
+    monkeypatch.setattr(HarnessBackend, "counts_tokens", True)
+    CALLS.clear()
+    prices = {"cost": "tokens", "cost.prices": [{"prompt": 1, "generated": 2}] * 2}
+    with pytest.raises(AutoMixError, match=r"cannot price calls .answer. of tier 0"):
+        run_harness([TASK], scripted_args(meta_verifier="threshold") | prices, limit=3)
+    assert {script for script, *_ in CALLS} == {"small"}
 
 
 def test_a_policy_serves_what_it_was_fitted_for(pair: dict[str, str], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from automix_eval.meta_verifiers.base import last_of, require_fitted
+from automix_eval.meta_verifiers.base import require_fitted
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.baselines.scorer import Scorer, cross_fit
 from automix_eval.meta_verifiers.baselines.texts import TextRouter
@@ -86,7 +86,7 @@ class FrugalGPT(TextRouter):
 
     def only_last(self) -> Any:
         """That of the thresholds."""
-        policy = last_of(self.threshold_)
+        policy = require_fitted(self.threshold_, self.name).only_last()
         return None if policy is None else self._with(policy)
 
     def notes(self) -> list[str]:
