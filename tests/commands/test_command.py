@@ -113,7 +113,7 @@ def test_a_killed_run_resumes(environment: dict[str, str], tmp_path: Path) -> No
     """SIGKILL in the middle of answering; the same command ends and repeats no stored call."""
     environment = environment | {"STORE": str(tmp_path / "calls.sqlite")}
     arguments = [
-        *("--model", "automix", "--tasks", "narrativeqa_demo", "--limit", "4"),
+        *("--model", "automix", "--tasks", "narrativeqa_demo", "--limit", "6"),
         *("--batch_size", "1", "--output_path", str(tmp_path / "killed")),
         *("--gen_kwargs", "max_gen_toks=4"),
         *("--model_args", f"meta_verifier=always_slm,store.path={environment['STORE']}"),
@@ -122,18 +122,18 @@ def test_a_killed_run_resumes(environment: dict[str, str], tmp_path: Path) -> No
     deadline = time.monotonic() + 240
     while stored(Path(environment["STORE"])) < 1 and time.monotonic() < deadline:
         assert running.poll() is None
-        time.sleep(0.05)
+        time.sleep(0.005)
     running.send_signal(signal.SIGKILL)
     running.wait()
     kept = stored(Path(environment["STORE"]))
-    assert 1 <= kept < 4
+    assert 1 <= kept < 6
     arguments[arguments.index(str(tmp_path / "killed"))] = str(tmp_path / "out")
     ended = forks.run(["lm_eval", *arguments], environment, tmp_path)
     assert ended.returncode == 0, ended.stderr[-3000:]
     manifest, rows = read_run(tmp_path / "out")
     (counts,) = manifest["calls"]
-    assert (counts["stored"], counts["made"]) == (kept, 4 - kept)
-    assert len(rows) == 4
+    assert (counts["stored"], counts["made"]) == (kept, 6 - kept)
+    assert len(rows) == 6
 
 
 def stored(path: Path) -> int:
