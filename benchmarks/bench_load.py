@@ -134,6 +134,7 @@ def cascade(questions: int, verifier: str) -> dict[str, float]:
     """
     import lm_eval
     from lm_eval.loggers import EvaluationTracker
+    from lm_eval.models.dummy import DummyLM
     from lm_eval.tasks import TaskManager
 
     from automix_eval.harness.model import AutoMixLM
@@ -144,6 +145,7 @@ def cascade(questions: int, verifier: str) -> dict[str, float]:
         write_data(folder / "data", questions)
         os.environ["AUTOMIX_DATA_DIR"] = str(folder / "data")
         os.environ["AUTOMIX_CACHE_DIR"] = str(folder / "cache")
+        DummyLM.tokenizer = None  # type: ignore[assignment]  # its own is loaded from the hub
         lm = AutoMixLM(
             **{
                 "slm": "harness",

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from lm_eval.models.dummy import DummyLM
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -36,3 +37,14 @@ def test_a_page_is_measured_without_a_browser(
     )
     bench_page.measure("one", FOLDER)
     assert "no chromium: not opened" in capsys.readouterr().out
+
+
+def test_the_run_that_is_measured_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Models that answer at once stand in for those that the harness loads."""
+    for name in ("AUTOMIX_DATA_DIR", "AUTOMIX_CACHE_DIR"):  # which it sets
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setattr(DummyLM, "tokenizer", None)
+    monkeypatch.syspath_prepend(str(FOLDER))
+    found = importlib.import_module("bench_load").cascade(40, "margin")
+    assert found["questions"] == 40
+    assert found["calls"] > 1

@@ -144,7 +144,9 @@ class HarnessBackend:
             return
         self.probe()
         with self._loading():
-            self._lm = self._make()
+            made = self._make()
+            getattr(made, "tokenizer", None)  # some load it when they are first asked for it
+            self._lm = made
 
     @contextmanager
     def _loading(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lm_eval.models.dummy import DummyLM
 from scripted import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
 
 from automix_eval.backends.harness_lm import HarnessBackend
@@ -85,6 +86,20 @@ def test_a_model_that_fails_to_load_names_its_settings(tmp_path: Path) -> None:
     """The error comes before any call and names tier, setting and cause."""
     args = {"slm": "hf", "slm.pretrained": str(tmp_path / "nothing"), "meta_verifier": "always_slm"}
     with pytest.raises(AutoMixError, match=r"(?s)slm \(hf\) cannot be loaded.*slm\.pretrained="):
+        AutoMixLM(**args)
+
+
+def test_a_tokenizer_that_is_loaded_when_first_asked_for_is_loaded_with_its_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Some of the harness's models fetch it late: what goes wrong is said before any call too."""
+
+    def gone(_: DummyLM) -> None:
+        raise OSError("no connection")
+
+    monkeypatch.setattr(DummyLM, "tokenizer", property(gone))
+    args = {"slm": "harness", "slm.lm": "dummy", "meta_verifier": "always_slm"}
+    with pytest.raises(AutoMixError, match=r"slm \(dummy\) cannot be loaded: OSError: no c"):
         AutoMixLM(**args)
 
 
