@@ -78,7 +78,7 @@ def test_every_point_of_a_curve_is_a_policy_followed_row_by_row(
     slow = name in fast_routers
 
     @settings(
-        max_examples=examples(2 if slow else 6), deadline=None, derandomize=True,
+        max_examples=examples(2 if slow else 6),
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(chains())
@@ -102,7 +102,7 @@ def test_every_point_of_a_curve_is_a_policy_followed_row_by_row(
     holds()
 
 
-@settings(max_examples=examples(10), deadline=None, derandomize=True)
+@settings(max_examples=examples(10))
 @given(chains())
 def test_a_range_played_together_is_each_policy_played_alone(
     rows: tuple[Outcomes, Outcomes],

@@ -268,7 +268,7 @@ def test_runs_without_records_say_what_is_missing(tmp_path: Path) -> None:
             select(replace(nothing, runs=(replace(run, tasks=tasks),)))
 
 
-@settings(max_examples=examples(60), deadline=None, derandomize=True)
+@settings(max_examples=examples(60))
 @given(
     st.lists(
         st.tuples(

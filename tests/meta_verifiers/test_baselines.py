@@ -94,7 +94,7 @@ def test_a_coin_depends_on_its_question_alone():
 
 
 @given(low=st.floats(0, 1), high=st.floats(0, 1))
-@settings(max_examples=examples(30), deadline=None, derandomize=True)
+@settings(max_examples=examples(30))
 def test_coins_of_two_rates_are_nested(low, high):
     """A higher rate sends every question that a lower one sends, and more."""
     data = simulate(300)
@@ -135,7 +135,7 @@ def test_random_needs_identities():
 
 
 @given(seed=st.integers(0, 50), price=st.floats(0, 0.1), tiers=st.integers(2, 4))
-@settings(max_examples=examples(40), deadline=None, derandomize=True)
+@settings(max_examples=examples(40))
 def test_nothing_beats_the_oracle_at_its_price(seed, price, tiers):
     """No tier of a question has a better score - price * cost; verification is never paid."""
     data = simulate(30, tiers, seed)

@@ -37,7 +37,7 @@ from automix_eval.records.outcomes import Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Observation, Prompt, Question
 
-quick = settings(max_examples=examples(50), deadline=None, derandomize=True)
+quick = settings(max_examples=examples(50))
 
 
 def outcomes(scores, costs, confidences=None):

@@ -118,7 +118,7 @@ def test_constant_signals_and_gaps_have_a_defined_outcome(make):
     assert nobody.predict(np.array([[0.2], [np.nan]])) == pytest.approx([0.5, 0.5])
 
 
-@settings(max_examples=examples(40), deadline=None, derandomize=True)
+@settings(max_examples=examples(40))
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=20))
 def test_never_inf_or_nan(rows):
     """Any confidences and graded scores give finite probabilities."""
@@ -370,7 +370,7 @@ def test_noise_beside_the_confidence_does_not_make_it_worse(seed):
     assert areas[1] > areas[0] - 0.02
 
 
-@settings(deadline=None, max_examples=examples(20))
+@settings(max_examples=examples(20))
 @given(st.integers(0, 10**6), st.lists(st.sampled_from([-1, 0, 1]), min_size=2, max_size=5))
 def test_a_signal_weighs_in_its_known_direction_alone(seed, directions):
     """Whatever the rows say; and the first, if it is a confidence, always weighs something."""
@@ -508,7 +508,7 @@ def with_benefit(make):
 
 
 @pytest.mark.parametrize("kind", [Logistic, Isotonic, ByRows])
-@settings(max_examples=examples(20), deadline=None, derandomize=True)
+@settings(max_examples=examples(20))
 @given(st.lists(st.tuples(*[st.floats(0, 1)] * 3), min_size=1, max_size=12))
 def test_benefit_is_a_confidence_whatever_the_rows(kind, rows):
     """(1 + E[own] - E[last]) / 2 lies in [0, 1], for one row, one class and constant signals."""

@@ -22,7 +22,7 @@ VALUES = st.lists(
     min_size=1,
     max_size=60,
 )
-quick = settings(max_examples=examples(60), deadline=None, derandomize=True)
+quick = settings(max_examples=examples(60))
 
 
 @quick

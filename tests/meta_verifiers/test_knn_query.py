@@ -75,7 +75,7 @@ def test_means_are_those_of_the_nearest_rows(vectors, size, apart):
 
 
 @pytest.mark.parametrize("kind", ["alone", "pairs", "one", "asked twice"])
-@settings(max_examples=examples(20), deadline=None)
+@settings(max_examples=examples(20))
 @given(unit, st.sampled_from([None, 3]))
 def test_held_out_is_by_the_others(kind, vectors, neighbors):
     """Without their own document, by the number that is shown to predict best, or by all."""

@@ -37,7 +37,7 @@ from automix_eval.safety.errors import AutoMixError
 MAKERS = [Threshold, DoubleThreshold, Greedy, PomdpV1, Union]
 QUARTER = st.integers(0, 4).map(lambda k: k / 4)
 ROW = st.tuples(QUARTER, QUARTER, st.lists(QUARTER, min_size=3, max_size=3))
-quick = settings(max_examples=examples(15), deadline=None, derandomize=True)
+quick = settings(max_examples=examples(15))
 
 
 def made(rows, prices=(1.0, 10.0, 50.0)):

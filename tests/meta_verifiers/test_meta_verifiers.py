@@ -47,7 +47,7 @@ MAKERS = [Threshold, DoubleThreshold, Greedy, PomdpV1, Union]
 EIGHTH = st.integers(0, 8).map(lambda k: k / 8)
 SCORE = st.sampled_from([0.0, 0.5, 1.0])
 ROWS = st.lists(st.tuples(EIGHTH, SCORE, SCORE), min_size=2, max_size=25)
-quick = settings(max_examples=examples(30), deadline=None, derandomize=True)
+quick = settings(max_examples=examples(30))
 
 
 def routes(router, observations=GRID):
@@ -182,7 +182,7 @@ def test_the_union_is_no_worse_than_its_parts(rows):
 # --------------------------------------------------------------------------- the grid of bins
 
 
-@settings(max_examples=examples(200), deadline=None, derandomize=True)
+@settings(max_examples=examples(200))
 @given(st.integers(1, 1000), st.floats(0.0, 1.0))
 def test_binning_is_total(num_bins, v):
     """Every confidence has exactly one bin, and no point of the grid is nearer."""

@@ -17,7 +17,7 @@ from automix_eval.safety.errors import AutoMixError
 
 UNIT = st.integers(0, 4).map(lambda k: k / 4)
 ROWS = st.lists(st.tuples(UNIT, UNIT, st.booleans()), min_size=2, max_size=12)
-quick = settings(max_examples=examples(60), deadline=None, derandomize=True)
+quick = settings(max_examples=examples(60))
 
 
 def candidates(masks, slm, llm, ver=1.0, prices=(1.0, 50.0)):
@@ -288,7 +288,7 @@ def plain(score, cost, share, singles, name, least, doubt, number):
 
 
 @pytest.mark.parametrize("name", ["gain", "ibc", "loss", "budget", "target"])
-@settings(max_examples=examples(100), deadline=None, derandomize=True)
+@settings(max_examples=examples(100))
 @given(st.data())
 def test_the_choice_is_that_of_the_definitions(name, data):
     """Every objective chooses what its definition does, ties and bounds nobody meets included."""

@@ -28,7 +28,7 @@ from automix_eval.types import Observation
 
 
 @pytest.mark.parametrize("objective", ["ibc", "budget", "target"])
-@settings(max_examples=examples(30), deadline=None, derandomize=True)
+@settings(max_examples=examples(30))
 @given(
     st.lists(
         st.tuples(
