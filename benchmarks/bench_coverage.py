@@ -163,7 +163,7 @@ def intervals(
     ends = EndPoints(*(c.mean(n) for c in (slm, llm) for n in names))
     luck = 0.0 if bare else unseen_of_columns(np.column_stack(run.columns), run.escalated)
     own = table.widened(method.mean("quality"), luck), method.mean("cost")
-    delta = table.figure(*lift(*own, ends)).interval
+    delta = table.figure(lift(*own, ends)).interval
     gain = table.figure(over_random(*own, ends)).interval
     scores = run.columns[0], run.columns[4]
     sums = np.column_stack([np.bincount(run.documents, s) for s in scores])

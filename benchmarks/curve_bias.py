@@ -131,10 +131,10 @@ def curve_bias(number: int, runs: int, seed: int, resamples: int = 300) -> dict[
         ends = [np.asarray(v)[:1] for v in score.ends()]
         hull = Curve.of(points, type(score.ends())(*ends))
         if isinstance(hull, Curve):
-            found["area"].hull.append(float(np.asarray(hull.area().vector)[0]))
-            cost = hull.cost_of_share(0.95)
-            if cost.undefined is None:
-                found["cost at 95%"].hull.append(float(np.asarray(cost.vector)[0]))
+            by_hull = {"area": hull.area(), "cost at 95%": hull.cost_of_share(0.95)}
+            for name, vector in by_hull.items():
+                if not isinstance(vector, Undefined):
+                    found[name].hull.append(float(vector[0]))
     return found
 
 

@@ -56,7 +56,7 @@ def abstention(
     if all(is_number(p, 0.0, np.inf) for p in prices) and not isinstance(costs, Undefined):
         error, price = map(float, prices)  # type: ignore[arg-type]
         loss = table.figure(cost + error * (coverage - right) + price * (1.0 - coverage))
-    answers = table.figure(quality, None if answered.any() else NONE_ANSWERED)
+    answers = table.figure(quality if answered.any() else NONE_ANSWERED)
     return Abstention(int(abstained.sum()), table.figure(coverage), answers, loss)
 
 

@@ -100,9 +100,9 @@ class BootstrapTable:
         more = np.random.default_rng([self.seed, 1]).standard_normal(len(vector) - 1)
         return np.concatenate([vector[:1], vector[1:] + math.sqrt(variance) * more])
 
-    def figure(self, vector: Vector, undefined: Undefined | None = None) -> Figure:
+    def figure(self, vector: Vector) -> Figure:
         """A vector's value, interval and standard error: :func:`figure`."""
-        return figure(vector, self.number, undefined)
+        return figure(vector, self.number)
 
     def _open(self, columns: list[C]) -> list[C]:
         if self._totals is not None:
@@ -200,18 +200,17 @@ class ConfidenceColumns:
         return VerifierVectors.of(counts[:, :number], counts[:, number:], self.cells.confidence)
 
 
-def figure(vector: Vector, documents: int, undefined: Undefined | None = None) -> Figure:
+def figure(vector: Vector, documents: int) -> Figure:
     """A vector's value, interval and standard error.
 
     Args:
         vector: (1 + B,), or why there is none.
         documents: Number of documents that were drawn from.
-        undefined: Why the value of the data is undefined, where it is.
     """
     if isinstance(vector, Undefined):
         return Figure(vector)
-    if undefined is not None or np.isnan(vector[0]):
-        return Figure(undefined or Undefined("it is undefined for these questions"))
+    if np.isnan(vector[0]):
+        return Figure(Undefined("it is undefined for these questions"))
     # what is 0 but for rounding is 0, and not -0%
     vector = np.where(np.abs(vector) < ROUNDING, 0.0, vector)
     value = float(vector[0])

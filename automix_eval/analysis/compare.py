@@ -16,7 +16,7 @@ from automix_eval.analysis.beside_llm import mean_values
 from automix_eval.analysis.bootstrap_table import BootstrapTable, RoutingColumns, Vector
 from automix_eval.analysis.comparable import group, why_single_unlike, why_unlike
 from automix_eval.analysis.comparisons import difference, verdict
-from automix_eval.analysis.curve_figures import Estimate, lift
+from automix_eval.analysis.curve_figures import EndPoints, lift
 from automix_eval.analysis.figures import Comparison, Figure
 from automix_eval.analysis.gather import Settings
 from automix_eval.analysis.leaderboard import (
@@ -272,8 +272,7 @@ def _compared(
     (q1, c1, *four1), (q2, c2, *four2) = vectors
     gain = difference(q1, q2)
     g1, g2 = (_gained(table, q, a, i) for q, a, i in zip((q1, q2), pair, index, strict=True))
-    lifts: list[Estimate] = [lift(g1, c1, tuple(four1)), lift(g2, c2, tuple(four2))]  # type: ignore[arg-type]
-    delta: Vector = lifts[0][1] or lifts[1][1] or difference(lifts[0][0], lifts[1][0])
+    delta = difference(lift(g1, c1, EndPoints(*four1)), lift(g2, c2, EndPoints(*four2)))
     scores = [a.scores[i] for a, i in zip(pair, index, strict=True)]
     gap = scores[0] - scores[1]
     sums = np.column_stack([np.bincount(codes, s) for s in scores])

@@ -9,7 +9,6 @@ from itertools import combinations
 import numpy as np
 
 from automix_eval.analysis.bootstrap_table import Array, Vector, first_undefined
-from automix_eval.analysis.curve_figures import Estimate
 from automix_eval.analysis.figures import Comparison, Figure
 from automix_eval.analysis.method import MethodScore
 from automix_eval.metrics.ibc import Undefined
@@ -35,7 +34,7 @@ def compare_all(rows: Sequence[MethodScore], seed: int) -> tuple[Comparison, ...
     pairs = list(combinations(range(len(known)), 2))
     tested = [tests.difference(*pair) for pair in pairs]
     lifts = [r.delta_ibc() for r in known]
-    delta = [_difference_of_lifts(lifts[a], lifts[b]) for a, b in pairs]
+    delta = [difference(lifts[a], lifts[b]) for a, b in pairs]
     delta_p = [d if isinstance(d, Undefined) else bootstrap_p(d[1:], table.number) for d in delta]
     holms = holm([one.p for one in tested]), holm(delta_p)
     found = []
@@ -75,11 +74,6 @@ def difference(first: Vector, second: Vector) -> Vector:
         return reason
     gap: Array = np.asarray(first) - np.asarray(second)
     return gap
-
-
-def _difference_of_lifts(first: Estimate, second: Estimate) -> Vector:
-    reason = first[1] or second[1]
-    return difference(first[0], second[0]) if reason is None else reason
 
 
 def verdict(

@@ -1,7 +1,7 @@
 """Figures of vectors: the data's own value first, then that of each resample.
 
-Each function returns the vector, NaN where it is undefined, and the reason where the data's own
-value is.
+Each function returns the vector, with NaN for resamples in which it is undefined; or the reason
+alone where it is undefined for the data.
 """
 
 from __future__ import annotations
@@ -28,16 +28,7 @@ from automix_eval.metrics.ibc import TOLERANCE, Undefined, delta_ibc, ibc
 
 _TOO_CHEAP = Undefined("the method costs less than the SLM: no random choice is as cheap")
 NO_LINE = Undefined("the LLM does not cost more than the SLM: there is no line")
-
-
 _NO_GAP = Undefined("the LLM is not better than the SLM on these questions: no gap to recover")
-
-
-class Estimate(NamedTuple):
-    """A figure as a vector, and why the data's own value is undefined; None where it exists."""
-
-    vector: Vector
-    undefined: Undefined | None
 
 
 class EndPoints(NamedTuple):
@@ -70,43 +61,41 @@ def over_random(quality: Vector, cost: Vector, ends: EndPoints) -> Vector:
     return np.asarray(q - (qs + share * (ql - qs)))
 
 
-def benefit(quality: Vector, cost: Vector, slm_quality: Vector, slm_cost: Vector) -> Estimate:
+def benefit(quality: Vector, cost: Vector, slm_quality: Vector, slm_cost: Vector) -> Vector:
     """IBC of a method."""
     parts = (quality, cost, slm_quality, slm_cost)
     if reason := first_undefined(*parts):
-        return Estimate(reason, reason)
+        return reason
     q, c, qs, cs = map(np.asarray, parts)
     above = c - cs > TOLERANCE * np.maximum(np.abs(c), np.abs(cs))
     values = np.where(above, (q - qs) / np.where(above, c - cs, 1), np.nan)
-    return Estimate(values, _reason(ibc(*(float(v[0]) for v in (q, c, qs, cs)))))
+    return _unless(ibc(*(float(v[0]) for v in (q, c, qs, cs))), values)
 
 
-def lift(quality: Vector, cost: Vector, ends: EndPoints) -> Estimate:
+def lift(quality: Vector, cost: Vector, ends: EndPoints) -> Vector:
     """Delta IBC of a method."""
     parts = (quality, cost, *ends)
     if reason := first_undefined(*parts):
-        return Estimate(reason, reason)
+        return reason
     arrays = [np.asarray(v) for v in parts]
-    return Estimate(delta_ibc_values(*arrays), _reason(delta_ibc(*(float(v[0]) for v in arrays))))
+    return _unless(delta_ibc(*(float(v[0]) for v in arrays)), delta_ibc_values(*arrays))
 
 
-def random_quality(cost: Vector, ends: EndPoints) -> Estimate:
+def random_quality(cost: Vector, ends: EndPoints) -> Vector:
     """Quality of a random choice between SLM and LLM whose mean cost is ``cost``.
 
     Exact: the mixture lies on the line between the two. Above the LLM's cost it is the LLM's
     quality, see :func:`random_cost`.
     """
     if reason := first_undefined(cost, *ends):
-        return Estimate(reason, reason)
+        return reason
     c, qs, cs, ql, cl = (np.asarray(v) for v in (cost, *ends))
     dearer = cl - cs > TOLERANCE * np.maximum(np.abs(cl), np.abs(cs))
     share = (c - cs) / np.where(dearer, cl - cs, 1)
     values = np.where(dearer & (share >= -TOLERANCE), qs + np.clip(share, 0, 1) * (ql - qs), np.nan)
     if not np.isnan(values[0]):
-        return Estimate(values, None)
-    if not dearer[0]:
-        return Estimate(values, NO_LINE)
-    return Estimate(values, _TOO_CHEAP)
+        return values
+    return _TOO_CHEAP if dearer[0] else NO_LINE
 
 
 def random_cost(cost: Vector, ends: EndPoints) -> Vector:
@@ -138,25 +127,22 @@ class Curve:
         costs, qualities = (np.stack([np.asarray(p[i]) for p in pairs], axis=1) for i in (0, 1))
         return cls(costs, qualities)
 
-    def area(self) -> Estimate:
+    def area(self) -> Vector:
         """Area under the curve, per unit of cost."""
         points = self._first()
         (cs, qs), (cl, ql) = points[0], points[-1]
-        values = area_values(self.costs, self.qualities)
-        return Estimate(values, _reason(area(points, qs, cs, ql, cl)))
+        return _unless(area(points, qs, cs, ql, cl), area_values(self.costs, self.qualities))
 
-    def cost_of_share(self, share: float) -> Estimate:
+    def cost_of_share(self, share: float) -> Vector:
         """Cost at which the curve reaches a share of the LLM's quality."""
         values = cost_at_values(self.costs, self.qualities, share * self.qualities[:, -1])
         llm = float(self.qualities[0, -1])
-        return Estimate(
-            values, _no_share(llm, share) or _reason(cost_at(self._first(), llm, share))
-        )
+        return _no_share(llm, share) or _unless(cost_at(self._first(), llm, share), values)
 
-    def quality(self, cost: Array) -> Estimate:
+    def quality(self, cost: Array) -> Vector:
         """Quality that a cost buys on the curve."""
         values = quality_at_values(self.costs, self.qualities, cost)
-        return Estimate(values, _reason(quality_at(self._first(), float(cost[0]))))
+        return _unless(quality_at(self._first(), float(cost[0])), values)
 
     def _first(self) -> list[tuple[float, float]]:
         return list(zip(self.costs[0].tolist(), self.qualities[0].tolist(), strict=True))
@@ -190,34 +176,35 @@ class FittedCurve:
         asked = [np.zeros(len(costs)), *(np.asarray(u) for _, _, u in points), np.ones(len(costs))]
         return cls(costs, qualities, np.stack(asked, axis=1))
 
-    def area(self) -> Estimate:
+    def area(self) -> Vector:
         """Area under the curve, per unit of cost."""
         values = path_area_values(self.costs, self.qualities)
-        return Estimate(values, NO_LINE if np.isnan(values[0]) else None)
+        return NO_LINE if np.isnan(values[0]) else values
 
-    def cost_of_share(self, share: float) -> Estimate:
+    def cost_of_share(self, share: float) -> Vector:
         """Cost down to which the curve holds a share of the LLM's quality."""
+        if none := _no_share(float(self.qualities[0, -1]), share):
+            return none
         values = path_cost_values(self.costs, self.qualities, share * self.qualities[:, -1])
         values = _unbiased(values, self.costs[0])
-        if none := _no_share(float(self.qualities[0, -1]), share):
-            return Estimate(values, none)
-        reason = Undefined(f"the LLM itself does not reach {share:.0%} of its quality")
-        return Estimate(values, reason if np.isnan(values[0]) else None)
+        if np.isnan(values[0]):
+            return Undefined(f"the LLM itself does not reach {share:.0%} of its quality")
+        return values
 
-    def recovered(self) -> Estimate:
+    def recovered(self) -> Vector:
         """Mean share of the gap in quality recovered over 0 to 100 % of the LLM's calls (APGR)."""
         low, high = self.qualities[:, 0], self.qualities[:, -1]
         gap = np.where(high > low, high - low, np.nan)
         values = (path_area_values(self.calls, self.qualities) - low) / gap
-        return Estimate(values, _NO_GAP if np.isnan(values[0]) else None)
+        return _NO_GAP if np.isnan(values[0]) else values
 
-    def calls_of_gap(self, share: float) -> Estimate:
+    def calls_of_gap(self, share: float) -> Vector:
         """Least share of the LLM's calls that recovers a share of the gap in quality (CPT)."""
         low, high = self.qualities[:, 0], self.qualities[:, -1]
         goal = low + share * (high - low)
         values = np.where(high > low, path_cost_values(self.calls, self.qualities, goal), np.nan)
         values = _unbiased(values, self.calls[0])
-        return Estimate(values, _NO_GAP if np.isnan(values[0]) else None)
+        return _NO_GAP if np.isnan(values[0]) else values
 
 
 def _no_share(llm: float, share: float) -> Undefined | None:
@@ -248,5 +235,6 @@ def _unbiased(values: Array, along: Array) -> Array:
     return np.concatenate([[min(values[0] - bias, along.max())], values[1:]])
 
 
-def _reason(value: float | Undefined) -> Undefined | None:
-    return value if isinstance(value, Undefined) else None
+def _unless(own: float | Undefined, values: Array) -> Vector:
+    """The vector, or why the data's own value does not exist."""
+    return own if isinstance(own, Undefined) else values

@@ -40,12 +40,12 @@ def summarise(questions: QuestionSet, columns: BoardColumns) -> TaskFigures:
     rows, ends = questions.rows, row.ends()
     slm_quality, slm_cost, llm_quality, llm_cost = ends
     own = row.figures()
-    base, no_base = benefit(llm_quality, llm_cost, slm_quality, slm_cost)
+    base = figure(benefit(llm_quality, llm_cost, slm_quality, slm_cost)).value
     return TaskFigures(
         num_questions=len(rows),
         num_documents=rows.num_documents,
         slm=System(figure(slm_quality), figure(slm_cost), Figure(0.0)),
-        llm=System(figure(llm_quality), figure(llm_cost), Figure(1.0), figure(base, no_base).value),
+        llm=System(figure(llm_quality), figure(llm_cost), Figure(1.0), base),
         method=System(own.quality, own.cost, own.escalation_rate, own.ibc.value),
         delta_ibc=own.delta_ibc,
         final_tiers=tuple(np.bincount(rows.final, minlength=rows.num_tiers).tolist()),

@@ -8,7 +8,6 @@ from automix_eval.analysis.bootstrap_table import Vector, first_undefined
 from automix_eval.analysis.curve_figures import (
     NO_LINE,
     EndPoints,
-    Estimate,
     benefit,
     lift,
     random_cost,
@@ -46,12 +45,10 @@ def _line_share(cost: Vector, ends: EndPoints) -> Vector:
 
 
 def _simple(
-    row: MethodScore, name: str, label: str, quality: Estimate, cost: Vector, escalation: Vector
+    row: MethodScore, name: str, label: str, quality: Vector, cost: Vector, escalation: Vector
 ) -> MethodFigures:
     """A row that is known by its quality and cost alone."""
-    figure = row.table.figure
-    ends, (values, reason) = row.ends(), quality
-    known: Vector = reason or values
+    figure, ends = row.table.figure, row.ends()
     return MethodFigures(
         name=name,
         kind="replay",
@@ -59,12 +56,12 @@ def _simple(
         verifier="",
         runs=tuple(p.run_id for p in row.method.runs),
         seeds=tuple(p.seed for p in row.method.runs),
-        quality=figure(known),
+        quality=figure(quality),
         cost=figure(cost),
         escalation_rate=figure(escalation),
-        ibc=figure(*benefit(known, cost, ends.slm_quality, ends.slm_cost)),
-        delta_ibc=figure(*lift(known, cost, ends)),
-        random_quality=figure(*random_quality(cost, ends)),
-        oracle_quality=figure(*row.oracle_quality()),
+        ibc=figure(benefit(quality, cost, ends.slm_quality, ends.slm_cost)),
+        delta_ibc=figure(lift(quality, cost, ends)),
+        random_quality=figure(random_quality(cost, ends)),
+        oracle_quality=figure(row.oracle_quality()),
         calls_saved=figure(escalation if isinstance(escalation, Undefined) else 1 - escalation),
     )

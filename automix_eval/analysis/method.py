@@ -19,7 +19,6 @@ from automix_eval.analysis.bootstrap_table import (
 from automix_eval.analysis.curve_figures import (
     Curve,
     EndPoints,
-    Estimate,
     FittedCurve,
     benefit,
     lift,
@@ -61,20 +60,18 @@ class _OnRun:
     regions: list[RoutingColumns | Undefined]
     path: list[RoutingColumns]
 
-    def alone(self, name: str) -> Estimate:
+    def alone(self, name: str) -> Vector:
         """A figure of this seed alone."""
         if name == "delta_ibc":
             if self.references is None:
-                return Estimate(NO_CHAIN, NO_CHAIN)
+                return NO_CHAIN
             gained = self.references.gained(self.routing)
             return lift(gained, self.routing.mean("cost"), self.references.ends())
         if name != "escalation_rate":
-            vector = self.routing.mean(name)
-        elif "final 0" not in self.routing.places:
-            vector = NO_CHAIN
-        elif not isinstance(vector := self.routing.mean("final 0"), Undefined):
-            vector = 1 - vector
-        return Estimate(vector, first_undefined(vector))
+            return self.routing.mean(name)
+        if "final 0" not in self.routing.places:
+            return NO_CHAIN
+        return _rest(self.routing.mean("final 0"))
 
     def start(self) -> int:
         """The tier whose confidence is read first: that before the last which is asked most."""
@@ -167,7 +164,7 @@ class MethodScore:
         """The mean score for what is gained by it: :meth:`References.gained`."""
         return self._pooled(lambda p: p.references.gained(p.routing) if p.references else NO_CHAIN)
 
-    def each(self, name: str) -> list[Estimate]:
+    def each(self, name: str) -> list[Vector]:
         """``quality``, ``cost``, ``escalation_rate`` or ``delta_ibc`` of every seed alone."""
         return [p.alone(name) for p in self._parts]
 
@@ -181,12 +178,10 @@ class MethodScore:
 
         return EndPoints(*map(of, EndPoints._fields))
 
-    def delta_ibc(self) -> Estimate:
-        """Delta IBC as a vector, and why the data's own value is undefined."""
+    def delta_ibc(self) -> Vector:
+        """Delta IBC as a vector."""
         ends = self.ends()
-        if reason := first_undefined(*ends):
-            return Estimate(reason, reason)
-        return lift(self.gained(), self.mean("cost"), ends)
+        return first_undefined(*ends) or lift(self.gained(), self.mean("cost"), ends)
 
     def oracle(self) -> list[tuple[Array, Array, Array]] | Undefined:
         """(quality, cost, escalation) vectors of the oracle's corners."""
@@ -218,7 +213,7 @@ class MethodScore:
                 self._pooled(lambda p, n=n, i=i: p.curve[i].mean(n))  # type: ignore[misc]
                 for n in ("quality", "cost", "final 0")
             )
-            found.append((parameter, q, c, f if isinstance(f, Undefined) else 1 - f))
+            found.append((parameter, q, c, _rest(f)))
         return found
 
     def _pooled(self, value: Callable[[_OnRun], Vector]) -> Vector:
@@ -244,17 +239,15 @@ class MethodScore:
             shown = Curve.of([*((c, q) for _, q, c, _ in curve), (cost, quality)], ends)
 
         def cost_of(share: float) -> Figure:
-            held = shown if isinstance(shown, Undefined) else shown.cost_of_share(share)
-            return figure(held) if isinstance(held, Undefined) else figure(*held)
+            return figure(shown if isinstance(shown, Undefined) else shown.cost_of_share(share))
 
         def calls_of(share: float) -> Figure:
-            held = along if isinstance(along, Undefined) else along.calls_of_gap(share)
-            return figure(held) if isinstance(held, Undefined) else figure(*held)
+            return figure(along if isinstance(along, Undefined) else along.calls_of_gap(share))
 
         benefit_area, correlation = self._benefit()
         gain, delta = benefit(self.gained(), cost, *ends[:2]), self.delta_ibc()
         if method.name == "replay:always_slm":
-            gain, delta = Estimate(THE_SLM, THE_SLM), Estimate(THE_SLM, THE_SLM)
+            gain = delta = THE_SLM
         return MethodFigures(
             name=method.name,
             kind=method.kind,
@@ -266,15 +259,15 @@ class MethodScore:
             cost=figure(cost),
             escalation_rate=figure(self._escalation()),
             tiers=self._tiers(),
-            ibc=figure(*gain),
-            delta_ibc=figure(*delta),
-            random_quality=figure(*random_quality(cost, ends)),
-            oracle_quality=figure(*self.oracle_quality()),
+            ibc=figure(gain),
+            delta_ibc=figure(delta),
+            random_quality=figure(random_quality(cost, ends)),
+            oracle_quality=figure(self.oracle_quality()),
             regions=self._regions(ends),
             regions_mean=self._regions_mean(ends),
             cost_at=tuple((share, cost_of(share)) for share in QUALITY_SHARES),
-            area=figure(shown) if isinstance(shown, Undefined) else figure(*shown.area()),
-            apgr=figure(along) if isinstance(along, Undefined) else figure(*along.recovered()),
+            area=figure(shown if isinstance(shown, Undefined) else shown.area()),
+            apgr=figure(along if isinstance(along, Undefined) else along.recovered()),
             cpt=tuple((share, calls_of(share)) for share in GAP_SHARES),
             calls_saved=figure(self._calls_saved()),
             **self._verifier()._asdict(),
@@ -288,8 +281,7 @@ class MethodScore:
     def _along(self, ends: EndPoints) -> FittedCurve | Undefined:
         """The way from the SLM to the LLM; through the method's own point where it has no range."""
         if not self.method.has_path:
-            saved = self._calls_saved()
-            calls = saved if isinstance(saved, Undefined) else 1 - saved
+            calls = _rest(self._calls_saved())
             return FittedCurve.of([(self.mean("cost"), self.mean("quality"), calls)], ends)
         steps = [
             tuple(
@@ -301,13 +293,13 @@ class MethodScore:
         return FittedCurve.of([(c, q, u) for c, q, u in steps], ends)
 
     def _escalation(self) -> Vector:
-        first = self._share("final", 0)
-        return first if isinstance(first, Undefined) else 1 - first
+        return _rest(self._share("final", 0))
 
     def _calls_saved(self) -> Vector:
         last = next((p.references.tiers.last for p in self._parts if p.references), None)
-        asked = self.method.missing or (NO_CHAIN if last is None else self._share("asked", last))
-        return asked if isinstance(asked, Undefined) else 1 - asked
+        return _rest(
+            self.method.missing or (NO_CHAIN if last is None else self._share("asked", last))
+        )
 
     def _share(self, kind: str, tier: int) -> Vector:
         name = f"{kind} {tier}"
@@ -329,20 +321,18 @@ class MethodScore:
             reason = None if reached[0] else Undefined("this tier was never asked")
             if tier == last:
                 reason = Undefined("there is no tier after the last")
-            shares.append(TierShare(tier, figure(asked), figure(final), figure(on, reason)))
+            shares.append(TierShare(tier, figure(asked), figure(final), figure(reason or on)))
         return tuple(shares)
 
-    def oracle_quality(self) -> Estimate:
+    def oracle_quality(self) -> Vector:
         """Quality of an oracle at the same cost."""
         corners, cost = self.oracle(), self.mean("cost")
         if isinstance(corners, Undefined):
-            return Estimate(corners, corners)
+            return corners
         curve = Curve.of([(c, q) for q, c, _ in corners], self.ends())
-        if isinstance(curve, Undefined) or isinstance(cost, Undefined):
-            reason = first_undefined(cost) or curve
-            assert isinstance(reason, Undefined)
-            return Estimate(reason, reason)
-        return curve.quality(cost)
+        if isinstance(cost, Undefined):
+            return cost
+        return curve if isinstance(curve, Undefined) else curve.quality(cost)
 
     def _read(self) -> list[tuple[References, int]]:
         """What holds the confidences of each seed, and the tier of those read first; alike once."""
@@ -374,14 +364,13 @@ class MethodScore:
 
     # ------------------------------------------------------------- regions and seeds
 
-    def _region_lift(self, index: int, ends: EndPoints) -> Estimate:
+    def _region_lift(self, index: int, ends: EndPoints) -> Vector:
         """Delta IBC of the policies chosen for one region."""
         low, high = ends.regions(NUM_REGIONS)[index : index + 2]
         cost = self.mean("cost")
         if not all(p.regions for p in self._parts):
             if isinstance(cost, Undefined) or not low < cost[0] <= high:
-                reason = first_undefined(cost) or _ONE_POINT
-                return Estimate(reason, reason)
+                return first_undefined(cost) or _ONE_POINT
             return self.delta_ibc()
 
         chosen = [(p.references, p.regions[index]) for p in self._parts]
@@ -395,7 +384,7 @@ class MethodScore:
             return ()
         at, figure = ends.regions(NUM_REGIONS), self.table.figure
         return tuple(
-            Region(at[i], at[i + 1], figure(*self._region_lift(i, ends)), self._parameter(i))
+            Region(at[i], at[i + 1], figure(self._region_lift(i, ends)), self._parameter(i))
             for i in range(NUM_REGIONS)
         )
 
@@ -408,12 +397,12 @@ class MethodScore:
         if reason := first_undefined(*ends) or self.method.missing:
             return Figure(reason)
         lifts = [self._region_lift(i, ends) for i in range(NUM_REGIONS)]
-        empty = [i for i, (_, reason) in enumerate(lifts) if reason]
+        empty = [i for i, one in enumerate(lifts) if isinstance(one, Undefined)]
         if empty:
             which = ", ".join(str(i + 1) for i in empty)
             number = f"{len(empty)} of the {NUM_REGIONS} cost regions"
             return Figure(Undefined(f"delta IBC is undefined in {number} ({which})"))
-        return self.table.figure(np.mean([np.asarray(v) for v, _ in lifts], axis=0))
+        return self.table.figure(np.mean([np.asarray(v) for v in lifts], axis=0))
 
     def _by_seed(self) -> dict[str, Spread]:
         """Mean, std (ddof 0), minimum and maximum over seeds: the paper's first protocol."""
@@ -422,15 +411,20 @@ class MethodScore:
         found = {}
         for name in ("quality", "cost", "escalation_rate", "delta_ibc"):
             each = self.each(name)
-            known = np.array([float(np.asarray(e.vector)[0]) for e in each if not e.undefined])
+            known = np.array([float(v[0]) for v in each if not isinstance(v, Undefined)])
             reasons = tuple(
-                f"seed {p.part.seed} (run {p.part.run_id}): {e.undefined.reason}"
-                for p, e in zip(self._parts, each, strict=True)
-                if e.undefined
+                f"seed {p.part.seed} (run {p.part.run_id}): {v.reason}"
+                for p, v in zip(self._parts, each, strict=True)
+                if isinstance(v, Undefined)
             )
             if len(known):
                 found[name] = Spread(*spread_of(known), len(known), reasons)
         return found
+
+
+def _rest(share: Vector) -> Vector:
+    """The share of all others."""
+    return share if isinstance(share, Undefined) else 1 - share
 
 
 def _points(

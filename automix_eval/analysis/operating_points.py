@@ -307,8 +307,7 @@ def _scored(point: RoutedPoint, drawn: _Drawn) -> OperatingPoint:
     ends, quality, cost = row.ends(), row.mean("quality"), row.mean("cost")
     first = row.mean("final 0")
     documents = int(point.questions.documents.max()) + 1
-    vector, undefined = row.delta_ibc()
-    delta = figure(vector, documents, undefined)
+    delta = figure(row.delta_ibc(), documents)
     if point.name in ("slm", "llm"):
         delta = Figure(THE_SLM if point.name == "slm" else THE_LLM)
     saved = _ratio(cost, ends.llm_cost, "the LLM costs nothing, so there is nothing to save")

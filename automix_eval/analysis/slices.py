@@ -152,7 +152,7 @@ def _slice(
         loss=replace(table.figure(difference(ends.llm_quality, quality)), interval=test.interval),
         loss_p=Figure(test.p),
         loss_holm=Figure(test.p),
-        delta_ibc=table.figure(*lift(gained, method.mean("cost"), ends)),
+        delta_ibc=table.figure(lift(gained, method.mean("cost"), ends)),
     )
     return made, test
 

@@ -109,7 +109,7 @@ def test_what_a_quality_costs_is_not_too_cheap_on_average() -> None:
         qualities = np.vstack([[low, high], draws])
         along = np.tile([0.0, 50.0], (201, 1))
         curve = FittedCurve(along, qualities, along / 50)
-        shown.append(curve.cost_of_share(0.95).vector[0])  # type: ignore[index]
+        shown.append(curve.cost_of_share(0.95)[0])  # type: ignore[index]
         goal = 0.95 * qualities[:1, 1]
         plain.append(path_cost_values(along[:1], qualities[:1], goal)[0])
     true = 50 * (0.95 * 0.75 - 0.45) / 0.3

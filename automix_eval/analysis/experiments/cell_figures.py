@@ -76,8 +76,8 @@ def cell_figures(score: MethodScore) -> dict[str, CellFigure]:
 
 def _over_seeds(score: MethodScore, name: str) -> CellFigure:
     found = score.each(name)
-    each = [None if e.undefined else float(np.asarray(e.vector)[0]) for e in found]
-    vector = pooled([e.undefined or e.vector for e in found], score.weights)
+    each = [None if isinstance(v, Undefined) else float(v[0]) for v in found]
+    vector = pooled(found, score.weights)
     known = sum(v is not None for v in each)
     if isinstance(vector, Undefined) and known:
         vector = Undefined(f"{known} of {len(each)} seeds have a value. {vector.reason}")
