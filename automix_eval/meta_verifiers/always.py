@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from automix_eval.meta_verifiers.base import Router, TierByTier
-from automix_eval.records.outcomes import BoolArray, IntArray, Seen
+from automix_eval.meta_verifiers.base import Router
+from automix_eval.records.outcomes import IntArray, Seen
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.numbers import is_whole
 
 
-class AlwaysSLM(TierByTier):
+class AlwaysSLM(Router):
     """Keep every answer of the first tier; no later tier is asked and nothing is verified.
 
     The point (C_SLM, P_SLM) of the IBC (AutoMix, arXiv 2310.12963).
@@ -18,8 +18,9 @@ class AlwaysSLM(TierByTier):
 
     only_tier = 0
 
-    def _escalates(self, seen: Seen) -> BoolArray:
-        return np.full(len(seen), False)
+    def choose(self, seen: Seen) -> IntArray:
+        """The first tier."""
+        return np.full(len(seen), max(seen.tier, 0))
 
 
 class AlwaysLLM(Router):

@@ -133,48 +133,6 @@ class Router(ABC):
         return seen if self.needs_verification else type(self).__name__
 
 
-class TierByTier(Router):
-    """Starts at the first tier, and either keeps the answer or asks the next tier.
-
-    A subclass says in :meth:`_escalates` which answers go on.
-    """
-
-    def choose(self, seen: Seen) -> IntArray:
-        """The next tier, or the same to keep."""
-        if seen.tier < 0:
-            return np.zeros(len(seen), dtype=np.intp)
-        if seen.tier == seen.num_tiers - 1:
-            return np.full(len(seen), seen.tier)
-        return np.asarray(seen.tier + self._escalates(seen))
-
-    @abstractmethod
-    def _escalates(self, seen: Seen) -> BoolArray:
-        """(n,) whether to ask the next tier."""
-
-
-class ConfidenceRouter(TierByTier):
-    """A :class:`TierByTier` router that reads the confidence at the tier reached."""
-
-    needs_verification = True
-    undefined: str | float
-
-    def _escalates(self, seen: Seen) -> BoolArray:
-        value = stand_in(seen.confidence, self.undefined)
-        missing = np.isnan(value)
-        escalates = self._rule(np.where(missing, 0.0, value), seen)
-        if not missing.any():
-            return escalates
-        return np.where(missing, self._escalates_undefined(seen), escalates)
-
-    @abstractmethod
-    def _rule(self, confidence: FloatArray, seen: Seen) -> BoolArray:
-        """(n,) whether to escalate; undefined confidences are 0 here and decided apart."""
-
-    def _escalates_undefined(self, seen: Seen) -> bool:  # noqa: ARG002 - for rules that keep all
-        """What ``undefined`` says, where it is no number."""
-        return self.undefined == "escalate"
-
-
 def as_decision(tier: int, to: int, reason: str = "") -> Decision:
     """The decision that a choice of :meth:`Router.choose` is."""
     if to != ABSTAIN:

@@ -14,10 +14,10 @@ from report_builder import ROWS, Row, build_run, call, finals, harness, llm_scor
 from automix_eval.analysis.figures import Board, MethodFigures
 from automix_eval.analysis.gather import Settings, assemble
 from automix_eval.costs.from_config import parse_costs
-from automix_eval.meta_verifiers.base import ConfidenceRouter
+from automix_eval.meta_verifiers.base import Router
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.records.outcomes import BoolArray, FloatArray, Seen
+from automix_eval.records.outcomes import IntArray, Seen
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Answer, Record, TierRecord, Verification
 
@@ -110,14 +110,16 @@ def test_replay_of_the_live_router_is_the_live_run(tmp_path: Path) -> None:
 def test_a_family_has_a_curve_and_regions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A router with a parameter gives operating points and a policy for each cost region."""
 
-    class Fixed(ConfidenceRouter):
-        undefined = "escalate"
+    class Fixed(Router):
+        needs_verification = True
 
         def __init__(self, threshold: float) -> None:
             self.threshold = threshold
 
-        def _rule(self, confidence: FloatArray, seen: Seen) -> BoolArray:
-            return np.asarray(confidence <= self.threshold)
+        def choose(self, seen: Seen) -> IntArray:
+            if seen.tier != 0:
+                return np.full(len(seen), max(seen.tier, 0))
+            return np.where(seen.confidence > self.threshold, 0, 1)
 
     monkeypatch.setattr(
         Threshold, "sweep", lambda self: [(t, Fixed(t)) for t in (0.2, 0.3, 0.6, 1.0)]

@@ -14,7 +14,6 @@ import numpy as np
 
 from automix_eval.meta_verifiers.abstain import AbstainingRouter, abstention_bounds, as_answered
 from automix_eval.meta_verifiers.base import (
-    TierByTier,
     Walk,
     check_undefined,
     require_chain,
@@ -72,7 +71,7 @@ class Policy:
 
 
 @dataclass(eq=False)
-class RuleRouter(AbstainingRouter, TierByTier):
+class RuleRouter(AbstainingRouter):
     """Chooses one rule a tier, jointly, by the objective on the whole chain.
 
     A subclass names its candidates and says which confidences a candidate escalates; the same
@@ -257,8 +256,9 @@ class RuleRouter(AbstainingRouter, TierByTier):
             return np.full(len(seen), policy.tiers[0])
         to = np.full(len(seen), seen.tier)
         if seen.tier in policy.tiers[:-1]:
-            after = policy.tiers[policy.tiers.index(seen.tier) + 1]
-            to[self._escalates(seen)] = after
+            place = policy.tiers.index(seen.tier)
+            goes = self._decides(policy.rules[place], self._shown(seen, seen.tier))
+            to[goes] = policy.tiers[place + 1]
         bound = self.bounds_[seen.tier] if seen.tier < len(self.bounds_) else None
         if bound is not None:
             to[(to == seen.tier) & (self._shown(seen, seen.tier) <= bound)] = ABSTAIN
@@ -287,11 +287,6 @@ class RuleRouter(AbstainingRouter, TierByTier):
         policy: Policy = require_fitted(self.policy_, self.name)
         require_chain(f"meta_verifier={self.name}", policy.num_tiers, num_tiers)
         return policy
-
-    def _escalates(self, seen: Seen) -> BoolArray:
-        policy: Policy = require_fitted(self.policy_, self.name)
-        rule = policy.rules[policy.tiers.index(seen.tier)]
-        return self._decides(rule, self._shown(seen, seen.tier))
 
     def _shown(self, rows: Outcomes | Seen, tier: int) -> FloatArray:
         """(n,) what the rules are told of a tier."""
