@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from automix_eval.meta_verifiers.pomdp.policy import follow_tables
 from automix_eval.meta_verifiers.pomdp.problem import PomdpCells
 from automix_eval.meta_verifiers.pomdp.solve import Actions, Solution, Solver
 from automix_eval.records.outcomes import FloatArray, IntArray
@@ -79,33 +80,13 @@ def play(
     actions: Actions, symbols: IntArray, levels: IntArray, costs: FloatArray
 ) -> tuple[IntArray, FloatArray]:
     """The final tier of each row, and the cost of all tiers on its way; costs are (rows, N)."""
-    last = costs.shape[1] - 1
-    final = np.empty(len(symbols), dtype=np.intp)
-    paid = np.zeros(len(symbols))
-    groups: list[tuple[tuple[int, ...], IntArray]] = [((), np.arange(len(symbols)))]
-    while groups:
-        asked, rows = groups.pop()
-        tier = asked[-1] if asked else -1
-        if tier >= 0:
-            paid[rows] += costs[:, tier][rows]
-        to = np.broadcast_to(_next(actions, asked, symbols, levels, rows), len(rows))
-        stay = rows[to <= tier]  # kept, or abstained on
-        final[stay] = tier
-        for j in range(tier + 1, last + 1):
-            here = rows[to == j]
-            if len(here):
-                groups.append(((*asked, j), here))
-    return final, paid
-
-
-def _next(
-    actions: Actions, asked: tuple[int, ...], symbols: IntArray, levels: IntArray, rows: IntArray
-) -> IntArray:
-    if asked and asked[-1] == symbols.shape[1]:
-        return np.array(asked[-1])
-    first = [levels[:, t][rows] for t in asked[:1]]
-    to: IntArray = actions[asked][(*first, *(symbols[:, t][rows] for t in asked))]
-    return to
+    number, num_tiers = costs.shape
+    shown, level = (dict(enumerate(table.T)) for table in (symbols, levels))
+    walk = follow_tables(actions, range(num_tiers), num_tiers, shown, level, number)
+    paid = np.zeros(number)
+    for column, asked in zip(costs.T, walk.visited.T, strict=True):
+        paid += column * asked
+    return walk.final, paid
 
 
 def _corners(solver: Solver, first: Solution, final: Solution) -> list[Solution]:

@@ -121,7 +121,9 @@ class Rule:
             held = known.get("walks", [])
             found = next((walk for one, walk in held if one is actions), None)
             if found is None:
-                found = self._walk(actions, shown, levels, len(outcomes))
+                found = follow_tables(
+                    actions, self.tiers, self.num_tiers, shown, levels, len(outcomes)
+                )
                 known["walks"] = [*held[-1:], (actions, found)]
             return found
 
@@ -133,34 +135,6 @@ class Rule:
             known["coins"] = coins(outcomes.ids)
         drawn = known["coins"] < self.share
         return Walk(*(np.where(drawn, b.T, a.T).T for a, b in zip(low[:3], high[:3], strict=True)))
-
-    def _walk(
-        self,
-        actions: Actions,
-        shown: Mapping[int, IntArray],
-        levels: Mapping[int, IntArray],
-        number: int,
-    ) -> Walk:
-        final = np.empty(number, dtype=np.intp)
-        visited = np.full((self.num_tiers, number), False)
-        abstained = np.full(number, False)
-        groups: list[tuple[tuple[int, ...], IntArray]] = []
-        groups.append(((int(actions[()]),), np.arange(number)))
-        while groups:
-            asked, rows = groups.pop()
-            tier = asked[-1]
-            visited[tier, rows] = True
-            if tier not in self.tiers[:-1]:
-                final[rows] = tier
-                continue
-            to = actions[asked][(levels[asked[0]][rows], *(shown[t][rows] for t in asked))]
-            ends = to <= tier  # kept, or abstained on
-            final[rows[ends]] = tier
-            abstained[rows] = to == ABSTAIN
-            for after in self.tiers:
-                if after > tier and len(here := rows[to == after]):
-                    groups.append(((*asked, after), here))
-        return Walk(final, visited.T, abstained)
 
     def _level(self, seen: Seen) -> IntArray:
         """(n,) the cost level of each question, read off the answer of the first tier asked."""
@@ -215,6 +189,46 @@ def table_shapes(
     return {
         s: (*(len(levels[t]) + 1 for t in s[:1]), *(len(edges[t]) + 2 for t in s)) for s in asked
     }
+
+
+def follow_tables(
+    actions: Actions,
+    tiers: Sequence[int],
+    num_tiers: int,
+    shown: Mapping[int, IntArray],
+    levels: Mapping[int, IntArray],
+    number: int,
+) -> Walk:
+    """Where tables of actions lead rows of which every tier's symbol is known.
+
+    Args:
+        actions: The tables.
+        tiers: The tiers that may be asked, ascending; the last of them keeps its answer.
+        num_tiers: Of the chain.
+        shown: For every one of ``tiers`` but the last, (number,) the symbol of its confidence.
+        levels: Likewise the cost level of its answer, which counts where it was asked first.
+        number: Of rows.
+    """
+    final = np.empty(number, dtype=np.intp)
+    visited = np.full((num_tiers, number), False)
+    abstained = np.full(number, False)
+    groups: list[tuple[tuple[int, ...], IntArray]] = []
+    groups.append(((int(actions[()]),), np.arange(number)))
+    while groups:
+        asked, rows = groups.pop()
+        tier = asked[-1]
+        visited[tier, rows] = True
+        if tier not in tiers[:-1]:
+            final[rows] = tier
+            continue
+        to = actions[asked][(levels[asked[0]][rows], *(shown[t][rows] for t in asked))]
+        ends = to <= tier  # kept, or abstained on
+        final[rows[ends]] = tier
+        abstained[rows] = to == ABSTAIN
+        for after in tiers:
+            if after > tier and len(here := rows[to == after]):
+                groups.append(((*asked, after), here))
+    return Walk(final, visited.T, abstained)
 
 
 def coins(ids: Sequence[str]) -> FloatArray:
