@@ -37,12 +37,10 @@ from automix_eval.analysis.figures import (
     Spread,
     TierShare,
 )
-from automix_eval.analysis.question_sets import PricedTiers
-from automix_eval.analysis.references import References, VerifierQuality
+from automix_eval.analysis.references import References, ScoredQuestions, VerifierQuality
 from automix_eval.analysis.replayed import NUM_REGIONS, replayed
-from automix_eval.analysis.routed_paths import ChainRouting, Method, MethodOnRun
+from automix_eval.analysis.routed_paths import Method, MethodOnRun
 from automix_eval.meta_verifiers.contract import MetaVerifier
-from automix_eval.metrics.bootstrap import document_codes
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import Outcomes
 
@@ -143,16 +141,14 @@ class MethodScore:
             whole_range: Whether to follow the policies of its range too.
             fitting: The questions each was fitted on; empty or None where they are unknown.
         """
-        tiers = PricedTiers.of(test)
-        documents = range(len(test)) if test.documents is None else test.documents
-        table = BootstrapTable(document_codes(documents), resamples, seed)
-        references = References.of(table, tiers, ChainRouting.only(tiers, tiers.last))
+        questions = ScoredQuestions.of(test)
+        references = References.of_questions(questions, resamples, seed)
         parts = []
         for router, rows in zip(routers, fitting or [None] * len(routers), strict=True):
-            one = replayed(router, test, tiers, label, rows, whole_range)
+            one = replayed(router, test, questions.tiers, label, rows, whole_range)
             parts += [MethodOnRun(w, None, "", -1, one.curve, (), one.path) for w in one.ways]
         method = Method(label, "replay", label, "", tuple(parts))
-        return cls.of(table, method, [references] * len(parts))
+        return cls.of(references.table, method, [references] * len(parts))
 
     # ------------------------------------------------------------- vectors
 
@@ -190,15 +186,12 @@ class MethodScore:
                        if e is None or e.no_oracle), None)  # fmt: skip
         if reason or not sets:
             return reason or NO_CHAIN
-        number = min(len(e.oracle) for e in sets if e)
         corners = []
-        for i in range(number):
-            q, c, f = (
-                self._pooled(lambda p, n=n, i=i: p.references.oracle[i].mean(n))  # type: ignore[misc]
-                for n in ("quality", "cost", "final 0")
-            )
-            if isinstance(q, Undefined) or isinstance(c, Undefined) or isinstance(f, Undefined):
-                return first_undefined(q, c, f) or NO_CHAIN
+        for one in zip(*(e.oracle for e in sets if e), strict=False):
+            held = self._means(one, "quality", "cost", "final 0")
+            if reason := first_undefined(*held):
+                return reason
+            q, c, f = map(np.asarray, held)
             corners.append((q, c, 1 - f))
         return corners
 
@@ -208,13 +201,15 @@ class MethodScore:
         if not lists or any(one != lists[0] for one in lists):
             return []
         found = []
-        for i, parameter in enumerate(lists[0]):
-            q, c, f = (
-                self._pooled(lambda p, n=n, i=i: p.curve[i].mean(n))  # type: ignore[misc]
-                for n in ("quality", "cost", "final 0")
-            )
+        curves = zip(*(p.curve for p in self._parts), strict=True)
+        for parameter, one in zip(lists[0], curves, strict=True):
+            q, c, f = self._means(one, "quality", "cost", "final 0")
             found.append((parameter, q, c, _rest(f)))
         return found
+
+    def _means(self, one: Sequence[RoutingColumns], *names: str) -> list[Vector]:
+        """Figures of a routing that every part has."""
+        return [pooled([columns.mean(n) for columns in one], self.weights) for n in names]
 
     def _pooled(self, value: Callable[[_OnRun], Vector]) -> Vector:
         if self.method.missing:
@@ -283,13 +278,8 @@ class MethodScore:
         if not self.method.has_path:
             calls = _rest(self._calls_saved())
             return FittedCurve.of([(self.mean("cost"), self.mean("quality"), calls)], ends)
-        steps = [
-            tuple(
-                self._pooled(lambda p, n=n, i=i: p.path[i].mean(n))  # type: ignore[misc]
-                for n in ("cost", "quality", "calls")
-            )
-            for i in range(len(self._parts[0].path))
-        ]
+        paths = zip(*(p.path for p in self._parts), strict=True)
+        steps = [self._means(one, "cost", "quality", "calls") for one in paths]
         return FittedCurve.of([(c, q, u) for c, q, u in steps], ends)
 
     def _escalation(self) -> Vector:

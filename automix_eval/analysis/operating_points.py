@@ -15,28 +15,26 @@ leaves.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from automix_eval.analysis.beside_llm import paired_scores
-from automix_eval.analysis.bootstrap_table import BootstrapTable, Vector, figure, first_undefined
+from automix_eval.analysis.bootstrap_table import Vector, figure, first_undefined
 from automix_eval.analysis.curve_figures import over_random
 from automix_eval.analysis.figure import THE_LLM, THE_SLM, Figure
 from automix_eval.analysis.method import MethodScore
-from automix_eval.analysis.point_figures import OperatingPoint, PointName, size_words
-from automix_eval.analysis.question_sets import PricedTiers
-from automix_eval.analysis.references import References
+from automix_eval.analysis.point_figures import OperatingPoint, PointName
+from automix_eval.analysis.references import References, ScoredQuestions
 from automix_eval.analysis.replayed import replayed
 from automix_eval.analysis.routed_paths import ChainRouting, Method, MethodOnRun, Routing
 from automix_eval.meta_verifiers.assured import HeldOutSweep, Placed, Promise
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
-from automix_eval.metrics.bootstrap import document_codes
 from automix_eval.metrics.ibc import TOLERANCE, Undefined
 from automix_eval.metrics.noninferiority import MIN_DOCUMENTS
-from automix_eval.records.outcomes import IntArray, Outcomes
+from automix_eval.records.outcomes import Outcomes
 
 TARGETS: tuple[tuple[PointName, float], ...] = (("keeps_95", 0.95), ("keeps_99", 0.99))
 # With which the fitting questions show that a share is kept.
@@ -44,36 +42,6 @@ CONFIDENCE = 0.9
 FOLDS = 5
 
 Make = Callable[[], MetaVerifier]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ScoredQuestions:
-    """The questions that points are scored on.
-
-    Attributes:
-        tiers: What every tier did.
-        documents: (n,) what each is about, 0 .. D - 1.
-        llm: The LLM alone.
-        from_calibration: Whether they are the calibration questions.
-    """
-
-    tiers: PricedTiers
-    documents: IntArray
-    llm: Routing
-    from_calibration: bool = False
-
-    @classmethod
-    def of(cls, outcomes: Outcomes, from_calibration: bool = False) -> ScoredQuestions:
-        """Questions that every tier was asked."""
-        tiers = PricedTiers.of(outcomes)
-        names = range(len(outcomes)) if outcomes.documents is None else outcomes.documents
-        llm = ChainRouting.only(tiers, tiers.last)
-        return cls(tiers, document_codes(names), llm, from_calibration)
-
-    @property
-    def words(self) -> str:
-        """How many there are."""
-        return size_words(len(self.tiers), int(self.documents.max()) + 1)
 
 
 class PolicyChoice(NamedTuple):
@@ -195,27 +163,6 @@ def routed(choice: PolicyChoice, test: Outcomes, questions: ScoredQuestions) -> 
 
 
 @dataclass(slots=True)
-class _Drawn:
-    """The bootstrap of one set of questions, and the points that are scored on it."""
-
-    table: BootstrapTable
-    references: References
-    rows: dict[PointName, MethodScore] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, questions: ScoredQuestions, resamples: int, seed: int) -> _Drawn:
-        """The resamples of the questions, and what all points are compared with."""
-        table = BootstrapTable(questions.documents, resamples, seed)
-        return cls(table, References.of(table, questions.tiers, questions.llm))
-
-    def add(self, point: RoutedPoint) -> None:
-        """Register the columns of a point."""
-        parts = tuple(MethodOnRun(way, None, "") for way in point.ways)
-        method = Method(point.name, "replay", point.name, "", parts)
-        self.rows[point.name] = MethodScore.of(self.table, method, [self.references] * len(parts))
-
-
-@dataclass(slots=True)
 class PointColumns:
     """Points with their columns registered, between the two models alone: figures are read later.
 
@@ -223,15 +170,11 @@ class PointColumns:
     """
 
     _every: list[RoutedPoint]
-    _drawn: dict[int, _Drawn]
+    _rows: list[MethodScore]
 
     @classmethod
     def of(
-        cls,
-        questions: ScoredQuestions,
-        points: Sequence[RoutedPoint],
-        table: BootstrapTable,
-        references: References,
+        cls, questions: ScoredQuestions, points: Sequence[RoutedPoint], references: References
     ) -> PointColumns:
         """Register the columns of points.
 
@@ -239,27 +182,28 @@ class PointColumns:
             questions: Those on which the two models are scored.
             points: In the order in which they are shown; those on other questions have a bootstrap
                 of their own, of as many resamples.
-            table: Of these questions, not yet drawn.
-            references: Of these questions, in that table.
+            references: Of these questions, in a table that is not yet drawn.
         """
         every = [
             RoutedPoint("slm", (ChainRouting.only(questions.tiers, 0),), questions),
             *points,
             RoutedPoint("llm", (questions.llm,), questions),
         ]
-        drawn = {id(questions): _Drawn(table, references)}
+        rows, of = [], {id(questions): references}
         for point in every:
-            key = id(point.questions)
-            if key not in drawn:
-                drawn[key] = _Drawn.of(point.questions, table.resamples, table.seed)
-            drawn[key].add(point)
-        return cls(every, drawn)
+            key, table = id(point.questions), references.table
+            if key not in of:
+                of[key] = References.of_questions(point.questions, table.resamples, table.seed)
+            parts = tuple(MethodOnRun(way, None, "") for way in point.ways)
+            method = Method(point.name, "replay", point.name, "", parts)
+            rows.append(MethodScore.of(of[key].table, method, [of[key]] * len(parts)))
+        return cls(every, rows)
 
     def figures(self) -> tuple[OperatingPoint, ...]:
         """The figures, in order, the two models first and last."""
         every, found = self._every, []
-        for i, point in enumerate(every):
-            one = _scored(point, self._drawn[id(point.questions)])
+        for i, (point, row) in enumerate(zip(every, self._rows, strict=True)):
+            one = _scored(point, row)
             if point.name not in ("slm", "llm"):
                 # of a share that is kept the models come first, of a gain the live policy
                 others = [every[0], every[-1], *every[1:i]] if point.proven is not None else (
@@ -268,21 +212,6 @@ class PointColumns:
                 one = replace(one, same_as=next((p.name for p in others if _alike(p, point)), ""))
             found.append(one)
         return tuple(found)
-
-
-def scored_points(
-    questions: ScoredQuestions, points: Sequence[RoutedPoint], resamples: int, seed: int
-) -> tuple[OperatingPoint, ...]:
-    """The figures of points alone: :class:`PointColumns` in a table of their own.
-
-    Args:
-        questions: Those on which the two models are scored.
-        points: In the order in which they are shown.
-        resamples: Bootstrap resamples.
-        seed: Of the bootstrap: figures of one set of questions are of the same draws.
-    """
-    own = _Drawn.of(questions, resamples, seed)
-    return PointColumns.of(questions, points, own.table, own.references).figures()
 
 
 def _alike(first: RoutedPoint, second: RoutedPoint) -> bool:
@@ -302,8 +231,7 @@ def _alike(first: RoutedPoint, second: RoutedPoint) -> bool:
     )
 
 
-def _scored(point: RoutedPoint, drawn: _Drawn) -> OperatingPoint:
-    row = drawn.rows[point.name]
+def _scored(point: RoutedPoint, row: MethodScore) -> OperatingPoint:
     ends, quality, cost = row.ends(), row.mean("quality"), row.mean("cost")
     first = row.mean("final 0")
     documents = int(point.questions.documents.max()) + 1

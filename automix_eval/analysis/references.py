@@ -18,14 +18,16 @@ from automix_eval.analysis.bootstrap_table import (
 )
 from automix_eval.analysis.curve_figures import EndPoints
 from automix_eval.analysis.figures import Figure
+from automix_eval.analysis.point_figures import size_words
 from automix_eval.analysis.question_sets import PricedTiers
 from automix_eval.analysis.replayed import oracle_routings
 from automix_eval.analysis.routed_paths import ChainRouting, Routing
 from automix_eval.metrics.benefit import benefit_auroc, benefit_correlation, helps
+from automix_eval.metrics.bootstrap import document_codes
 from automix_eval.metrics.calibration import ConfidenceCells, are_right, auroc, scale_of
 from automix_eval.metrics.ibc import Undefined, exceeds
 from automix_eval.metrics.luck import unseen_variance
-from automix_eval.records.outcomes import FloatArray
+from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes
 
 NOT_VERIFIED = Undefined("no answer of this tier was verified")
 _NO_ANSWER = Undefined("no answer has both a confidence and a score")
@@ -43,6 +45,36 @@ class VerifierQuality(NamedTuple):
     def without(cls, reason: Undefined) -> VerifierQuality:
         """A verifier without figures."""
         return cls(*(Figure(reason),) * 4)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredQuestions:
+    """The questions that methods are scored on.
+
+    Attributes:
+        tiers: What every tier did.
+        documents: (n,) what each is about, 0 .. D - 1.
+        llm: The LLM alone.
+        from_calibration: Whether they are the calibration questions.
+    """
+
+    tiers: PricedTiers
+    documents: IntArray
+    llm: Routing
+    from_calibration: bool = False
+
+    @classmethod
+    def of(cls, outcomes: Outcomes, from_calibration: bool = False) -> ScoredQuestions:
+        """Questions that every tier was asked."""
+        tiers = PricedTiers.of(outcomes)
+        names = range(len(outcomes)) if outcomes.documents is None else outcomes.documents
+        llm = ChainRouting.only(tiers, tiers.last)
+        return cls(tiers, document_codes(names), llm, from_calibration)
+
+    @property
+    def words(self) -> str:
+        """How many there are."""
+        return size_words(len(self.tiers), int(self.documents.max()) + 1)
 
 
 @dataclass(slots=True)
@@ -99,6 +131,17 @@ class References:
                 if not isinstance(value, Undefined)
             },
         )
+
+    @classmethod
+    def of_questions(cls, questions: ScoredQuestions, resamples: int, seed: int) -> References:
+        """The same in a table of their own."""
+        table = BootstrapTable(questions.documents, resamples, seed)
+        return cls.of(table, questions.tiers, questions.llm)
+
+    @property
+    def table(self) -> BootstrapTable:
+        """The table that holds the columns."""
+        return self.slm.table
 
     def ends(self) -> EndPoints:
         """Quality and cost of the SLM and of the LLM."""

@@ -17,13 +17,13 @@ from automix_eval.analysis.abstention import abstention
 from automix_eval.analysis.figures import Abstention
 from automix_eval.analysis.operating_points import (
     FOLDS,
+    PointColumns,
     PolicyChoice,
-    ScoredQuestions,
     chosen_policies,
     routed,
-    scored_points,
 )
 from automix_eval.analysis.point_figures import OperatingPoints
+from automix_eval.analysis.references import References, ScoredQuestions
 from automix_eval.analysis.replay_input import source_of, where_to_fit
 from automix_eval.analysis.replay_score import abstention_json, points_json, score
 from automix_eval.analysis.slice_sources import RoutedColumns
@@ -178,8 +178,9 @@ def _points(
         )  # fmt: skip
     except AutoMixError as err:
         notes.append(f"Only this policy is known: {printable(err, 600)}.")
-    found = scored_points(scored, points, settings.resamples, settings.seed)
-    documents = int(scored.documents.max()) + 1
+    references = References.of_questions(scored, settings.resamples, settings.seed)
+    found = PointColumns.of(scored, points, references).figures()
+    documents = references.table.number
     return OperatingPoints(
         task=str(source.fitted_on.get("task") or "replay"),
         run_id="",

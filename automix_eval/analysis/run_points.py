@@ -11,13 +11,13 @@ from automix_eval.analysis.operating_points import (
     FOLDS,
     PointColumns,
     RoutedPoint,
-    ScoredQuestions,
     chosen_policies,
     routed,
 )
 from automix_eval.analysis.play import configured
 from automix_eval.analysis.point_figures import OperatingPoints
 from automix_eval.analysis.question_sets import QuestionSet
+from automix_eval.analysis.references import ScoredQuestions
 from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting
 from automix_eval.analysis.verdict import verdict_of
 from automix_eval.meta_verifiers.contract import MetaVerifier
@@ -74,7 +74,7 @@ def draft_points(questions: QuestionSet, board: BoardColumns, cache: ReplayCache
     except AutoMixError as err:
         notes.append(f"Only the live policy is known: {printable(err, 600)}.")
     references = board.references[id(questions)]
-    columns = PointColumns.of(evaluated, points, board.table, references)
+    columns = PointColumns.of(evaluated, points, references)
     return RunPoints(columns, name, fitted, tuple(notes))
 
 

@@ -10,7 +10,6 @@ from functools import partial
 import numpy as np
 from omegaconf import DictConfig
 
-from automix_eval.analysis.bootstrap_table import BootstrapTable
 from automix_eval.analysis.comparisons import compare_all
 from automix_eval.analysis.figures import Board, Report
 from automix_eval.analysis.leaderboard import oracle_curve
@@ -19,7 +18,6 @@ from automix_eval.analysis.operating_points import (
     PointColumns,
     PolicyChoice,
     RoutedPoint,
-    ScoredQuestions,
     chosen_policies,
     routed,
 )
@@ -32,7 +30,7 @@ from automix_eval.analysis.reference_methods import (
     name_alone,
     zero_router,
 )
-from automix_eval.analysis.references import References
+from automix_eval.analysis.references import References, ScoredQuestions
 from automix_eval.analysis.replayed import oracle_routings, replayed
 from automix_eval.analysis.routed_paths import ChainRouting, Choice, Method, MethodOnRun, Routing
 from automix_eval.analysis.verdict import verdict_of
@@ -41,7 +39,6 @@ from automix_eval.config import compose as config
 from automix_eval.config import parts
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
-from automix_eval.metrics.bootstrap import document_codes
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
@@ -102,10 +99,9 @@ def has_confidences(outcomes: Outcomes) -> bool:
 def what_if(asked: ChainQuestion) -> Report:
     """The chain's models alone, the best mixture of them, the oracle, and routers, on one board."""
     test = asked.test
-    tiers = PricedTiers.of(test)
-    codes = document_codes(range(len(test)) if test.documents is None else test.documents)
-    table = BootstrapTable(codes, asked.resamples, asked.seed)
-    references = References.of(table, tiers, ChainRouting.only(tiers, tiers.last))
+    scored = ScoredQuestions.of(test)
+    references = References.of_questions(scored, asked.resamples, asked.seed)
+    tiers = scored.tiers
     notes = list(asked.notes)
     best, singles = zero_router(tiers)
     methods = [
@@ -122,17 +118,16 @@ def what_if(asked: ChainQuestion) -> Report:
         for note in router.notes():
             said.setdefault(note, []).append(option)
     notes += [f"{', '.join(options)}: {note}" for note, options in said.items()]
-    rows = [MethodScore.of(table, m, [references] * len(m.parts)) for m in methods]
-    scored = ScoredQuestions(tiers, codes, ChainRouting.only(tiers, tiers.last))
+    rows = [MethodScore.of(references.table, m, [references] * len(m.parts)) for m in methods]
     name, chosen, note = _chosen(asked, played, failed, scored)
-    points = PointColumns.of(scored, chosen, table, references)
+    points = PointColumns.of(scored, chosen, references)
     board = Board(
         key=asked.task,
         task=asked.task,
         metric=asked.metric,
         sample=False,
         num_questions=len(test),
-        num_documents=int(codes.max()) + 1,
+        num_documents=references.table.number,
         tiers=test.names,
         cost=asked.cost,
         methods=tuple(row.figures() for row in rows),

@@ -11,15 +11,15 @@ import pytest
 from automix_eval.analysis.beside_llm import six_columns
 from automix_eval.analysis.method import MethodScore
 from automix_eval.analysis.operating_points import (
+    PointColumns,
     PolicyChoice,
     RoutedPoint,
-    ScoredQuestions,
     chosen_policies,
     routed,
-    scored_points,
 )
 from automix_eval.analysis.point_figures import OperatingPoint
 from automix_eval.analysis.question_sets import PricedTiers
+from automix_eval.analysis.references import References, ScoredQuestions
 from automix_eval.analysis.routed_paths import ChainRouting
 from automix_eval.analysis.slices import by_slice
 from automix_eval.analysis.verdict import verdict_of
@@ -52,6 +52,14 @@ def world(n: int, seed: int = 0, useful: bool = True, slm: float = 0.5, group: i
     )
 
 
+def scored_points(
+    scored: ScoredQuestions, routings: list[RoutedPoint], resamples: int
+) -> tuple[OperatingPoint, ...]:
+    """The figures of points in a bootstrap of their own."""
+    references = References.of_questions(scored, resamples, 0)
+    return PointColumns.of(scored, routings, references).figures()
+
+
 def points(
     test: Outcomes, fitting: Outcomes | None, live: Threshold | None = None
 ) -> dict[str, OperatingPoint]:
@@ -60,7 +68,7 @@ def points(
     chosen = chosen_policies(OBSERVED, fitting, test)
     first = [PolicyChoice("live", live)] if live else []
     routings = [routed(choice, test, scored) for choice in [*first, *chosen]]
-    return {p.name: p for p in scored_points(scored, routings, 200, 0)}
+    return {p.name: p for p in scored_points(scored, routings, 200)}
 
 
 def test_a_useful_verifier_pays_and_the_points_say_so() -> None:
@@ -113,7 +121,7 @@ def test_the_gain_is_that_of_policies_that_miss_one_fold_more() -> None:
             assert policy.get_learned() == Threshold().fit(rest).get_learned()
     paths = [follow(w, test) for w in ways]
     scored = ScoredQuestions.of(test)
-    found = scored_points(scored, [routed(gain, test, scored)], 2000, 0)[1]
+    found = scored_points(scored, [routed(gain, test, scored)], 2000)[1]
     assert found.quality.value == pytest.approx(np.mean([p.score for p in paths]))
     assert found.cost.value == pytest.approx(np.mean([p.cost for p in paths]))
     assert found.escalation_rate.value == pytest.approx(np.mean([p.final > 0 for p in paths]))
@@ -153,7 +161,7 @@ def test_a_row_in_folds_is_the_point_of_the_largest_gain() -> None:
     crossed = CrossFitted(Threshold).fit(test)
     gain = chosen_policies(Threshold, None, test, crossed)[0]
     scored = ScoredQuestions.of(test)
-    point = scored_points(scored, [routed(gain, test, scored)], 200, 0)[1]
+    point = scored_points(scored, [routed(gain, test, scored)], 200)[1]
     row = MethodScore.of_routers([crossed], test, 0, 200).figures()
     assert (row.quality, row.cost, row.delta_ibc) == (point.quality, point.cost, point.delta_ibc)
     five = follow(crossed, test)
@@ -228,7 +236,7 @@ def test_the_luck_of_few_escalations_shows_no_gain() -> None:
         codes = np.arange(n)
         scored = ScoredQuestions(tiers, codes, ChainRouting.only(tiers, 1))
         live = ChainRouting(tiers, np.where(few, 2, 1).astype(np.uint8), 0)
-        _, point, _ = scored_points(scored, [RoutedPoint("live", (live,), scored)], 200, 0)
+        _, point, _ = scored_points(scored, [RoutedPoint("live", (live,), scored)], 200)
         assert point.shown is shown
         six = six_columns(live, ChainRouting.only(tiers, 0), scored.llm, n)
         assert isinstance(six, np.ndarray)
