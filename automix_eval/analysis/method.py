@@ -145,7 +145,7 @@ class MethodScore:
         references = References.of_questions(questions, resamples, seed)
         parts = []
         for router, rows in zip(routers, fitting or [None] * len(routers), strict=True):
-            one = replayed(router, test, questions.tiers, label, rows, whole_range)
+            one = replayed(router, test, questions.tiers, rows, whole_range)
             parts += [MethodOnRun(w, None, "", -1, one.curve, (), one.path) for w in one.ways]
         method = Method(label, "replay", label, "", tuple(parts))
         return cls.of(references.table, method, [references] * len(parts))

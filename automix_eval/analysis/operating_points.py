@@ -155,7 +155,7 @@ def routed(choice: PolicyChoice, test: Outcomes, questions: ScoredQuestions) -> 
     Raises:
         AutoMixError: It cannot decide on these questions.
     """
-    found = replayed(choice.policy, test, questions.tiers, choice.name, whole_range=False)
+    found = replayed(choice.policy, test, questions.tiers, whole_range=False)
     return RoutedPoint(choice.name, found.ways, questions, choice.proven, choice.why)
 
 

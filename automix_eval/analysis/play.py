@@ -70,7 +70,7 @@ def play(data: ReplayData, spec: str) -> Replayed | Undefined:
     name, _, rest = spec.partition(":")
     parameters = dict(_parameter(spec, part) for part in rest.split(",") if part)
     router = parts.make_meta_verifier(configured(name, parameters, data.questions.run))
-    return _play(data, router, spec)
+    return _play(data, router)
 
 
 def play_own(data: ReplayData) -> Replayed | Undefined:
@@ -93,10 +93,10 @@ def play_own(data: ReplayData) -> Replayed | Undefined:
     if router.needs_texts:
         # such routers may train a model; only --baseline asks for that
         return Undefined(f"{name} reads texts, so its curve is not computed unasked")
-    return _play(data, router, name)
+    return _play(data, router)
 
 
-def _play(data: ReplayData, router: MetaVerifier, label: str) -> Replayed | Undefined:
+def _play(data: ReplayData, router: MetaVerifier) -> Replayed | Undefined:
     tiers = data.questions.tiers
     if reason := tiers.why_not_full():
         return reason
@@ -106,7 +106,7 @@ def _play(data: ReplayData, router: MetaVerifier, label: str) -> Replayed | Unde
     try:
         test = data.test(router)
         router = router if fitting is None else router.fit(fitting)
-        return replayed(router, test, tiers, label, fitting)
+        return replayed(router, test, tiers, fitting)
     except AutoMixError as err:
         return Undefined(printable(err, 600))
 

@@ -43,14 +43,12 @@ class Replayed:
         curve: The policies of its range; empty for a router without a parameter.
         regions: The policy for each of five cost regions, chosen on the calibration questions; the
             reason where there is none. Empty where none was to be chosen.
-        label: The router's name.
         path: Steps from the SLM to the LLM, chosen on the calibration questions.
     """
 
     ways: tuple[ChainRouting, ...]
     curve: tuple[Choice, ...]
     regions: tuple[Choice | Undefined, ...]
-    label: str
     path: tuple[PathStep, ...]
 
 
@@ -58,7 +56,6 @@ def replayed(
     router: MetaVerifier,
     test: Outcomes,
     tiers: PricedTiers,
-    label: str,
     fitting: Outcomes | None = None,
     whole_range: bool = True,
 ) -> Replayed:
@@ -68,7 +65,6 @@ def replayed(
         router: Fitted, or of a kind that learns nothing.
         test: Questions that every tier was asked.
         tiers: The same questions.
-        label: The router's name.
         fitting: Those it was fitted on, to choose the policy of each cost region and the path on;
             None: no regions, and a path only for a router fitted in folds.
         whole_range: Whether to follow the policies of its range too: 100 at most, evenly, and
@@ -92,7 +88,6 @@ def replayed(
         tuple(map(routing, ways)),
         tuple((parameter, routing(policy)) for parameter, policy in spread(family, most)),
         tuple(c if isinstance(c, Undefined) else (c[0], routing(c[1])) for c in regions),
-        label,
         fitted_path(router, test, fitting, points) if family else (),
     )
 

@@ -221,7 +221,7 @@ def _routed(
     settings = _settings(option)
     try:
         router = fitted(partial(parts.make_meta_verifier, settings), asked)
-        one = replayed(router, asked.test, tiers, option, asked.train)
+        one = replayed(router, asked.test, tiers, asked.train)
     except AutoMixError as err:
         reason = Undefined(printable(err, 600))
         return Method(f"replay:{option}", "replay", option, "", (), missing=reason)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
 
 import numpy as np
 
 from automix_eval.costs.metered import MeteredCost
 from automix_eval.costs.seconds import SecondsCost
+from automix_eval.metrics.bootstrap import distinct_rows, first_of_kind
 from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.record_columns import Calls, FloatArray, RecordColumns
 from automix_eval.safety.errors import AutoMixError
@@ -80,8 +80,10 @@ def _column(
     used = [calls.prompt_tokens, calls.cached_tokens, calls.generated_tokens]
     used += [calls.seconds] if timed else []
     columns = [column[paid, tier] for column in used]
-    kinds, inverse = _kinds(columns)
     costs = np.zeros(len(number))
+    kind = distinct_rows(columns, len(costs))
+    assert kind is not None  # no more kinds than rows
+    kinds = first_of_kind(kind)
     try:
         values = [
             of(
@@ -100,20 +102,8 @@ def _column(
         ]
     except AutoMixError as err:
         return Undefined(printable(err))
-    costs[paid] = np.array(values, dtype=float)[inverse] if values else 0.0
+    costs[paid] = np.array(values, dtype=float)[kind] if values else 0.0
     return costs
-
-
-def _kinds(columns: Sequence[FloatArray]) -> tuple[Any, Any]:
-    """One row of each kind of equal rows, and the kind of every row."""
-    inverse = np.zeros(len(columns[0]), dtype=np.int64)
-    first: Any = np.zeros(0, dtype=np.int64)
-    for column in columns:
-        values, rank = np.unique(column, return_inverse=True)
-        _, first, inverse = np.unique(
-            inverse * len(values) + rank, return_index=True, return_inverse=True
-        )
-    return first, inverse
 
 
 def _count(value: float) -> int | None:
