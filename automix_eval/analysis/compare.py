@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from automix_eval.analysis.beside_llm import mean_values
-from automix_eval.analysis.bootstrap_table import BootstrapTable, RoutingColumns, Vector
+from automix_eval.analysis.beside_llm import ColumnScore, mean_values
+from automix_eval.analysis.bootstrap_table import BootstrapTable
 from automix_eval.analysis.comparable import group, why_single_unlike, why_unlike
 from automix_eval.analysis.comparisons import difference, verdict
-from automix_eval.analysis.curve_figures import EndPoints, lift
 from automix_eval.analysis.figures import Comparison, Figure
 from automix_eval.analysis.gather import Settings
 from automix_eval.analysis.leaderboard import (
@@ -30,9 +29,7 @@ from automix_eval.analysis.method import NO_CHAIN
 from automix_eval.analysis.question_sets import QuestionSet
 from automix_eval.analysis.routed_paths import ChainRouting, GivenRouting, Method, Routing
 from automix_eval.analysis.selection import document_names, select
-from automix_eval.metrics.bootstrap import DELTA_IBC_COLUMNS
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.metrics.luck import unseen_of_columns
 from automix_eval.metrics.significance import PairedTests, bootstrap_p
 from automix_eval.records.record_columns import FloatArray, IntArray
 from automix_eval.records.runs import FoundRuns, Run, find_runs, read_all
@@ -97,15 +94,18 @@ class Compared:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Answers:
-    """What one method did on a task, seeds averaged question by question."""
+    """What one method did on a task, seeds averaged question by question.
+
+    Attributes:
+        columns: Its quality and cost of each question, the SLM's and the LLM's.
+    """
 
     label: str
     questions: QuestionSet | None
     source: SingleModelRun | None
     scores: FloatArray
-    costs: FloatArray | Undefined
+    columns: tuple[FloatArray | Undefined, ...]
     final: IntArray | None
-    four: tuple[FloatArray | Undefined, ...]
 
     @property
     def keys(self) -> list[tuple[int, int]]:
@@ -212,26 +212,23 @@ def _answers(method: Method, single_models: Sequence[SingleModelRun]) -> _Answer
     )
     number = len(source.scores) if source else len(part.questions.rows) if part.questions else 0
     own = [p.routing for p in method.parts]
-    scores, costs = (mean_values(own, name, number) for name in ("quality", "cost"))
-    if isinstance(scores, Undefined):
-        raise AutoMixError(f"{method.label} has no quality: {scores.reason}")
-    four: tuple[FloatArray | Undefined, ...] = (NO_CHAIN,) * 4
+    routings: list[list[Routing]] = [own]
+    final: IntArray | None = None
+    ends: tuple[Undefined, ...] = (NO_CHAIN,) * 4
     if part.questions is not None and not source:
         sets = [p.questions for p in method.parts if p.questions]
-        routings: list[list[Routing]] = [
-            [ChainRouting.only(s.tiers, 0) for s in sets],
-            [GivenRouting(s.llm.scores, s.llm.costs, s.last) for s in sets],
-        ]
-        four = tuple(
-            mean_values(one, name, number) for one in routings for name in ("quality", "cost")
-        )
-    final = None
-    if part.questions is not None and not source:
+        routings.append([ChainRouting.only(s.tiers, 0) for s in sets])
+        routings.append([GivenRouting.llm_of(s) for s in sets])
+        ends = ()
         tiers, every = range(part.questions.rows.num_tiers), np.arange(number)
         final = np.argmax([part.routing.values(f"final {t}", every) for t in tiers], axis=0)
+    columns = tuple(mean_values(one, n, number) for one in routings for n in ("quality", "cost"))
+    if isinstance(columns[0], Undefined):
+        raise AutoMixError(f"{method.label} has no quality: {columns[0].reason}")
     return _Answers(
-        method.label, None if source else part.questions, source, scores, costs, final, four
-    )
+        method.label, None if source else part.questions, source, columns[0], (*columns, *ends),
+        final,
+    )  # fmt: skip
 
 
 def _check(task: str, pair: Sequence[_Answers], held: Sequence[FoundRuns]) -> None:
@@ -267,12 +264,9 @@ def _compared(
     index = [np.array([p[k] for k in keys], dtype=np.intp) for p in places]
     codes = _documents(pair, index)
     table = BootstrapTable(codes, settings.resamples, settings.seed)
-    means = [list(_register(table, a, i)) for a, i in zip(pair, index, strict=True)]
-    vectors = [[column.mean(name) for column, name in one] for one in means]
-    (q1, c1, *four1), (q2, c2, *four2) = vectors
-    gain = difference(q1, q2)
-    g1, g2 = (_gained(table, q, a, i) for q, a, i in zip((q1, q2), pair, index, strict=True))
-    delta = difference(lift(g1, c1, EndPoints(*four1)), lift(g2, c2, EndPoints(*four2)))
+    sides = [_registered(table, a, i) for a, i in zip(pair, index, strict=True)]
+    (q1, q2), (c1, c2) = ([s.mean(name) for s in sides] for name in ("quality", "cost"))
+    gain, delta = difference(q1, q2), difference(*(s.delta_ibc() for s in sides))
     scores = [a.scores[i] for a, i in zip(pair, index, strict=True)]
     gap = scores[0] - scores[1]
     sums = np.column_stack([np.bincount(codes, s) for s in scores])
@@ -331,26 +325,10 @@ def _excluded(task: str, held: Sequence[FoundRuns]) -> Iterator[str]:
             )
 
 
-def _register(
-    table: BootstrapTable, answers: _Answers, index: IntArray
-) -> Iterator[tuple[RoutingColumns, str]]:
-    slm, slm_cost, llm, llm_cost = answers.four
-    for scores, costs in ((answers.scores, answers.costs), (slm, slm_cost), (llm, llm_cost)):
-        parts = [v if isinstance(v, Undefined) else v[index] for v in (scores, costs)]
-        columns = RoutingColumns.of(table, GivenRouting(parts[0], parts[1]), ("quality", "cost"))
-        yield columns, "quality"
-        yield columns, "cost"
-
-
-def _gained(table: BootstrapTable, quality: Vector, answers: _Answers, index: IntArray) -> Vector:
-    """The mean score with the luck of few escalations, as of a leaderboard's row."""
-    columns = [
-        v for v in (answers.scores, answers.costs, *answers.four) if isinstance(v, np.ndarray)
-    ]
-    if answers.final is None or len(columns) < len(DELTA_IBC_COLUMNS):
-        return quality
-    rows = np.column_stack(columns)[index]
-    return table.widened(quality, unseen_of_columns(rows, answers.final[index] > 0))
+def _registered(table: BootstrapTable, answers: _Answers, index: IntArray) -> ColumnScore:
+    columns = [v if isinstance(v, Undefined) else v[index] for v in answers.columns]
+    escalated = None if answers.final is None else answers.final[index] > 0
+    return ColumnScore.of(table, columns, escalated)
 
 
 def _documents(pair: Sequence[_Answers], index: Sequence[IntArray]) -> IntArray:

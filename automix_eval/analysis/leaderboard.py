@@ -106,10 +106,7 @@ def draft(
     live_ones, others = live_methods(sets, cache), [*replay_methods(sets, cache), *singles]
     documents = sets[0].rows.documents if sets else np.arange(len(single_models[0].scores))
     table = BootstrapTable(documents, cache.resamples, cache.seed)
-    references = {
-        id(s): References.of(table, s.tiers, GivenRouting(s.llm.scores, s.llm.costs, s.last))
-        for s in sets
-    }
+    references = {id(s): References.of(table, s.tiers, GivenRouting.llm_of(s)) for s in sets}
 
     def score(method: Method) -> MethodScore:
         return MethodScore.of(
@@ -200,10 +197,9 @@ def replay_methods(sets: Sequence[QuestionSet], cache: ReplayCache) -> list[Meth
         )
         return Method(f"replay:{name}", "replay", label, "", tuple(made))
 
-    llm = [GivenRouting(s.llm.scores, s.llm.costs, s.last) for s in chosen]
     found = [
         method("always_slm", "always_slm", [ChainRouting.only(s.tiers, 0) for s in chosen]),
-        method("always_llm", "always_llm", llm),
+        method("always_llm", "always_llm", [GivenRouting.llm_of(s) for s in chosen]),
     ]
     reason = next((r for s in chosen if (r := s.tiers.why_not_full())), None)
     if reason:

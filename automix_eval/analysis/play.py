@@ -81,13 +81,9 @@ def play_own(data: ReplayData) -> Replayed | Undefined:
         return reason or Undefined("the run has no calibration records to fit its range on")
     from automix_eval.config import parts  # imported late: Hydra takes a second
 
-    given = data.questions.run.config.get("meta_verifier")
-    held = dict(given) if isinstance(given, Mapping) else {}
-    name = str(held.pop("name", ""))
-    unread = ("_target_", "policy", "transfer", "option")
+    name, values = own_router(data.questions.run)
     try:
-        wanted = {k: v for k, v in held.items() if k not in unread}
-        router = parts.make_meta_verifier(configured(name, wanted, data.questions.run))
+        router = parts.make_meta_verifier(configured(name, values, data.questions.run))
     except AutoMixError as err:
         return Undefined(printable(err))
     if router.needs_texts:
@@ -166,6 +162,14 @@ def _texts(rows: RecordColumns) -> tuple[tuple[str, ...], tuple[tuple[str, ...],
 
 def _costs(priced: Priced) -> tuple[Any, ...]:
     return (*priced.answers, *priced.verifications)
+
+
+def own_router(run: Run) -> tuple[str, dict[str, Any]]:
+    """The router of a run and its settings, but for the policy that it took."""
+    given = run.config.get("meta_verifier")
+    held = dict(given) if isinstance(given, Mapping) else {}
+    unread = ("_target_", "policy", "transfer", "option", "name")
+    return str(held.get("name", "")), {k: v for k, v in held.items() if k not in unread}
 
 
 def configured(name: str, parameters: Mapping[str, Any], run: Run) -> Any:

@@ -48,6 +48,11 @@ class GivenRouting:
     costs: Prices
     tier: int | None = None
 
+    @classmethod
+    def llm_of(cls, questions: QuestionSet) -> GivenRouting:
+        """The LLM alone, wherever its answers come from."""
+        return cls(questions.llm.scores, questions.llm.costs, questions.last)
+
     def missing(self) -> dict[str, Undefined]:
         """Figures that do not exist, with the reason."""
         pairs = {"quality": self.scores, "cost": self.costs}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +14,7 @@ from automix_eval.analysis.operating_points import (
     chosen_policies,
     routed,
 )
-from automix_eval.analysis.play import configured
+from automix_eval.analysis.play import configured, own_router
 from automix_eval.analysis.point_figures import OperatingPoints
 from automix_eval.analysis.question_sets import QuestionSet
 from automix_eval.analysis.references import ScoredQuestions
@@ -64,8 +64,8 @@ def draft_points(questions: QuestionSet, board: BoardColumns, cache: ReplayCache
     on the calibration questions; else on the calibration questions, in folds. The live policy is
     scored on the evaluated questions always.
     """
-    llm = GivenRouting(questions.llm.scores, questions.llm.costs, questions.last)
-    evaluated = ScoredQuestions(questions.tiers, questions.rows.documents, llm)
+    llm, documents = GivenRouting.llm_of(questions), questions.rows.documents
+    evaluated = ScoredQuestions(questions.tiers, documents, llm)
     points = [RoutedPoint("live", (ChainRouting.live(questions),), evaluated)]
     name, fitted, notes = "", "", []
     try:
@@ -114,12 +114,11 @@ def _router_of_points(run: Run) -> tuple[str, Callable[[], MetaVerifier]]:
     from automix_eval.config import compose as config  # imported late: Hydra takes a second
     from automix_eval.config import parts
 
-    given = run.config.get("meta_verifier")
-    held = dict(given) if isinstance(given, Mapping) else {}
-    unread = ("_target_", "policy", "transfer", "option", "name", "lambda_", "abstain_price")
-    own = {k: v for k, v in held.items() if k not in unread} | {"objective": "gain"}
+    named, held = own_router(run)
+    kept = {k: v for k, v in held.items() if k not in ("lambda_", "abstain_price")}
+    own = kept | {"objective": "gain"}
     default = config.default_choices()["meta_verifier"]
-    for name, values in ((str(held.get("name", "")), own), (default, {"objective": "gain"})):
+    for name, values in ((named, own), (default, {"objective": "gain"})):
         try:
             settings = configured(name, values, run)
             router = parts.make_meta_verifier(settings)

@@ -87,14 +87,14 @@ def slices_of_runs(paths: Sequence[Path], settings: Settings, field: str) -> lis
     """
     made, reasons = [], []
     for questions in attach(select(read_all(paths, settings.costs, settings.llm))):
-        run, rows, llm = questions.run, questions.rows, questions.llm
+        run, rows = questions.run, questions.rows
         about = f"{printable(questions.task)}, run {printable(run.run_id)}"
         about += f" ({printable(run.label)})" if run.label else ""
         try:
             held = field_of(field, paths, run.run_id, questions.task, rows)
             columns = six_columns(
                 ChainRouting.live(questions), ChainRouting.only(questions.tiers, 0),
-                GivenRouting(llm.scores, llm.costs), len(rows),
+                GivenRouting.llm_of(questions), len(rows),
             )  # fmt: skip
             if isinstance(columns, Undefined):
                 raise AutoMixError(f"{about} has no figures by slice: {columns.reason}")

@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from automix_eval.analysis.bootstrap_table import BootstrapTable, RoutingColumns
+from automix_eval.analysis.beside_llm import ColumnScore
+from automix_eval.analysis.bootstrap_table import BootstrapTable
 from automix_eval.analysis.comparisons import difference
-from automix_eval.analysis.curve_figures import EndPoints, lift
 from automix_eval.analysis.figures import Figure
-from automix_eval.analysis.routed_paths import GivenRouting
 from automix_eval.metrics.ibc import Undefined
-from automix_eval.metrics.luck import unseen_of_columns
 from automix_eval.metrics.significance import SIGNIFICANT, PairedDifference, PairedTests, holm
 from automix_eval.records.doc_fields import FieldValues
 from automix_eval.records.record_columns import BoolArray, FloatArray, IntArray
@@ -132,15 +130,9 @@ def _slice(
 ) -> tuple[Slice, PairedDifference]:
     """The figures, before any correction, and the test of the loss."""
     table = BootstrapTable(codes, resamples, seed)
-    names = ("quality", "cost")
-    method, slm, llm = (
-        RoutingColumns.of(table, GivenRouting(columns[:, i], columns[:, i + 1]), names)
-        for i in (0, 2, 4)
-    )
+    score = ColumnScore.of(table, list(columns.T), escalated)
     up = table.add(lambda rows: escalated[rows].astype(float))
-    ends = EndPoints(*(one.mean(name) for one in (slm, llm) for name in names))
-    quality = method.mean("quality")
-    gained = table.widened(quality, unseen_of_columns(columns, escalated))
+    quality, llm = score.mean("quality"), score.ends().llm_quality
     sums = np.column_stack([np.bincount(codes, columns[:, i]) for i in (4, 0)])
     test = PairedTests(sums, np.bincount(codes), seed).difference(0, 1)
     made = Slice(
@@ -149,10 +141,10 @@ def _slice(
         num_documents=table.number,
         escalation_rate=table.figure(table.mean(up)),
         quality=table.figure(quality),
-        loss=replace(table.figure(difference(ends.llm_quality, quality)), interval=test.interval),
+        loss=replace(table.figure(difference(llm, quality)), interval=test.interval),
         loss_p=Figure(test.p),
         loss_holm=Figure(test.p),
-        delta_ibc=table.figure(lift(gained, method.mean("cost"), ends)),
+        delta_ibc=table.figure(score.delta_ibc()),
     )
     return made, test
 
