@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from automix_eval.analysis.figures import Report
@@ -18,19 +18,6 @@ from automix_eval.records.importers.chain import Choice
 from automix_eval.records.importers.lm_eval_samples import SampleReading
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ChainReport:
-    """A report on a chain, and what its models did on every question.
-
-    Attributes:
-        report: Its one board.
-        outcomes: The questions that are scored.
-    """
-
-    report: Report
-    outcomes: Outcomes
 
 
 def is_public_table(path: Path) -> bool:
@@ -49,8 +36,8 @@ def report_on_chain(
     folds: int = 5,
     seed: int = 0,
     resamples: int = RESAMPLES,
-) -> ChainReport:
-    """Read a chain, fit routers on it, and score them.
+) -> tuple[Report, Outcomes]:
+    """Read a chain, fit routers on it, and score them: the report, and what its models did.
 
     Args:
         paths: As :func:`~automix_eval.analysis.replay_input.read_chain` takes them.
@@ -89,10 +76,6 @@ def report_on_chain(
         "policy that saw its scores"
     )
     played, unplayed = (tuple(routers), ()) if routers else default_routers(held.outcomes)
-    report = what_if(
-        ChainQuestion(
-            held.outcomes, other, played, held.task, held.metric, held.cost,
-            (*held.notes, *left_out, fitting, *unplayed), folds, seed, resamples,
-        )
-    )  # fmt: skip
-    return ChainReport(report, held.outcomes)
+    held = replace(held, notes=(*held.notes, *left_out, fitting, *unplayed))
+    asked = ChainQuestion(held, other, played, folds, seed, resamples)
+    return what_if(asked), held.outcomes

@@ -59,7 +59,7 @@ class RoutedColumns:
         """
         settings = config.build({"meta_verifier": option})
         router = fitted(lambda: parts.make_meta_verifier(settings), asked)
-        return cls.played(router, asked.test, option)
+        return cls.played(router, asked.chain.outcomes, option)
 
     @classmethod
     def played(cls, router: MetaVerifier, test: Outcomes, option: str) -> RoutedColumns:
@@ -136,9 +136,7 @@ def slices_of_chain(
     else:
         values = _column(paths, field, len(held.outcomes), held.tasks is not None)
     played = tuple(routers) or default_routers(held.outcomes)[0]
-    asked = ChainQuestion(
-        held.outcomes, None, played, held.task, held.metric, held.cost, (), folds, settings.seed
-    )
+    asked = ChainQuestion(held, None, played, folds, settings.seed)
     made = []
     for option in played:
         one = RoutedColumns.of(asked, option)

@@ -31,6 +31,7 @@ from automix_eval.analysis.reference_methods import (
     zero_router,
 )
 from automix_eval.analysis.references import References, ScoredQuestions
+from automix_eval.analysis.replay_input import HeldChain
 from automix_eval.analysis.replayed import oracle_routings, replayed
 from automix_eval.analysis.routed_paths import ChainRouting, Choice, Method, MethodOnRun, Routing
 from automix_eval.analysis.verdict import verdict_of
@@ -58,20 +59,14 @@ class ChainQuestion:
     """What is asked of a chain.
 
     Attributes:
-        test: The questions, which every model answered.
+        chain: Its models on the questions that are scored.
         train: Others to fit on; None: the routers are fitted in ``folds`` on the same.
         routers: Options of ``hydra_conf/meta_verifier``.
-        task: For the reader, as ``metric`` and ``cost``.
-        notes: Sentences for the reader.
     """
 
-    test: Outcomes
+    chain: HeldChain
     train: Outcomes | None
     routers: tuple[str, ...]
-    task: str
-    metric: str
-    cost: str
-    notes: tuple[str, ...] = ()
     folds: int = 5
     seed: int = 0
     resamples: int = 1000
@@ -98,11 +93,11 @@ def has_confidences(outcomes: Outcomes) -> bool:
 
 def what_if(asked: ChainQuestion) -> Report:
     """The chain's models alone, the best mixture of them, the oracle, and routers, on one board."""
-    test = asked.test
+    chain, test = asked.chain, asked.chain.outcomes
     scored = ScoredQuestions.of(test)
     references = References.of_questions(scored, asked.resamples, asked.seed)
     tiers = scored.tiers
-    notes = list(asked.notes)
+    notes = list(chain.notes)
     best, singles = zero_router(tiers)
     methods = [
         *_alone(tiers, test.names),
@@ -122,14 +117,14 @@ def what_if(asked: ChainQuestion) -> Report:
     name, chosen, note = _chosen(asked, played, failed, scored)
     points = PointColumns.of(scored, chosen, references)
     board = Board(
-        key=asked.task,
-        task=asked.task,
-        metric=asked.metric,
+        key=chain.task,
+        task=chain.task,
+        metric=chain.metric,
         sample=False,
         num_questions=len(test),
         num_documents=references.table.number,
         tiers=test.names,
-        cost=asked.cost,
+        cost=chain.cost,
         methods=tuple(row.figures() for row in rows),
         comparisons=compare_all([r for r in rows if r.method.name not in NOT_COMPARED], asked.seed),
         oracle_curve=oracle_curve(rows[0]),
@@ -139,10 +134,10 @@ def what_if(asked: ChainQuestion) -> Report:
     if name in played:
         in_folds += PolicyChoice("gain", played[name]).words
     summary = OperatingPoints(
-        task=asked.task,
+        task=chain.task,
         run_id="",
-        metric=asked.metric,
-        cost=asked.cost,
+        metric=chain.metric,
+        cost=chain.cost,
         sample=False,
         tiers=test.names,
         num_questions=len(test),
@@ -176,11 +171,11 @@ def _chosen(
     if _reads_texts(name):
         own = PolicyChoice("gain", played[name])
         note = f"What keeps a share of the LLM's quality is not sought: {name} reads texts."
-        return name, [routed(own, asked.test, scored)], note
+        return name, [routed(own, asked.chain.outcomes, scored)], note
     make = partial(parts.make_meta_verifier, _settings(name))
     try:
-        choices = chosen_policies(make, asked.train, asked.test, played[name])
-        return name, [routed(c, asked.test, scored) for c in choices], ""
+        choices = chosen_policies(make, asked.train, asked.chain.outcomes, played[name])
+        return name, [routed(c, asked.chain.outcomes, scored) for c in choices], ""
     except AutoMixError as err:
         return name, [], f"{_ALONE}: {printable(err, 600)}."
 
@@ -221,7 +216,7 @@ def _routed(
     settings = _settings(option)
     try:
         router = fitted(partial(parts.make_meta_verifier, settings), asked)
-        one = replayed(router, asked.test, tiers, asked.train)
+        one = replayed(router, asked.chain.outcomes, tiers, asked.train)
     except AutoMixError as err:
         reason = Undefined(printable(err, 600))
         return Method(f"replay:{option}", "replay", option, "", (), missing=reason)
@@ -249,10 +244,10 @@ def fitted(make: Callable[[], MetaVerifier], asked: ChainQuestion) -> MetaVerifi
         AutoMixError: It reads confidences, and there are none; or it cannot be fitted.
     """
     router = make()
-    if router.needs_verification and not has_confidences(asked.test):
+    if router.needs_verification and not has_confidences(asked.chain.outcomes):
         raise AutoMixError("it reads confidences, and no answer before the last model's has one")
     if not router.needs_fit:
         return router
     if asked.train is not None:
         return router.fit(asked.train)
-    return CrossFitted(make, asked.folds).fit(asked.test)
+    return CrossFitted(make, asked.folds).fit(asked.chain.outcomes)

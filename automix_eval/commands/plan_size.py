@@ -112,7 +112,6 @@ def _pilots(paths: Sequence[Path], router: str) -> Iterator[tuple[str, Pilot | U
             yield name, pilot_of(Method("", "live", "", "", (part,)), questions.rows.documents)
         return
     held = read_chain(paths, Choice(), SampleReading())
-    asked = ChainQuestion(held.outcomes, None, (router,), held.task, held.metric, held.cost)
-    one = RoutedColumns.of(asked, router)
+    one = RoutedColumns.of(ChainQuestion(held, None, (router,)), router)
     name = f"{printable(held.task)}, {printable(router)} in folds"
     yield name, Pilot.of(one.columns, np.asarray(one.documents))

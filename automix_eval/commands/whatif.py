@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.by is not None:
         return _by_column(args, Choice(args.models, args.task, args.costs, args.missing))
-    asked = report_on_chain(
+    report, _ = report_on_chain(
         args.path,
         Choice(args.models, args.task, args.costs, args.missing),
         SampleReading(args.task, args.metric, args.confidence, args.unpaired_prompts),
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         resamples=args.resamples,
     )
-    code = write(ReportAndRuns(asked.report, ()), args.out, args.format)
+    code = write(ReportAndRuns(report, ()), args.out, args.format)
     if said := embeddings.speed():  # no part of the report, which the same input gives again
         print(said, file=sys.stderr)
     return code

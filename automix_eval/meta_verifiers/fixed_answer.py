@@ -211,9 +211,8 @@ class FixedAnswer(Router):
     def _cost(self, outcomes: Outcomes, ends: IntArray) -> FloatArray:
         """(n,) cost of going from the first tier to where the rule leads, verified on the way."""
         last = outcomes.num_tiers - 1
-        step = outcomes.answer_costs.copy()
-        if self.router.needs_verification:
-            step[:, :last] += outcomes.verification_costs[:, :last]
+        judged = self.router.needs_verification
+        step = outcomes.asking_costs if judged else outcomes.answer_costs
         tiers = np.arange(last + 1)
         passed = (tiers <= ends[:, None]) if self.to == "next" else (tiers == ends[:, None])
         passed[:, 0] = True

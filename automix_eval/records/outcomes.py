@@ -86,6 +86,13 @@ class Outcomes:
         """N."""
         return len(self.names)
 
+    @property
+    def asking_costs(self) -> FloatArray:
+        """(n, N) cost of asking each tier: its answer, and judging it unless it is the last."""
+        paid = self.answer_costs.copy()
+        paid[:, :-1] += self.verification_costs[:, :-1]
+        return paid
+
     def take(self, rows: npt.ArrayLike) -> Outcomes:
         """The given rows, in that order; indices or a boolean mask."""
         index = np.arange(len(self))[np.asarray(rows)]

@@ -90,7 +90,7 @@ def read(
                 f"costs={costs!r}: of a chain they are a mapping, a price a model: "
                 "{'small': 1, 'large': 50}"
             )
-        asked = report_on_chain(
+        report, outcomes = report_on_chain(
             found,
             Choice(tuple(models) if models else None, task, costs, missing),
             SampleReading(task),
@@ -98,7 +98,7 @@ def read(
             seed=seed,
             resamples=resamples,
         )
-        return Results(ReportAndRuns(asked.report, ()), asked.outcomes)
+        return Results(ReportAndRuns(report, ()), outcomes)
     if missing != "refuse":
         of_chain["missing"] = missing
     _refuse(of_chain, "tables and chains of plain runs", found)

@@ -57,8 +57,7 @@ def play(
         rows: What really happened.
     """
     last = rows.num_tiers - 1
-    step = rows.answer_costs.copy()
-    step[:, :last] += rows.verification_costs[:, :last]
+    step = rows.asking_costs
     at, way = np.zeros(len(rows), dtype=np.intp), np.zeros(len(rows), dtype=np.intp)
     cost = step[:, 0].copy()
     for tier in range(last):

@@ -143,8 +143,7 @@ def estimate(
         *outcomes.scores.T,
         *(np.asarray(label == s, dtype=np.float64) for label in labels for s in range(len(STATES))),
     ]
-    paid = outcomes.answer_costs + outcomes.verification_costs
-    paid[:, tiers] = outcomes.answer_costs[:, tiers]
+    paid = outcomes.asking_costs
     occupied, inverse = np.unique(where, return_inverse=True)
     answered = outcomes.answer_costs
     levels = tuple(make_levels(answered[:, t], paid, t, cost_levels) for t in range(tiers))

@@ -131,8 +131,7 @@ class FittingData:
         self._outcomes = outcomes
         self.confidences = [stand_in(c, undefined) for c in outcomes.confidences.T]
         # a tier that could have been left is judged, also where a sub-chain always stops there
-        paid = outcomes.answer_costs.copy()
-        paid[:, :-1] += outcomes.verification_costs[:, :-1]
+        paid = outcomes.asking_costs
         self.scores, self.costs = (
             [list(exact_parts(column)) for column in table.T] for table in (outcomes.scores, paid)
         )
