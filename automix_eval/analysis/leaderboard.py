@@ -342,4 +342,4 @@ def oracle_curve(row: MethodScore) -> tuple[CurvePoint, ...]:
     points = [CurvePoint(float(c[0]), float(q[0]), float(e[0])) for q, c, e in corners]
     slm_cost, slm_quality = (float(np.asarray(v)[0]) for v in (ends.slm_cost, ends.slm_quality))
     points.append(CurvePoint(slm_cost, slm_quality, 0.0))
-    return tuple(sorted(points, key=lambda p: (p.cost, p.quality)))
+    return tuple(sorted(dict.fromkeys(points), key=lambda p: (p.cost, p.quality)))

@@ -186,9 +186,10 @@ class MethodScore:
                        if e is None or e.no_oracle), None)  # fmt: skip
         if reason or not sets:
             return reason or NO_CHAIN
+        oracles = [e.oracle for e in sets if e]
         corners = []
-        for one in zip(*(e.oracle for e in sets if e), strict=False):
-            held = self._means(one, "quality", "cost", "final 0")
+        for i in range(max(map(len, oracles))):  # a seed stays at its last, the cheapest
+            held = self._means([o[: i + 1][-1] for o in oracles], "quality", "cost", "final 0")
             if reason := first_undefined(*held):
                 return reason
             q, c, f = map(np.asarray, held)

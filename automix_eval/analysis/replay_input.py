@@ -152,16 +152,13 @@ def _own_table(path: Path, choice: Choice) -> HeldChain:
     if choice.prices is not None or choice.task is not None:
         raise AutoMixError(f"{path} is a table of your own: its header has the costs, and no tasks")
     columns, note = columns_of_header(path, {}, choice.missing)
-    names: list[str] = []
-    if (split := columns.split_column) is not None:  # one identity may stand in each split
-        apart = from_tables(replace(columns, split_column=None, by=split), path, None, "", "-")
-        labels = apart.labels or ("",) * len(apart.test)
-        names = [f"{part}/{name}" for part, name in zip(labels, apart.test.ids, strict=True)]
-        columns = replace(columns, split_column=None, id_column=None)
-    source = from_tables(columns, path, None, "train", "test")
+    source = from_tables(
+        replace(columns, split_column=None, by=columns.split_column), path, None, "", ""
+    )
     outcomes = source.test
-    if len(set(names)) < len(names):  # or several times in one
-        outcomes = replace(outcomes, ids=tuple(names))
+    if source.labels is not None and columns.id_column:  # one identity may stand in each split
+        pairs = zip(source.labels, outcomes.ids, strict=True)
+        outcomes = replace(outcomes, ids=tuple(map("/".join, pairs)))
     if choice.models is not None:
         if unknown := [m for m in choice.models if m not in outcomes.names]:
             raise AutoMixError(f"{unknown[0]} is no tier of {path}: {', '.join(outcomes.names)}")

@@ -105,8 +105,9 @@ def oracle_routings(tiers: PricedTiers) -> list[ChainRouting]:
     """The oracle at several prices of quality, dear to cheap.
 
     At price p it takes, per question, the tier with the largest score - p x cost: at price 0 the
-    best score, and of equal scores the cheapest tier. Nothing is verified. Between two prices one
-    may choose at random, so these are the corners of the best any router can do.
+    best score, and of equal scores the cheapest tier; last comes the cheapest tier of each
+    question, which need not be the first. Nothing is verified. Between two prices one may choose
+    at random, so these are the corners of the best any router can do.
 
     Args:
         tiers: Every one was asked and has a score and a price.
@@ -117,18 +118,21 @@ def oracle_routings(tiers: PricedTiers) -> list[ChainRouting]:
     for high in range(1, scores.shape[1]):
         for low in range(high):
             gain, extra = scores[:, high] - scores[:, low], costs[:, high] - costs[:, low]
-            slopes.append(gain[(gain > 0) & (extra > 0)] / extra[(gain > 0) & (extra > 0)])
+            dearer = gain * np.sign(extra) > 0  # the better one, whichever it is
+            slopes.append(gain[dearer] / extra[dearer])
     worth = np.unique(np.concatenate(slopes)) if slopes else np.zeros(0)
     if len(worth) > _ORACLE_POINTS:
         worth = np.unique(np.quantile(np.concatenate(slopes), np.arange(1, 16) / 16))
     # just below each slope the questions of that slope are still worth asking
     prices = [0.0, *(worth[:-1] + np.diff(worth) / 2).tolist()]
-    return [ChainRouting(tiers, _best(scores, costs, p), 0) for p in prices]
+    best = [_first(costs, price * costs - scores) for price in prices]
+    return [ChainRouting(tiers, mask, 0) for mask in (*best, _first(-scores, costs))]
 
 
-def _best(scores: FloatArray, costs: FloatArray, price_of_quality: float) -> Mask:
-    order = np.lexsort((costs, -(scores - price_of_quality * costs)), axis=1)
-    visited = np.zeros(scores.shape, dtype=bool)
+def _first(second: FloatArray, first: FloatArray) -> Mask:
+    """The tier that is least in the first, and of equals in the second."""
+    order = np.lexsort((second, first), axis=1)
+    visited = np.zeros(first.shape, dtype=bool)
     np.put_along_axis(visited, order[:, :1], values=True, axis=1)
     return pack(visited)
 

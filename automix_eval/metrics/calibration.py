@@ -43,15 +43,17 @@ class ConfidenceCells:
         """Cells of the answers in the mask ``known``; each lies within one of the ten bins."""
         values, inverse = np.unique(confidences[known], return_inverse=True)
         exact = len(values) <= MAX_CELLS
+        cell = np.arange(len(values))
         if not exact:
-            rank = np.arange(len(values)) * (MAX_CELLS - BINS) // len(values)
+            rank = cell * (MAX_CELLS - BINS) // len(values)
             joint = np.stack([bin_of(values, BINS), rank])
-            inverse = np.unique(joint, axis=1, return_inverse=True)[1].ravel()[inverse]
+            cell = np.unique(joint, axis=1, return_inverse=True)[1].ravel()
         codes = np.full(len(known), -1)
-        codes[known] = inverse
-        number = int(inverse.max()) + 1 if len(inverse) else 0
-        count = np.bincount(inverse, minlength=number)
-        mean = np.bincount(inverse, confidences[known], minlength=number) / np.maximum(count, 1)
+        codes[known] = cell[inverse]
+        mean = np.bincount(codes[known], confidences[known]) / np.bincount(codes[known])
+        # a mean that rounding carries over the end of a bin would be counted in the next one
+        first, last = np.diff(cell, prepend=-1) > 0, np.diff(cell, append=len(cell)) > 0
+        mean = np.clip(mean, values[first], values[last])
         return cls(codes, mean, exact)
 
 

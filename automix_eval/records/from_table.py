@@ -216,19 +216,19 @@ def outcomes(table: StoredTable, columns: Columns, rows: IntArray) -> Outcomes:
         confidences=np.stack(confidences, axis=1),
         verification_costs=np.stack([*judged, np.zeros(len(rows))], axis=1),
         names=tuple(t.name for t in tiers),
-        ids=texts(columns.id_column) or tuple(str(i + 1) for i in picked),
+        ids=_named(texts(columns.id_column), picked) or tuple(str(i + 1) for i in picked),
         signals=_signals(table, tiers, rows),
         questions=texts(columns.question),
         answers=None if None in answers else tuple(a for a in answers if a is not None),
-        documents=_documents(texts(columns.document_column), picked),
+        documents=_named(texts(columns.document_column), picked),
     )
 
 
-def _documents(named: tuple[str, ...] | None, rows: Sequence[int]) -> tuple[str, ...] | None:
-    """What each question is about; one without a name is a document of its own."""
+def _named(named: tuple[str, ...] | None, rows: Sequence[int]) -> tuple[str, ...] | None:
+    """Identities or documents; a row without a name is one of its own."""
     if named is None:
         return None
-    return tuple(d if d.strip() else f"row {i + 1}" for d, i in zip(named, rows, strict=True))
+    return tuple(n if n.strip() else f"row {i + 1}" for n, i in zip(named, rows, strict=True))
 
 
 def _signals(

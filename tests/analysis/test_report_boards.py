@@ -195,6 +195,17 @@ def test_seeds_are_pooled(tmp_path: Path) -> None:
     assert isinstance(live.quality.interval, tuple)
 
 
+def test_the_oracle_of_a_seed_with_fewer_gains_ends_at_its_last(tmp_path: Path) -> None:
+    """Seeds are pooled down to the last corner of each: one more gain may be bought alone."""
+    for seed, slm in enumerate(([0.0, 0.25, 0.5, 1.0], [1.0] * 4)):
+        rows: list[Row] = [(s, 1.0, 0.5, False) for s in slm]
+        full_run(tmp_path / str(seed), f"r{seed}", rows, config={"seed": seed})
+    (board,) = boards(tmp_path)
+    found = [(p.cost, p.quality) for p in board.oracle_curve]
+    scores = np.cumsum([1.75 + 4, 1.0, 0.75, 0.5])  # of 8 answers, and what the LLM adds
+    assert found == [(1 + 49 * i / 8, score / 8) for i, score in enumerate(scores)]
+
+
 def test_pooled_seeds_are_no_more_questions(tmp_path: Path) -> None:
     """Three equal runs with three seeds give the interval of one, not one of thrice the data."""
     for seed in range(3):

@@ -14,6 +14,7 @@ from plain_runs import pick_task, plain_run
 from replay_tables import rows, write
 from sklearn.metrics import roc_auc_score
 
+import automix_eval
 from automix_eval.backends import embeddings
 from automix_eval.commands.main import main
 
@@ -166,6 +167,21 @@ def test_rows_of_one_question_are_told_also_where_a_table_has_splits(
     # the seventh question stands in both splits
     assert report["boards"][0]["num_documents"] == documents + (ids == "thrice")
     assert not any("cheapest first" in w for w in report["warnings"])
+
+
+@pytest.mark.parametrize("split", ["split", "other"])
+def test_rows_have_identities(tmp_path: Path, split: str) -> None:
+    """With the split before them, where there is one; an empty cell is no question again."""
+    path = tmp_path / "t.csv"
+    lines = [f"{'train' if i % 2 else 'test'},{i // 2 if i < 20 else ''}" for i in range(40)]
+    head = f"{split},id,s:score,s:confidence,s:cost,l:score,l:cost\n"
+    path.write_text(head + "".join(f"{line},{i % 3 // 2},0.{i % 9},1,1,50\n"
+                                   for i, line in enumerate(lines)))  # fmt: skip
+    results = automix_eval.read(path, routers=["threshold"], resamples=50)
+    assert results.outcomes is not None
+    assert results.outcomes.ids[1] == ("train/0" if split == "split" else "0")
+    assert results["t"].board.num_documents == (40 if split == "split" else 30)
+    assert isinstance(results["t"]["threshold"].quality.value, float)
 
 
 def test_tiers_that_are_not_cheapest_first_are_told(tmp_path: Path) -> None:
