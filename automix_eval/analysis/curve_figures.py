@@ -15,9 +15,7 @@ import numpy as np
 from automix_eval.analysis.bootstrap_table import Array, Vector, first_undefined
 from automix_eval.metrics.bootstrap import delta_ibc_values
 from automix_eval.metrics.curves import (
-    area,
     area_values,
-    cost_at,
     cost_at_values,
     path_area_values,
     path_cost_values,
@@ -129,23 +127,26 @@ class Curve:
 
     def area(self) -> Vector:
         """Area under the curve, per unit of cost."""
-        points = self._first()
-        (cs, qs), (cl, ql) = points[0], points[-1]
-        return _unless(area(points, qs, cs, ql, cl), area_values(self.costs, self.qualities))
+        values = area_values(self.costs, self.qualities)
+        if not np.isnan(values[0]):
+            return values
+        slm, llm = self.costs[0, [0, -1]].tolist()
+        return Undefined(
+            f"the LLM ({llm:.6g}) does not cost more than the SLM ({slm:.6g}), so there is no "
+            "range of costs to average over"
+        )
 
     def cost_of_share(self, share: float) -> Vector:
         """Cost at which the curve reaches a share of the LLM's quality."""
-        values = cost_at_values(self.costs, self.qualities, share * self.qualities[:, -1])
-        llm = float(self.qualities[0, -1])
-        return _no_share(llm, share) or _unless(cost_at(self._first(), llm, share), values)
+        llm = self.qualities[:, -1]
+        none = _no_share(float(llm[0]), share)
+        return none or cost_at_values(self.costs, self.qualities, share * llm)
 
     def quality(self, cost: Array) -> Vector:
         """Quality that a cost buys on the curve."""
         values = quality_at_values(self.costs, self.qualities, cost)
-        return _unless(quality_at(self._first(), float(cost[0])), values)
-
-    def _first(self) -> list[tuple[float, float]]:
-        return list(zip(self.costs[0].tolist(), self.qualities[0].tolist(), strict=True))
+        points = list(zip(self.costs[0].tolist(), self.qualities[0].tolist(), strict=True))
+        return _unless(quality_at(points, float(cost[0])), values)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

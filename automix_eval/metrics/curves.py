@@ -65,56 +65,6 @@ def quality_at(points: Sequence[Point], cost: float) -> float | Undefined:
     return float(np.interp(cost, [c for c, _ in hull], [q for _, q in hull]))
 
 
-def cost_at(points: Sequence[Point], llm_score: float, share: float) -> float | Undefined:
-    """Least mean cost per question that reaches a share of the LLM's quality.
-
-    Args:
-        points: (cost, quality) of policies; the SLM's and the LLM's own points belong to them.
-        llm_score: Mean quality of the LLM.
-        share: For example 0.95.
-
-    Returns:
-        The cost on the curve of the points; undefined where no mixture of them reaches it.
-    """
-    hull = envelope(points)
-    target = share * llm_score
-    if exceeds(target, hull[-1][1]):
-        return Undefined(
-            f"{share:.0%} of the LLM's quality ({target:.4g}) is not reached at any cost, the best "
-            f"is {hull[-1][1]:.4g}"
-        )
-    return float(np.interp(target, [q for _, q in hull], [c for c, _ in hull]))
-
-
-def area(
-    points: Sequence[Point], slm_score: float, slm_cost: float, llm_score: float, llm_cost: float
-) -> float | Undefined:
-    """Area under the cost-quality curve: quality averaged over costs from the SLM's to the LLM's.
-
-    Args:
-        points: (cost, quality) of policies.
-        slm_score: Quality of the SLM, a point of the curve like the LLM's.
-        slm_cost: Cost of the SLM, without verification.
-        llm_score: Quality of the LLM.
-        llm_cost: Cost of the LLM, without verification.
-
-    Returns:
-        A quality: (slm_score + llm_score) / 2 for lots drawn between SLM and LLM. Undefined where
-        the LLM does not cost more than the SLM.
-    """
-    if not exceeds(llm_cost, slm_cost):
-        return Undefined(
-            f"the LLM ({llm_cost:.6g}) does not cost more than the SLM ({slm_cost:.6g}), so there "
-            "is no range of costs to average over"
-        )
-    hull = envelope([*points, (slm_cost, slm_score), (llm_cost, llm_score)])
-    costs, qualities = (np.array([p[i] for p in hull]) for i in (0, 1))
-    corners = costs[(costs > slm_cost) & (costs < llm_cost)]
-    grid = np.concatenate([[slm_cost], corners, [llm_cost]])
-    height = np.interp(grid, costs, qualities)
-    return float(np.trapezoid(height, grid) / (llm_cost - slm_cost))
-
-
 # --------------------------------------------------------------------------- many curves at once
 
 
@@ -136,12 +86,12 @@ def quality_at_values(costs: Array, qualities: Array, cost: Array) -> Array:
 
 
 def cost_at_values(costs: Array, qualities: Array, target: Array) -> Array:
-    """:func:`cost_at` of B curves.
+    """Least mean cost per question at which B curves reach a quality.
 
     Args:
-        costs: (B, m) of the operating points.
+        costs: (B, m) of the operating points; those of the SLM and of the LLM belong to them.
         qualities: (B, m) likewise.
-        target: (B,) the quality to reach.
+        target: (B,) the quality to reach, such as a share of the LLM's.
 
     Returns:
         (B,) NaN where it is not reached.
@@ -155,14 +105,15 @@ def cost_at_values(costs: Array, qualities: Array, target: Array) -> Array:
 
 
 def area_values(costs: Array, qualities: Array) -> Array:
-    """:func:`area` of B curves.
+    """Area under B curves: quality averaged over costs from the SLM's to the LLM's.
 
     Args:
-        costs: (B, m) of the operating points, the SLM first and the LLM last.
+        costs: (B, m) of the operating points, the SLM first and the LLM last, neither verified.
         qualities: (B, m) likewise.
 
     Returns:
-        (B,) NaN where the LLM does not cost more than the SLM.
+        (B,) qualities: the mean of the SLM's and the LLM's for lots drawn between the two; NaN
+        where the LLM does not cost more than the SLM.
     """
     slm, llm = costs[:, 0], costs[:, -1]
     dearer = llm - slm > TOLERANCE * np.maximum(np.abs(llm), np.abs(slm))

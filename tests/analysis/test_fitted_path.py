@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from test_operating_points import world
 
-from automix_eval.analysis.curve_figures import FittedCurve
+from automix_eval.analysis.curve_figures import Curve, FittedCurve
 from automix_eval.analysis.figures import MethodFigures
 from automix_eval.analysis.fitted_path import fitted_path
 from automix_eval.analysis.method import MethodScore
 from automix_eval.meta_verifiers.cross_fitted import CrossFitted
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.metrics.curves import path_cost_values
+from automix_eval.metrics.ibc import Undefined
 from automix_eval.records.outcomes import Outcomes
 
 
@@ -115,6 +116,13 @@ def test_what_a_quality_costs_is_not_too_cheap_on_average() -> None:
     true = 50 * (0.95 * 0.75 - 0.45) / 0.3
     assert np.mean(plain) < true - 0.1
     assert abs(np.mean(shown) - true) < 0.5 * abs(np.mean(plain) - true)
+
+
+def test_a_curve_between_equal_costs_has_no_area() -> None:
+    """There is no range of costs to average over, and the reason says so."""
+    area = Curve(np.array([[5.0, 5.0]]), np.array([[0.2, 0.9]])).area()
+    assert isinstance(area, Undefined)
+    assert "the LLM (5) does not cost more than the SLM (5)" in area.reason
 
 
 def test_without_a_range_there_is_no_path() -> None:

@@ -20,7 +20,7 @@ from automix_eval.meta_verifiers.pomdp.query_prior import (
     _WithQuestion,
 )
 from automix_eval.meta_verifiers.pomdp.router import Pomdp
-from automix_eval.metrics.curves import area
+from automix_eval.metrics.curves import area_values
 from automix_eval.records.outcomes import Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Answer, Observation, Prompt, Question
@@ -75,10 +75,9 @@ def under(router, chain: Outcomes) -> float:
     paths = [follow(policy, chain) for _, policy in router.sweep()]
     ends = [chain.scores[:, t].mean() for t in (0, -1)]
     cost = [chain.answer_costs[:, t].mean() for t in (0, -1)]
-    points = [(p.cost.mean(), p.score.mean()) for p in paths]
-    found = area(points, ends[0], cost[0], ends[1], cost[1])
-    assert isinstance(found, float)
-    return found
+    costs = [cost[0], *(p.cost.mean() for p in paths), cost[1]]
+    scores = [ends[0], *(p.score.mean() for p in paths), ends[1]]
+    return float(area_values(np.array([costs]), np.array([scores]))[0])
 
 
 @pytest.mark.parametrize("tiers", [2, 3])
