@@ -280,7 +280,7 @@ class ChainPomdp(AbstainingRouter):
         The score is what the model expects: chosen among many, the best score on the fitting
         questions themselves is mostly luck. A reward table expects no score, so there it is theirs.
         """
-        score, cost, escalation = replay(solution.actions, cells)
+        score, cost, escalation = replay(solution.actions, cells, self.first)
         expected = solution.fixed if self._reward is None else score
         return np.array([expected, cost, escalation])
 

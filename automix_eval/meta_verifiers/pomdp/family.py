@@ -68,12 +68,12 @@ def family(solver: Solver, largest: float, mixtures: bool) -> list[Member]:
     return members
 
 
-def replay(actions: Actions, cells: PomdpCells) -> tuple[float, float, float]:
-    """Mean score, mean cost and escalated share of a policy on the fitting questions."""
+def replay(actions: Actions, cells: PomdpCells, first: int = 0) -> tuple[float, float, float]:
+    """Mean score, mean cost and share above the first tier of a policy on the fitting questions."""
     total = cells.counts.sum()
     final, cost = play(actions, cells.symbols, cells.levels, cells.costs)
     score = cells.scores[np.arange(len(final)), final].sum() / total
-    return float(score), float(cost.sum() / total), float(cells.counts[final > 0].sum() / total)
+    return float(score), float(cost.sum() / total), float(cells.counts[final > first].sum() / total)
 
 
 def play(

@@ -29,10 +29,9 @@ from automix_eval.meta_verifiers.baselines.knn_query import KnnQuery
 from automix_eval.meta_verifiers.objectives import Ends, Selection
 from automix_eval.meta_verifiers.pomdp import describe as pomdp_text
 from automix_eval.meta_verifiers.pomdp.chain_pomdp import STORED_ALONE, ChainPomdp, select_safely
-from automix_eval.meta_verifiers.pomdp.family import play
 from automix_eval.meta_verifiers.pomdp.policy import Rule
-from automix_eval.meta_verifiers.pomdp.problem import PomdpCells, Problem
-from automix_eval.meta_verifiers.pomdp.solve import Node, Solution, Solver, Subset
+from automix_eval.meta_verifiers.pomdp.problem import Problem
+from automix_eval.meta_verifiers.pomdp.solve import Node, Solver, Subset
 from automix_eval.meta_verifiers.rules.chain_search import front
 from automix_eval.records.outcomes import FloatArray, IntArray, Outcomes, Seen
 from automix_eval.safety.errors import AutoMixError
@@ -60,11 +59,6 @@ class _WithQuestion(ChainPomdp):
 
     def _solver(self, problem: Problem) -> Solver:
         return _Solver(problem, None, self.undefined)
-
-    def _point(self, solution: Solution, cells: PomdpCells) -> FloatArray:
-        final, cost = play(solution.actions, cells.symbols, cells.levels, cells.costs)
-        above = cells.counts[final > 1].sum()
-        return np.array([solution.fixed, *(np.array([cost.sum(), above]) / cells.counts.sum())])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
