@@ -36,7 +36,7 @@ from automix_eval.records.runs import FoundRuns, Run, find_runs, read_all
 from automix_eval.records.schema import MANIFEST_GLOB, read_manifest
 from automix_eval.records.single_model_runs import SingleModelRun
 from automix_eval.safety.errors import AutoMixError
-from automix_eval.safety.text import printable
+from automix_eval.safety.text import did_you_mean, printable
 from automix_eval.safety.text import questions as number_of_questions
 
 _SAME = 1e-9  # scores closer than this are the same
@@ -143,7 +143,8 @@ def compare(
     shared = [t for t in sides[0][1] if t in sides[1][1] and task in (None, t)]
     if not shared:
         tasks = " and ".join(f"{n} ({', '.join(sorted(held))})" for _, held, n in sides)
-        raise AutoMixError(f"no task in common: {printable(tasks)}" + (f", {task}" if task else ""))
+        what = f"{task} is no task that both have" if task else "no task in common"
+        raise AutoMixError(printable(f"{what}: {tasks}"))
     return tuple(
         _compared(t, [s[1][t] for s in sides], [s[0] for s in sides], settings, most)
         for t in shared
@@ -199,7 +200,11 @@ def _entry(
     every = [*own, *replay_methods(sets, cache)]
     found = next((e for e in every if e.name == method), None)
     if found is None:
-        raise AutoMixError(f"{text}: there is {', '.join(e.name for e in every)}")
+        names = [e.name for e in every]
+        raise AutoMixError(
+            f"{text.partition('::')[0]} has no method {printable(method)}"
+            f"{did_you_mean(method, names)} It has {', '.join(names)}"
+        )
     if found.missing:
         raise AutoMixError(f"{text} has no figures: {found.missing.reason}")
     return found

@@ -62,14 +62,13 @@ def replay(settings: DictConfig) -> tuple[dict[str, Any], OperatingPoints, Slice
     Raises:
         AutoMixError: A setting, the input or the fit is at fault; names cause and remedy.
     """
-    _check(settings)
+    notes = _check(settings)
     router = parts.make_meta_verifier(settings)
     source = source_of(settings)
     if not settings.meta_verifier.policy:
         source = without_evaluated(source)
     source = _repeats_together(source)
     _refuse_blind(router, source.test, config.name_of(settings, "meta_verifier"))
-    notes: list[str] = []
     in_folds = source.train is None and settings.folds and router.needs_fit
     in_folds = in_folds and not settings.meta_verifier.policy
     train = _sampled(source.test if in_folds else source.train, settings, notes)
@@ -311,7 +310,7 @@ def _is_blind(rows: Outcomes) -> bool:
     return all(bool(np.isnan(table).all()) for table in seen)
 
 
-def _check(settings: DictConfig) -> None:
+def _check(settings: DictConfig) -> list[str]:
     for key, least in (("seed", 0), ("max_train", 1), ("resamples", 1), ("folds", 2)):
         value = settings[key]
         if value is None and key in ("max_train", "folds"):
@@ -320,4 +319,5 @@ def _check(settings: DictConfig) -> None:
             raise AutoMixError(f"{key}={value!r} must be an integer of at least {least}")
     # Also for a router that has no use for it: a misspelt objective is a mistake all the same.
     keys = ("objective", "target", "confidence", "error_price")
-    Selection(budget=settings.mean_cost, **{key: settings[key] for key in keys})
+    chosen = Selection(budget=settings.mean_cost, **{key: settings[key] for key in keys})
+    return [f"{key} is not read by objective={chosen.objective}" for key in chosen.unread()]

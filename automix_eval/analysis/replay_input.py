@@ -15,7 +15,7 @@ from automix_eval.config import parts
 from automix_eval.records.evaluated_rows import repeats_together
 from automix_eval.records.from_run import from_records
 from automix_eval.records.from_table import Source, from_tables
-from automix_eval.records.importers.chain import Choice, chain_of, from_imported
+from automix_eval.records.importers.chain import Choice, chain_of, chosen_models, from_imported
 from automix_eval.records.importers.lm_eval_samples import SampleReading, read_runs
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.records.table_columns import Columns, columns_of_header, parse_tiers
@@ -160,9 +160,7 @@ def _own_table(path: Path, choice: Choice) -> HeldChain:
         pairs = zip(source.labels, outcomes.ids, strict=True)
         outcomes = replace(outcomes, ids=tuple(map("/".join, pairs)))
     if choice.models is not None:
-        if unknown := [m for m in choice.models if m not in outcomes.names]:
-            raise AutoMixError(f"{unknown[0]} is no tier of {path}: {', '.join(outcomes.names)}")
-        outcomes = outcomes.select_tiers([outcomes.names.index(m) for m in choice.models])
+        outcomes = outcomes.select_tiers(chosen_models(outcomes.names, choice.models))
     notes = (note, "" if choice.models else not_in_order(outcomes), *source.notes)
     return HeldChain(
         outcomes, path.stem, "score", "the table's own", tuple(filter(None, notes)),

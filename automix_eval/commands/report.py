@@ -90,12 +90,13 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         AutoMixError: There is no run, or a file is damaged or cannot be written.
     """
+    form = first_format(args)
     settings = Settings(args.llm, args.seed, args.costs, tuple(args.baseline), args.resamples)
     if args.by is not None:
         from automix_eval.analysis.slice_sources import slices_of_runs  # Hydra takes a second
 
         found = slices_of_runs(args.path, replace(settings, baselines=()), args.by)
-        return write_text(render_slices(found, one_format(args.format)), args.out)
+        return write_text(render_slices(found, form), args.out)
     assembled = assemble(args.path, settings)
     if args.out is None and args.format is None and not args.full:
         show(output.render_screen(assembled))
@@ -103,15 +104,19 @@ def run(args: argparse.Namespace) -> int:
     return write(assembled, args.out, args.format)
 
 
-def one_format(chosen: tuple[str, ...] | None) -> str:
-    """The one format that was asked for; text where none was.
+def first_format(args: argparse.Namespace) -> str:
+    """The format that was asked for, text where none was; before anything is computed.
 
     Raises:
-        AutoMixError: Several were.
+        AutoMixError: Several were, and nothing takes them.
     """
-    formats = chosen or ("text",)
-    if len(formats) > 1:
+    formats: tuple[str, ...] = args.format or ("text",)
+    if len(formats) > 1 and args.by is not None:
         raise AutoMixError(f"slices are written in one format, not in {', '.join(formats)}")
+    if len(formats) > 1 and not (args.out and output.is_folder(args.out)):
+        raise AutoMixError(
+            f"several formats ({', '.join(formats)}) need a folder: name one with --out"
+        )
     return formats[0]
 
 
@@ -121,10 +126,10 @@ def write(assembled: ReportAndRuns, out: Path | None, chosen: tuple[str, ...] | 
     Args:
         assembled: The report.
         out: File or folder; None prints.
-        chosen: Formats; None: text, and all of them for a folder.
+        chosen: Formats, several for a folder alone; None: text, and all of them for a folder.
 
     Raises:
-        AutoMixError: Several formats have no folder, or a file cannot be written.
+        AutoMixError: A file cannot be written.
     """
     if out is not None and output.is_folder(out):
         formats = chosen or tuple(output.NAMES)
@@ -133,12 +138,7 @@ def write(assembled: ReportAndRuns, out: Path | None, chosen: tuple[str, ...] | 
         if "html" in formats:
             show(f"page: {out / output.NAMES['html']}\n")
         return 0
-    formats = chosen or ("text",)
-    if len(formats) > 1:
-        raise AutoMixError(
-            f"several formats ({', '.join(formats)}) need a folder: name one with --out"
-        )
-    return write_text(output.render(assembled, formats[0]), out)
+    return write_text(output.render(assembled, (chosen or ("text",))[0]), out)
 
 
 def write_text(text: str, out: Path | None) -> int:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from automix_eval.commands.report import (
     add_format,
+    first_format,
     natural,
-    one_format,
     positive,
     write,
     write_text,
@@ -103,8 +103,9 @@ def run(args: argparse.Namespace) -> int:
     from automix_eval.records.importers.chain import Choice
     from automix_eval.records.importers.lm_eval_samples import SampleReading
 
+    form = first_format(args)
     if args.by is not None:
-        return _by_column(args, Choice(args.models, args.task, args.costs, args.missing))
+        return _by_column(args, form, Choice(args.models, args.task, args.costs, args.missing))
     report, _ = report_on_chain(
         args.path,
         Choice(args.models, args.task, args.costs, args.missing),
@@ -121,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _by_column(args: argparse.Namespace, choice: Choice) -> int:
+def _by_column(args: argparse.Namespace, form: str, choice: Choice) -> int:
     from automix_eval.analysis.gather import Settings
     from automix_eval.analysis.slice_sources import slices_of_chain
     from automix_eval.report.slice_report import render_slices
@@ -132,7 +133,7 @@ def _by_column(args: argparse.Namespace, choice: Choice) -> int:
         raise AutoMixError(f"folds {args.folds}: a router is fitted and scored in at least 2")
     settings = Settings(seed=args.seed, resamples=args.resamples)
     found = slices_of_chain(args.path, args.by, choice, args.router or (), args.folds, settings)
-    return write_text(render_slices(found, one_format(args.format)), args.out)
+    return write_text(render_slices(found, form), args.out)
 
 
 def _names(text: str) -> tuple[str, ...]:

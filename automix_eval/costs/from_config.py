@@ -77,8 +77,10 @@ def parse_costs(text: str) -> dict[str, Any]:
     config: dict[str, Any] = {"name": name}
     try:
         if name == "paper" and rest:
-            first, verifier, *others = (float(part) for part in rest.split(","))
-            config |= {"tiers": [first, *others], "verifier": verifier}
+            first, *others = (float(part) for part in rest.split(","))
+            if len(others) < 2:
+                raise ValueError("that are no prices of two tiers and of the verifier")
+            config |= {"tiers": [first, *others[1:]], "verifier": others[0]}
         elif name == "flops" and rest:
             config["parameters"] = [float(part) for part in rest.split(",")]
         elif name == "tokens" and rest:

@@ -88,7 +88,7 @@ class Selection:
             )
         for key, objectives in _NUMBERS.items():
             value = getattr(self, key)
-            said = "mean_cost" if key == "budget" else key  # as it is set
+            said = _said(key)
             if value is None and self.objective in objectives:
                 raise AutoMixError(f"objective={self.objective} needs {said}=NUMBER")
             if key == "error_price" and is_number(value, 0.0, 0.0):
@@ -100,6 +100,15 @@ class Selection:
             raise AutoMixError(f"confidence={self.confidence!r} must be in [0.5, 0.9999]")
         if not is_number(self.min_escalation, 0.0, 1.0):
             raise AutoMixError(f"min_escalation={self.min_escalation!r} must be a share in [0, 1]")
+
+    def unread(self) -> list[str]:
+        """Numbers that are set and that the objective has no use for, by the names of settings."""
+        given = (key for key in _NUMBERS if getattr(self, key) is not None)
+        return [_said(key) for key in given if self.objective not in _NUMBERS[key]]
+
+
+def _said(key: str) -> str:
+    return "mean_cost" if key == "budget" else key
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,8 @@ def chain_of_header(path: Path) -> tuple[TierColumns, ...]:
     chain = {tier: columns for tier, columns in found.items() if "score" in columns}
     if len(chain) < 2:
         refuse_long(path)
+        if not names:
+            raise TableError(f"the table {path} is empty")
         raise TableError(
             f"{path}: tiers is not set, and the header names no chain (TIER:score, TIER:confidence "
             "and TIER:cost of each tier, cheapest first). Say which columns hold what, as in "
@@ -203,7 +205,12 @@ def columns_of_header(
     used = {key: taken.get(key, given.get(key)) for key in _OWN_NAMES}
     said = f"the tiers are those of the header, in its order: {', '.join(t.name for t in tiers)}"
     made = Columns(tiers, **used, by=given.get("by"), missing=missing)
-    return made, "; ".join([said, *(f"{key}={name}" for key, name in taken.items())])
+    notes = [said, *(f"{key}={name}" for key, name in taken.items())]
+    read: set[object] = {*made.texts(), *given.values()}
+    read |= {c for t in tiers for c in (t.score, t.cost, t.confidence, t.verify_cost, t.answer)}
+    if unread := [n for n in names if n.rpartition(":")[0].strip() and n not in read]:
+        notes.append(f"not read: {listing(unread, 10)} (of a tier is read: {', '.join(_KINDS)})")
+    return made, "; ".join(notes)
 
 
 def refuse_long(path: Path, used: Collection[str] = (), id_column: str | None = None) -> None:

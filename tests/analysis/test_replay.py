@@ -197,6 +197,7 @@ def test_more_bins_than_rows_are_no_error(folder: Path, table: Path) -> None:
         (["objective=target", "target=0.5"], "0.5 of the last tier's quality,"),
         (["objective=target", "target=2"], "2 of the last tier's quality,"),
         (["objective=gain"], None),
+        (["objective=gain", "mean_cost=9"], None),
     ],
 )
 def test_what_was_aimed_at_is_said_beside_what_was_reached(
@@ -205,11 +206,14 @@ def test_what_was_aimed_at_is_said_beside_what_was_reached(
     """A target that no policy reaches is missed in words; gain sets no number."""
     found = result(folder, *arguments(table), "meta_verifier=threshold", *aim, "resamples=20")
     lines = [note for note in found["notes"] if note.startswith("aimed at")]
+    unread = [note for note in found["notes"] if "is not read" in note]
     if said is None:
+        assert unread == ["mean_cost is not read by objective=gain"] * (len(aim) - 1)
         assert lines == []
         return
     (line,) = lines
     assert said in line
+    assert not unread
     assert line.endswith("missed" if aim[-1] == "target=2" else "met")
 
 

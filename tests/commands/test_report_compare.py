@@ -104,10 +104,13 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
         (a, a, "compared with itself"),
         (a, b, "no task in common"),
         (a, c, "say which"),
-        (a, f"{c}::nothing", "there is pomdp"),
+        (a, f"{c}::nothing", "has no method nothing. It has pomdp"),
+        (a, f"{c}::always_slm", "or replay:always_slm or"),
     ):
         with pytest.raises(AutoMixError, match=words):
             one(first, second)
+    with pytest.raises(AutoMixError, match=r"^coqa2 is no task that both have: .*\(coqa\)"):
+        compare(str(a), f"{a}::replay:always_slm", Settings(), "coqa2")
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,7 +130,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "words", [["report", "."], ["compare", ".", "."], ["outcomes", ".", "--out", "made"]]
 )
-@pytest.mark.parametrize("given", ["paper", "paper:1,x", "tokens:absent.yaml", "flops:"])
+@pytest.mark.parametrize("given", ["paper", "paper:1", "paper:1,x", "tokens:absent.yaml", "flops:"])
 def test_prices_that_are_none_are_one_line(
     words: list[str], given: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

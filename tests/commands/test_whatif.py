@@ -284,7 +284,12 @@ def test_what_is_scored_is_not_fitted_on(
         (["absent"], "does not exist"),
         (["absent", "absent2"], "does not exist"),
         (["mine.csv", "--costs", "s=1,l=2"], "its header has the costs"),
-        (["mine.csv", "--models", "s,x"], "x is no tier"),
+        (["mine.csv", "--models", "s,x"], "x is not in the table"),
+        (["mine.csv", "--models", "s,s"], "at least two different models"),
+        (["mine.csv", "--models", "s"], "at least two different models"),
+        (["none.csv"], "is empty"),
+        (["absent", "--format", "json,csv"], "need a folder"),
+        (["absent", "--by", "topic", "--format", "json,md"], "in one format"),
         (["mine.csv", "--router", "thresold"], "did you mean threshold"),
         (["mine.csv", "--folds", "1"], "folds"),
         (["bench.pkl"], "read_pickle"),
@@ -300,6 +305,7 @@ def test_mistakes_are_named(
     """One line on stderr, exit code 2."""
     header = "s:score,s:confidence,s:cost,l:score,l:cost\n"
     (tmp_path / "mine.csv").write_text(header + "1,0.5,1,1,50\n0,0.2,1,1,50\n" * 10)
+    (tmp_path / "none.csv").write_text("\n")
     (tmp_path / "bench.pkl").write_bytes(b"\x80\x04.")
     monkeypatch.chdir(tmp_path)
     assert main(["whatif", *arguments, *QUICK]) == 2

@@ -215,7 +215,10 @@ def test_a_header_describes_a_chain(tmp_path: Path) -> None:
     assert (columns.split_column, columns.id_column, columns.document_column) == (
         "split", "id", "doc",
     )  # fmt: skip
-    assert "s, l; split_column=split; id_column=id" in note
+    assert note.endswith("s, l; split_column=split; id_column=id")
+    table = [r | {"s:verify_costs": 1, "m:scores": 1, "m:cost": 2, "at 9:30": 1} for r in table]
+    _, note = columns_of_header(write(tmp_path / "t.csv", table), {"by": "at 9:30"})
+    assert "; not read: s:verify_costs, m:scores, m:cost (" in note
     assert len(from_tables(columns, tmp_path / "t.csv", None, "train", "test").test) == 100
 
 

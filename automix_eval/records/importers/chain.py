@@ -127,7 +127,7 @@ def chain_of(held: ModelOutcomes, choice: Choice) -> tuple[ModelChain, Texts]:
         AutoMixError: A model or data set is not there, cells are missing (``missing=refuse``), or
             nothing tells the costs.
     """
-    index = _columns(held, choice.models)
+    index = chosen_models(held.models, choice.models)
     rows = _of_task(held, choice.task)
     models = [held.models[i] for i in index]
 
@@ -170,18 +170,23 @@ def chain_of(held: ModelOutcomes, choice: Choice) -> tuple[ModelChain, Texts]:
     return ModelChain(made_of, *parts, cost_note), tuple(notes)
 
 
-def _columns(held: ModelOutcomes, wanted: Sequence[str] | None) -> list[int]:
+def chosen_models(known: Sequence[str], wanted: Sequence[str] | None) -> list[int]:
+    """The places of a chain's models among those of a table; None: of all.
+
+    Raises:
+        TableError: One is not there, or they are fewer than two different ones.
+    """
     if wanted is None:
-        return list(range(len(held.models)))
+        return list(range(len(known)))
     for name in wanted:
-        if name not in held.models:
+        if name not in known:
             raise TableError(
-                f"models: {name} is not in the table{did_you_mean(name, list(held.models))} It has "
-                f"{listing(list(held.models), 40)}"
+                f"models: {name} is not in the table{did_you_mean(name, known)} It has "
+                f"{listing(list(known), 40)}"
             )
     if len(set(wanted)) < max(2, len(wanted)):
         raise TableError(f"models={list(wanted)} must name at least two different models")
-    return [held.models.index(name) for name in wanted]
+    return [known.index(name) for name in wanted]
 
 
 def _of_task(held: ModelOutcomes, task: str | None) -> IntArray:
