@@ -389,7 +389,7 @@ class CostModel(Protocol):
 
 
 class Verifier(Protocol):
-    """Judges answers of a tier with that tier's own model."""
+    """Judges answers of a tier by its own model; names its signals, if any, in ``signal_names``."""
 
     needs_token_probs: bool
 

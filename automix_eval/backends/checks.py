@@ -6,7 +6,7 @@ import difflib
 import inspect
 import socket
 from collections.abc import Collection, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from automix_eval.safety.errors import AutoMixError
@@ -14,6 +14,34 @@ from automix_eval.safety.redaction import without_credentials
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
+
+# what does not change a model's answers, or must never reach a file
+NOT_IDENTITY = {
+    "auth_token",
+    "batch_size",
+    "ca_cert_path",
+    "data_parallel_size",
+    "device",
+    "device_map",
+    "gpu_memory_utilization",
+    "header",
+    "max_batch_size",
+    "max_cpu_memory",
+    "max_memory_per_gpu",
+    "max_retries",
+    "num_concurrent",
+    "offload_folder",
+    "parallelize",
+    "tensor_parallel_size",
+    "timeout",
+    "token",
+    "verify_certificate",
+}
+# what a class of the harness may raise while it loads, or applies a template
+LOADING = (
+    *(OSError, ValueError, RuntimeError, ImportError, TypeError, LookupError),
+    *(AttributeError, AssertionError, ArithmeticError),
+)
 
 
 def name(tier: str, lm: str) -> None:
@@ -44,6 +72,24 @@ def class_of(lm: str) -> type[LM]:
 def arguments_of(cls: type) -> set[str]:
     """Arguments that a model's class and those it passes ``**kwargs`` on to have by name."""
     return set(_parameters(cls))
+
+
+def own(lm: Any, name: str) -> Any:
+    """A property of a harness's model; None where it has none."""
+    try:
+        return getattr(lm, name, None)
+    except NotImplementedError:
+        return None
+
+
+def counts_tokens(lm: Any) -> bool:
+    """Whether a harness's model has a tokenizer, which it may load now, and counts by it."""
+    if own(lm, "tokenizer") is None or not hasattr(lm, "tok_encode"):
+        return False
+    try:
+        return len(lm.tok_encode("any")) > 0
+    except NotImplementedError:
+        return False
 
 
 def arguments(tier: str, lm: str, given: Iterable[str], known: Collection[str]) -> None:

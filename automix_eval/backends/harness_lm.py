@@ -15,8 +15,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateError
+
 from automix_eval.backends import checks
-from automix_eval.backends.hook import Hook, null_placeholder, plain_prompt, transport_errors
+from automix_eval.backends.hook import (
+    FaultError,
+    Hook,
+    null_placeholder,
+    plain_prompt,
+    raise_failed,
+    transport_errors,
+)
 from automix_eval.backends.prompts import token_counter
 from automix_eval.safety.errors import AutoMixError, CallsFailedError
 from automix_eval.safety.logs import harmless
@@ -27,29 +36,6 @@ if TYPE_CHECKING:
     from lm_eval.api.model import LM
 
 log = logging.getLogger(__name__)
-
-# what does not change a model's answers, or must never reach a file
-_NOT_IDENTITY = {
-    "auth_token",
-    "batch_size",
-    "ca_cert_path",
-    "data_parallel_size",
-    "device",
-    "device_map",
-    "gpu_memory_utilization",
-    "header",
-    "max_batch_size",
-    "max_cpu_memory",
-    "max_memory_per_gpu",
-    "max_retries",
-    "num_concurrent",
-    "offload_folder",
-    "parallelize",
-    "tensor_parallel_size",
-    "timeout",
-    "token",
-    "verify_certificate",
-}
 
 
 class HarnessBackend:
@@ -86,6 +72,7 @@ class HarnessBackend:
         self._args = {k: v for k, v in lm_args.items() if v is not None}
         know({**self._args, **self._extra})
         self._lm: LM | None = None
+        self._counts: bool | None = None
         checks.name(tier, lm)
         known = self._known_arguments()
         if known is not None:
@@ -104,7 +91,8 @@ class HarnessBackend:
     @property
     def identity(self) -> Mapping[str, Any]:
         """Harness name and all arguments that can change an answer."""
-        args = {k: v for k, v in {**self._args, **self._extra}.items() if k not in _NOT_IDENTITY}
+        given = {**self._args, **self._extra}
+        args = {k: v for k, v in given.items() if k not in checks.NOT_IDENTITY}
         if "base_url" in args:
             args["base_url"] = without_credentials(str(args["base_url"]))
         args = {k: v for k, v in args.items() if not is_secret_name(k)}
@@ -113,10 +101,7 @@ class HarnessBackend:
     @property
     def max_length(self) -> int | None:
         """The window; None without a tokenizer, since a prompt cannot be measured then."""
-        lm = self.lm
-        if getattr(lm, "tokenizer", None) is None:
-            return None
-        value = getattr(lm, "max_length", None)
+        value = checks.own(self.lm, "max_length") if self._has_tokenizer() else None
         return int(value) if value else None
 
     @property
@@ -144,9 +129,8 @@ class HarnessBackend:
             return
         self.probe()
         with self._loading():
-            made = self._make()
-            getattr(made, "tokenizer", None)  # some load it when they are first asked for it
-            self._lm = made
+            self._lm = self._make()
+            self._has_tokenizer(), self.max_length  # which some load when they are first asked
 
     @contextmanager
     def _loading(self) -> Iterator[None]:
@@ -155,7 +139,8 @@ class HarnessBackend:
             yield
         except AutoMixError:
             raise
-        except (OSError, ValueError, RuntimeError, ImportError, TypeError, KeyError) as err:
+        except checks.LOADING as err:
+            self._lm = None
             shown = ", ".join(f"{self.tier}.{k}={blank(v, k)}" for k, v in self._args.items())
             said = scrub(str(err)).rstrip(". ")
             raise AutoMixError(
@@ -195,26 +180,24 @@ class HarnessBackend:
     def count_tokens(self, text: str) -> int | None:
         """Tokens of a rendered prompt, None without a tokenizer."""
         lm: Any = self.lm
-        if getattr(lm, "tokenizer", None) is None:
-            return None
-        return len(lm.tok_encode(text))
+        return len(lm.tok_encode(text)) if self._has_tokenizer() else None
 
     def render(self, prompt: Prompt) -> str:
         """Text of a completion prompt; a chat prompt through the model's own template."""
         if not prompt.is_chat:
             return prompt.text
-        turns = [{"role": m.role, "content": m.content} for m in prompt.messages]
+        turns, lm = [{"role": m.role, "content": m.content} for m in prompt.messages], self.lm
         if not self.chat:
             return "\n\n".join(turn["content"] for turn in turns)
         try:
-            rendered = self.lm.apply_chat_template(
+            rendered = lm.apply_chat_template(
                 turns, add_generation_prompt=not prompt.continue_final
             )
-        except (NotImplementedError, ValueError) as err:
+        except (*checks.LOADING, TemplateError) as err:
             raise AutoMixError(
-                f"{self.tier} ({self.label}) has no chat template: leave out "
-                f"--apply_chat_template, or set {self.tier}.chat=false to give this tier the "
-                "turns as plain text"
+                f"{self.tier} ({self.label}) has no chat template that could be applied "
+                f"({type(err).__name__}: {scrub(str(err))}): leave out --apply_chat_template, or "
+                f"set {self.tier}.chat=false to give this tier the turns as plain text"
             ) from err
         text = getattr(rendered, "prompt", rendered)
         return text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
@@ -238,7 +221,7 @@ class HarnessBackend:
             if request.seed is not None:
                 arguments["seed"] = request.seed
             groups[json.dumps(arguments, sort_keys=True)].append(i)
-        failed: dict[int, _FaultError] = {}
+        failed: dict[int, FaultError] = {}
         for arguments_json, indices in groups.items():
             arguments = json.loads(arguments_json)
             prompts = [self._wire(requests[i].prompt) for i in indices]
@@ -262,7 +245,7 @@ class HarnessBackend:
             failed |= {indices[j]: fault for j, fault in lost.items()}
             if len({requests[i].prompt for i in failed}) > self.patience:
                 break
-        _raise_failed(failed)
+        raise_failed(failed)
 
     def loglikelihood(
         self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
@@ -271,7 +254,10 @@ class HarnessBackend:
         pairs = [(r.prompt, r.continuations[0]) for r in requests]
 
         def deliver(j: int, raw: Any, seconds: float) -> None:
-            logprob, greedy = float(raw[0]), bool(raw[1])
+            try:
+                logprob, greedy = float(raw[0]), bool(raw[1])
+            except (IndexError, TypeError, ValueError):
+                raise self._odd("loglikelihood", raw, "(log-probability, is greedy)") from None
             if not math.isfinite(logprob):
                 raise AutoMixError(
                     f"{self.tier} ({self.label}) gave the log-probability {logprob} to "
@@ -280,13 +266,12 @@ class HarnessBackend:
             tokens = self.count_tokens(pairs[j][0])
             on_result(j, Scores((logprob,), (greedy,), tokens, seconds))
 
-        _raise_failed(self._request_each("loglikelihood", pairs, pairs, deliver, self.patience))
+        raise_failed(self._request_each("loglikelihood", pairs, pairs, deliver, self.patience))
 
     def score(
         self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
     ) -> None:
         """Score several continuations a prompt, one ``loglikelihood`` request each."""
-        self.check_scoring()
         flat = [ScoreRequest(r.prompt, (c,)) for r in requests for c in r.continuations]
         owner = [i for i, r in enumerate(requests) for _ in r.continuations]
         parts: dict[int, dict[int, Scores]] = defaultdict(dict)
@@ -323,7 +308,10 @@ class HarnessBackend:
         return checks.class_of(self.lm_name)
 
     def _generation(self, prompt: Any, raw: str | None, seconds: float) -> Generation:
-        text = "" if raw is None or raw == null_placeholder() else str(raw)
+        text = "" if raw is None or raw == null_placeholder() else raw
+        if not isinstance(text, str):
+            raise self._odd("generate_until", raw, "a text")
+        text = str(text)
         if hasattr(self.lm, "base_url"):  # a server may repeat the key it was sent
             text = scrub(text)
         return Generation(
@@ -338,10 +326,30 @@ class HarnessBackend:
         return prompt
 
     def _has_tokenizer(self) -> bool:
-        return getattr(self.lm, "tokenizer", None) is not None
+        if self._counts is None:
+            self._counts = checks.counts_tokens(self.lm)
+        return self._counts
+
+    def _odd(self, method: str, found: Any, wanted: str) -> AutoMixError:
+        return AutoMixError(
+            f"{self.tier} ({self.label}): {method} of {type(self.lm).__name__} returned "
+            f"{found!r:.80}, expected {wanted}: mend this class, or take another slm.lm"
+        )
 
     def check_scoring(self) -> None:
-        """Raise AutoMixError where the model cannot score a given continuation."""
+        """Raise AutoMixError where the model cannot score a given verdict."""
+        self.check_choices()
+
+    def check_choices(self) -> None:
+        """Raise AutoMixError where the model cannot score a given continuation: asked for none."""
+        if self.gives_token_probs:
+            return
+        try:
+            self._request("loglikelihood", [], Hook([], lambda *_: None))
+        except AutoMixError:
+            raise
+        except Exception as err:  # noqa: BLE001 - of nothing, which says nothing of something
+            log.debug("%s: loglikelihood of no request: %s", self.tier, err)
 
     def _request_each(
         self,
@@ -350,7 +358,7 @@ class HarnessBackend:
         keys: Sequence[tuple[Any, Any]],
         deliver: Callable[[int, Any, float], None],
         patience: int,
-    ) -> dict[int, _FaultError]:
+    ) -> dict[int, FaultError]:
         """All requests at once; after a fault those left one by one, to tell which of them fail.
 
         Args:
@@ -371,10 +379,10 @@ class HarnessBackend:
 
         try:
             self._request(method, arguments, Hook(keys, give))
-        except _FaultError:
+        except FaultError:
             if self.patience <= 0:
                 raise
-        failed: dict[int, _FaultError] = {}
+        failed: dict[int, FaultError] = {}
         prompts: set[str] = set()
         for j in sorted(left):
             if (prompt := plain_prompt(keys[j][0])) in prompts:
@@ -382,7 +390,7 @@ class HarnessBackend:
             hook = Hook([keys[j]], lambda _, raw, seconds, j=j: give(j, raw, seconds))  # type: ignore[misc]
             try:
                 self._request(method, [arguments[j]], hook)
-            except _FaultError as fault:
+            except FaultError as fault:
                 failed[j] = fault
                 prompts.add(prompt)
                 if len(prompts) > patience:
@@ -406,12 +414,19 @@ class HarnessBackend:
             results = call(instances, **quiet)
         except AutoMixError:
             raise
+        except NotImplementedError as err:
+            raise AutoMixError(
+                f"{self.tier} ({self.label}) has no {method} ({scrub(str(err))}): take another "
+                "task or verifier, or a backend that has it, as hf or llama_cpp"
+            ) from harmless(err)
         except transport_errors() as err:
-            raise _FaultError(
+            raise FaultError(
                 f"{self.tier} ({self.label}) failed during {method}: {type(err).__name__}: "
                 f"{scrub(str(err))}\nFinished calls are kept: mend the endpoint and run the same "
                 "command to resume"
             ) from harmless(err)
+        if not isinstance(results, Sequence) or len(results) != len(instances):
+            raise self._odd(method, results, f"{len(instances)} results in a list")
         hook.rest(results)
 
     # ----------------------------------------------------------------- checks
@@ -432,13 +447,3 @@ class HarnessBackend:
         except ImportError as err:
             log.info("%s: %s; its arguments are checked when it is loaded", self.tier, err)
             return None
-
-
-class _FaultError(AutoMixError):
-    """The model's server, or the way to it, failed."""
-
-
-def _raise_failed(failed: Mapping[int, _FaultError]) -> None:
-    if failed:
-        reasons = {i: str(fault).partition("\n")[0] for i, fault in failed.items()}
-        raise CallsFailedError(str(next(iter(failed.values()))), reasons)

@@ -6,8 +6,10 @@ import json
 import os
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from automix_eval.safety.errors import AutoMixError, CallsFailedError
 
 
 class Hook:
@@ -48,6 +50,17 @@ class Hook:
         self._left.discard(index)
         self._deliver(index, result, now - self._clock)
         self._clock = time.perf_counter()
+
+
+class FaultError(AutoMixError):
+    """The model's server, or the way to it, failed."""
+
+
+def raise_failed(failed: Mapping[int, FaultError]) -> None:
+    """Raise CallsFailedError with the faults of requests, named after the first; or nothing."""
+    if failed:
+        reasons = {i: str(fault).partition("\n")[0] for i, fault in failed.items()}
+        raise CallsFailedError(str(failed[min(failed)]), reasons)
 
 
 def plain_prompt(prompt: Any) -> str:

@@ -125,8 +125,15 @@ class Budget:
         return self.reason()
 
     def need(self, questions: Sequence[Question]) -> None:
-        """Raise AutoMixError unless the LLM may still be asked all of the calibration questions."""
+        """Raise AutoMixError unless every tier may still be asked all calibration questions."""
         calls = sum(_calls(q) for q in questions)
+        least = len(questions) * sum(map(self._least, range(self._last + 1)))
+        if self.max_cost is not None and self.cost_spent + least > self.max_cost:
+            raise AutoMixError(
+                f"budget.max_cost={self.max_cost:g} does not cover the calibration, whose answers "
+                f"cost at least {least:g}: raise it, lower calibration.num_docs, or give a policy "
+                "(meta_verifier.policy=FILE.json)"
+            )
         if self.max_llm_calls is not None and self.llm_calls + calls > self.max_llm_calls:
             raise AutoMixError(
                 f"budget.max_llm_calls={self.max_llm_calls} does not cover the calibration, which "

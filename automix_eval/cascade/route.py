@@ -76,8 +76,6 @@ def route(
         TooManyFailedError: More questions failed than the run tolerates.
         BudgetSpentError: The budget is spent and says to stop; carries the finished questions.
     """
-    if meta_verifier.needs_verification:
-        check_scoring(chain)
     progress = _Progress(questions, chain)
     progress.start(meta_verifier)
     for tier in range(len(chain.tiers)):
@@ -104,8 +102,6 @@ def ask_all(
     Returns:
         For each question the records of all tiers; none for a question that failed for good.
     """
-    if verify:
-        check_scoring(chain)
     chain.budget.need(questions)
     progress = _Progress(questions, chain)
     progress.fill(verify)
@@ -116,18 +112,6 @@ def ask_all(
             "(meta_verifier.policy=FILE.json). Finished calls are kept"
         )
     return progress.rows()
-
-
-def check_scoring(chain: Chain) -> None:
-    """Refuse a verifier that scores verdicts, before answers are paid that it cannot judge.
-
-    Raises:
-        AutoMixError: A tier that is verified gives no log-probabilities of given continuations.
-    """
-    if getattr(chain.verifier, "needs_scores", False):
-        for tier in chain.tiers[:-1]:
-            if check := getattr(tier.backend, "check_scoring", None):
-                check()
 
 
 class _Progress:

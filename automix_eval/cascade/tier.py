@@ -137,6 +137,23 @@ class Tier:
                 self.counts.rewind(mark, ())
             self._asks, self._attempts = True, False
 
+    def check_token_probs(self, sampled: bool) -> None:
+        """Raise AutoMixError unless answers, sampled or greedy, carry their probabilities."""
+        gives = self.backend.gives_token_probs
+        if gives and sampled:
+            gives = getattr(self.backend, "gives_sampled_probs", True)
+        if not gives:
+            raise AutoMixError(
+                f"margin, token_profile and auto read token probabilities, and {self.name} "
+                f"({self.backend.label}) gives none"
+                + (
+                    " of sampled answers, as the task asks for: use few_shot or consistency, or "
+                    "greedy answers (--gen_kwargs do_sample=false)"
+                    if self.backend.gives_token_probs
+                    else f": use few_shot or consistency, or {self.name}=hf"
+                )
+            )
+
     # ----------------------------------------------------------------- answers
 
     def answer(
@@ -160,11 +177,6 @@ class Tier:
             return []
         if questions[0].choices:
             return self._choose(questions, pick or _most_probable)
-        if token_probs and not self.backend.gives_token_probs:
-            raise AutoMixError(
-                f"margin, token_profile and auto read token probabilities, and {self.name} "
-                f"({self.backend.label}) gives none: use few_shot or consistency, or {self.name}=hf"
-            )
         fitted = [self._fit(q, split) for q in questions]
         # greedy decoding gives one answer however often it is asked
         draws = [range(q.repeats if samples(q.generation) else 1) for q in questions]

@@ -117,7 +117,6 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
         )
         self.corpus = CorpusMetrics()
         self.recorder = Recorder(self.tiers, self.failures, self.corpus)
-        self._has_policy = given_policy is not None
         self.routers = TaskRouters(
             self.config, given_policy, self._chain, self.ranks, self.recorder, self.log
         )
@@ -231,11 +230,12 @@ class AutoMixLM(LM):  # type: ignore[misc]  # the harness ships no types
             AutoMixError: Some cannot, and the run does not leave them out; or none can.
         """
         router = self._meta_verifier
-        fits = router if router.needs_fit and not self._has_policy else None
+        fits = router if router.needs_fit and self.routers.policy is None else None
+        models = self._surely_used(), self.verifier if router.needs_verification else None
         reasons = {}
         for name in run.tasks:
             try:
-                why = refusals.why_not(self._view(name, run), fits)
+                why = refusals.why_not(self._view(name, run), fits, *models)
                 why = why or self.routers.why_not(self._views[name])
             except AutoMixError as err:
                 why = str(err)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from automix_eval.harness.task_view import TaskView
+from automix_eval.cascade.tier import Tier, samples
+from automix_eval.harness.task_view import TaskView, decode_prompt
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.safety.text import listing
+from automix_eval.types import Verifier
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
 
 _PERPLEXITY = (
     "it measures the perplexity of a text, so there is no answer to verify or to route: run it "
@@ -23,12 +29,19 @@ _SEVERAL = (
 )
 
 
-def why_not(view: TaskView, fits: MetaVerifier | None) -> str:
+def why_not(
+    view: TaskView,
+    fits: MetaVerifier | None,
+    tiers: Sequence[Tier] = (),
+    verifier: Verifier | None = None,
+) -> str:
     """Why a task cannot be run; empty if it can.
 
     Args:
         view: The task.
         fits: The router, if it is to be fitted on this task.
+        tiers: Those that may be asked.
+        verifier: Who judges the answers of all but the chain's last; None if nobody does.
     """
     kind = view.task.OUTPUT_TYPE
     if kind == "loglikelihood_rolling":
@@ -44,6 +57,7 @@ def why_not(view: TaskView, fits: MetaVerifier | None) -> str:
     try:
         if first:
             view.metrics.try_out(first, view.repeats)
+            _check_models(view, first[0], tiers, verifier)
         view.check_demonstrations(None if fits is None else view.fitting.choice)
     except AutoMixError as err:
         return str(err)
@@ -63,6 +77,30 @@ def why_not(view: TaskView, fits: MetaVerifier | None) -> str:
         "meta_verifier.policy=FILE.json, or use a meta-verifier that needs no fit "
         "(self_consistency, always_slm, always_llm)"
     )
+
+
+def _check_models(
+    view: TaskView, first: Instance, tiers: Sequence[Tier], verifier: Verifier | None
+) -> None:
+    """See whether each model can be asked for what a task, and who judges, want of it.
+
+    Raises:
+        AutoMixError: One cannot. None is asked.
+    """
+    choices = first.request_type == "loglikelihood"
+    for model in [*(t.backend for t in tiers), *getattr(verifier, "models", ())]:
+        if view.run.apply_chat_template:
+            model.render(decode_prompt(str(first.arguments[0]), is_chat=True))
+        if choices and (check := getattr(model, "check_choices", None)):
+            check()
+    if verifier is None:
+        return
+    for tier in tiers[:-1]:
+        check = getattr(tier.backend, "check_scoring", None)
+        if check and getattr(verifier, "needs_scores", False):
+            check()
+        if verifier.needs_token_probs and not choices:
+            tier.check_token_probs(samples(first.arguments[1]))
 
 
 def refuse(reasons: Mapping[str, str], number: int) -> None:

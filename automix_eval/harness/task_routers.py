@@ -30,6 +30,7 @@ from automix_eval.records import policies as policy
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import Question, Record
+from automix_eval.verifiers.ensemble import signal_names
 from automix_eval.verifiers.few_shot import FewShot
 from automix_eval.verifiers.judged_examples import NUMBER, Judged, choose, example
 from automix_eval.verifiers.prompt import Example
@@ -76,7 +77,7 @@ class TaskRouters:
         log: RunLog,
     ) -> None:
         self._config = settings
-        self._policy = policy
+        self.policy = policy
         self._chain = chain
         self._ranks = ranks
         self._recorder = recorder
@@ -93,7 +94,7 @@ class TaskRouters:
                 limited; or as of :meth:`of`.
         """
         views = [view for view in views if self._made.get(view.name, (None,))[0] is not view]
-        if views and self._policy is None and parts.make_meta_verifier(self._config).needs_fit:
+        if views and self.policy is None and parts.make_meta_verifier(self._config).needs_fit:
             seed = self._config.calibration.seed
             asked = [q for view in views for q in view.calibration_questions(seed)]
             budget = self._chain(views[0]).budget
@@ -110,8 +111,8 @@ class TaskRouters:
         seen, router = self._made.get(view.name, (None, None))
         if router is None or seen is not view:
             router = parts.make_meta_verifier(self._config)
-            if router.needs_fit and self._policy is not None:
-                router = self._restored(view, router, self._policy)
+            if router.needs_fit and self.policy is not None:
+                router = self._restored(view, router, self.policy)
             elif router.needs_fit:
                 try:
                     router = self._fitted(view, router)
@@ -129,21 +130,31 @@ class TaskRouters:
         return router
 
     def why_not(self, view: TaskView) -> str:
-        """Why the policy that is given cannot be used for a task; empty if it can."""
+        """Why no router, or not the policy that is given, can be had for a task; or empty.
+
+        Raises:
+            AutoMixError: The router reads signals that the verifier does not give, or no policy.
+        """
         differences = self._fitted_otherwise(view)
-        if not differences or self._config.meta_verifier.transfer:
-            return ""
-        return (
-            f"{differences}. Fit one here by leaving meta_verifier.policy out, or accept the "
-            "difference with meta_verifier.transfer=true"
-        )
+        if differences and not self._config.meta_verifier.transfer:
+            return (
+                f"{differences}. Fit one here by leaving meta_verifier.policy out, or accept the "
+                "difference with meta_verifier.transfer=true"
+            )
+        router = parts.make_meta_verifier(self._config)
+        if self.policy is not None:
+            router.set_learned(self.policy["learned"])
+        if router.needs_verification:
+            is_choice = view.task.OUTPUT_TYPE != "generate_until"
+            router.check_signals(signal_names(self._chain(view).verifier, is_choice))
+        return ""
 
     def _fitted_otherwise(self, view: TaskView) -> str:
         """In what the policy that is given was fitted for something else than a task; or empty."""
-        if self._policy is None:
+        if self.policy is None:
             return ""
         name = config.name_of(self._config, "meta_verifier")
-        differences = policy.mismatches(self._policy, name, self._valid_for(view))
+        differences = policy.mismatches(self.policy, name, self._valid_for(view))
         if not differences:
             return ""
         return (

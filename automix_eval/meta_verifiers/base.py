@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -60,6 +60,15 @@ class Router(ABC):
     def check_chain(self, num_tiers: int) -> None:  # noqa: B027 - most route any chain
         """Raise AutoMixError unless it routes chains of this length."""
 
+    @property
+    def reads(self) -> Sequence[str]:
+        """Names of the signals it reads: of those it is to be fitted on, then of its policy."""
+        return ()
+
+    def check_signals(self, given: Collection[str]) -> None:
+        """Raise AutoMixError unless a verifier that gives these signals gives all it reads."""
+        require_signals(self.reads, given)
+
     def fit(self: Self, outcomes: Outcomes) -> Self:  # noqa: ARG002 - for those that learn
         """Learn nothing."""
         return self
@@ -89,7 +98,7 @@ class Router(ABC):
             groups.setdefault((o.tier, o.num_tiers), []).append(i)
         for (tier, _), rows in groups.items():
             group = [observations[i] for i in rows]
-            chosen = self.choose(see(group)).tolist()
+            chosen = self.choose(see(group, self.reads)).tolist()
             for i, observation, to in zip(rows, group, chosen, strict=True):
                 decisions[i] = as_decision(tier, to, self._reason(observation, to))
         return [d for d in decisions if d is not None]
@@ -140,11 +149,16 @@ def as_decision(tier: int, to: int, reason: str = "") -> Decision:
     return Decision(tier, tier, ", ".join(filter(None, ("abstains", reason))), abstains=True)
 
 
-def see(observations: Sequence[Observation]) -> Seen:
-    """What a live run shows of questions that reached the same tier."""
+def see(observations: Sequence[Observation], reads: Sequence[str] = ()) -> Seen:
+    """What a live run shows of questions that reached the same tier.
+
+    Args:
+        observations: Of these questions.
+        reads: Signals that are unknown where none of their answers has them.
+    """
     first = observations[0]
     values = [[_read(value, o) for value in o.confidences[: first.tier + 1]] for o in observations]
-    names = sorted({name for o in observations for signals in o.signals for name in signals})
+    found = {name for o in observations for signals in o.signals for name in signals}
     width = first.tier + 1
     return Seen(
         tier=first.tier,
@@ -153,9 +167,12 @@ def see(observations: Sequence[Observation]) -> Seen:
         ids=tuple(_identity(o) for o in observations),
         signals={
             name: np.array(
-                [[s.get(name, math.nan) for s in o.signals] for o in observations]
+                [
+                    [s.get(name, math.nan) for s in (*o.signals, *[{}] * width)[:width]]
+                    for o in observations
+                ]
             ).reshape(len(observations), width)
-            for name in names
+            for name in sorted(found.union(reads))
         },
         questions=tuple(o.question.question if o.question else "" for o in observations),
         answers=tuple(o.answer.text if o.answer else "" for o in observations),
@@ -189,6 +206,16 @@ def require_fitted(learned: Any, name: str) -> Any:
             "with set_learned"
         )
     return learned
+
+
+def require_signals(wanted: Collection[str], there: Collection[str]) -> None:
+    """Raise AutoMixError unless all the signals that a router wants are there."""
+    if lacking := sorted(set(wanted).difference(there)):
+        raise AutoMixError(
+            f"the router reads the signals {', '.join(lacking)}, which are not among those that "
+            f"the verifier gives ({', '.join(sorted(there)) or 'none'}): use the verifier that "
+            "gives them, or a router without them"
+        )
 
 
 def require_rows(outcomes: Outcomes, name: str) -> None:

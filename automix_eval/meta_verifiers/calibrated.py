@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -63,6 +63,10 @@ class Calibrated(Router):
     def check_chain(self, num_tiers: int) -> None:
         """What the meta-verifier says of it."""
         self.meta_verifier.check_chain(num_tiers)
+
+    def check_signals(self, given: Collection[str]) -> None:
+        """What the meta-verifier says of them."""
+        self.meta_verifier.check_signals(given)
 
     def fit(self, outcomes: Outcomes) -> Calibrated:
         """Fit the calibrators, then the meta-verifier on what they say."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from automix_eval.types import Decision, Observation
@@ -20,6 +20,7 @@ class MetaVerifier(Protocol):
         needs_texts: Whether it reads the identity, question or answer of a row.
         needs_hindsight: Whether it reads scores it could not know: replays only.
         only_tier: The one tier it ever asks (-1 the last); None if that depends.
+        reads: Names of the signals it is to be fitted on, or that its policy reads.
     """
 
     needs_verification: bool
@@ -30,6 +31,13 @@ class MetaVerifier(Protocol):
 
     def check_chain(self, num_tiers: int) -> None:
         """Raise AutoMixError unless it routes chains of this length: before a model is asked."""
+
+    @property
+    def reads(self) -> Sequence[str]:
+        """Names of signals; empty where it reads none, or all there are."""
+
+    def check_signals(self, given: Collection[str]) -> None:
+        """Raise AutoMixError unless a verifier that gives these signals gives all it reads."""
 
     def fit(self, outcomes: Outcomes) -> MetaVerifier:
         """Learn from outcomes of every tier; the order of the rows does not matter."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -73,6 +73,15 @@ class FixedAnswer(Router):
     def check_chain(self, num_tiers: int) -> None:
         """What the meta-verifier says of it."""
         self.router.check_chain(num_tiers)
+
+    @property
+    def reads(self) -> Sequence[str]:
+        """Signals that the meta-verifier reads."""
+        return self.router_.reads
+
+    def check_signals(self, given: Collection[str]) -> None:
+        """What the meta-verifier says of them."""
+        self.router_.check_signals(given)
 
     def fit(self, outcomes: Outcomes) -> FixedAnswer:
         """Fit the meta-verifier on what the rule leaves it."""

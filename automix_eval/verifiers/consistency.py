@@ -112,6 +112,12 @@ class Consistency:
         label = getattr(self.second, "label", self.second)
         return identity | ({} if label is None else {"second": label})
 
+    def signal_names(self, choices: bool) -> list[str]:
+        """All there can be, of an answer that is a choice or a text."""
+        names = ["exact"] if choices else [*_SHARES, "entropy"]
+        names += ["among_samples"] if self.num_samples > 1 and not choices else []
+        return names + ([] if self.second is None else ["second_exact" if choices else "second_f1"])
+
     def verify(
         self, questions: Sequence[Question], answers: Sequence[Answer], ask: Ask
     ) -> list[Verification]:

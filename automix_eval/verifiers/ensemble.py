@@ -11,6 +11,12 @@ from automix_eval.safety.numbers import is_number
 from automix_eval.types import Answer, Ask, Backend, Outcome, Question, Verification, Verifier
 
 
+def signal_names(verifier: Verifier, choices: bool) -> list[str]:
+    """Signals that a verifier may give of choices or of texts: none unless it names them."""
+    names = getattr(verifier, "signal_names", None)
+    return list(names(choices)) if names else []
+
+
 class Ensemble:
     """Run every member on every answer.
 
@@ -80,6 +86,13 @@ class Ensemble:
         }
         given = self.only_if_open
         return identity | ({} if given is None else {"only_if_open": list(given)})
+
+    def signal_names(self, choices: bool) -> list[str]:
+        """All there can be, of an answer that is a choice or a text."""
+        names = ["answer_length"] if self.answer_length else []
+        for name, member in self.members.items():
+            names += [name, *(f"{name}_{own}" for own in signal_names(member, choices))]
+        return names
 
     def verify(
         self, questions: Sequence[Question], answers: Sequence[Answer], ask: Ask

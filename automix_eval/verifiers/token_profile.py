@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from automix_eval.metrics.choice_values import softmax
-from automix_eval.types import Answer, Ask, Question, Verification
+from automix_eval.types import Answer, Ask, Prompt, Question, Verification
 from automix_eval.verifiers.margin import STATISTICS, Margin
+
+_OF_TWO = Question("", 0, Prompt(), "", "", choices=((Prompt(), "a"), (Prompt(), "b")))
 
 
 class TokenProfile:
@@ -40,6 +42,12 @@ class TokenProfile:
     def identity(self) -> Mapping[str, Any]:
         """Name; there are no hyper-parameters."""
         return {"name": "token_profile"}
+
+    def signal_names(self, choices: bool) -> list[str]:
+        """All there can be, of an answer that is a choice or a text."""
+        probabilities = ((0.0, True),) * 2 if choices else ()
+        answer = Answer(0, "any", (), probabilities, token_logprobs=(0.0,), token_margins=(0.0,))
+        return list(_signals(_OF_TWO, answer))
 
     def verify(
         self, questions: Sequence[Question], answers: Sequence[Answer], ask: Ask

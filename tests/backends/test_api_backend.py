@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from automix_eval.backends.servers.api import APIBackend
-from automix_eval.cascade import route
+from automix_eval.harness.refusals import _check_models
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import GenerateRequest, Generation, Message, Prompt
 from automix_eval.verifiers.consistency import Consistency
@@ -203,14 +203,12 @@ def test_a_verifier_that_scores_is_refused_before_any_answer(server: Server, for
     last = SimpleNamespace(backend=chat(server))
     verifiers = [sampling, Ensemble({"a": sampling, "b": Consistency()})]
     verifiers += [PTrue(), Ensemble({"a": PTrue()})] if form == "scored" else []
+    first = SimpleNamespace(request_type="generate_until", arguments=("q", {}))
+    view = cast(Any, SimpleNamespace(run=SimpleNamespace(apply_chat_template=False)))
     for verifier in verifiers:
-        route.check_scoring(cast(Any, SimpleNamespace(tiers=[*tiers[:1], last], verifier=verifier)))
-        chain = cast(Any, SimpleNamespace(tiers=[*tiers, last], verifier=verifier))
+        _check_models(view, cast(Any, first), cast(Any, [*tiers[:1], last]), verifier)
         with pytest.raises(AutoMixError, match="a chat API") if form == "scored" else nullcontext():
-            route.check_scoring(chain)
-        if form == "scored":
-            with pytest.raises(AutoMixError, match="a chat API"):
-                route.ask_all([], chain)
+            _check_models(view, cast(Any, first), cast(Any, [*tiers, last]), verifier)
     assert not server.payloads
 
 

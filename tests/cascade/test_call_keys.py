@@ -263,8 +263,16 @@ def test_another_model_answers_on_the_account_of_the_tier(tmp_path: Path) -> Non
 
 def test_a_model_without_token_probabilities_is_named_with_what_reads_them(tier: Tier) -> None:
     """Whichever of the verifiers it is, before a call."""
-    with pytest.raises(AutoMixError, match=r"token_profile and auto read .* slm \(m\)"):
-        tier.answer([Question("t", 0, Prompt("q"), "", "q")], _parts, token_probs=True)
+    for sampled in (False, True):
+        with pytest.raises(AutoMixError, match=r"token_profile and auto read .* slm \(m\)"):
+            tier.check_token_probs(sampled)
+    tier.backend.gives_token_probs = True
+    for sampled in (False, True):
+        tier.check_token_probs(sampled)
+    tier.backend.gives_sampled_probs = False  # type: ignore[attr-defined]
+    tier.check_token_probs(sampled=False)
+    with pytest.raises(AutoMixError, match=r"none of sampled answers.*do_sample=false"):
+        tier.check_token_probs(sampled=True)
     assert asked(tier) == []
 
 

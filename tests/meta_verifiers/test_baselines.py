@@ -33,12 +33,14 @@ from automix_eval.meta_verifiers.baselines.pricing import (
 )
 from automix_eval.meta_verifiers.baselines.random import Random
 from automix_eval.meta_verifiers.baselines.token_margin import TokenMargin
+from automix_eval.meta_verifiers.fixed_answer import FixedAnswer
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.objectives import Selection
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.metrics.calibration import scale_of
 from automix_eval.records.outcomes import Outcomes
 from automix_eval.safety.errors import AutoMixError
+from automix_eval.types import Answer, Observation
 
 LEARNERS = [Logistic, Knn, Mlp]
 PRICES = {2: (1.0, 50.0), 3: (1.0, 10.0, 50.0), 4: (1.0, 5.0, 20.0, 50.0)}
@@ -233,6 +235,26 @@ def test_signals_are_read(make):
         follow(make(**asked).fit(told), data)
     with pytest.raises(AutoMixError, match="nothing"):
         make(signals=["nothing"]).fit(told)
+    with pytest.raises(AutoMixError, match=r"nothing, which .*\(length\)"):
+        make(signals=["nothing"]).check_signals(["length"])
+
+
+@pytest.mark.parametrize("make", [*LEARNERS, lambda **_: TokenMargin(signal="length")])
+@pytest.mark.parametrize("around", [lambda r: r, lambda r: FixedAnswer(r, ["no"])])
+def test_an_answer_that_no_verifier_could_judge_has_no_signals(make, around):
+    """A live run may show such answers alone: their signals are unknown, as among others."""
+    data = simulate(200)
+    signal = np.stack([data.confidences[:, 0], np.full(200, np.nan)], axis=1)
+    told = replace(data, signals={"length": signal}, answers=(("yes",) * 200,) * 2)
+    router = around(make(objective="budget", budget=25.0)).fit(told)
+    assert list(router.reads) == ["length"]
+    answer = Answer(0, "yes")
+    unjudged = Observation(0, 2, (None,), answer=answer, signals=({},))
+    judged = Observation(0, 2, (0.7,), answer=answer, signals=({"length": 0.7},))
+    decided = router.decide([judged, unjudged])
+    for one, whole in zip((judged, unjudged), decided, strict=True):
+        assert router.decide([one]) == [whole]
+    assert router.decide([replace(unjudged, signals=())]) == [decided[1]]
 
 
 @pytest.mark.parametrize("make", LEARNERS)
@@ -538,8 +560,8 @@ def test_a_missing_margin_is_no_confidence():
         data.scores, data.answer_costs, data.confidences, data.verification_costs, data.names,
         data.ids, signals={"length": data.confidences},
     )  # fmt: skip
-    with pytest.raises(AutoMixError, match="signal margin"):
+    with pytest.raises(AutoMixError, match="signals margin"):
         TokenMargin().fit(told)
     named = TokenMargin(signal="length").fit(told)
-    with pytest.raises(AutoMixError, match="signal length"):
+    with pytest.raises(AutoMixError, match="signals length"):
         follow(named, data)

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lm_eval.models.dummy import DummyLM
-from scripted import CALLS, SCRIPTS, gold_answers, knows, read_run, run_harness, scripted_args
+from scripted import (
+    CALLS,
+    SCRIPTS,
+    ScriptedLM,
+    gold_answers,
+    knows,
+    read_run,
+    run_harness,
+    scripted_args,
+)
 
 from automix_eval.backends.harness_lm import HarnessBackend
+from automix_eval.backends.hook import FaultError, raise_failed
 from automix_eval.commands.main import main
 from automix_eval.harness.model import AutoMixLM
-from automix_eval.safety.errors import AutoMixError
+from automix_eval.safety.errors import AutoMixError, CallsFailedError
+from automix_eval.types import ScoreRequest, Scores
 
 TASK = "coqa_demo"
 
@@ -103,6 +116,66 @@ def test_a_tokenizer_that_is_loaded_when_first_asked_for_is_loaded_with_its_mode
         AutoMixLM(**args)
 
 
+def _lacking(*_: Any) -> None:
+    raise NotImplementedError("nothing of the kind")
+
+
+def _raises(error: type[Exception]) -> property:
+    def gone(_: ScriptedLM) -> None:
+        raise error("nothing of the kind")
+
+    return property(gone)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("tokenizer", _raises(NotImplementedError), ""),
+        ("tokenizer", object(), ""),  # and no tok_encode
+        ("max_length", _raises(NotImplementedError), ""),
+        ("tokenizer", _raises(KeyError), "cannot be loaded: KeyError"),
+        ("max_length", _raises(AssertionError), "cannot be loaded: AssertionError"),
+        ("max_length", float("inf"), "cannot be loaded: OverflowError"),
+        ("generate_until", lambda _, r: ["a"] * (len(r) - 1), "expected 2 results in a list"),
+        ("generate_until", lambda *_: None, "returned None, expected 2 results"),
+        ("generate_until", lambda _, r: (("a",) for _ in r), "expected 2 results in a list"),
+        ("generate_until", lambda _, r: [("a", 1)] * len(r), "('a', 1), expected a text"),
+        ("generate_until", _lacking, "has no generate_until (nothing of"),
+        ("generate_until", lambda _, r: [None] * len(r), ""),
+    ],
+)
+def test_a_class_of_the_harness_that_lacks_something_runs_or_is_named(
+    pair: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str, value: Any, said: str
+) -> None:
+    """Classes that others wrote: what a cascade does without is absent, the rest one sentence."""
+    monkeypatch.setattr(ScriptedLM, name, value, raising=False)
+    if name == "max_length":
+        monkeypatch.setattr(ScriptedLM, "tokenizer", object(), raising=False)
+        monkeypatch.setattr(ScriptedLM, "tok_encode", lambda _, text: text.split(), raising=False)
+    args = scripted_args(meta_verifier="always_slm")
+    with pytest.raises(AutoMixError, match=re.escape(said)) if said else nullcontext():
+        run_harness([TASK], args, limit=2)
+
+
+def test_scores_of_another_shape_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A triple has what is read; a number alone, and a text, have not."""
+    backend = HarnessBackend("scripted", script="small")
+    request = ScoreRequest("q", (" a",))
+    for raw, said in (((-1.0, True, 3), ""), (-1.0, "returned -1.0"), (("x", 1), "('x', 1)")):
+        monkeypatch.setattr(ScriptedLM, "loglikelihood", lambda _, r, raw=raw: [raw] * len(r))
+        found: list[Scores] = []
+        with pytest.raises(AutoMixError, match=re.escape(said)) if said else nullcontext():
+            backend.loglikelihood([request], lambda _, scores: found.append(scores))  # noqa: B023
+        assert [s.logprobs for s in found] == ([] if said else [(-1.0,)])
+
+
+def test_several_failed_requests_are_named_after_the_first() -> None:
+    """Whichever of them ended first."""
+    with pytest.raises(CallsFailedError, match="first") as caught:
+        raise_failed({5: FaultError("later"), 1: FaultError("first")})
+    assert caught.value.reasons == {5: "later", 1: "first"}
+
+
 def test_a_port_that_refuses_names_the_address() -> None:
     """Nothing is asked before the server answers."""
     args = scripted_args(meta_verifier="always_llm") | {
@@ -154,6 +227,23 @@ def test_a_dead_tier_is_found_before_any_model_is_loaded(
             },
             "plans chains of 2 tiers, and this one has 3.*solver=exact",
         ),
+        (
+            {"meta_verifier": "knn", "meta_verifier.signals": ["f1"]},
+            "no model has been asked.* reads the signals f1, .* verifier gives .none.",
+        ),
+        (
+            {
+                "verifier": "consistency",
+                "meta_verifier": "token_margin",
+                "calibrator": "logistic",
+                "fixed_answer.answers": ["none"],
+            },
+            "no model has been asked.* the signals margin, .*among_samples, entropy, exact, f1",
+        ),
+        (
+            {"meta_verifier": "threshold", "budget.max_cost": 300},
+            "max_cost=300 does not cover the calibration.*cost at least",
+        ),
     ],
 )
 def test_what_no_fit_could_mend_is_refused_before_the_calibration(
@@ -165,6 +255,57 @@ def test_what_no_fit_could_mend_is_refused_before_the_calibration(
     with pytest.raises(AutoMixError, match=named):
         run_harness([TASK], cascade, limit=2)
     assert CALLS == []
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "options", "named"),
+    [
+        ("coqa_demo", {}, {"apply_chat_template": True}, "llm .scripted. has no chat template"),
+        ("choice", {}, {}, "slm .scripted-chat. has no loglikelihood .not this one."),
+        ("choice", {"meta_verifier": "always_llm"}, {}, "has no loglikelihood"),
+        (
+            "coqa_demo",
+            {"verifier": "margin", "verifier.num_samples": None},
+            {},
+            "slm .scripted-chat. gives none.*few_shot or consistency",
+        ),
+    ],
+)
+def test_what_a_later_model_cannot_do_is_said_before_the_first_is_paid(
+    pair: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    task: str,
+    settings: dict[str, Any],
+    options: dict[str, Any],
+    named: str,
+) -> None:
+    """Of every task of the run, so that the others can be run without it."""
+
+    def gone(self: ScriptedLM, requests: list[Any], disable_tqdm: bool = False) -> Any:
+        raise NotImplementedError("not this one")
+
+    monkeypatch.setattr(ScriptedLM, "loglikelihood", gone)
+    rows = [{"q": f"{i}?", "options": ["a", "b"], "gold": 1} for i in range(12)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "choice.yaml").write_text(
+        f"task: choice\ndataset_path: json\n"
+        f"dataset_kwargs: {{data_files: {{train: {tmp_path}/rows.jsonl, "
+        f"test: {tmp_path}/rows.jsonl}}}}\n"
+        "output_type: multiple_choice\ntraining_split: train\ntest_split: test\n"
+        "doc_to_text: '{{q}}'\ndoc_to_choice: '{{options}}'\ndoc_to_target: gold\n"
+        "metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]\n"
+    )
+    args = scripted_args(meta_verifier="threshold", **{"calibration.num_docs": 10}) | settings
+    args = {k: v for k, v in args.items() if v is not None} | {"slm.lm": "scripted-chat"}
+    CALLS.clear()
+    asked = [str(tmp_path / "choice.yaml") if task == "choice" else task]
+    with pytest.raises(AutoMixError, match=f"no model has been asked.*{named}"):
+        run_harness(asked, args, limit=2, **options)
+    assert CALLS == []
+    if task == "choice":
+        run_harness(["coqa_demo", *asked], args | {"skip_unsupported": True}, limit=2)
+        assert CALLS
 
 
 def test_calls_without_a_price_end_a_calibration_with_the_first_answers(

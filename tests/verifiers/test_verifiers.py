@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from automix_eval.types import (
     Scores,
     Verifier,
 )
+from automix_eval.verifiers.ensemble import signal_names
 from automix_eval.verifiers.few_shot import FewShot, parse_decision
 from automix_eval.verifiers.margin import Margin
 from automix_eval.verifiers.p_true import PTrue
@@ -117,6 +119,15 @@ class TestContract:
     def test_nothing_in_nothing_out(self, file: Any) -> None:
         """No questions, no calls."""
         assert self.make(file).verify([], [], FakeAsk()) == []
+
+    def test_the_signals_it_gives_are_those_it_names(self, file: Any) -> None:
+        """A router that reads another is refused before a model is asked."""
+        verifier = self.make(file)
+        choice = Answer(0, "pier", choice_logprobs=((-0.1, True), (-2.0, False)))
+        pick = replace(question(), choices=((Prompt("p"), "pier"), (Prompt("p"), "barn")))
+        for asked, judged in ((question(), answer("pier")), (pick, choice)):
+            (found,) = verifier.verify([asked], [judged], FakeAsk())
+            assert sorted(found.signals) == sorted(signal_names(verifier, asked is pick))
 
     def test_its_identity_is_json_and_names_it(self, file: Any) -> None:
         """Policies are bound to a verifier by its identity."""

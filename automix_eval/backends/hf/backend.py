@@ -71,6 +71,7 @@ class HFBackend(HarnessBackend):
     """
 
     gives_token_probs = True
+    gives_sampled_probs = False
 
     def __init__(
         self,

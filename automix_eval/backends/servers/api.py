@@ -139,10 +139,8 @@ class APIBackend(HarnessBackend):
             payloads, deliver, [r.prompt for r in requests], [b.indices for b in batches]
         )
 
-    def loglikelihood(
-        self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
-    ) -> None:
-        """Score one continuation a request from the prompt's log-probabilities (``echo``)."""
+    def check_choices(self) -> None:
+        """Choices are scored from the prompt's log-probabilities (``echo``)."""
         if self._is_chat or not self._has_tokenizer():
             raise AutoMixError(
                 f"multiple-choice tasks need log-probabilities of given continuations, and "
@@ -151,6 +149,12 @@ class APIBackend(HarnessBackend):
                 + f": use local_completions on a server with echo and a {self.tier}.tokenizer, "
                 "llama_cpp or hf"
             )
+
+    def loglikelihood(
+        self, requests: Sequence[ScoreRequest], on_result: Callable[[int, Scores], None]
+    ) -> None:
+        """As the harness does, which asks for the whole prompt's."""
+        self.check_choices()
         super().loglikelihood(requests, on_result)
 
     def score(
@@ -324,7 +328,7 @@ class APIBackend(HarnessBackend):
         if failed.gone is not None:
             raise self._given_up(failed.gone, ", and so did every request before it")
         if failed.errors:
-            first = next(iter(failed.errors.values()))
+            first = failed.errors[min(failed.errors)]
             reasons = {
                 i: f"{failure.kind}, {failure}"
                 for number, failure in failed.errors.items()

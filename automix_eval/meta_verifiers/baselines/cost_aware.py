@@ -120,6 +120,11 @@ class GreedyLearner(ChoosingRouter):
             )
         self.learned_: Learned | None = None
 
+    @property
+    def reads(self) -> Sequence[str]:
+        """The signals that are configured, then those that were learned on."""
+        return (self.signals or ()) if self.learned_ is None else self.learned_.signals
+
     @abstractmethod
     def _learn(self, x: FloatArray, y: FloatArray) -> Model:
         """A model of (n, m) scores on (n, f) columns; rows come in canonical order."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
 
+from automix_eval.meta_verifiers.base import require_signals
 from automix_eval.meta_verifiers.baselines.common import exactly, table
 from automix_eval.records.outcomes import FloatArray, Outcomes, Seen
-from automix_eval.safety.errors import AutoMixError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +68,7 @@ def signal_names(outcomes: Outcomes, wanted: Sequence[str] | None) -> list[str]:
     Raises:
         AutoMixError: A wanted signal is not there.
     """
-    _require(outcomes.signals, wanted or ())
+    require_signals(wanted or (), outcomes.signals)
     return sorted(outcomes.signals) if wanted is None else list(wanted)
 
 
@@ -80,7 +80,7 @@ def raw_columns(seen: Seen | Outcomes, tier: int, signals: Sequence[str]) -> Flo
     """
     if not signals:
         return seen.confidences[:, : tier + 1]
-    _require(seen.signals, signals)
+    require_signals(signals, seen.signals)
     tables = [seen.confidences, *(seen.signals[name] for name in signals)]
     return np.concatenate([t[:, : tier + 1] for t in tables], axis=1)
 
@@ -98,13 +98,3 @@ def visits(tier: int) -> Iterator[FloatArray]:
 def on_the_way(raw: FloatArray, visited: FloatArray) -> FloatArray:
     """Raw columns as they look when some tiers were skipped."""
     return raw * np.tile(visited, raw.shape[1] // len(visited))
-
-
-def _require(there: Mapping[str, FloatArray], names: Sequence[str]) -> None:
-    lacking = sorted(set(names) - set(there))
-    if lacking:
-        raise AutoMixError(
-            f"the signals {', '.join(lacking)} are not among those of these records "
-            f"({', '.join(sorted(there)) or 'none'}): use the verifier that gives them, or fit "
-            "on records without them"
-        )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from automix_eval.meta_verifiers.base import stand_in
+from automix_eval.meta_verifiers.base import require_signals, stand_in
 from automix_eval.meta_verifiers.baselines import common
 from automix_eval.meta_verifiers.threshold import Threshold
 from automix_eval.records.outcomes import FloatArray, Outcomes, Seen
-from automix_eval.safety.errors import AutoMixError
 
 SIGNAL, CONFIDENCE = "signal", "confidence"
 
@@ -44,6 +43,16 @@ class TokenMargin(Threshold):
         super().__post_init__()
         self.source_ = ""
 
+    @property
+    def reads(self) -> Sequence[str]:
+        """The signal, but for a policy that reads the confidence."""
+        return () if self.source_ == CONFIDENCE else (self.signal,)
+
+    def check_signals(self, given: Collection[str]) -> None:
+        """Where a verifier gives no signals at all, its confidence is read."""
+        if given or self.source_ == SIGNAL:
+            super().check_signals(given)
+
     def _fit(self, outcomes: Outcomes) -> TokenMargin:
         """Learn one threshold per tier but the last."""
         source = SIGNAL if outcomes.signals else CONFIDENCE
@@ -76,10 +85,5 @@ class TokenMargin(Threshold):
     def _margins(self, rows: Outcomes | Seen, source: str) -> FloatArray:
         if source == CONFIDENCE:
             return rows.confidences
-        if self.signal not in rows.signals:
-            raise AutoMixError(
-                f"meta_verifier=token_margin reads the signal {self.signal}, and the records have "
-                f"{', '.join(sorted(rows.signals)) or 'none'}: use verifier=margin, or set "
-                "meta_verifier.signal"
-            )
+        require_signals((self.signal,), rows.signals)
         return rows.signals[self.signal]
