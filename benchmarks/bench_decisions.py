@@ -34,7 +34,7 @@ from automix_eval.meta_verifiers.objectives import Ends
 from automix_eval.meta_verifiers.pairs import Pairs
 from automix_eval.meta_verifiers.pomdp.router import Pomdp
 from automix_eval.meta_verifiers.threshold import Threshold
-from automix_eval.metrics.curves import area
+from automix_eval.metrics.curves import area_values
 from automix_eval.records.doc_fields import FieldValues
 from automix_eval.records.outcomes import FloatArray, Outcomes
 
@@ -136,23 +136,20 @@ def areas(tables: dict[str, tuple[Outcomes, FloatArray]], splits: range) -> None
         rng = np.random.default_rng(0)
         weights = rng.multinomial(len(new), np.ones(len(new)) / len(new), RESAMPLES) / len(new)
         weights = np.concatenate([np.full((1, len(new)), 1 / len(new)), weights])
-        singles = zip(new.answer_costs.mean(axis=0), new.scores.mean(axis=0), strict=True)
-        ends = Ends.of(new)
-        zero = area(list(singles), ends.slm_score, ends.slm_cost, ends.llm_score, ends.llm_cost)
         drawn: dict[str, FloatArray] = {}
         alone = weights @ new.scores, weights @ new.answer_costs
-        corners = np.stack([table[:, t] for t in (0, -1) for table in alone], axis=1)
+        zero = area_values(*(table[:1] for table in reversed(alone)))[0]
         for kind, make in (("threshold", Threshold), ("pairs", Pairs), ("pomdp", Pomdp)):
             paths = [follow(policy, new) for _, policy in make().fit(fit).sweep()]
             costs, scores = (
                 weights @ np.stack([getattr(p, what) for p in paths], axis=1)
                 for what in ("cost", "score")
             )
-            drawn[kind] = np.array(
-                [
-                    area(list(zip(c, s, strict=True)), *corner)
-                    for c, s, corner in zip(costs, scores, corners, strict=True)
-                ]
+            drawn[kind] = area_values(
+                *(
+                    np.concatenate([end[:, :1], found, end[:, -1:]], axis=1)
+                    for end, found in zip(reversed(alone), (costs, scores), strict=True)
+                )
             )
         said = [f"{kind} {values[0]:.4f}" for kind, values in drawn.items()]
         for one, other in (("pomdp", "pairs"), ("pairs", "threshold")):

@@ -26,7 +26,7 @@ from automix_eval.meta_verifiers.baselines.knn_query import KnnQuery
 from automix_eval.meta_verifiers.contract import MetaVerifier
 from automix_eval.meta_verifiers.follow import follow
 from automix_eval.meta_verifiers.pomdp.router import Pomdp
-from automix_eval.metrics.curves import Point, area
+from automix_eval.metrics.curves import Point, area_values
 from automix_eval.records.importers.model_outcomes import ModelOutcomes
 from automix_eval.records.importers.routerbench import RouterBench
 from automix_eval.records.outcomes import Outcomes
@@ -84,9 +84,8 @@ def under(points: Sequence[Point], chain: Outcomes) -> float:
     """Area from the cheapest to the dearest single model."""
     cost, score = chain.answer_costs.mean(axis=0), chain.scores.mean(axis=0)
     low, high = int(cost.argmin()), int(cost.argmax())
-    found = area(points, score[low], cost[low], score[high], cost[high])
-    assert isinstance(found, float)
-    return found
+    ordered = [(cost[low], score[low]), *points, (cost[high], score[high])]
+    return float(area_values(*np.array(ordered).T[:, None])[0])
 
 
 def of_sweep(router: MetaVerifier, chain: Outcomes) -> float:
