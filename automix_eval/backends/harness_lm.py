@@ -302,7 +302,7 @@ class HarnessBackend:
     # ----------------------------------------------------------------- for subclasses
 
     def _make(self) -> LM:
-        return self._lm_class()(**self._args, **self._extra)
+        return self._lm_class().create_from_arg_obj({**self._args, **self._extra})
 
     def _lm_class(self) -> type[LM]:
         return checks.class_of(self.lm_name)

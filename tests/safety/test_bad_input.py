@@ -169,6 +169,19 @@ def test_scores_of_another_shape_are_named(monkeypatch: pytest.MonkeyPatch) -> N
         assert [s.logprobs for s in found] == ([] if said else [(-1.0,)])
 
 
+def test_a_class_makes_its_model_as_the_harness_has_it_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that reads its arguments in a method of its own is given them there."""
+
+    def made(cls: type[ScriptedLM], arg_dict: dict[str, Any]) -> ScriptedLM:
+        return cls(arg_dict["script"].upper())
+
+    monkeypatch.setattr(ScriptedLM, "create_from_arg_obj", classmethod(made))
+    lm: Any = HarnessBackend("scripted", script="small").lm
+    assert lm.script == "SMALL"
+
+
 def test_several_failed_requests_are_named_after_the_first() -> None:
     """Whichever of them ended first."""
     with pytest.raises(CallsFailedError, match="first") as caught:
