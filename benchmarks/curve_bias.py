@@ -104,7 +104,7 @@ def truth(steps: Sequence[PathStep]) -> dict[str, float]:
     way = FittedCurve.of([(c, q, u) for c, q, u in points], ends)
     assert isinstance(way, FittedCurve)
     found = way.area(), way.cost_of_share(0.95), way.recovered()
-    return dict(zip(LINE, (float(np.asarray(e.vector)[0]) for e in found), strict=True))
+    return dict(zip(LINE, (float(np.asarray(v)[0]) for v in found), strict=True))
 
 
 def curve_bias(number: int, runs: int, seed: int, resamples: int = 300) -> dict[str, Bias]:
