@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import sys
 from pathlib import Path
@@ -10,6 +11,33 @@ import pytest
 from lm_eval.models.dummy import DummyLM
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def bound(path: Path) -> set[str]:
+    """Names that a module binds."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+            continue
+        for part in ast.walk(node):
+            if isinstance(part, ast.alias):
+                names.add(part.asname or part.name)
+            elif isinstance(part, ast.Name):
+                names.add(part.id)
+    return names
+
+
+def test_benchmarks_name_what_there_is() -> None:
+    """No type checker reads them, and most are run by hand: what they import must exist."""
+    for path in sorted(FOLDER.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("automix_eval"):
+                place = FOLDER.parent / str(node.module).replace(".", "/")
+                file = place.with_suffix(".py") if not place.is_dir() else place / "__init__.py"
+                for name in node.names:
+                    there = name.name in bound(file) or (place / f"{name.name}.py").is_file()
+                    assert there, f"{path.name}: {node.module}.{name.name}"
 
 
 @pytest.mark.parametrize("name", ["bench_pomdp_chains", "bench_query", "bench_verifiers"])
