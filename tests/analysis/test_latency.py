@@ -94,5 +94,5 @@ def test_servers_of_known_time(tmp_path: Path) -> None:
         answers = [t.answer for r in records for t in r.tiers if t.tier == tier]
         assert min(server.took[a.text.strip()] for a in answers) >= least
         more = [(c.latency or 0) - server.took[a.text.strip()] for a in answers for c in a.calls]
-        # a busy machine adds to any wait; what it adds to the shortest is what measuring costs
-        assert 0 <= min(more) < 0.02
+        # a busy machine adds to any wait; a wait for another call would add that call's time
+        assert 0 <= min(more) < 0.05
