@@ -145,7 +145,7 @@ def cascade(questions: int, verifier: str) -> dict[str, float]:
         write_data(folder / "data", questions)
         os.environ["AUTOMIX_DATA_DIR"] = str(folder / "data")
         os.environ["AUTOMIX_CACHE_DIR"] = str(folder / "cache")
-        DummyLM.tokenizer = None  # type: ignore[assignment]  # its own is loaded from the hub
+        DummyLM.tokenizer = None  # its own is loaded from the hub
         lm = AutoMixLM(
             **{
                 "slm": "harness",

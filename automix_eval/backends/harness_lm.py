@@ -130,7 +130,7 @@ class HarnessBackend:
         self.probe()
         with self._loading():
             self._lm = self._make()
-            self._has_tokenizer(), self.max_length  # which some load when they are first asked
+            _ = self._has_tokenizer(), self.max_length  # some load it when they are first asked
 
     @contextmanager
     def _loading(self) -> Iterator[None]:

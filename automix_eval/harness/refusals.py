@@ -57,7 +57,7 @@ def why_not(
     try:
         if first:
             view.metrics.try_out(first, view.repeats)
-            _check_models(view, first[0], tiers, verifier)
+            check_models(view, first[0], tiers, verifier)
         view.check_demonstrations(None if fits is None else view.fitting.choice)
     except AutoMixError as err:
         return str(err)
@@ -79,7 +79,7 @@ def why_not(
     )
 
 
-def _check_models(
+def check_models(
     view: TaskView, first: Instance, tiers: Sequence[Tier], verifier: Verifier | None
 ) -> None:
     """See whether each model can be asked for what a task, and who judges, want of it.

@@ -214,7 +214,7 @@ def require_signals(wanted: Collection[str], there: Collection[str]) -> None:
         raise AutoMixError(
             f"the router reads the signals {', '.join(lacking)}, which are not among those that "
             f"the verifier gives ({', '.join(sorted(there)) or 'none'}): use the verifier that "
-            "gives them, or a router without them"
+            "gives them, name others (meta_verifier.signals, or signal), or take another router"
         )
 
 

@@ -87,12 +87,12 @@ def test_servers_of_known_time(tmp_path: Path) -> None:
 
     with serving(script, script) as server:
         server.waits = {"small": 0.05, "large": 0.5}
-        args = cascade_of(server) | {"record": "routed", "calibration.num_docs": 4}
+        args = cascade_of(server) | {"record": "full", "calibration.num_docs": 4}
         run_harness(["qasper_demo"], args, tmp_path, limit=12)
     _, records = read_run(tmp_path)
     for tier, least in ((0, 0.05), (1, 0.5)):
         answers = [t.answer for r in records for t in r.tiers if t.tier == tier]
         assert min(server.took[a.text.strip()] for a in answers) >= least
         more = [(c.latency or 0) - server.took[a.text.strip()] for a in answers for c in a.calls]
-        # a busy machine adds to any wait; a wait for another call would add that call's time
-        assert 0 <= min(more) < 0.05
+        # a busy machine adds to any wait; what it adds to the shortest is what measuring costs
+        assert 0 <= min(more) < 0.02

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from automix_eval.backends.servers.api import APIBackend
-from automix_eval.harness.refusals import _check_models
+from automix_eval.harness.refusals import check_models
 from automix_eval.safety.errors import AutoMixError
 from automix_eval.types import GenerateRequest, Generation, Message, Prompt
 from automix_eval.verifiers.consistency import Consistency
@@ -206,9 +206,9 @@ def test_a_verifier_that_scores_is_refused_before_any_answer(server: Server, for
     first = SimpleNamespace(request_type="generate_until", arguments=("q", {}))
     view = cast(Any, SimpleNamespace(run=SimpleNamespace(apply_chat_template=False)))
     for verifier in verifiers:
-        _check_models(view, cast(Any, first), cast(Any, [*tiers[:1], last]), verifier)
+        check_models(view, cast(Any, first), cast(Any, [*tiers[:1], last]), verifier)
         with pytest.raises(AutoMixError, match="a chat API") if form == "scored" else nullcontext():
-            _check_models(view, cast(Any, first), cast(Any, [*tiers, last]), verifier)
+            check_models(view, cast(Any, first), cast(Any, [*tiers, last]), verifier)
     assert not server.payloads
 
 
